@@ -1,0 +1,37 @@
+# make install | demo | test | test-all | check | speed; each makes .venv when it is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.xaikit-installed
+# One thread a test process: two of them share two cores better than four threads do.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+
+.PHONY: install demo test test-all check speed clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -q -e '.[dev,backends,ray]' -c constraints.txt
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/xaikit demo -o out/demo
+
+test: $(STAMP)
+	$(PYTEST) -m "not slow and not real and not backends and not browser"
+
+test-all: $(STAMP)
+	$(PYTEST)
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(MAKE) test
+
+speed: $(STAMP)
+	$(BIN)/python -m tests.speed
+
+clean:
+	rm -rf out build dist

@@ -1,0 +1,103 @@
+"""The attribution: heatmaps and files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from xaikit.core.attribution import Attribution
+from xaikit.core.errors import BadInput
+from xaikit.core.shapes import unit, upsample
+
+
+def made(values: torch.Tensor, **changes) -> Attribution:
+    count = len(values)
+    whole = Attribution(
+        values=values,
+        target=torch.arange(count),
+        scores=torch.rand(count),
+        probabilities=torch.rand(count),
+        method="grad-cam",
+        params={"steps": 3, "fill": None, "sizes": [1, 2]},
+        layer="layer4",
+        size=(8, 6),
+        target_names=tuple("abc"[:count]),
+        flags=[{"constant", "halved"}, set(), {"invalid"}][:count],
+        completeness=torch.rand(count),
+        diagnostics={"minimum": torch.rand(count)},
+    )
+    return replace(whole, **changes)
+
+
+def test_heatmap_is_enlarged_first_and_scaled_then():
+    values = torch.randn(3, 4, 3)
+    assert torch.equal(made(values).heatmap(), unit(upsample(values, (8, 6)))[0])
+    assert made(values).heatmap((5, 5)).shape == (3, 5, 5)
+    assert made(values).heatmap().amax((1, 2)).tolist() == [1.0] * 3
+
+
+def test_channels_are_summed():
+    values = torch.randn(2, 3, 8, 6)
+    assert torch.equal(made(values).heatmap(), made(values.sum(1)).heatmap())
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(2.0, 1.0), (0.0, 0.0), (-2.0, 0.0), (torch.nan, 0.0), (torch.inf, 0.0)]
+)
+def test_constant_and_invalid_maps(value, expected):
+    assert (made(torch.full((2, 4, 3), value)).heatmap() == expected).all()
+
+
+def test_unit_scale_is_only_clipped():
+    values = torch.tensor([[[0.2, 0.4], [-1.0, 3.0]], [[0.5, 0.5], [0.5, 0.5]], [[torch.nan, 0.5], [0.5, 0.5]]])
+    found = made(values, scale="unit", size=(2, 2)).heatmap()
+    assert torch.equal(
+        found, torch.tensor([[[0.2, 0.4], [0.0, 1.0]], [[0.5, 0.5], [0.5, 0.5]], [[0.0, 0.0], [0.0, 0.0]]])
+    )
+
+
+@pytest.mark.parametrize("scale", ["minmax", "unit"])
+@pytest.mark.parametrize("shape", [(0, 4, 3), (0, 3, 4, 3)])
+def test_no_image(scale, shape):
+    empty = made(torch.zeros(shape), scale=scale)
+    assert len(empty) == 0
+    assert empty.heatmap().shape == (0, 8, 6)
+    assert empty.heatmap((2, 2)).shape == (0, 2, 2)
+
+
+def test_as_numpy():
+    whole = made(torch.randn(2, 4, 3))
+    assert np.array_equal(np.asarray(whole), whole.heatmap().numpy())
+    assert np.asarray(whole, dtype=np.float64).dtype == np.float64
+
+
+@pytest.mark.parametrize("changes", [{}, {"completeness": None, "layer": None, "scale": "unit", "diagnostics": {}}])
+def test_round_trip(tmp_path, changes):
+    whole = made(torch.randn(3, 4, 3).transpose(1, 2), **changes)
+    whole.save(tmp_path / "a.safetensors")
+    found = Attribution.load(tmp_path / "a.safetensors")
+    for name, value in vars(whole).items():
+        other = getattr(found, name)
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, other), name
+        elif name == "diagnostics":
+            assert all(torch.equal(value[key], other[key]) for key in value | other)
+        else:
+            assert value == other, name
+
+
+def test_tensors_that_share_their_memory_are_saved(tmp_path):
+    whole = made(torch.randn(3, 4, 3))
+    replace(whole, probabilities=whole.scores, completeness=whole.scores).save(tmp_path / "a.safetensors")
+    assert torch.equal(Attribution.load(tmp_path / "a.safetensors").completeness, whole.scores)
+
+
+def test_what_is_no_attribution(tmp_path):
+    (tmp_path / "text").write_text("text")
+    (tmp_path / "folder").mkdir()
+    for name in ("text", "folder", "missing"):
+        with pytest.raises(BadInput, match="expected a saved attribution"):
+            Attribution.load(tmp_path / name)

@@ -1,0 +1,116 @@
+"""The outline: layers, the default layer, the end of the network."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from tests.core import nets
+from xaikit.core.head import unwrap_output
+from xaikit.core.outline import Outline, outline
+from xaikit.core.probe import Layer
+
+
+def seen(build, size: int = 8) -> Outline:
+    network = nets.made(build, torch.float32).eval()
+    return outline(network, nets.pixels(1, size=size, dtype=torch.float32), unwrap_output)
+
+
+class FunctionalPool(nets.Net):
+    """All that has no weights is a function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(6 * 16, nets.CLASSES)
+
+    def forward(self, x):
+        return self.head(nn.functional.max_pool2d(self.features(x), 2).flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("build", "layer"),
+    [
+        (nets.InPlace, Layer("relu2")),
+        (nets.Reused, Layer("relu", 1)),
+        (nets.Functional, Layer("conv2", follow="relu")),
+        (nets.FunctionalInPlace, Layer("conv2", follow="relu")),
+        (nets.SqueezeExcite, Layer("conv2", follow="relu")),
+        (nets.Concat, None),
+        (FunctionalPool, Layer("conv2", follow="relu")),
+    ],
+)
+def test_default_layer(build, layer):
+    assert seen(build).default == layer
+
+
+def vgg() -> nn.Module:
+    features = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(True), nn.Conv2d(4, 5, 3), nn.ReLU(True), nn.MaxPool2d(2))
+    return nn.Sequential(features, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(20, 4))
+
+
+def staged() -> nn.Module:
+    def stage(a, b):
+        return nn.Sequential(nn.Sequential(nn.Conv2d(a, b, 3), nn.ReLU()), nn.Sequential(nn.Conv2d(b, b, 3), nn.ReLU()))
+
+    return nn.Sequential(stage(3, 4), stage(4, 5), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 4))
+
+
+def convolutional_head() -> nn.Module:
+    """SqueezeNet's way: one channel a class, then the pooling."""
+    head = nn.Sequential(nn.Dropout(), nn.Conv2d(5, 4, 1), nn.ReLU(True), nn.AdaptiveAvgPool2d(1))
+    return nn.Sequential(nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(True)), head, nn.Flatten())
+
+
+def test_default_of_a_chain_is_what_enters_the_first_link():
+    assert seen(vgg).default == Layer("0.4")
+
+
+def test_default_has_the_outermost_name_that_is_not_the_whole():
+    assert seen(staged, 12).default == Layer("1")
+
+
+def test_a_class_map_is_stepped_over():
+    found = seen(convolutional_head)
+    assert found.class_map == Layer("1.2")
+    assert found.default is not None
+    assert found.default.name in ("0", "0.1", "1.0")
+
+
+def test_layers_calls_and_memory():
+    found = seen(nets.Reused)
+    assert list(found.layers) == ["conv1", "conv2", "relu"]
+    assert found.calls["relu"] == 2
+    assert found.size == (8, 8)
+    assert found.classes == nets.CLASSES
+    assert found.activation_bytes == 4 * (64 * 2 * (5 + 6) + 2 * nets.CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("last", "end"),
+    [
+        (lambda z: z, "logits"),
+        (lambda z: z.softmax(1), "softmax"),
+        (lambda z: z.softmax(1)[:, :, None].squeeze(2), "softmax"),
+        (lambda z: z.exp() / z.exp().sum(), "softmax"),
+        (lambda z: z.log_softmax(1), "log-softmax"),
+        (lambda z: z - z.logsumexp(1, keepdim=True), "log-softmax"),
+        (lambda z: z.sigmoid(), "sigmoid"),
+        (lambda z: z.sigmoid() + 1, "logits"),
+        (lambda z: z.sigmoid() * z, "logits"),
+        (lambda z: z * torch.nan, "logits"),
+        (lambda z: torch.eye(nets.CLASSES)[:1] + 0 * z, "logits"),
+    ],
+)
+def test_end(last, end):
+    assert seen(lambda: nets.Reshaped(last)).ends_in == end
+
+
+def test_a_gate_in_the_middle_is_no_end():
+    assert seen(nets.SqueezeExcite).ends_in == "logits"
+
+
+def test_the_network_is_left_without_hooks():
+    network = nets.made(nets.Net, torch.float32).eval()
+    outline(network, nets.pixels(1, dtype=torch.float32), unwrap_output)
+    assert not any(module._forward_hooks for module in network.modules())

@@ -1,0 +1,110 @@
+"""xaikit explains what a CNN saw in an image, and measures how good that explanation is.
+
+clf = xaikit.load("resnet50")
+x = clf.read("cat.jpg")
+att = xaikit.attribute(clf, x, method="grad-cam")
+att.heatmap()
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from xaikit.api import (
+        attribute,
+        attribute_many,
+        build_library,
+        get_measure,
+        get_method,
+        keep_curve,
+        load,
+        measures,
+        methods,
+    )
+    from xaikit.core.attribution import Attribution
+    from xaikit.core.classifier import Classifier
+    from xaikit.core.context import Context
+    from xaikit.core.errors import (
+        BadChecksum,
+        BadInput,
+        MissingExtra,
+        NoSuchLayer,
+        UnknownName,
+        XaikitError,
+        XaikitWarning,
+    )
+    from xaikit.core.target import Contrast
+    from xaikit.methods.activation.calibration import calibrate
+    from xaikit.methods.activation.library import Library
+
+_HOMES = {
+    "xaikit.api": (
+        "attribute",
+        "attribute_many",
+        "build_library",
+        "get_measure",
+        "get_method",
+        "keep_curve",
+        "load",
+        "measures",
+        "methods",
+    ),
+    "xaikit.core.attribution": ("Attribution",),
+    "xaikit.core.classifier": ("Classifier",),
+    "xaikit.core.context": ("Context",),
+    "xaikit.core.errors": (
+        "BadChecksum",
+        "BadInput",
+        "MissingExtra",
+        "NoSuchLayer",
+        "UnknownName",
+        "XaikitError",
+        "XaikitWarning",
+    ),
+    "xaikit.core.target": ("Contrast",),
+    "xaikit.methods.activation.calibration": ("calibrate",),
+    "xaikit.methods.activation.library": ("Library",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Attribution",
+    "BadChecksum",
+    "BadInput",
+    "Classifier",
+    "Context",
+    "Contrast",
+    "Library",
+    "MissingExtra",
+    "NoSuchLayer",
+    "UnknownName",
+    "XaikitError",
+    "XaikitWarning",
+    "attribute",
+    "attribute_many",
+    "build_library",
+    "calibrate",
+    "get_measure",
+    "get_method",
+    "keep_curve",
+    "load",
+    "measures",
+    "methods",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for, so that the command line starts without torch."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'xaikit' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,1 @@
+"""The kernel: classifier, probe, target, attribution; it knows no method and no measure."""

@@ -1,0 +1,191 @@
+"""The batch: one portion of images and everything that methods share about it.
+
+    logits                        one plain forward
+    activations_and_gradients     one forward without a graph in the stem, one backward through the tail
+    input_gradients               one forward and one backward
+
+Each fact is computed once, whoever asks first; the logits of any of them serve all.
+
+Shapes: pixels and inputs (n, C, H, W); logits (n, K); activations and gradients (n, C, h, w).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from xaikit.core.classifier import Classifier
+from xaikit.core.context import Context
+from xaikit.core.errors import BadInput
+from xaikit.core.identity import generators, image_hashes
+from xaikit.core.probe import Layer
+from xaikit.core.target import Target, resolve_target
+
+__all__ = ["Batch"]
+
+T = TypeVar("T")
+
+
+class Batch:
+    """One portion of images and everything that methods share about it; each fact is computed once.
+
+    Args:
+        classifier: borrowed.
+        pixels: (n, C, H, W) in [0, 1], on the classifier's device.
+        target: what the user asked for, for these images.
+        context: seed, portions, precision, counters.
+    """
+
+    def __init__(self, classifier: Classifier, pixels: Tensor, target: Any, context: Context) -> None:
+        self.classifier = classifier
+        self.pixels = pixels
+        self.context = context
+        self.inputs = classifier.normalize(pixels)
+        self._asked = target
+        self._logits: Tensor | None = None
+        self._activations: dict[Layer, Tensor] = {}
+        self._layers: dict[Layer, tuple[Tensor, Tensor]] = {}
+        classifier.outline(pixels.shape[-2:])
+
+    def __len__(self) -> int:
+        return self.pixels.shape[0]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the images."""
+        return self.pixels.shape[-2], self.pixels.shape[-1]
+
+    @property
+    def logits(self) -> Tensor:
+        """(n, K) of the unchanged images, detached."""
+        if self._logits is None:
+            with torch.no_grad():
+                self._keep(self.context.forward(self.classifier, self.inputs))
+        assert self._logits is not None
+        return self._logits
+
+    @cached_property
+    def target(self) -> Target:
+        """What is explained, resolved on the unchanged images."""
+        return resolve_target(self._asked, self.logits, self.classifier.labels)
+
+    @cached_property
+    def scores(self) -> Tensor:
+        """(n,) the explained score of the unchanged images."""
+        return self.target.score(self.logits).detach()
+
+    @cached_property
+    def probabilities(self) -> Tensor:
+        """(n,) probability of each image's class."""
+        return self.target.pick(self.classifier.to_probabilities(self.logits))
+
+    @cached_property
+    def hashes(self) -> list[str]:
+        """Content of each image, the root of its random stream."""
+        return image_hashes(self.pixels)
+
+    def generators(self, purpose: str) -> list[torch.Generator]:
+        """Return one CPU generator per image, from the seed, the image's content and `purpose`."""
+        return generators(self.context.seed, self.hashes, purpose)
+
+    def activations(self, layer: Layer) -> Tensor:
+        """Return a layer's activations (n, C, h, w), at least float32."""
+        if layer not in self._activations:
+            with torch.no_grad(), self.classifier.probe() as probe:
+                tap = probe.record(layer)
+                self._keep(self.context.forward(self.classifier, self.inputs))
+            self._activations[layer] = _full(tap.activation[: len(self)])
+        return self._activations[layer]
+
+    def activations_and_gradients(self, layer: Layer) -> tuple[Tensor, Tensor]:
+        """Return a layer's activations and the score's gradient there, both (n, C, h, w), at least float32.
+
+        One forward without a graph in the stem and one backward through the tail, for all methods of the batch.
+        """
+        if layer not in self._layers:
+            with torch.enable_grad(), self.classifier.probe() as probe:
+                tap = probe.attach(layer)
+                logits = self.context.forward(self.classifier, self.inputs)
+                activation = tap.activation
+                grid = layer.to_grid(activation.detach()[: len(self)])
+            self._keep(logits.detach())
+            gradient = self._gradient(self.target.score(logits), activation)
+            self._activations[layer] = _full(grid)
+            self._layers[layer] = self._activations[layer], _full(layer.to_grid(gradient[: len(self)]))
+        return self._layers[layer]
+
+    @cached_property
+    def input_gradients(self) -> Tensor:
+        """(n, C, H, W) gradient of the score by the image in the network's coordinates."""
+        inputs = self.inputs.detach().requires_grad_(True)
+        logits = self.context.forward(self.classifier, inputs)
+        self._keep(logits.detach())
+        return self._gradient(self.target.score(logits), inputs)
+
+    def score_gradients(self, inputs: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the score (m,) and its gradient (m, C, H, W) at other inputs.
+
+        Args:
+            inputs: (m, C, H, W) in the network's coordinates.
+            rows: (m,) which image of the batch each belongs to; None where m = n.
+        """
+        target = self.target if rows is None else self.target.take(rows)
+        inputs = inputs.detach().requires_grad_(True)
+        score = target.score(self.context.forward(self.classifier, inputs))
+        return score.detach(), self._gradient(score, inputs)
+
+    def scores_of(self, inputs: Tensor, rows: Tensor) -> Tensor:
+        """Return the score (m,) at inputs (m, C, H, W), each for the target of image `rows` (m,)."""
+        with torch.no_grad():
+            return self.target.take(rows).score(self.context.forward(self.classifier, inputs))
+
+    def probabilities_of(self, inputs: Tensor, rows: Tensor) -> Tensor:
+        """Return the probability (m,) at inputs (m, C, H, W), each of the class of image `rows` (m,)."""
+        with torch.no_grad():
+            logits = self.context.forward(self.classifier, inputs)
+        return self.target.take(rows).pick(self.classifier.to_probabilities(logits))
+
+    def pairs(
+        self, count: int, work: Callable[[Tensor, Tensor], T], unit: str = "", images: int | None = None
+    ) -> Iterator[tuple[Tensor, Tensor, T]]:
+        """Yield `(rows, items, work(rows, items))` over all pairs of an image and one of `count` items.
+
+        The pairs of all images are packed into full portions, in the order of the images.
+
+        Args:
+            count: items for each image, such as masks or steps.
+            work: computes one portion from rows (m,) and items (m,), both int64 on the classifier's device.
+            unit: word for the pairs, with which progress is reported.
+            images: how many images; None is all of the batch.
+        """
+        total = (len(self) if images is None else images) * count
+
+        def portion(pairs: slice) -> tuple[Tensor, Tensor, T]:
+            place = torch.arange(pairs.start, pairs.stop, device=self.pixels.device)
+            rows, items = place // count, place % count
+            return rows, items, work(rows, items)
+
+        yield from self.context.portions(total, self.context.portion(self.classifier, self.size), portion, unit)
+
+    def _gradient(self, score: Tensor, by: Tensor) -> Tensor:
+        self.context.counters.backwards += len(score)
+        if not score.requires_grad:
+            return torch.zeros_like(by)
+        (gradient,) = torch.autograd.grad(score.sum(), by, allow_unused=True)
+        return torch.zeros_like(by) if gradient is None else gradient
+
+    def _keep(self, logits: Tensor) -> None:
+        if self._logits is not None:
+            return
+        bad = (~logits.isfinite()).any(1).nonzero().flatten().tolist()
+        if bad:
+            raise BadInput(f"model: expected finite logits, got NaN or infinity for image {bad[0]}; check its weights")
+        self._logits = logits
+
+
+def _full(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype == torch.float64 else tensor.float()

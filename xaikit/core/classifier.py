@@ -1,0 +1,426 @@
+"""The classifier: pixels outside, the network's own coordinates inside.
+
+    pixels (N, C, H, W) in [0, 1] -> normalize -> network -> unwrap -> logits (N, K) -> probabilities (N, K)
+
+Only the classifier knows mean and standard deviation. The network is borrowed: `borrowed()` gives it back as it was,
+also after an exception. The one lasting change is that construction puts 4-D weights into channels_last.
+
+What the outputs mean is said in head.py, how the network is given back in borrow.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from PIL.Image import Image
+from torch import Tensor, nn
+
+from xaikit.core.borrow import borrow, unwrapped
+from xaikit.core.context import out_of_memory
+from xaikit.core.errors import BadInput, NoSuchLayer, XaikitError
+from xaikit.core.head import (
+    Output,
+    as_logits,
+    check_head,
+    check_output,
+    default_output,
+    to_probabilities,
+    unwrap_output,
+)
+from xaikit.core.identity import fingerprint, generator, model_fingerprint
+from xaikit.core.image import Resize, decode, picture_name, to_pixels
+from xaikit.core.outline import Outline, outline
+from xaikit.core.probe import Layer, Probe, parse_layer
+from xaikit.core.shapes import check_images
+
+__all__ = ["Classifier", "Output"]
+
+ReadPolicy = Literal["weights", "squash", "native"]
+Source = str | Path | Image
+
+_NATIVE_PROBE = (64, 64)
+_FAILURES = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError)
+
+
+class Classifier(nn.Module):
+    """A CNN from pixels in [0, 1] to logits.
+
+    Args:
+        network: any module from (N, C, H, W) to logits (N, K), a tuple, a dict or an object with `.logits`.
+        mean: per channel, in [0, 1]; None: pixels go in unchanged and may have any range.
+        std: per channel; None is 1.
+        size: input size (H, W) or one side; None reads pictures at their native size.
+        labels: names of the K classes.
+        layer: target layer of the activation methods, by dotted name or as a module; None finds it.
+        output: what the logits mean; None: one logit is "binary", several are "softmax".
+        channels: input channels; None takes them from the first convolution.
+        resize: how `read` brings pictures to `size`; None squashes.
+        memory_format: of 4-D weights; None leaves them.
+        name: of the architecture, for reports.
+        weights: of what it was trained on, for reports.
+
+    Raises:
+        BadInput: an argument that does not fit, or a model that already gives one logit for "softmax".
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        mean: Sequence[float] | float | None = None,
+        std: Sequence[float] | float | None = None,
+        size: tuple[int, int] | int | None = None,
+        labels: Sequence[str] | None = None,
+        layer: str | nn.Module | None = None,
+        output: Output | None = None,
+        *,
+        channels: int | None = None,
+        resize: Resize | None = None,
+        memory_format: torch.memory_format | None = torch.channels_last,
+        name: str = "",
+        weights: str = "",
+    ) -> None:
+        super().__init__()
+        if not isinstance(network, nn.Module):
+            raise BadInput(f"network: expected a torch.nn.Module, got {type(network).__name__}; wrap a function in one")
+        if isinstance(network, Classifier):
+            raise BadInput("network: expected the bare network, got a Classifier; use it as it is")
+        if any(tensor.is_inference() for tensor in _tensors(network)):
+            raise BadInput(
+                "network: expected ordinary weights, got inference tensors; load it outside inference_mode()"
+            )
+        check_output(output)
+        self.network = network
+        self.channels = _first_channels(network) if channels is None else channels
+        self.size = _size(size)
+        self.resize = resize or Resize("native" if self.size is None else "squash", self.size)
+        self.name = name or type(unwrapped(network)).__name__
+        self.weights = weights
+        self._output = output
+        self._labels = None if labels is None else [str(label) for label in labels]
+        self._memory_format = memory_format
+        self._borrowed = False
+        self.bounded = mean is not None or std is not None
+        self._seen: Outline | None = None
+        self._fingerprint: tuple[Any, str] | None = None
+        with torch.inference_mode(False):
+            self.register_buffer("mean", self._colour(mean, 0.0, "mean"), persistent=False)
+            self.register_buffer("std", self._colour(std, 1.0, "std"), persistent=False)
+            if memory_format is not None:
+                network.to(memory_format=memory_format)
+        self._layer = self._asked_layer(layer)
+
+    mean: Tensor
+    std: Tensor
+
+    def _colour(self, values: Sequence[float] | float | None, default: float, name: str) -> Tensor:
+        given = default if values is None else values
+        given = given.tolist() if hasattr(given, "tolist") else given
+        listed = list(given) if isinstance(given, Sequence) else [given]
+        listed = listed * self.channels if len(listed) == 1 else listed
+        if len(listed) != self.channels or not all(isinstance(value, int | float) for value in listed):
+            raise BadInput(f"{name}: expected {self.channels} numbers, one a channel, got {values}; match the channels")
+        if (name == "std" and min(listed) <= 0) or (name == "mean" and not 0 <= min(listed) <= max(listed) <= 1):
+            interval = "in [0, 1]" if name == "mean" else "above 0"
+            raise BadInput(f"{name}: expected numbers {interval}, got {values}; pixels are in [0, 1], not in [0, 255]")
+        return torch.tensor(listed, dtype=torch.float32, device=self.device).reshape(1, -1, 1, 1)
+
+    # ---- from pixels to probabilities -------------------------------------------------------------------------------
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return logits (N, K) of pixels (N, C, H, W)."""
+        return self.logits(self.normalize(pixels))
+
+    def normalize(self, pixels: Tensor) -> Tensor:
+        """Return `(pixels - mean) / std`, the network's own coordinates."""
+        return (pixels - self.mean.to(pixels)) / self.std.to(pixels)
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Return logits (N, K), at least float32, of inputs (N, C, H, W) in the network's own coordinates."""
+        seen = self.outline(inputs.shape[-2:])
+        outputs = unwrap_output(self.module(self._fit(inputs)), seen.classes)
+        outputs = outputs if outputs.dtype == torch.float64 else outputs.float()
+        return as_logits(outputs, self.output, seen.ends_in)
+
+    def probabilities(self, pixels: Tensor) -> Tensor:
+        """Return probabilities (N, K) of pixels (N, C, H, W); the logits themselves for regression."""
+        return self.to_probabilities(self(pixels))
+
+    def to_probabilities(self, logits: Tensor) -> Tensor:
+        """Return probabilities (N, K) of logits (N, K): softmax, or a sigmoid a class.
+
+        A regression has none: the values are returned unchanged, and methods that need probabilities refuse.
+        """
+        return to_probabilities(logits, self.output)
+
+    def _fit(self, inputs: Tensor) -> Tensor:
+        """Bring inputs to the network's type, unless autocast does, and memory format."""
+        if not torch.is_autocast_enabled(inputs.device.type):
+            inputs = inputs.to(self.dtype)
+        return inputs if self._memory_format is None else inputs.contiguous(memory_format=self._memory_format)
+
+    # ---- what the network is ----------------------------------------------------------------------------------------
+
+    @property
+    def module(self) -> nn.Module:
+        """The network without DataParallel or torch.compile round it."""
+        return unwrapped(self.network)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next((tensor.device for tensor in _tensors(self.network)), torch.device("cpu"))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The network's floating type."""
+        return next((t.dtype for t in _tensors(self.network) if t.is_floating_point()), torch.float32)
+
+    @property
+    def output(self) -> Output:
+        """What the logits mean."""
+        if self._output is None:
+            self.outline()
+            assert self._output is not None
+        return self._output
+
+    @property
+    def labels(self) -> list[str] | None:
+        """Names of the K classes, or None."""
+        if self._labels is None and self.output == "binary":
+            return ["negative", "positive"]
+        return self._labels
+
+    @property
+    def classes(self) -> int:
+        """Number of classes K."""
+        return 2 if self.output == "binary" else self.outline().classes
+
+    @property
+    def layer(self) -> str:
+        """Name of the target layer.
+
+        Raises:
+            BadInput: the network has no layer that enters a pooling or a flattening; the message lists its layers.
+        """
+        return str(self.resolve_layer(None))
+
+    def layers(self) -> dict[str, tuple[int, int, int]]:
+        """Return every module whose output is (N, C, h, w), as name -> (C, h, w), in the order of execution."""
+        return dict(self.outline().layers)
+
+    def resolve_layer(self, layer: str | nn.Module | None) -> Layer:
+        """Return the layer that a name, a module or None (the classifier's own) means.
+
+        Raises:
+            NoSuchLayer: no such name in the network.
+            BadInput: the module is not in the network, or no default exists.
+        """
+        if layer is not None:
+            asked = self._asked_layer(layer)
+            assert asked is not None
+            return self._default_if_same(asked)
+        if self._layer is not None:
+            return self._default_if_same(self._layer)
+        default = self.outline().default
+        if default is None:
+            known = ", ".join(f"{name} {shape}" for name, shape in list(self.layers().items())[-6:])
+            raise BadInput(
+                f"layer: found no default target layer in {self.name}; give one of: {known or 'it has none'}"
+            )
+        return default
+
+    def _default_if_same(self, asked: Layer) -> Layer:
+        """Take the default's functional ReLU along when its name is asked for."""
+        default = self.outline().default
+        return default if default is not None and str(default) == str(asked) else asked
+
+    def _asked_layer(self, layer: str | nn.Module | None) -> Layer | None:
+        if layer is None:
+            return None
+        names = {name: module for name, module in self.module.named_modules(remove_duplicate=False) if name}
+        if isinstance(layer, nn.Module):
+            name = next((name for name, module in names.items() if module is layer), None)
+            if name is None:
+                raise BadInput(
+                    f"layer: expected a module of the network, got another {type(layer).__name__}; give its name"
+                )
+            return Layer(name)
+        asked = parse_layer(layer)
+        if asked.name not in names:
+            asked = parse_layer(layer.removeprefix("module."))
+        if asked.name not in names:
+            raise NoSuchLayer(asked.name, names)
+        return asked
+
+    def outline(self, size: Sequence[int] | None = None) -> Outline:
+        """Return what one forward shows about the network; run once, at `size` = (H, W) if the classifier has none.
+
+        Raises:
+            BadInput: the network cannot run on such an image, or the head or the labels do not fit it.
+        """
+        if self._seen is None:
+            height, width = self.size or tuple(size or _NATIVE_PROBE)
+            seen = self._look((1, self.channels, height, width))
+            output = self._output or default_output(seen.classes, seen.ends_in)
+            check_head(self.name, output, seen.classes, seen.ends_in, self._labels)
+            self._seen, self._output = seen, output
+        return self._seen
+
+    def _look(self, shape: tuple[int, int, int, int]) -> Outline:
+        noise = torch.rand(shape, generator=generator(0, "outline"), device="cpu")
+        with self.borrowed(), torch.no_grad():
+            inputs = self._fit(self.normalize(noise.to(self.device)))
+            try:
+                return outline(self.module, inputs, unwrap_output)
+            except _FAILURES as error:
+                if isinstance(error, XaikitError) or out_of_memory(error):
+                    raise
+                reason = " ".join(str(error).split())
+                raise BadInput(
+                    f"network: expected {self.name} to run on an image {shape}, got {type(error).__name__}: {reason}; "
+                    "say size=(H, W) and channels="
+                ) from error
+
+    def activation_bytes(self, size: Sequence[int]) -> int:
+        """Return the memory of all activations for one image of `size` = (H, W)."""
+        seen = self.outline(size)
+        return int(seen.activation_bytes * size[0] * size[1] / (seen.size[0] * seen.size[1]))
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits of weights and preprocessing, taken again only when a weight was written."""
+        state = [(id(tensor), tensor._version) for tensor in _tensors(self.network)]
+        if self._fingerprint is None or self._fingerprint[0] != state:
+            about = {
+                "weights": model_fingerprint(self.module),
+                "mean": self.mean.flatten().tolist(),
+                "std": self.std.flatten().tolist(),
+                "output": self.output,
+                "channels": self.channels,
+            }
+            self._fingerprint = state, fingerprint(about)
+        return self._fingerprint[1]
+
+    # ---- reading pictures -------------------------------------------------------------------------------------------
+
+    def read(self, sources: Source | Iterable[Source], resize: ReadPolicy | None = None) -> Tensor:
+        """Read pictures as one batch of pixels (N, C, H, W) in [0, 1] on the classifier's device.
+
+        Args:
+            sources: path, PIL picture, or several of them.
+            resize: "weights" as the classifier was built, "squash" both sides to its size, "native" unchanged.
+
+        Raises:
+            BadInput: a file that cannot be read, named; or native sizes that differ.
+        """
+        images = []
+        for source, image in self.read_each(sources, resize):
+            if isinstance(image, XaikitError):
+                raise image
+            images.append(image)
+            if image.shape != images[0].shape:
+                first, other = tuple(images[0].shape[1:]), tuple(image.shape[1:])
+                raise BadInput(
+                    f"{source}: expected the first picture's size {first}, got {other}; read them one at a time"
+                )
+        if not images:
+            raise BadInput("read: expected at least one picture, got none; give paths")
+        return torch.stack(images).to(self.device)
+
+    def read_each(
+        self, sources: Source | Iterable[Source], resize: ReadPolicy | None = None
+    ) -> Iterator[tuple[Source, Tensor | XaikitError]]:
+        """Yield each source with its pixels (C, H, W), or with the error that says why it cannot be read."""
+        policy = self._policy(resize)
+        for source in _several(sources):
+            try:
+                yield source, to_pixels(policy(decode(source, self.channels), picture_name(source)))
+            except XaikitError as error:
+                yield source, error
+
+    def _policy(self, resize: ReadPolicy | None) -> Resize:
+        if resize is None or resize == "weights":
+            return self.resize
+        if resize == "squash":
+            if self.size is None:
+                raise BadInput("resize: squash needs the classifier's size, got none; build it with size=(H, W)")
+            return Resize("squash", self.size, interpolation=self.resize.interpolation)
+        if resize == "native":
+            return Resize("native")
+        raise BadInput(f"resize: expected weights, squash or native, got {resize!r}; choose one")
+
+    # ---- borrowing --------------------------------------------------------------------------------------------------
+
+    def check(self, pixels: Tensor) -> Tensor:
+        """Return `pixels` on the classifier's device, ready to be explained.
+
+        Raises:
+            BadInput: not (N, C, H, W), or far outside [0, 1] although the classifier normalises, or not finite.
+        """
+        check_images(pixels, self.channels)
+        with torch.inference_mode(False):
+            pixels = pixels.detach().to(self.device)
+            pixels = pixels.clone() if pixels.is_inference() else pixels
+        if pixels.numel() == 0:
+            return pixels
+        low, high = float(pixels.amin()), float(pixels.amax())
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise BadInput("inputs: expected finite pixels, got NaN or infinity; check how they were read")
+        if self.bounded and (low < -0.25 or high > 1.25):
+            raise BadInput(
+                f"inputs: expected pixels in [0, 1], got {low:.3g} to {high:.3g}; "
+                "give them before normalisation, the classifier normalises inside"
+            )
+        return pixels
+
+    @contextmanager
+    def borrowed(self) -> Iterator[nn.Module]:
+        """Yield the network in eval mode without weight gradients; give it back exactly as it was.
+
+        Inside another `borrowed()` it does nothing.
+        """
+        if self._borrowed:
+            yield self.module
+            return
+        self._borrowed = True
+        try:
+            with borrow(self.network, self.device):
+                yield self.module
+        finally:
+            self._borrowed = False
+
+    def probe(self) -> Probe:
+        """Return a probe of the unwrapped network, for a `with` block inside `borrowed()`."""
+        return Probe(self.module)
+
+
+def _tensors(network: nn.Module) -> Iterator[Tensor]:
+    yield from network.parameters()
+    yield from network.buffers()
+
+
+def _first_channels(network: nn.Module) -> int:
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            return module.in_channels
+    return 3
+
+
+def _several(sources: Any) -> Iterable[Any]:
+    if isinstance(sources, str | Path | Image | bytes | Tensor) or not isinstance(sources, Iterable):
+        return [sources]
+    return sources
+
+
+def _size(size: Sequence[int] | int | None) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    both = (size, size) if isinstance(size, int) else tuple(size)
+    if len(both) != 2 or not all(isinstance(side, int) and side > 0 for side in both):
+        raise BadInput(f"size: expected (H, W) or one side, got {size}; give for example size=(224, 224)")
+    return both[0], both[1]

@@ -1,0 +1,157 @@
+"""The context of a run: how images go through the network, in which portions, and what it cost.
+
+    portions     slices of at most `chunk_size` images, halved when memory runs out
+    forward      one pass: padded to a fixed physical batch if asked, in the chosen precision, counted
+
+A portion's size changes speed and memory, never the answer beyond rounding; a fixed `padded_batch` makes it equal to
+the bit, because every image then goes through the same arithmetic whatever its neighbours are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from xaikit.core.errors import BadInput
+
+if TYPE_CHECKING:
+    from xaikit.core.classifier import Classifier
+
+__all__ = ["Context", "Counters", "Precision", "Progress", "free_memory", "out_of_memory"]
+
+Precision = Literal["float32", "bfloat16"]
+T = TypeVar("T")
+
+_LARGEST = {"cpu": 16, "cuda": 128}
+_SHARE = 0.25  # of the free memory that one portion's activations may take
+
+
+class Progress(Protocol):
+    """Told how far a long computation is."""
+
+    def __call__(self, done: int, total: int, unit: str) -> None:
+        """Show that `done` of `total` units are done."""
+
+
+@dataclass
+class Counters:
+    """Images sent through the network; a pass of a batch of 8 counts 8."""
+
+    forwards: int = 0
+    backwards: int = 0
+
+
+@dataclass
+class Context:
+    """What every method receives beside its images.
+
+    Args:
+        seed: of every random draw, together with the image's content.
+        chunk_size: most images in one pass; None takes it from the free memory.
+        padded_batch: fixed physical batch; shorter ones are padded. It overrides `chunk_size`.
+        precision: of the network's arithmetic; reductions stay in float32.
+        progress: called as work proceeds, or None.
+        counters: what has been spent.
+        halved: True after memory ran out and portions were halved.
+    """
+
+    seed: int = 0
+    chunk_size: int | None = None
+    padded_batch: int | None = None
+    precision: Precision = "float32"
+    progress: Progress | None = None
+    counters: Counters = field(default_factory=Counters)
+    halved: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("chunk_size", "padded_batch"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise BadInput(f"{name}: expected at least 1, got {value}; leave it out to choose by memory")
+        if self.precision not in ("float32", "bfloat16"):
+            raise BadInput(f"precision: expected float32 or bfloat16, got {self.precision!r}; choose one of them")
+
+    def portion(self, classifier: Classifier, size: tuple[int, int]) -> int:
+        """Return how many images of `size` = (H, W) one pass takes."""
+        if self.padded_batch is not None:
+            return self.padded_batch
+        if self.chunk_size is not None:
+            return self.chunk_size
+        device = classifier.device
+        need = max(1, classifier.activation_bytes(size))
+        return max(1, min(_LARGEST.get(device.type, 32), int(_SHARE * free_memory(device) / need)))
+
+    def portions(self, total: int, size: int, work: Callable[[slice], T], unit: str = "") -> Iterator[T]:
+        """Yield `work(slice)` over `total` items in portions of `size`, halved when memory runs out.
+
+        Args:
+            total: number of items.
+            size: items in one portion.
+            work: computes one portion.
+            unit: word for the items; with it progress is reported.
+        """
+        start = 0
+        while start < total:
+            stop = min(start + size, total)
+            result = self._attempt(work, slice(start, stop), size)
+            if result is None:
+                size = max(1, size // 2)
+                continue
+            yield result[0]
+            start = stop
+            if unit and self.progress is not None:
+                self.progress(start, total, unit)
+
+    def _attempt(self, work: Callable[[slice], T], rows: slice, size: int) -> tuple[T] | None:
+        """Return the result in a tuple, or None when memory ran out and a smaller portion may do."""
+        try:
+            return (work(rows),)
+        except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+            if not out_of_memory(error) or size == 1 or self.padded_batch is not None:
+                raise
+            self.halved = True
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return None
+
+    def forward(self, classifier: Classifier, inputs: Tensor) -> Tensor:
+        """Return the logits (n, K) of inputs (n, C, H, W) in the network's coordinates, and count them."""
+        count = inputs.shape[0]
+        if self.padded_batch is not None and count > self.padded_batch:
+            return torch.cat([self.forward(classifier, part) for part in torch.split(inputs, self.padded_batch)])
+        self.counters.forwards += count
+        if self.padded_batch is not None and count < self.padded_batch:
+            padding = inputs.new_zeros(self.padded_batch - count, *inputs.shape[1:])
+            return self._logits(classifier, torch.cat([inputs, padding]))[:count]
+        return self._logits(classifier, inputs)
+
+    def _logits(self, classifier: Classifier, inputs: Tensor) -> Tensor:
+        with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
+            return classifier.logits(inputs)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Say whether an exception means that memory ran out, on any device."""
+    words = ("can't allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(one in str(error) for one in words)
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the bytes free on a device; 4 GiB where the system does not tell."""
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + unused
+    meminfo = Path("/proc/meminfo")
+    if meminfo.is_file():
+        for line in meminfo.read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    if hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return 4 * 1024**3

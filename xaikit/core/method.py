@@ -1,0 +1,343 @@
+"""The method: a small frozen object that turns a batch into values, and the engine that runs several on one batch.
+
+    check -> borrow the network -> for each portion: one Batch, shared by all methods -> compute -> join
+
+A method declares facts on its class and writes `compute(batch) -> Values`; its dataclass fields are its parameters.
+Several methods on one batch cost little more than one, because `Batch` computes what they share once.
+
+Shapes: images (N, C, H, W); values (N, h, w), or (N, C, H, W) for methods that keep channels.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from xaikit.core.attribution import Attribution, Scale
+from xaikit.core.batch import Batch
+from xaikit.core.classifier import Classifier
+from xaikit.core.context import Context
+from xaikit.core.errors import BadInput, UnknownName
+from xaikit.core.probe import Layer
+from xaikit.core.registry import Registry
+from xaikit.core.shapes import unit
+from xaikit.core.target import check_target, target_rows
+
+__all__ = [
+    "METHODS",
+    "Cost",
+    "Family",
+    "InputMethod",
+    "LayerMethod",
+    "Method",
+    "Need",
+    "Reduction",
+    "Values",
+    "attribute_all",
+]
+
+Family = Literal["activation", "gradient", "decomposition", "perturbation", "control"]
+Need = Literal["activations", "gradients", "input-gradient", "probabilities", "library"]
+Reduction = Literal["sum", "max-abs", "mean"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Passes of the full network for one image; a tail is counted as the share it is."""
+
+    forwards: float = 1
+    backwards: float = 0
+
+    def __str__(self) -> str:
+        parts = [f"{count:g} {word}" for count, word in ((self.forwards, "f"), (self.backwards, "b")) if count]
+        return " + ".join(parts) or "0"
+
+
+@dataclass
+class Values:
+    """What `compute` returns for one portion.
+
+    Args:
+        values: (n, h, w), or (n, C, H, W) before the reduction of an input method.
+        completeness: (n,) gap to the promised sum, or None.
+        flags: one set per image, or empty.
+        params: what the method decided itself, to stand beside its parameters; a list has one entry per image.
+        diagnostics: numbers (n,) per image that help to read the values.
+    """
+
+    values: Tensor
+    completeness: Tensor | None = None
+    flags: list[set[str]] = field(default_factory=list)
+    params: dict[str, Any] = field(default_factory=dict)
+    diagnostics: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Method(ABC):
+    """One attribution method bound to a classifier.
+
+    Args:
+        classifier: what is explained.
+    """
+
+    classifier: Classifier
+
+    name: ClassVar[str]
+    family: ClassVar[Family]
+    source: ClassVar[str]
+    signed: ClassVar[bool] = True
+    scale: ClassVar[Scale] = "minmax"
+    class_specific: ClassVar[bool] = True
+    needs: ClassVar[frozenset[Need]] = frozenset()
+
+    @abstractmethod
+    def compute(self, batch: Batch) -> Values:
+        """Return the values of one portion; called while the network is borrowed."""
+
+    @abstractmethod
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """Return the passes for one image of `size` = (H, W)."""
+
+    def attribute(
+        self,
+        inputs: Tensor,
+        target: Any = None,
+        *,
+        seed: int = 0,
+        chunk_size: int | None = None,
+        context: Context | None = None,
+    ) -> Attribution:
+        """Explain a batch.
+
+        Args:
+            inputs: pixels (N, C, H, W) in [0, 1].
+            target: None (top class), index, label, sequence, tensor, `Contrast` or callable.
+            seed: of random draws, together with each image's content.
+            chunk_size: most images in one pass; None chooses by free memory.
+            context: instead of seed and chunk_size, everything about the run.
+
+        Raises:
+            BadInput: inputs or target that do not fit the classifier.
+        """
+        context = context or Context(seed=seed, chunk_size=chunk_size)
+        return attribute_all([self], inputs, target, context)[0]
+
+    __call__ = attribute
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters, without classifier and layer."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("classifier", "layer")}
+
+    @classmethod
+    def parameter_names(cls) -> list[str]:
+        """Names of the parameters that the method takes."""
+        return [f.name for f in fields(cls) if f.name not in ("classifier", "layer")]
+
+    @classmethod
+    def build(cls, classifier: Classifier, layer: Any = None, **params: Any) -> Method:
+        """Make the method from loose arguments.
+
+        Raises:
+            UnknownName: a parameter that the method does not have, with near names.
+            BadInput: a layer for a method that has none, or a value that does not fit.
+        """
+        known = cls.parameter_names()
+        for name in params:
+            if name not in known:
+                has = f"{cls.name} has {', '.join(known) or 'none'}"
+                raise BadInput(str(UnknownName(f"parameter of {cls.name}", name, known, has)))
+        if layer is not None:
+            if not issubclass(cls, LayerMethod):
+                raise BadInput(f"layer: expected none, {cls.name} works on the input, got {layer!r}; leave it out")
+            params["layer"] = layer
+        return cls(classifier, **params)
+
+
+@dataclass(frozen=True)
+class LayerMethod(Method):
+    """A method that reads one layer.
+
+    Args:
+        layer: dotted name or module; None is the classifier's own.
+    """
+
+    layer: str | torch.nn.Module | None = None
+
+    @cached_property
+    def place(self) -> Layer:
+        """The layer that is read."""
+        return self.classifier.resolve_layer(self.layer)
+
+
+@dataclass(frozen=True)
+class InputMethod(Method):
+    """A method whose values have the input's shape.
+
+    Args:
+        channels: keep (N, C, H, W) instead of reducing the channels to (N, H, W).
+    """
+
+    channels: bool = False
+    reduction: ClassVar[Reduction] = "sum"
+
+    def reduce(self, values: Tensor) -> Tensor:
+        """Return (n, H, W) by the method's own reduction, or the values unchanged when channels are kept."""
+        if self.channels or values.ndim == 3:
+            return values
+        if self.reduction == "max-abs":
+            return values.abs().amax(1)
+        return values.sum(1) if self.reduction == "sum" else values.mean(1)
+
+
+METHODS: Registry[Method] = Registry("method", "xaikit.methods")
+
+
+def attribute_all(methods: Sequence[Method], inputs: Tensor, target: Any, context: Context) -> list[Attribution]:
+    """Run methods of one classifier on one batch, sharing all that can be shared.
+
+    Args:
+        methods: bound to the same classifier.
+        inputs: pixels (N, C, H, W).
+        target: what is explained, as in `Method.attribute`.
+        context: of the run.
+
+    Returns:
+        One attribution a method, in the given order.
+    """
+    if not methods:
+        return []
+    classifier = methods[0].classifier
+    pixels = classifier.check(inputs)
+    count = len(pixels)
+    target = check_target(target, count)
+    for method in methods:
+        if "probabilities" in method.needs and classifier.output == "regression":
+            raise BadInput(
+                f"{method.name}: expected a classifier with probabilities, got a regression; choose another method"
+            )
+    if not count:
+        blank = attribute_all(methods, pixels.new_zeros(1, *pixels.shape[1:]), None, context)
+        return [_none_of(attribution) for attribution in blank]
+    halved_before, context.halved = context.halved, False
+    order = sorted(range(len(methods)), key=lambda place: _rank(methods[place]))
+
+    def explain(rows: slice) -> list[Attribution]:
+        batch = Batch(classifier, pixels[rows], target_rows(target, rows), context)
+        done: dict[int, Attribution] = {place: _explain(methods[place], batch) for place in order}
+        return [done[place] for place in range(len(methods))]
+
+    with classifier.borrowed():
+        size = context.portion(classifier, (pixels.shape[-2], pixels.shape[-1]))
+        portions = list(context.portions(count, size, explain))
+    joined = [_join([portion[place] for portion in portions]) for place in range(len(methods))]
+    if context.halved:
+        for attribution in joined:
+            for flags in attribution.flags:
+                flags.add("halved")
+    context.halved = context.halved or halved_before
+    return joined
+
+
+def _none_of(attribution: Attribution) -> Attribution:
+    """Return the same attribution for no image at all."""
+    return replace(
+        attribution,
+        values=attribution.values[:0],
+        target=attribution.target[:0],
+        scores=attribution.scores[:0],
+        probabilities=attribution.probabilities[:0],
+        target_names=(),
+        flags=[],
+        completeness=None if attribution.completeness is None else attribution.completeness[:0],
+        diagnostics={name: value[:0] for name, value in attribution.diagnostics.items()},
+    )
+
+
+def _rank(method: Method) -> int:
+    """Order methods so that whoever computes most of what others need comes first."""
+    order: tuple[Need, ...] = ("gradients", "activations")
+    return next((place for place, need in enumerate(order) if need in method.needs), len(order))
+
+
+def _explain(method: Method, batch: Batch) -> Attribution:
+    found = method.compute(batch)
+    values = found.values.detach()
+    values = values if values.dtype == torch.float64 else values.float()
+    values = method.reduce(values) if isinstance(method, InputMethod) else values
+    flat = values if values.ndim == 3 else values.flatten(2)
+    flags = [set(names) for names in found.flags] or [set() for _ in range(len(batch))]
+    diagnostics: dict[str, Tensor] = {}
+    if len(batch):
+        _, constant, invalid = unit(flat)
+        for image, names in enumerate(flags):
+            names.update({"constant"} if constant[image] else set(), {"invalid"} if invalid[image] else set())
+        spread = flat.flatten(1)
+        diagnostics = {
+            "minimum": spread.amin(1),
+            "maximum": spread.amax(1),
+            "positive": (spread > 0).float().mean(1),
+        }
+    return Attribution(
+        values=values,
+        target=batch.target.index,
+        scores=batch.scores,
+        probabilities=batch.probabilities,
+        method=method.name,
+        params=_plain(method.params) | found.params,
+        layer=str(method.place) if isinstance(method, LayerMethod) else None,
+        size=batch.size,
+        scale=method.scale,
+        target_names=batch.target.names,
+        flags=flags,
+        completeness=found.completeness,
+        diagnostics=diagnostics | found.diagnostics,
+    )
+
+
+def _plain(params: dict[str, Any]) -> dict[str, Any]:
+    """Describe parameters that are objects by their text, so that params can be written down."""
+    simple = (str, int, float, bool, type(None), list, tuple)
+    return {name: value if isinstance(value, simple) else _describe(value) for name, value in params.items()}
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"tensor {tuple(value.shape)}"
+    return str(getattr(value, "fingerprint", None) or getattr(value, "__name__", None) or value)
+
+
+def _join(parts: list[Attribution]) -> Attribution:
+    first = parts[0]
+
+    def together(pick: Callable[[Attribution], Tensor]) -> Tensor:
+        return torch.cat([pick(part) for part in parts])
+
+    return replace(
+        first,
+        values=together(lambda part: part.values),
+        target=together(lambda part: part.target),
+        scores=together(lambda part: part.scores),
+        probabilities=together(lambda part: part.probabilities),
+        target_names=tuple(name for part in parts for name in part.target_names),
+        flags=[flags for part in parts for flags in part.flags],
+        completeness=None
+        if first.completeness is None
+        else torch.cat([part.completeness for part in parts if part.completeness is not None]),
+        diagnostics={name: torch.cat([part.diagnostics[name] for part in parts]) for name in first.diagnostics},
+        params={name: _joined_param([part.params[name] for part in parts]) for name in first.params},
+    )
+
+
+def _joined_param(values: list[Any]) -> Any:
+    """Join a parameter that was decided per image (a list) over the portions; one entry if all images agree."""
+    if not isinstance(values[0], list):
+        return values[0]
+    joined = [entry for part in values for entry in part]
+    return joined[0] if all(entry == joined[0] for entry in joined) else joined

@@ -1,0 +1,142 @@
+"""Changing an image: what removed pixels become, and which pixels a map keeps.
+
+    masked = m * x + (1 - m) * b           m in [0, 1], fill b
+    rank_p = place of pixel p in the ascending stable order of the map
+    keep_j = rank >= floor(P * j / J)      the level t = j / J removes exactly that many of P pixels
+
+All in the network's own coordinates, where the mean colour is zero and `m * x` is the literature's product.
+
+Shapes: inputs (N, C, H, W); masks (N, H, W); ranks (N, P) with P = H * W.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from xaikit.core.classifier import Classifier
+from xaikit.core.errors import BadInput
+
+__all__ = ["Fill", "blend", "blurred", "check_fill", "fill_values", "keep", "ranks", "removed"]
+
+Fill = Literal["mean", "black", "white", "image-mean", "blur", "noise"]
+
+_BLUR_SHARE = 10 / 224  # sigma of the blur fill as a share of the short side
+
+
+def check_fill(fill: Fill | Tensor) -> None:
+    """Refuse a fill that is neither a known word nor a tensor.
+
+    Raises:
+        BadInput: anything else.
+    """
+    if not isinstance(fill, Tensor) and fill not in get_args(Fill):
+        raise BadInput(
+            f"fill: expected one of {', '.join(get_args(Fill))} or pixels as a tensor, got {fill!r}; choose one"
+        )
+
+
+def fill_values(
+    classifier: Classifier, pixels: Tensor, fill: Fill | Tensor, generators: Sequence[torch.Generator] = ()
+) -> Tensor:
+    """Return what removed pixels become, in the network's coordinates.
+
+    Args:
+        classifier: knows the mean colour.
+        pixels: (N, C, H, W) in [0, 1].
+        fill: "mean" is the data's mean colour (zero in the network's coordinates), "black", "white", "image-mean" one
+            colour an image, "blur" a Gaussian blur of sigma 10 px at 224, "noise" uniform in [0, 1]; or pixels that
+            broadcast to (N, C, H, W).
+        generators: one per image, for "noise".
+
+    Returns:
+        (N or 1, C, H or 1, W or 1); a constant colour keeps its axes at 1.
+
+    Raises:
+        BadInput: an unknown fill, or pixels of another shape.
+    """
+    check_fill(fill)
+    channels = pixels.shape[1]
+    if isinstance(fill, Tensor):
+        return classifier.normalize(_given(fill, pixels))
+    if fill == "mean":
+        return pixels.new_zeros(1, channels, 1, 1)
+    if fill in ("black", "white"):
+        return classifier.normalize(pixels.new_full((1, channels, 1, 1), float(fill == "white")))
+    if fill == "image-mean":
+        return classifier.normalize(pixels.mean((2, 3), keepdim=True))
+    if fill == "blur":
+        return classifier.normalize(blurred(pixels, _BLUR_SHARE * min(pixels.shape[-2:])))
+    if len(generators) != len(pixels):
+        raise BadInput(f"fill: noise needs one generator an image, got {len(generators)}; pass them")
+    drawn = [
+        torch.rand(image.shape, generator=one, device="cpu") for image, one in zip(pixels, generators, strict=True)
+    ]
+    return classifier.normalize(torch.stack(drawn).to(pixels))
+
+
+def _given(fill: Tensor, pixels: Tensor) -> Tensor:
+    try:
+        torch.broadcast_to(fill.to(pixels), pixels.shape)
+    except RuntimeError as error:
+        shapes = f"{tuple(pixels.shape)}, got {tuple(fill.shape)}"
+        raise BadInput(f"fill: expected pixels that broadcast to {shapes}; give (C, 1, 1) for one colour") from error
+    fill = fill.to(pixels)
+    return fill.reshape(*[1] * (4 - fill.ndim), *fill.shape)
+
+
+def blurred(pixels: Tensor, sigma: float) -> Tensor:
+    """Return pixels (N, C, H, W) after a Gaussian blur of `sigma` pixels, cut at 4 sigma, edges reflected."""
+    if sigma <= 0:
+        return pixels
+    for axis in (2, 3):
+        length = pixels.shape[axis]
+        radius = min(max(1, round(4 * sigma)), length - 1)
+        if radius < 1:
+            continue
+        offsets = torch.arange(-radius, radius + 1, dtype=pixels.dtype, device=pixels.device)
+        kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+        shape = (1, 1, -1, 1) if axis == 2 else (1, 1, 1, -1)
+        weight = (kernel / kernel.sum()).reshape(shape).repeat(pixels.shape[1], 1, 1, 1)
+        padding = (0, 0, radius, radius) if axis == 2 else (radius, radius, 0, 0)
+        pixels = F.conv2d(F.pad(pixels, padding, mode="reflect"), weight, groups=pixels.shape[1])
+    return pixels
+
+
+def blend(inputs: Tensor, masks: Tensor, filled: Tensor) -> Tensor:
+    """Return `m * x + (1 - m) * b` for inputs (N, C, H, W), masks (N, H, W) and fills that broadcast to the inputs.
+
+    Where the mask is 1 the input comes back to the bit, where it is 0 the fill.
+    """
+    masks = masks[:, None].to(inputs.dtype)
+    if not filled.any():
+        return inputs * masks
+    return torch.lerp(filled.to(inputs.dtype), inputs, masks)
+
+
+def ranks(maps: Tensor) -> Tensor:
+    """Return each pixel's place (N, P) int32 in the ascending order of its map (N, H, W); ties in row-major order."""
+    order = maps.flatten(1).argsort(dim=1, stable=True)
+    places = torch.arange(order.shape[1], dtype=torch.int32, device=order.device).expand_as(order)
+    return torch.empty_like(places).scatter_(1, order, places)
+
+
+def removed(level: int, levels: int, positions: int) -> int:
+    """Return how many of `positions` pixels the threshold `level / levels` removes, in integers."""
+    return positions * level // levels
+
+
+def keep(order: Tensor, count: int | Tensor, size: tuple[int, int]) -> Tensor:
+    """Return a bool mask (N, H, W) that drops the `count` lowest pixels by their ranks (N, P).
+
+    Args:
+        order: from `ranks`.
+        count: one number, or (N,) one an image.
+        size: (H, W).
+    """
+    limit = count[:, None] if isinstance(count, Tensor) else count
+    return (order >= limit).reshape(len(order), *size)
