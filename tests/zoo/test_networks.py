@@ -1,0 +1,44 @@
+"""The own architectures have the sizes they state, and every name builds for any classes and channels."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from xaikit.core.errors import BadInput, UnknownName
+from xaikit.zoo.architecture import architecture, architectures
+from xaikit.zoo.lenet import LeNet5
+from xaikit.zoo.texture_cnn import TextureCNN
+
+
+def parameters(network: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def test_texture_cnn_is_small_and_fully_convolutional() -> None:
+    network = TextureCNN().eval()
+    assert parameters(network) == 47_990
+    assert network.features(torch.zeros(1, 3, 64, 64)).shape == (1, 64, 16, 16)
+    assert network(torch.zeros(2, 3, 128, 96)).shape == (2, 6)
+
+
+def test_lenet_has_the_shapes_of_1998() -> None:
+    network = LeNet5().eval()
+    assert parameters(network) == 61_706
+    assert network.features(torch.zeros(1, 1, 32, 32)).shape == (1, 16, 5, 5)
+    with pytest.raises(BadInput, match="got 15"):
+        LeNet5(size=15)
+
+
+@pytest.mark.parametrize("name", ["lenet5", "texture-cnn", "squeezenet1_1", "mobilenet_v3_small", "googlenet"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_names_build_for_any_classes_and_channels(name: str, channels: int) -> None:
+    network = architecture(name).build(4, channels, 64).eval()
+    with torch.inference_mode():
+        assert network(torch.zeros(1, channels, 64, 64)).shape == (1, 4)
+
+
+def test_unknown_names_get_near_ones() -> None:
+    assert {"lenet5", "texture-cnn", "resnet18"} <= set(architectures())
+    with pytest.raises(UnknownName, match="resnet50"):
+        architecture("resnet-50")

@@ -1,0 +1,1 @@
+"""Networks by name: torchvision, CIFAR ResNets, shipped and locally trained ones."""
