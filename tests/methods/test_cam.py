@@ -1,0 +1,90 @@
+"""CAM knows in numbers whether it applies."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.methods.nets import ConvolutionalHead, DeepNet, FlatNet, GAPNet, bound, images
+from xaikit.core.errors import BadInput
+from xaikit.core.method import METHODS
+
+
+class TwoLinear(nn.Module):
+    """MobileNetV3's head: two linear maps with a nonlinearity between; the last has weights that would fit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 3)
+        self.head = nn.Sequential(nn.Linear(5, 5), nn.Hardswish(), nn.Linear(5, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.conv(x).relu().mean((2, 3)))
+
+
+class Normalised(nn.Module):
+    """ConvNeXt's head: a LayerNorm between pooling and linear map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 3)
+        self.norm = nn.LayerNorm(5)
+        self.fc = nn.Linear(5, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.norm(self.conv(x).relu().mean((2, 3))))
+
+
+class OneLogit(nn.Module):
+    """A single logit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 3)
+        self.fc = nn.Linear(5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.conv(x).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("network", [TwoLinear, Normalised, DeepNet, FlatNet])
+def test_a_head_that_is_not_linear_after_pooling_is_refused_with_the_reason(network: type[nn.Module]) -> None:
+    clf = bound(network())
+    with pytest.raises(
+        BadInput, match=r"cam: expected a head of global average pooling and one linear map after .*; use"
+    ):
+        METHODS.get("cam")(clf).attribute(images())
+
+
+def test_the_reason_says_how_far_the_best_weights_are_off() -> None:
+    with pytest.raises(BadInput, match=r"miss the logits by \d+"):
+        METHODS.get("cam")(bound(TwoLinear())).attribute(images())
+    with pytest.raises(BadInput, match=r"no weights of shape \(4, 5\)"):
+        METHODS.get("cam")(bound(FlatNet())).attribute(images())
+
+
+def test_one_logit_is_seen_from_both_sides() -> None:
+    clf = bound(OneLogit())
+    cam = METHODS.get("cam")(clf)
+    positive, negative = cam.attribute(images(), "positive"), cam.attribute(images(), "negative")
+    assert torch.allclose(positive.values, -negative.values)
+    assert torch.allclose(positive.values.mean((1, 2)) + clf.network.fc.bias.detach(), positive.scores)
+
+
+def test_a_softmax_inside_the_network_leaves_the_map() -> None:
+    plain = bound(GAPNet())
+    inside = bound(nn.Sequential(GAPNet(), nn.Softmax(1)))
+    with pytest.warns(match="already ends in a softmax"):
+        inside.outline()
+    expected = METHODS.get("cam")(plain).attribute(images(), 1).values
+    inside.network[0].load_state_dict(plain.network.state_dict())
+    assert torch.allclose(METHODS.get("cam")(inside).attribute(images(), 1).values, expected)
+
+
+def test_a_layer_asked_for_is_taken_at_its_word() -> None:
+    clf = bound(ConvolutionalHead())
+    with pytest.raises(BadInput, match=r"after 'features\.0'"):
+        METHODS.get("cam")(clf, layer="features.0").attribute(images())
+    found = METHODS.get("cam")(clf).attribute(images())
+    assert found.layer == "classifier.1"

@@ -1,0 +1,211 @@
+"""What every method promises, over the registry: shapes, determinism, batch independence, and nothing left behind."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.methods.nets import GAPNet, bound, images
+from xaikit.core.classifier import Classifier
+from xaikit.core.context import Context
+from xaikit.core.errors import BadInput
+from xaikit.core.method import METHODS, InputMethod, LayerMethod, Method, attribute_all
+
+NAMES = METHODS.names()
+MANY_FORWARDS = {"libra-cam", "occlusion", "integrated-gradients"}  # the others stop after one an image
+
+
+class Stumbling(nn.Module):
+    """GAPNet with BatchNorm and dropout, in train mode, that raises in a chosen forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = GAPNet()
+        self.norm = nn.BatchNorm2d(3)
+        self.drop = nn.Dropout(0.5)
+        self.left: int | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                raise RuntimeError("stumbled")
+        return self.body(self.drop(self.norm(x)))
+
+
+def method(name: str, classifier: Classifier, **params: Any) -> Method:
+    """Return a method with parameters small enough for a test."""
+    small: dict[str, dict[str, Any]] = {"integrated-gradients": {"steps": 6}, "libra-cam": {"references": 4}}
+    return METHODS.get(name).build(classifier, **(small.get(name, {}) | params))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_facts_are_declared(name: str) -> None:
+    kind = METHODS.get(name)
+    assert kind.name == name
+    assert kind.family in ("activation", "gradient", "decomposition", "perturbation", "control")
+    assert kind.source
+    assert kind.__module__.rsplit(".", 1)[1] == name.replace("-", "_")
+    cost = method(name, bound(GAPNet())).cost((224, 224))
+    assert cost.forwards >= 1
+    assert ("gradient" in " ".join(kind.needs)) == (cost.backwards > 0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_module_opens_with_formula_shapes_and_source(name: str) -> None:
+    text = __import__("importlib").import_module(METHODS.get(name).__module__).__doc__
+    assert text is not None
+    for word in ("\n    ", "Shapes:", "Source:"):
+        assert word in text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shapes_and_finite(name: str) -> None:
+    clf = bound(GAPNet())
+    x = images(3)
+    found = method(name, clf).attribute(x)
+    assert found.values.shape[0] == 3
+    assert found.values.ndim == 3
+    assert found.values.isfinite().all()
+    if METHODS.get(name).family != "activation" and name != "random-grid":
+        assert found.values.shape == (3, 8, 8)
+    heatmap = found.heatmap()
+    assert heatmap.shape == (3, 8, 8)
+    assert 0 <= float(heatmap.min()) <= float(heatmap.max()) <= 1
+    assert found.heatmap((20, 30)).shape == (3, 20, 30)
+    assert found.target.dtype == torch.int64
+    assert torch.equal(found.target, clf(x).argmax(1))
+    assert torch.allclose(found.scores, clf(x).amax(1).detach())
+    assert torch.allclose(found.probabilities, clf.probabilities(x).amax(1).detach())
+    assert not found.values.requires_grad
+    if not METHODS.get(name).signed:
+        assert float(found.values.min()) >= 0
+    if issubclass(METHODS.get(name), LayerMethod):
+        assert found.layer
+    if issubclass(METHODS.get(name), InputMethod):
+        assert method(name, clf, channels=True).attribute(x).values.ndim in (3, 4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_same_seed_same_map_and_batch_equals_singles(name: str) -> None:
+    clf = bound(GAPNet())
+    x = images(8)
+    one = method(name, clf)
+    batch = one.attribute(x)
+    assert torch.equal(batch.values, one.attribute(x).values)
+    span = float(batch.values.max() - batch.values.min())
+    for i in range(8):
+        assert torch.allclose(one.attribute(x[i : i + 1]).values[0], batch.values[i], atol=1e-4 * span)
+    for size in (1, 3):
+        assert torch.allclose(one.attribute(x, chunk_size=size).values, batch.values, atol=1e-4 * span)
+    order = torch.tensor([3, 1, 0, 2, 7, 6, 5, 4])
+    assert torch.allclose(one.attribute(x[order]).values, batch.values[order], atol=1e-4 * span)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_padded_batches_are_equal_to_the_bit(name: str) -> None:
+    clf = bound(GAPNet())
+    x = images(7).float()
+    clf.network.float()
+    one = method(name, clf)
+    whole = one.attribute(x, context=Context(padded_batch=4)).values
+    parts = [one.attribute(x[i : i + 1], context=Context(padded_batch=4)).values for i in range(7)]
+    assert torch.equal(whole, torch.cat(parts))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_another_target_changes_only_its_image(name: str) -> None:
+    clf = bound(GAPNet())
+    x = images(3)
+    first = method(name, clf).attribute(x, [0, 1, 2])
+    second = method(name, clf).attribute(x, [0, 3, 2])
+    assert torch.equal(first.values[[0, 2]], second.values[[0, 2]])
+    assert torch.equal(first.values[1], second.values[1]) != METHODS.get(name).class_specific
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_empty_batch_gives_an_empty_attribution(name: str) -> None:
+    found = method(name, bound(GAPNet())).attribute(images(3)[:0])
+    assert len(found) == 0
+    assert found.heatmap().shape == (0, 8, 8)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("left", [None, 0, 1, 4])
+def test_nothing_is_left_behind(name: str, left: int | None) -> None:
+    network = Stumbling()
+    clf = bound(network)
+    network.train()
+    network.body.conv1.eval()
+    network.body.fc.weight.requires_grad_(False)
+    network.body.conv2.weight.grad = torch.ones_like(network.body.conv2.weight)
+    clf.outline()
+    with unchanged(network):
+        network.left = left
+        if left is None or (left > 1 and name not in MANY_FORWARDS):
+            method(name, clf).attribute(images(2))
+        else:
+            with pytest.raises(RuntimeError, match="stumbled"):
+                method(name, clf).attribute(images(2), chunk_size=1)
+        network.left = None
+
+
+@contextmanager
+def unchanged(network: nn.Module) -> Iterator[None]:
+    """Assert that a block leaves a network and the global random states as they were."""
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    training = [module.training for module in network.modules()]
+    required = [parameter.requires_grad for parameter in network.parameters()]
+    gradients = [parameter.grad for parameter in network.parameters()]
+    modules = list(network.modules())
+    attributes = [set(vars(module)) for module in modules]
+    random_states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+    yield
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+    assert training == [module.training for module in network.modules()]
+    assert required == [parameter.requires_grad for parameter in network.parameters()]
+    assert all(now is before for now, before in zip([p.grad for p in network.parameters()], gradients, strict=True))
+    assert modules == list(network.modules())
+    assert attributes == [set(vars(module)) for module in modules]
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    assert not any(getattr(module, kind) for module in modules for kind in hooks)
+    assert torch.equal(torch.get_rng_state(), random_states[0])
+    assert np.random.get_state()[1].tolist() == random_states[1]  # noqa: NPY002
+    assert random.getstate() == random_states[2]
+
+
+def test_methods_on_one_batch_share_forward_and_backward() -> None:
+    clf = bound(GAPNet())
+    names = ["cam", "center", "hires-cam", "grad-cam", "ones"]
+    context = Context()
+    together = attribute_all([method(name, clf) for name in names], images(4), None, context)
+    assert (context.counters.forwards, context.counters.backwards) == (4, 4)
+    for name, found in zip(names, together, strict=True):
+        assert found.method == name
+        assert torch.equal(found.values, method(name, clf).attribute(images(4)).values)
+
+
+def test_unknown_parameters_and_layers_are_refused_with_near_names() -> None:
+    clf = bound(GAPNet())
+    with pytest.raises(BadInput, match="unknown parameter of occlusion 'windw'; did you mean window"):
+        METHODS.get("occlusion").build(clf, windw=3)
+    with pytest.raises(BadInput, match="saliency works on the input"):
+        METHODS.get("saliency").build(clf, layer="conv1")
+    for name, params in {
+        "occlusion": [{"window": 0}, {"stride": 0}, {"fill": "grey"}, {"score": "loss"}],
+        "integrated-gradients": [{"steps": 0}, {"baseline": "grey"}],
+        "libra-cam": [{"calibrate": "best"}, {"order": "last"}, {"references": 0}, {"library": "file"}],
+        "random-grid": [{"grid": 0}],
+    }.items():
+        for wrong in params:
+            with pytest.raises(BadInput, match=r"expected .*, got .*;"):
+                METHODS.get(name).build(clf, **wrong)
+    with pytest.raises(BadInput, match="uncovered"):
+        METHODS.get("occlusion").build(clf, window=2, stride=3).attribute(images(1))

@@ -1,0 +1,27 @@
+"""The attribution methods: a folder a family, a file a method.
+
+The public name `xaikit.methods` is both this package and the function that lists its names; whichever Python binds
+last, `xaikit.methods()` works.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+from xaikit.core.method import METHODS, Family
+
+__all__ = ["names"]
+
+
+def names(family: Family | None = None) -> list[str]:
+    """Return the names of all methods, or of one family."""
+    return METHODS.names(lambda kind: family is None or kind.family == family)
+
+
+class _Package(ModuleType):
+    def __call__(self, family: Family | None = None) -> list[str]:
+        return names(family)
+
+
+sys.modules[__name__].__class__ = _Package

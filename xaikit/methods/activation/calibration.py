@@ -1,0 +1,91 @@
+"""Calibration: which threshold of a map makes the model most confident.
+
+    I_i    = map with its floor(P * i / 10) lowest pixels set to 0        i = 0 .. 9
+    inc_i  = max(p_c(I_i (*) x) - p_c(x), 0)
+    i*     = the first i with the largest inc_i                       the calibrated map is I_i*
+
+Surviving pixels keep their value. "fixed" applies i*; "official" applies i* + 1, as the published code does, so that
+the level it found best is never the one it uses and i* = 9 empties the map. It works on any method's maps in [0, 1].
+
+Shapes: maps (N, H, W) in [0, 1]; levels (N,).
+Source: Lee & Han, IJCAI 2022, and the authors' code for "official".
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from xaikit.core.batch import Batch
+from xaikit.core.classifier import Classifier
+from xaikit.core.context import Context
+from xaikit.core.errors import BadInput
+from xaikit.core.perturb import keep, ranks, removed
+from xaikit.core.shapes import check_maps
+
+__all__ = ["LEVELS", "Calibration", "calibrate", "calibrated"]
+
+Calibration = Literal["fixed", "official"]
+LEVELS = 10
+
+
+def calibrate(
+    classifier: Classifier,
+    inputs: Tensor,
+    maps: Tensor,
+    target: Any = None,
+    mode: Calibration = "fixed",
+    *,
+    context: Context | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Calibrate the maps of any method.
+
+    Args:
+        classifier: the model.
+        inputs: pixels (N, C, H, W) in [0, 1].
+        maps: (N, H, W) in [0, 1], such as `attribution.heatmap()`.
+        target: the class whose confidence decides; None is the top class.
+        mode: "fixed" applies the best level, "official" the one after it.
+        context: of the run.
+
+    Returns:
+        Calibrated maps (N, H, W) and the level applied (N,), in tenths of the pixels removed.
+
+    Raises:
+        BadInput: maps of another shape or range, or an unknown mode.
+    """
+    if mode not in ("fixed", "official"):
+        raise BadInput(f"calibrate: expected fixed or official, got {mode!r}; choose one")
+    pixels = classifier.check(inputs)
+    check_maps(maps, pixels)
+    if maps.numel() and not (float(maps.amin()) >= 0 and float(maps.amax()) <= 1):
+        raise BadInput("maps: expected values in [0, 1], got others; use attribution.heatmap()")
+    with classifier.borrowed():
+        return calibrated(Batch(classifier, pixels, target, context or Context()), maps.to(pixels), mode)
+
+
+def calibrated(batch: Batch, maps: Tensor, mode: Calibration) -> tuple[Tensor, Tensor]:
+    """Return calibrated maps (n, H, W) of a batch and the level applied (n,)."""
+    order = ranks(maps)
+    positions = order.shape[1]
+    counts = torch.tensor([removed(level, LEVELS, positions) for level in range(LEVELS + 1)], device=maps.device)
+
+    def confidence(rows: Tensor, levels: Tensor) -> Tensor:
+        masks = maps[rows] * keep(order[rows], counts[levels], batch.size)
+        return batch.probabilities_of(batch.inputs[rows] * masks[:, None], rows)
+
+    found = [part for _, _, part in batch.pairs(LEVELS, confidence, "thresholds")]
+    reached = torch.cat([batch.probabilities[:0], *found]).reshape(len(batch), LEVELS)
+    gain = (reached - batch.probabilities[:, None]).clamp_min(0)
+    best = _first_largest(gain)
+    level = best if mode == "fixed" else best + 1
+    return maps * keep(order, counts[level], batch.size), level
+
+
+def _first_largest(gain: Tensor) -> Tensor:
+    """Return the index (n,) of the first maximum of each row."""
+    is_best = gain == gain.amax(1, keepdim=True)
+    places = torch.arange(gain.shape[1], device=gain.device).expand_as(gain)
+    return torch.where(is_best, places, gain.shape[1]).amin(1).clamp_max(gain.shape[1] - 1)

@@ -1,0 +1,43 @@
+"""Grad-CAM: activation maps weighted by their mean gradient.
+
+    map = relu(sum_k mean_xy(d score / d A_k) * A_k)
+
+Shapes: inputs (N, C, H, W) in [0, 1]; values (N, h, w), the layer's own grid.
+Units:  score per unit of activation, times activation; not normalised.
+Source: Selvaraju et al., ICCV 2017, eq. 1-2, arXiv:1610.02391.
+Departs from source: nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from xaikit.core.batch import Batch
+from xaikit.core.method import METHODS, Cost, Family, LayerMethod, Need, Values
+
+__all__ = ["GradCAM"]
+
+
+@METHODS.register
+@dataclass(frozen=True)
+class GradCAM(LayerMethod):
+    """Activation maps of one layer, weighted by their mean gradient, positive part."""
+
+    name: ClassVar[str] = "grad-cam"
+    family: ClassVar[Family] = "activation"
+    source: ClassVar[str] = "Selvaraju et al., ICCV 2017, arXiv:1610.02391"
+    signed: ClassVar[bool] = False
+    needs: ClassVar[frozenset[Need]] = frozenset({"gradients"})
+
+    def compute(self, batch: Batch) -> Values:
+        """Return relu(sum_k w_k A_k), (n, h, w)."""
+        activations, gradients = batch.activations_and_gradients(self.place)
+        weights = gradients.mean((2, 3))
+        return Values(torch.einsum("nk,nkhw->nhw", weights, activations).relu())
+
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """One forward; the backward runs through the tail only."""
+        return Cost(1, 0.05)

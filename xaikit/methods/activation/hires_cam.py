@@ -1,0 +1,43 @@
+"""HiResCAM: the gradient times the activation, place by place.
+
+    map = sum_k d score / d A_k (*) A_k
+
+Where the network after the layer is one linear map, the map sums to the score without its bias.
+
+Shapes: inputs (N, C, H, W) in [0, 1]; values (N, h, w), the layer's own grid, signed.
+Units:  score.
+Source: Draelos & Carin, 2020, arXiv:2011.08891.
+Departs from source: nothing; the paper's ReLU is for display and left to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from xaikit.core.batch import Batch
+from xaikit.core.method import METHODS, Cost, Family, LayerMethod, Need, Values
+
+__all__ = ["HiResCAM"]
+
+
+@METHODS.register
+@dataclass(frozen=True)
+class HiResCAM(LayerMethod):
+    """Gradient times activation of one layer, summed over channels."""
+
+    name: ClassVar[str] = "hires-cam"
+    family: ClassVar[Family] = "activation"
+    source: ClassVar[str] = "Draelos & Carin 2020, arXiv:2011.08891"
+    needs: ClassVar[frozenset[Need]] = frozenset({"gradients"})
+
+    def compute(self, batch: Batch) -> Values:
+        """Return sum_k G_k (*) A_k, (n, h, w)."""
+        activations, gradients = batch.activations_and_gradients(self.place)
+        return Values(torch.einsum("nkhw,nkhw->nhw", gradients, activations))
+
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """One forward; the backward runs through the tail only."""
+        return Cost(1, 0.05)

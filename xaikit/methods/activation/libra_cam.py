@@ -1,0 +1,191 @@
+"""Libra-CAM: what the image has more of than images that are surely not of the class.
+
+    I_r = rho(alpha * sum_k d z_c / d A_k (*) (A_k - A_rk))         first order between image and reference r
+    I   = mean of I_r over the references whose masked image I_r (*) x keeps the class's confidence
+
+rho is the min-max of one map, so alpha > 0 disappears. With delta_r = p_c(I_r (*) x) - p_c(x) the kept references are
+1. if any delta_r > 0: of those, with mean m and standard deviation s, the ones with delta_r >= m - s;
+2. otherwise those with delta_r > m + s over all references;
+3. if there are none either, all.
+The mean is then calibrated (calibration.py): its lowest pixels are dropped at the level that makes the model most
+confident. References with a constant map say nothing and are left out before step 1.
+
+Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) in [0, 1], not rescaled after the mean or the calibration.
+Units:  share of the largest contrast.
+Source: Lee & Han, Libra-CAM, IJCAI 2022, and the authors' code for the three branches.
+Departs from source: rho after the upsampling (order="official" before); the calibrated level is the one that was found
+    best (calibrate="official" the next); the class may be any, not only the predicted one; without a library the
+    references are drawn pictures (core/references.py), flag "default-library".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from xaikit.core.attribution import Scale
+from xaikit.core.batch import Batch
+from xaikit.core.errors import BadInput
+from xaikit.core.method import METHODS, Cost, Family, LayerMethod, Need, Values
+from xaikit.core.shapes import unit, upsample
+from xaikit.methods.activation.calibration import LEVELS, Calibration, calibrated
+from xaikit.methods.activation.library import Library
+
+__all__ = ["LibraCAM", "contrast", "kept_references"]
+
+
+@METHODS.register
+@dataclass(frozen=True)
+class LibraCAM(LayerMethod):
+    """Contrast of the activations with a library of references, filtered and calibrated by the model's confidence.
+
+    Args:
+        library: reference activations by class; None draws contrast pictures.
+        references: most references used for an image.
+        calibrate: "fixed" applies the threshold found best, "official" the one after it, None none.
+        order: "upsample-first" min-maxes a map after resizing it; "official" before.
+    """
+
+    library: Library | None = None
+    references: int = 30
+    calibrate: Calibration | None = "fixed"
+    order: Literal["upsample-first", "official"] = "upsample-first"
+
+    name: ClassVar[str] = "libra-cam"
+    family: ClassVar[Family] = "activation"
+    source: ClassVar[str] = "Lee & Han, IJCAI 2022"
+    signed: ClassVar[bool] = False
+    scale: ClassVar[Scale] = "unit"
+    needs: ClassVar[frozenset[Need]] = frozenset({"gradients", "probabilities", "library"})
+
+    def __post_init__(self) -> None:
+        given: object = self.library
+        if given is not None and not isinstance(given, Library):
+            got = type(given).__name__
+            raise BadInput(f"library: expected a Library, got {got}; use xaikit.build_library or Library.load")
+        if self.references < 1:
+            raise BadInput(f"references: expected at least 1, got {self.references}; the paper uses 30")
+        if self.calibrate not in ("fixed", "official", None):
+            raise BadInput(f"calibrate: expected fixed, official or None, got {self.calibrate!r}; choose one")
+        if self.order not in ("upsample-first", "official"):
+            raise BadInput(f"order: expected upsample-first or official, got {self.order!r}; choose one")
+
+    @cached_property
+    def _drawn(self) -> dict[tuple[int, int], Library]:
+        return {}
+
+    def used_library(self, size: tuple[int, int]) -> Library:
+        """Return the library given, checked against the classifier; or one of pictures drawn at `size` = (H, W)."""
+        if self.library is not None:
+            self.library.check(self.classifier, str(self.place))
+            return self.library
+        if size not in self._drawn:
+            self._drawn[size] = Library.of_drawn_pictures(self.classifier, self.place, size, self.references)
+        return self._drawn[size]
+
+    def compute(self, batch: Batch) -> Values:
+        """Return the calibrated mean contrast, (n, H, W)."""
+        raw, present = self._contrasts(batch)
+        spoken = self._spread(raw, batch.size)[1] & present
+        kept = kept_references(self._gains(batch, raw), spoken)
+        maps = self._mean(batch, raw, kept)
+        count = kept.sum(1)
+        flags: list[set[str]] = [set() if one else {"no-reference"} for one in count.tolist()]
+        if self.library is None:
+            for names in flags:
+                names.add("default-library")
+        decided = {"library": self.used_library(batch.size).fingerprint}
+        diagnostics = {"references": count}
+        if self.calibrate is None:
+            return Values(maps, flags=flags, params=decided, diagnostics=diagnostics)
+        maps, level = calibrated(batch, maps, self.calibrate)
+        return Values(maps, flags=flags, params=decided | {"level": level.tolist()}, diagnostics=diagnostics)
+
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """One forward and tail backward, one forward a reference, and ten for the calibration."""
+        return Cost(1 + self.references + (LEVELS if self.calibrate else 0), 0.05)
+
+    def _contrasts(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return raw maps (n, R, h, w) and which of them exist (n, R); images of one class are done together."""
+        activations, gradients = batch.activations_and_gradients(self.place)
+        shape = (len(batch), self.references)
+        raw = activations.new_zeros(*shape, *activations.shape[2:])
+        present = torch.zeros(shape, dtype=torch.bool, device=raw.device)
+        library = self.used_library(batch.size)
+        for label in sorted(set(batch.target.index.tolist())):
+            images = (batch.target.index == label).nonzero()[:, 0]
+            references = library.references(label, self.references).to(activations)
+            if not len(references):
+                labels = self.classifier.labels
+                name = labels[label] if labels else f"class {label}"
+                raise BadInput(f"library: expected references for {name!r}, got none; add images of other classes")
+            if references.shape[1:] != activations.shape[1:]:
+                shapes = f"{tuple(activations.shape[1:])}, got {tuple(references.shape[1:])}"
+                raise BadInput(f"library: expected activations {shapes}; read images at the library's size")
+            raw[images, : len(references)] = contrast(activations[images], gradients[images], references)
+            present[images, : len(references)] = True
+        return raw, present
+
+    def _spread(self, raw: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Return maps (..., R, H, W) in [0, 1] from raw ones, and which of them say anything."""
+        if self.order == "official":
+            scaled, constant, invalid = unit(raw)
+            return upsample(scaled, size), ~(constant | invalid)
+        scaled, constant, invalid = unit(upsample(raw, size))
+        return scaled, ~(constant | invalid)
+
+    def _gains(self, batch: Batch, raw: Tensor) -> Tensor:
+        """Return delta (n, R): the confidence that each reference's masked image gains."""
+
+        def confidence(rows: Tensor, references: Tensor) -> Tensor:
+            masks = self._spread(raw[rows, references][:, None], batch.size)[0]
+            return batch.probabilities_of(batch.inputs[rows] * masks, rows)
+
+        found = [part for _, _, part in batch.pairs(raw.shape[1], confidence, "references")]
+        return torch.cat([batch.probabilities[:0], *found]).reshape(raw.shape[:2]) - batch.probabilities[:, None]
+
+    def _mean(self, batch: Batch, raw: Tensor, kept: Tensor) -> Tensor:
+        """Return the mean (n, H, W) of the kept maps, image by image of the batch in turn of references."""
+        total = raw.new_zeros(len(batch), *batch.size)
+        for reference in range(raw.shape[1]):
+            used = kept[:, reference]
+            total[used] += self._spread(raw[used, reference][:, None], batch.size)[0][:, 0]
+        return total / kept.sum(1).clamp_min(1)[:, None, None]
+
+
+def contrast(activations: Tensor, gradients: Tensor, references: Tensor) -> Tensor:
+    """Return sum_k G_k (*) (A_k - A_rk) with alpha = 1, (n, R, h, w).
+
+    Args:
+        activations: (n, C, h, w).
+        gradients: (n, C, h, w), d score / d A.
+        references: (R, C, h, w).
+    """
+    base = torch.einsum("nkhw,nkhw->nhw", gradients, activations)
+    return base[:, None] - torch.einsum("nkhw,rkhw->nrhw", gradients, references)
+
+
+def kept_references(gains: Tensor, present: Tensor) -> Tensor:
+    """Return which references stay, (n, R), by the three branches above.
+
+    Args:
+        gains: (n, R) delta_r.
+        present: (n, R) bool, references that exist and say something.
+    """
+    improved = present & (gains > 0)
+    any_improved = improved.any(1, keepdim=True)
+    mean, deviation = _moments(gains, torch.where(any_improved, improved, present))
+    chosen = torch.where(any_improved, improved & (gains >= mean - deviation), present & (gains > mean + deviation))
+    return torch.where(chosen.any(1, keepdim=True), chosen, present)
+
+
+def _moments(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and population standard deviation (n, 1) over the masked entries of each row."""
+    values, count = values.double(), mask.sum(1, keepdim=True).clamp_min(1)
+    mean = torch.where(mask, values, 0).sum(1, keepdim=True) / count
+    variance = torch.where(mask, (values - mean).square(), 0).sum(1, keepdim=True) / count
+    return mean, variance.sqrt()

@@ -1,0 +1,240 @@
+"""The reference library of Libra-CAM: for each class, activations of the images least like it.
+
+    candidates of class c   correctly classified images of other classes
+    kept                    the K with the lowest log p_c (float64), lowest first, then in data order
+
+One walk through the data keeps one pool of activations and, for each class, places in that pool. An image leaves the
+pool when no class refers to it any more.
+
+Shapes: activations (P, C, h, w); places (classes, K) int64, -1 where there are fewer; confidence (classes, K) float64.
+Source: Lee & Han, IJCAI 2022.
+Departs from source: the authors' published builder stops at the first class that is full, which is no true top K.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from xaikit.core.batch import Batch
+from xaikit.core.classifier import Classifier
+from xaikit.core.context import Context
+from xaikit.core.errors import BadChecksum, BadInput
+from xaikit.core.files import atomic
+from xaikit.core.identity import SCHEMA_VERSION, canonical_json, fingerprint
+from xaikit.core.probe import Layer
+from xaikit.core.references import draw_references
+
+__all__ = ["Library", "log_probabilities"]
+
+
+@dataclass(frozen=True)
+class Library:
+    """Reference activations by class.
+
+    Args:
+        activations: (P, C, h, w), the pool.
+        places: (classes, K) int64 into the pool, -1 where there is none.
+        confidence: (classes, K) float64 log-probability of the class on the reference image, ascending.
+        model: fingerprint of the classifier, preprocessing included.
+        layer: target layer.
+    """
+
+    activations: Tensor
+    places: Tensor
+    confidence: Tensor
+    model: str
+    layer: str
+
+    def __len__(self) -> int:
+        return self.places.shape[1]
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits of model, layer and the references' confidences."""
+        confidence = [f"{value:.6g}" for value in self.confidence.flatten().tolist()]
+        return fingerprint({"model": self.model, "layer": self.layer, "confidence": confidence})
+
+    def references(self, label: int, count: int | None = None) -> Tensor:
+        """Return the activations (r, C, h, w) for class `label`, least confident first; r may be 0."""
+        places = self.places[label, :count]
+        return self.activations[places[places >= 0]]
+
+    def check(self, classifier: Classifier, layer: str) -> None:
+        """Refuse a library of another model, preprocessing or layer.
+
+        Raises:
+            BadChecksum: it does not belong to the classifier.
+        """
+        if self.layer != layer:
+            raise BadChecksum(f"library: expected one of layer {layer!r}, got {self.layer!r}; build it for this layer")
+        if self.model != classifier.fingerprint:
+            raise BadChecksum(
+                f"library: expected one of model {classifier.fingerprint}, got {self.model}; "
+                "build it with these weights and this preprocessing"
+            )
+
+    @classmethod
+    def build(
+        cls,
+        classifier: Classifier,
+        data: Iterable[tuple[Tensor, Tensor]],
+        references: int = 30,
+        *,
+        layer: str | None = None,
+        dtype: torch.dtype = torch.float32,
+        context: Context | None = None,
+    ) -> Library:
+        """Select references from labelled images in one walk.
+
+        Args:
+            classifier: the model.
+            data: batches of pixels (B, C, H, W) in [0, 1] and labels (B,), the model's class indices.
+            references: K for each class.
+            layer: target layer; None is the classifier's own.
+            dtype: of the stored activations; float16 halves them.
+            context: portions, precision, progress.
+
+        Raises:
+            BadInput: no correctly classified image, labels out of range, or a regression.
+        """
+        if references < 1:
+            raise BadInput(f"references: expected at least 1, got {references}; the paper uses 30")
+        if classifier.output == "regression":
+            raise BadInput("library: expected a classifier with probabilities, got a regression; it has no classes")
+        selection = _Selection(classifier.classes, references, dtype)
+        context = context or Context()
+        place = classifier.resolve_layer(layer)
+        with classifier.borrowed():
+            for pixels, labels in data:
+                batch = classifier.check(pixels)
+                labels = _check_labels(labels, len(batch), classifier.classes)
+                size = context.portion(classifier, (batch.shape[-2], batch.shape[-1]))
+                for part in (slice(start, start + size) for start in range(0, len(batch), size)):
+                    piece = Batch(classifier, batch[part], None, context)
+                    activations = piece.activations(place)
+                    log_probability = log_probabilities(classifier, piece.logits)
+                    selection.offer(activations, log_probability, _others(log_probability, labels[part]))
+        return selection.finish(classifier.fingerprint, str(place))
+
+    @classmethod
+    def of_drawn_pictures(
+        cls, classifier: Classifier, layer: Layer, size: tuple[int, int], references: int = 30
+    ) -> Library:
+        """Select from pictures without an object, for who has no labelled images.
+
+        Twice as many pictures as references are drawn at `size` = (H, W); each class takes the least confident.
+        """
+        drawn = draw_references(2 * references, classifier.channels, size).to(classifier.device)
+        selection, context = _Selection(classifier.classes, references, torch.float32), Context()
+        with classifier.borrowed():
+            portion = context.portion(classifier, size)
+            for start in range(0, len(drawn), portion):
+                batch = Batch(classifier, drawn[start : start + portion], None, context)
+                activations = batch.activations(layer)
+                log_probability = log_probabilities(classifier, batch.logits)
+                selection.offer(activations, log_probability, torch.ones_like(log_probability, dtype=torch.bool))
+        return selection.finish(classifier.fingerprint, str(layer))
+
+    def save(self, file: str | Path) -> None:
+        """Write the library as one safetensors file, whole or not at all."""
+        about = {"schema": SCHEMA_VERSION, "model": self.model, "layer": self.layer}
+        tensors = {"activations": self.activations, "places": self.places, "confidence": self.confidence}
+        with atomic(file) as temporary:
+            save_file(
+                {name: tensor.cpu().contiguous() for name, tensor in tensors.items()},
+                temporary,
+                {"xaikit-library": canonical_json(about)},
+            )
+
+    @classmethod
+    def load(cls, file: str | Path) -> Library:
+        """Read what `save` wrote.
+
+        Raises:
+            BadInput: no such file, or not a library.
+        """
+        try:
+            with safe_open(str(file), framework="pt") as opened:
+                about = json.loads((opened.metadata() or {})["xaikit-library"])
+                tensors = {name: opened.get_tensor(name) for name in ("activations", "places", "confidence")}
+        except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+            reason = "no such file" if isinstance(error, FileNotFoundError) else "something else"
+            raise BadInput(
+                f"{file}: expected a reference library, got {reason}; make one with `xaikit library`"
+            ) from error
+        return cls(**tensors, model=about["model"], layer=about["layer"])
+
+
+def log_probabilities(classifier: Classifier, logits: Tensor) -> Tensor:
+    """Return log p (N, K) in float64, which keeps apart what float32 probabilities call equal."""
+    exact = logits.double()
+    return exact.log_softmax(1) if classifier.output == "softmax" else torch.nn.functional.logsigmoid(exact)
+
+
+class _Selection:
+    """The best candidates so far, kept as a small pool."""
+
+    def __init__(self, classes: int, references: int, dtype: torch.dtype) -> None:
+        self.confidence = torch.full((classes, references), torch.inf, dtype=torch.float64)
+        self.images = torch.full((classes, references), -1, dtype=torch.int64)
+        self.pool: dict[int, Tensor] = {}
+        self.seen = 0
+        self.dtype = dtype
+
+    def offer(self, activations: Tensor, log_probability: Tensor, eligible: Tensor) -> None:
+        """Take what is less confident than the candidates kept so far, from one portion of images.
+
+        Args:
+            activations: (n, C, h, w).
+            log_probability: (n, classes) float64.
+            eligible: (n, classes) bool, whether the image may stand for "not this class".
+        """
+        count, classes = log_probability.shape
+        offered = log_probability.masked_fill(~eligible, torch.inf).T.cpu()
+        numbers = torch.arange(self.seen, self.seen + count).expand(classes, count)
+        confidence = torch.cat([self.confidence, offered], 1)
+        images = torch.cat([self.images, numbers], 1)
+        kept = confidence.argsort(dim=1, stable=True)[:, : self.confidence.shape[1]]
+        self.confidence = confidence.gather(1, kept)
+        self.images = images.gather(1, kept).masked_fill(self.confidence.isinf(), -1)
+        wanted = set(self.images.flatten().tolist()) - {-1}
+        self.pool = {number: tensor for number, tensor in self.pool.items() if number in wanted}
+        for number in sorted(wanted - self.pool.keys()):
+            self.pool[number] = activations[number - self.seen].to(self.dtype).cpu()
+        self.seen += count
+
+    def finish(self, model: str, layer: str) -> Library:
+        """Number the pool and return the library."""
+        if not self.pool:
+            raise BadInput(f"library: expected correctly classified images, got none of {self.seen}; check the labels")
+        numbers = sorted(self.pool)
+        places = torch.searchsorted(torch.tensor(numbers), self.images.clamp_min(0)).masked_fill(self.images < 0, -1)
+        return Library(torch.stack([self.pool[number] for number in numbers]), places, self.confidence, model, layer)
+
+
+def _others(log_probability: Tensor, labels: Tensor) -> Tensor:
+    """Return (n, classes): the image is classified correctly, and as another class."""
+    labels = labels.to(log_probability.device)
+    correct = log_probability.argmax(1) == labels
+    other = torch.arange(log_probability.shape[1], device=labels.device)[None, :] != labels[:, None]
+    return correct[:, None] & other
+
+
+def _check_labels(labels: Tensor, count: int, classes: int) -> Tensor:
+    labels = torch.as_tensor(labels)
+    if labels.shape != (count,) or labels.is_floating_point():
+        raise BadInput(
+            f"labels: expected ({count},) integers, got {tuple(labels.shape)} {labels.dtype}; one class an image"
+        )
+    if count and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        got = f"{int(labels.min())} to {int(labels.max())}"
+        raise BadInput(f"labels: expected classes 0 to {classes - 1}, got {got}; use the model's indices")
+    return labels

@@ -1,0 +1,45 @@
+"""Center: a Gaussian in the middle of the image.
+
+    map(u) = exp(-|u - centre|^2 / (2 sigma^2))        sigma = side / 4
+
+Photographs show their object in the middle, so a centre prior does well without looking.
+
+Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) in [0, 1].
+Source: control row of the benchmark.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from xaikit.core.batch import Batch
+from xaikit.core.method import METHODS, Cost, Family, Method, Values
+
+__all__ = ["Center"]
+
+
+@METHODS.register
+@dataclass(frozen=True)
+class Center(Method):
+    """A Gaussian in the middle, the same for every image of a size."""
+
+    name: ClassVar[str] = "center"
+    family: ClassVar[Family] = "control"
+    source: ClassVar[str] = "control: centre prior"
+    signed: ClassVar[bool] = False
+    class_specific: ClassVar[bool] = False
+
+    def compute(self, batch: Batch) -> Values:
+        """Return the Gaussian (n, H, W)."""
+        rows, columns = (
+            torch.linspace(-2, 2, side, dtype=torch.float64) if side > 1 else torch.zeros(1) for side in batch.size
+        )
+        bell = torch.exp(-0.5 * (rows[:, None] ** 2 + columns[None, :] ** 2))
+        return Values(bell.to(batch.pixels).expand(len(batch), *batch.size))
+
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """Nothing beyond the clean forward that names the class."""
+        return Cost(1, 0)

@@ -1,0 +1,45 @@
+"""Edges: the strength of the picture's own edges.
+
+    map = sqrt(Gx^2 + Gy^2)        Gx, Gy: 3x3 Sobel of the mean over channels
+
+Gradient maps look convincing because they look like edges; this shows edges without a model.
+
+Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) >= 0.
+Source: control row of the benchmark; Adebayo et al., NeurIPS 2018, compare with edge detectors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+
+from xaikit.core.batch import Batch
+from xaikit.core.method import METHODS, Cost, Family, Method, Values
+
+__all__ = ["Edges"]
+
+
+@METHODS.register
+@dataclass(frozen=True)
+class Edges(Method):
+    """Sobel edge strength of the image."""
+
+    name: ClassVar[str] = "edges"
+    family: ClassVar[Family] = "control"
+    source: ClassVar[str] = "control: Sobel edges"
+    signed: ClassVar[bool] = False
+    class_specific: ClassVar[bool] = False
+
+    def compute(self, batch: Batch) -> Values:
+        """Return the edge strength (n, H, W)."""
+        sobel = batch.pixels.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
+        kernels = torch.stack([sobel, sobel.T])[:, None]
+        grey = F.pad(batch.pixels.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
+        return Values(F.conv2d(grey, kernels).square().sum(1).sqrt())
+
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """Nothing beyond the clean forward that names the class."""
+        return Cost(1, 0)

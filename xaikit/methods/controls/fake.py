@@ -1,0 +1,41 @@
+"""Fake-CAM: all ones but one pixel, which explains nothing and flatters average drop and increase in confidence.
+
+    map = 1 everywhere, 0 in the top left pixel
+
+Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) in {0, 1}.
+Source: Poppi et al., CVPR Workshops 2021, arXiv:2104.10252.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from xaikit.core.batch import Batch
+from xaikit.core.method import METHODS, Cost, Family, Method, Values
+
+__all__ = ["Fake"]
+
+
+@METHODS.register
+@dataclass(frozen=True)
+class Fake(Method):
+    """A map of ones with one zero in the top left corner."""
+
+    name: ClassVar[str] = "fake"
+    family: ClassVar[Family] = "control"
+    source: ClassVar[str] = "Poppi et al., CVPR Workshops 2021, arXiv:2104.10252"
+    signed: ClassVar[bool] = False
+    class_specific: ClassVar[bool] = False
+
+    def compute(self, batch: Batch) -> Values:
+        """Return ones with one zero (n, H, W)."""
+        values = torch.ones_like(batch.pixels[:, 0])
+        values[:, 0, 0] = 0.0
+        return Values(values)
+
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """Nothing beyond the clean forward that names the class."""
+        return Cost(1, 0)

@@ -1,0 +1,41 @@
+"""Ones: every pixel matters alike.
+
+    map = 1
+
+It masks nothing, so a measure that rewards not masking (average drop) is perfect for it.
+
+Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W), all 1.
+Source: control row of the benchmark.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from xaikit.core.batch import Batch
+from xaikit.core.method import METHODS, Cost, Family, Method, Values
+
+__all__ = ["Ones"]
+
+
+@METHODS.register
+@dataclass(frozen=True)
+class Ones(Method):
+    """A map that is one everywhere."""
+
+    name: ClassVar[str] = "ones"
+    family: ClassVar[Family] = "control"
+    source: ClassVar[str] = "control: a constant map"
+    signed: ClassVar[bool] = False
+    class_specific: ClassVar[bool] = False
+
+    def compute(self, batch: Batch) -> Values:
+        """Return ones (n, H, W)."""
+        return Values(torch.ones_like(batch.pixels[:, 0]))
+
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """Nothing beyond the clean forward that names the class."""
+        return Cost(1, 0)

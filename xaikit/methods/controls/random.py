@@ -1,0 +1,42 @@
+"""Random: independent uniform noise, one value a pixel.
+
+    map(u) ~ U(0, 1)
+
+It says nothing about the model: any measure that it does well in does not measure explanations.
+
+Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) in [0, 1].
+Source: control row of the benchmark.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from xaikit.core.batch import Batch
+from xaikit.core.method import METHODS, Cost, Family, Method, Values
+
+__all__ = ["Random"]
+
+
+@METHODS.register
+@dataclass(frozen=True)
+class Random(Method):
+    """Uniform noise at every pixel, from the seed and the image."""
+
+    name: ClassVar[str] = "random"
+    family: ClassVar[Family] = "control"
+    source: ClassVar[str] = "control: independent noise"
+    signed: ClassVar[bool] = False
+    class_specific: ClassVar[bool] = False
+
+    def compute(self, batch: Batch) -> Values:
+        """Return noise (n, H, W)."""
+        drawn = [torch.rand(batch.size, generator=stream) for stream in batch.generators(self.name)]
+        return Values(torch.stack(drawn).to(batch.pixels) if drawn else batch.pixels[:, 0])
+
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """Nothing beyond the clean forward that names the class."""
+        return Cost(1, 0)

@@ -1,0 +1,54 @@
+"""Random grid: uniform noise on a coarse grid, as smooth as a class activation map.
+
+    map ~ U(0, 1) on 7 x 7 cells, upsampled by the heatmap
+
+Smooth maps keep or remove whole regions, so this is the fair random rival of the activation methods.
+
+Shapes: inputs (N, C, H, W) in [0, 1]; values (N, grid, grid) in [0, 1].
+Source: control row of the benchmark.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from xaikit.core.batch import Batch
+from xaikit.core.errors import BadInput
+from xaikit.core.method import METHODS, Cost, Family, Method, Values
+
+__all__ = ["RandomGrid"]
+
+
+@METHODS.register
+@dataclass(frozen=True)
+class RandomGrid(Method):
+    """Uniform noise on a coarse grid, from the seed and the image.
+
+    Args:
+        grid: cells along each side.
+    """
+
+    grid: int = 7
+
+    name: ClassVar[str] = "random-grid"
+    family: ClassVar[Family] = "control"
+    source: ClassVar[str] = "control: coarse noise"
+    signed: ClassVar[bool] = False
+    class_specific: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.grid < 1:
+            raise BadInput(f"grid: expected at least 1 cell, got {self.grid}; 7 is the size of most activation maps")
+
+    def compute(self, batch: Batch) -> Values:
+        """Return noise (n, grid, grid)."""
+        shape = (self.grid, self.grid)
+        drawn = [torch.rand(shape, generator=stream) for stream in batch.generators(self.name)]
+        return Values(torch.stack(drawn).to(batch.pixels) if drawn else batch.pixels.new_zeros(0, *shape))
+
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """Nothing beyond the clean forward that names the class."""
+        return Cost(1, 0)

@@ -1,0 +1,40 @@
+"""Saliency: how strongly the score answers to each pixel.
+
+    map = max_channel |d score / d x|
+
+Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W), or (N, C, H, W) signed gradients with `channels=True`.
+Units:  score per standard deviation of the normalised input.
+Source: Simonyan, Vedaldi & Zisserman, 2014, arXiv:1312.6034, section 3.
+Departs from source: nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from xaikit.core.batch import Batch
+from xaikit.core.method import METHODS, Cost, Family, InputMethod, Need, Reduction, Values
+
+__all__ = ["Saliency"]
+
+
+@METHODS.register
+@dataclass(frozen=True)
+class Saliency(InputMethod):
+    """Largest absolute gradient over the colour channels."""
+
+    name: ClassVar[str] = "saliency"
+    family: ClassVar[Family] = "gradient"
+    source: ClassVar[str] = "Simonyan et al. 2014, arXiv:1312.6034"
+    signed: ClassVar[bool] = False
+    reduction: ClassVar[Reduction] = "max-abs"
+    needs: ClassVar[frozenset[Need]] = frozenset({"input-gradient"})
+
+    def compute(self, batch: Batch) -> Values:
+        """Return the gradient (n, C, H, W)."""
+        return Values(batch.input_gradients)
+
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """One forward and one backward."""
+        return Cost(1, 1)

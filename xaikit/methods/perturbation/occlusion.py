@@ -1,0 +1,114 @@
+"""Occlusion: how much the score drops when a window of the image is covered.
+
+    d_w = score(x) - score(x with window w filled)
+    map(u) = mean of d_w over the windows w that cover pixel u
+
+Windows lie on a regular grid; the last of each axis is pushed back to the border, so every pixel is covered.
+
+Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W), signed.
+Units:  score (or probability).
+Source: Zeiler & Fergus, ECCV 2014, section 3, arXiv:1311.2901.
+Departs from source: the drop is shown instead of the remaining score, and windows that overlap are averaged.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from xaikit.core.batch import Batch
+from xaikit.core.errors import BadInput
+from xaikit.core.method import METHODS, Cost, Family, InputMethod, Need, Values
+from xaikit.core.perturb import Fill, check_fill, fill_values
+
+__all__ = ["Occlusion"]
+
+
+@METHODS.register
+@dataclass(frozen=True)
+class Occlusion(InputMethod):
+    """Mean drop of the score over the windows that cover a pixel.
+
+    Args:
+        window: side of the window in pixels; None is a seventh of the image's short side.
+        stride: step of the window in pixels; None is half the window.
+        fill: what covers the window: a fill by name, or pixels that broadcast to the images.
+        score: "logit" is the explained score, "probability" that of the class.
+    """
+
+    window: int | None = None
+    stride: int | None = None
+    fill: Fill | Tensor = "mean"
+    score: Literal["logit", "probability"] = "logit"
+
+    name: ClassVar[str] = "occlusion"
+    family: ClassVar[Family] = "perturbation"
+    source: ClassVar[str] = "Zeiler & Fergus, ECCV 2014, arXiv:1311.2901"
+    needs: ClassVar[frozenset[Need]] = frozenset()
+
+    def __post_init__(self) -> None:
+        for name in ("window", "stride"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise BadInput(
+                    f"{name}: expected at least 1 pixel, got {value}; leave it out to choose by the image's size"
+                )
+        if self.score not in ("logit", "probability"):
+            raise BadInput(f"score: expected logit or probability, got {self.score!r}; choose one")
+        check_fill(self.fill)
+
+    def compute(self, batch: Batch) -> Values:
+        """Return the mean drop over covering windows, (n, H, W)."""
+        window, stride = self._grid(batch.size)
+        rows_covered = _cover(batch.size[0], window[0], stride).to(batch.inputs)
+        columns_covered = _cover(batch.size[1], window[1], stride).to(batch.inputs)
+        down, across = len(rows_covered), len(columns_covered)
+        filled = fill_values(self.classifier, batch.pixels, self.fill, batch.generators("fill")).expand_as(batch.inputs)
+        probability = self.score == "probability"
+        score_of = batch.probabilities_of if probability else batch.scores_of
+
+        def covered(rows: Tensor, windows: Tensor) -> Tensor:
+            mask = rows_covered[windows // across, :, None] * columns_covered[windows % across, None, :]
+            return score_of(torch.where(mask[:, None] > 0, filled[rows], batch.inputs[rows]), rows)
+
+        clean = batch.probabilities if probability else batch.scores
+        remaining = torch.cat([clean[:0], *(found for _, _, found in batch.pairs(down * across, covered, "windows"))])
+        drops = clean[:, None, None] - remaining.reshape(len(batch), down, across)
+        spread = torch.einsum("nyx,yh,xw->nhw", drops, rows_covered, columns_covered)
+        return Values(
+            spread / torch.outer(rows_covered.sum(0), columns_covered.sum(0)),
+            params={"window": window if window[0] != window[1] else window[0], "stride": stride},
+        )
+
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """The clean image and one forward a window."""
+        window, stride = self._grid(size)
+        down, across = (len(_starts(side, width, stride)) for side, width in zip(size, window, strict=True))
+        return Cost(1 + down * across, 0)
+
+    def _grid(self, size: tuple[int, int]) -> tuple[tuple[int, int], int]:
+        """Return the window (h, w), at most the image, and the stride."""
+        side = self.window or max(1, round(min(size) / 7))
+        window = (min(side, size[0]), min(side, size[1]))
+        stride = self.stride or max(1, side // 2)
+        if stride > min(window):
+            raise BadInput(
+                f"stride: expected at most the window {min(window)}, got {stride}; pixels would stay uncovered"
+            )
+        return window, stride
+
+
+def _starts(length: int, window: int, stride: int) -> list[int]:
+    count = math.ceil((length - window) / stride) + 1
+    return [min(place * stride, length - window) for place in range(count)]
+
+
+def _cover(length: int, window: int, stride: int) -> Tensor:
+    """Return 1 where a window covers a position, (windows, length)."""
+    starts = torch.tensor(_starts(length, window, stride))[:, None]
+    position = torch.arange(length)[None, :]
+    return ((position >= starts) & (position < starts + window)).float()
