@@ -1,0 +1,51 @@
+"""Networks whose confidence is known by hand, and a small one whose is not."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from xaikit.core.classifier import Classifier
+
+
+class Sum(nn.Module):
+    """One logit: the weighted sum of all pixels."""
+
+    def __init__(self, weights: Tensor | float = 1.0) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.as_tensor(weights, dtype=torch.float64))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return (inputs * self.weights).sum((1, 2, 3))[:, None]
+
+
+def summing(weights: Tensor | float = 1.0, channels: int = 1) -> Classifier:
+    """p of class 1 = sigmoid(sum of weights * pixels), in float64, without mean and std."""
+    return Classifier(Sum(weights), output="binary", channels=channels)
+
+
+def small(channels: int = 3, dtype: torch.dtype = torch.float32, output: str = "softmax") -> Classifier:
+    """A convolution, a pooling and a linear layer to three classes, with mean and std."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(7)
+        network = nn.Sequential(
+            nn.Conv2d(channels, 6, 3, padding=1),
+            nn.ReLU(),
+            nn.BatchNorm2d(6),
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+            nn.Linear(24, 3),
+        )
+        nn.init.normal_(network[-1].weight, std=1.5)
+    return Classifier(network.to(dtype), mean=[0.45] * channels, std=[0.25] * channels, output=output)  # type: ignore[arg-type]
+
+
+def pictures(count: int, channels: int = 3, size: tuple[int, int] = (9, 7), seed: int = 0) -> Tensor:
+    """Random pixels in [0, 1]."""
+    return torch.rand(count, channels, *size, generator=torch.Generator().manual_seed(seed))
+
+
+def heatmaps(count: int, size: tuple[int, int] = (9, 7), seed: int = 1) -> Tensor:
+    """Random maps in [0, 1], a third of each zero and some values tied."""
+    drawn = torch.rand(count, *size, generator=torch.Generator().manual_seed(seed))
+    return (drawn - 1 / 3).clamp(min=0).mul(9).round().div(6)

@@ -1,0 +1,139 @@
+"""What every registered measure promises."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.measures.networks import heatmaps, pictures, small, summing
+from xaikit.core.context import Context
+from xaikit.core.errors import BadInput
+from xaikit.core.measure import MEASURES, Measure, Subject
+from xaikit.core.method import Cost
+from xaikit.measures.keep_curve import keep_curve
+
+NAMES = MEASURES.names()
+CURVE_NAMES = ["api", "apd", "average-gain", "dr", "ir", "keep-auc", "tie-rate"]
+
+
+def subject(count: int = 6) -> Subject:
+    classifier = small()
+    pixels = pictures(count)
+    with classifier.borrowed(), torch.no_grad():
+        target = classifier(pixels).argmax(1)
+    return Subject(classifier, pixels, heatmaps(count), target, masks=heatmaps(count, seed=4) > 0)
+
+
+@pytest.fixture(params=NAMES)
+def measure(request: pytest.FixtureRequest) -> Measure:
+    return MEASURES.get(request.param)()
+
+
+def test_the_family_is_there() -> None:
+    assert set(CURVE_NAMES) <= set(NAMES)
+    assert "mean-map" in NAMES
+
+
+def test_facts_are_declared(measure: Measure) -> None:
+    assert measure.direction in ("higher", "lower", "none")
+    assert measure.range[0] < measure.range[1]
+    assert measure.source
+    assert measure.needs <= {"maps", "model", "method", "masks"}
+    assert isinstance(measure.cost(), Cost)
+    assert type(measure)(**measure.params) == measure
+
+
+def test_one_value_an_image_within_the_range(measure: Measure) -> None:
+    values = measure.compute(subject())
+    assert values.shape == (6,)
+    assert values.dtype == torch.float64
+    assert values.device.type == "cpu"
+    assert values.isfinite().all()
+    assert (values >= measure.range[0]).all()
+    assert (values <= measure.range[1]).all()
+
+
+def test_nothing_is_changed(measure: Measure) -> None:
+    one = subject()
+    tensors = [one.pixels, one.maps, one.target, *one.classifier.network.state_dict().values()]
+    copies = [tensor.clone() for tensor in tensors]
+    training = [module.training for module in one.classifier.network.modules()]
+    state = torch.get_rng_state()
+    measure.compute(one)
+    assert all(torch.equal(tensor, copy) for tensor, copy in zip(tensors, copies, strict=True))
+    assert torch.equal(state, torch.get_rng_state())
+    assert training == [module.training for module in one.classifier.network.modules()]
+    assert not any(module._forward_hooks for module in one.classifier.network.modules())
+
+
+def test_a_map_that_is_not_finite_has_no_value(measure: Measure) -> None:
+    one = subject()
+    one.maps[2, 0, 0] = torch.nan
+    assert measure.compute(one).isnan().tolist() == [False, False, True, False, False, False]
+
+
+def test_the_value_of_an_image_does_not_depend_on_the_others(measure: Measure) -> None:
+    whole = subject()
+    alone = Subject(whole.classifier, whole.pixels[3:4], whole.maps[3:4], whole.target[3:4])
+    torch.testing.assert_close(measure.compute(alone), measure.compute(whole)[3:4], rtol=0, atol=1e-6)
+
+
+def test_the_declared_direction_holds(measure: Measure) -> None:
+    """Half of the pixels speak for the class and half against it; the better map keeps the first half."""
+    speak = torch.tensor([0.5] * 8 + [-0.5] * 8).reshape(1, 1, 4, 4)
+    better = (speak[0] > 0).float() * 0.8
+    worse = 0.8 - better
+    classifier, pixels = summing(speak), torch.full((1, 1, 4, 4), 0.5)
+    high, low = (
+        float(measure.compute(Subject(classifier, pixels, maps, torch.tensor([1])))[0]) for maps in (better, worse)
+    )
+    match measure.direction:
+        case "higher":
+            assert high > low
+        case "lower":
+            assert high < low
+        case "none":
+            assert high == pytest.approx(low)
+
+
+@pytest.mark.parametrize("level", [0, 4, "mean"])
+@pytest.mark.parametrize("mask", ["soft", "binary"])
+def test_measures_are_their_curve(level: int | str, mask: str) -> None:
+    one = subject()
+    curve = keep_curve(one.classifier, one.pixels, one.maps, one.target, mask=mask)  # type: ignore[arg-type]
+
+    def at(values: Tensor) -> float:
+        return float(values[:10].mean() if level == "mean" else values[int(level)])
+
+    expected = {"api": curve.api(), "apd": curve.apd(), "ir": curve.ir(), "dr": curve.dr(), "tie-rate": curve.ties()}
+    for name, values in expected.items():
+        measure = MEASURES.get(name)(level=level, mask=mask)  # type: ignore[call-arg]
+        assert float(measure.compute(one).mean()) == pytest.approx(at(values), abs=1e-12)
+    assert torch.equal(MEASURES.get("keep-auc")(mask=mask).compute(one), curve.auc())  # type: ignore[call-arg]
+
+
+def test_all_measures_of_one_protocol_read_one_curve() -> None:
+    one = subject()
+    one.context = Context()
+    MEASURES.get("api")().compute(one)
+    spent = one.context.counters.forwards
+    for name in CURVE_NAMES:
+        MEASURES.get(name)().compute(one)
+    assert one.context.counters.forwards == spent
+    MEASURES.get("ir")(mask="binary", level=5).compute(one)  # type: ignore[call-arg]
+    assert one.context.counters.forwards > spent
+
+
+def test_average_gain_by_hand() -> None:
+    """y = sigmoid(0.5 - 0.25); a map that drops the second pixel leaves o = sigmoid(0.5)."""
+    weights = torch.tensor([0.5, -0.25]).reshape(1, 1, 1, 2)
+    one = Subject(summing(weights), torch.ones(1, 1, 1, 2), torch.tensor([[[1.0, 0.0]]]), torch.tensor([1]))
+    y, o = torch.tensor([0.25, 0.5], dtype=torch.float64).sigmoid().tolist()
+    assert float(MEASURES.get("average-gain")().compute(one)) == pytest.approx((o - y) / (1 - y), abs=1e-12)
+
+
+@pytest.mark.parametrize("level", [-1, 11, "average"])
+def test_levels_that_do_not_exist_are_refused(level: int | str) -> None:
+    with pytest.raises(BadInput, match="0 to 10 or 'mean'"):
+        MEASURES.get("api")(level=level)  # type: ignore[call-arg]

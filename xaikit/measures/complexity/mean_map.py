@@ -1,0 +1,44 @@
+"""Mean map: how much of the image a map keeps, read beside every soft measure.
+
+    value_i = mean_p I_ip
+
+A map that keeps everything has no drop and explains nothing; this number shows it. The complexity of ADCC is the same.
+
+Shapes: maps (N, H, W) in [0, 1]; value (N,).
+Source: Poppi et al., CVPR Workshops 2021, arXiv:2104.10252 (complexity).
+Departs from source: nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from xaikit.core.measure import MEASURES, Direction, Measure, MeasureNeed, Subject
+from xaikit.core.method import Cost
+
+__all__ = ["MeanMap"]
+
+
+@MEASURES.register
+@dataclass(frozen=True)
+class MeanMap(Measure):
+    """Mean of the map over the image."""
+
+    name: ClassVar[str] = "mean-map"
+    direction: ClassVar[Direction] = "none"
+    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    source: ClassVar[str] = "Poppi et al., CVPRW 2021, arXiv:2104.10252"
+    needs: ClassVar[frozenset[MeasureNeed]] = frozenset({"maps"})
+
+    def compute(self, subject: Subject) -> Tensor:
+        """Return the mean of each map, (N,)."""
+        means = subject.maps.detach().cpu().double().flatten(1).mean(1)
+        return means.masked_fill(~means.isfinite(), torch.nan)
+
+    def cost(self) -> Cost:
+        """Nothing."""
+        return Cost(0)
