@@ -1,0 +1,169 @@
+"""`xaikit explain` on good input: what it writes and what it prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.cli.conftest import Command, draw
+from xaikit.cli.terminal import progress_bar
+
+RECORD = {
+    "file",
+    "sha256",
+    "model",
+    "weights",
+    "layer",
+    "method",
+    "target",
+    "label",
+    "probability",
+    "score",
+    "params",
+    "flags",
+    "completeness",
+    "seconds",
+    "outputs",
+}
+
+
+def results(tmp_path: Path) -> Any:
+    return json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
+
+
+def test_writes_panel_overlays_values_and_records(explain: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "album"
+    draw(folder / "b.png", 1)
+    draw(folder / "a.png", 2)
+    done = explain(folder, "--method", "grad-cam", "--method", "saliency")
+    assert (done.code, done.err) == (0, "")
+    written = results(tmp_path)
+    records = written["records"]
+    assert [(Path(one["file"]).name, one["method"]) for one in records] == [
+        ("a.png", "grad-cam"),
+        ("a.png", "saliency"),
+        ("b.png", "grad-cam"),
+        ("b.png", "saliency"),
+    ]
+    assert all(set(one) == RECORD for one in records)
+    assert {"command", "versions", "device", "seed", "model", "date"} <= set(written["run"])
+    assert len(written["run"]["model"]["fingerprint"]) == 16
+    with np.load(tmp_path / "out" / "attributions.npz") as values:
+        assert {key: values[key].ndim for key in values.files} == {one["outputs"]["values"]: 2 for one in records}
+    for one in records:
+        with Image.open(tmp_path / "out" / one["outputs"]["overlay"]) as overlay:
+            assert overlay.size == (64, 64)
+        with Image.open(tmp_path / "out" / one["outputs"]["panel"]) as panel:
+            assert panel.width > 600
+    assert len(list((tmp_path / "out").rglob("*.tmp*"))) == 0
+    assert "2 images, 2 methods" in done.out
+
+
+def test_grad_cam_of_the_top_class_is_the_default(explain: Command, photo: Path, tmp_path: Path) -> None:
+    assert explain(photo).code == 0
+    (record,) = results(tmp_path)["records"]
+    assert record["method"] == "grad-cam"
+    assert record["probability"] >= 1 / 6
+
+
+@pytest.mark.parametrize(("target", "index"), [("3", 3), ("dots", 5), ("Vertical Stripes", 1)])
+def test_target_by_index_or_label(explain: Command, photo: Path, tmp_path: Path, target: str, index: int) -> None:
+    assert explain(photo, "--target", target).code == 0
+    assert results(tmp_path)["records"][0]["target"] == index
+
+
+def test_parameter_for_all_and_for_one_method(explain: Command, photo: Path, tmp_path: Path) -> None:
+    chosen = ["--method", "occlusion", "--method", "random-grid", "--method", "saliency"]
+    assert explain(photo, *chosen, "--param", "occlusion.window=32", "--param", "grid=4").code == 0
+    params = {one["method"]: one["params"] for one in results(tmp_path)["records"]}
+    assert params["occlusion"]["window"] == 32
+    assert params["random-grid"]["grid"] == 4
+
+
+def test_json_prints_the_results_and_nothing_else(explain: Command, photo: Path, tmp_path: Path) -> None:
+    done = explain(photo, "--json")
+    assert json.loads(done.out) == results(tmp_path)
+
+
+def test_verbose_shows_flags_and_completeness(explain: Command, photo: Path) -> None:
+    done = explain(photo, "--method", "integrated-gradients", "--method", "ones", "--verbose")
+    assert done.code == 0
+    assert "completeness" in done.out
+    assert "constant" in done.out
+
+
+def test_equal_names_in_different_folders_stay_apart(explain: Command, tmp_path: Path) -> None:
+    for number, name in enumerate(["a/x.png", "b/x.png", "b/X.bmp"]):
+        draw(tmp_path / "album" / name, number)
+    assert explain(tmp_path / "album").code == 0
+    outputs = {one["outputs"]["panel"].casefold() for one in results(tmp_path)["records"]}
+    assert len(outputs) == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux file names need not be text")
+def test_a_file_name_that_is_no_text(explain: Command, tmp_path: Path) -> None:
+    photo = draw(tmp_path / "photo.png").rename(tmp_path / "caf\udce9.png")
+    assert explain(photo).code == 0
+    assert Path(results(tmp_path)["records"][0]["file"]).name == "caf?.png"
+
+
+def test_kept_channels_are_written_and_drawn(explain: Command, photo: Path, tmp_path: Path) -> None:
+    assert explain(photo, "--method", "saliency", "--param", "channels=true").code == 0
+    with np.load(tmp_path / "out" / "attributions.npz") as values:
+        assert values["photo/saliency"].shape == (3, 64, 64)
+
+
+def test_a_plugin_brings_its_method(explain: Command, photo: Path, tmp_path: Path) -> None:
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(
+        "from dataclasses import dataclass\n"
+        "from xaikit.core.method import METHODS, Cost, InputMethod, Values\n"
+        "@METHODS.register\n"
+        "@dataclass(frozen=True)\n"
+        "class Mine(InputMethod):\n"
+        "    name, family, source = 'tests-mine', 'control', 'here'\n"
+        "    def compute(self, batch):\n"
+        "        return Values(batch.pixels)\n"
+        "    def cost(self, size):\n"
+        "        return Cost(1, 0)\n",
+        encoding="utf-8",
+    )
+    try:
+        assert explain(photo, "--plugin", plugin, "--method", "tests-mine").code == 0
+    finally:
+        from xaikit.core.method import METHODS
+
+        METHODS._entries.pop("tests-mine", None)
+    assert (tmp_path / "out" / "overlays" / "photo.tests-mine.png").is_file()
+
+
+def test_a_second_run_repeats_the_first_to_the_bit(explain: Command, photo: Path, tmp_path: Path) -> None:
+    values = []
+    for _ in range(2):
+        assert explain(photo, "--method", "random", "--method", "grad-cam", "--seed", "5").code == 0
+        values.append((tmp_path / "out" / "attributions.npz").read_bytes())
+    assert values[0] == values[1]
+
+
+def test_progress_is_silent_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar() as bar:
+        bar(1, 2, "images")
+        bar.message(1, 2, "epoch 1")
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.real
+def test_photographs_with_local_weights(run: Command, real_data: Path, tmp_path: Path) -> None:
+    photographs = sorted((real_data / "imagenet").glob("*.jpg"))[:2]
+    weights = real_data / "weights" / "squeezenet1_0_imagenet.pth"
+    options = ["--model", "squeezenet1_0", "--weights", weights, "-o", tmp_path / "out"]
+    done = run("explain", *photographs, *options, "--method", "cam", "--method", "grad-cam")
+    assert (done.code, done.err) == (0, "")
+    records = results(tmp_path)["records"]
+    assert [one["label"].replace(" ", "_") in one["file"] for one in records] == [True] * 4

@@ -1,0 +1,47 @@
+"""`xaikit list` and `xaikit layers`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.cli.conftest import Command
+from xaikit.core.measure import MEASURES
+from xaikit.core.method import METHODS
+
+
+def test_methods_are_those_of_the_registry(run: Command) -> None:
+    done = run("list", "methods", "--json")
+    rows = json.loads(done.out)
+    assert [row["name"] for row in rows] == METHODS.names()
+    assert all(row["source"] and row["family"] and row["cost"] for row in rows)
+
+
+def test_measures_are_those_of_the_registry(run: Command) -> None:
+    rows = json.loads(run("list", "measures", "--json").out)
+    assert [row["name"] for row in rows] == MEASURES.names()
+    assert {row["direction"] for row in rows} <= {"higher", "lower", "none"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("methods", "integrated-gradients"), ("measures", "higher"), ("models", "texture-cnn")],
+)
+def test_tables(run: Command, kind: str, expected: str) -> None:
+    done = run("list", kind)
+    assert (done.code, done.err) == (0, "")
+    assert expected in done.out
+
+
+def test_layers_mark_the_default(run: Command) -> None:
+    done = run("layers", "texture-cnn")
+    assert done.code == 0
+    (line,) = [line for line in done.out.splitlines() if "default" in line]
+    assert line.split()[0] == "features.11"
+
+
+def test_layers_as_json_need_no_weights(run: Command) -> None:
+    found = json.loads(run("layers", "squeezenet1_0", "--json").out)
+    assert found["default"] == "features.12"
+    assert found["layers"]["features.12"] == [512, 13, 13]

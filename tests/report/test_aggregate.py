@@ -1,0 +1,93 @@
+"""Numbers made from rows alone are those of the keep curve."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from tests.report.rows import rows
+from xaikit.core.errors import BadInput
+from xaikit.measures.keep_curve import KeepCurve, KeepProtocol
+from xaikit.report.aggregate import aggregate, blocks
+
+
+def keep_curve_of(own: list[dict], mask: str) -> KeepCurve:
+    o = torch.tensor([row[f"o_{mask}"] for row in own], dtype=torch.float64)
+    count, levels = len(own), own[0]["levels"]
+    return KeepCurve(
+        thresholds=torch.arange(levels + 1, dtype=torch.float64) / levels,
+        y=torch.tensor([row["y"] for row in own], dtype=torch.float64),
+        o=o,
+        floor=o[:, -1],
+        kept=torch.ones_like(o),
+        target=torch.ones(count, dtype=torch.int64),
+        invalid=torch.zeros(count, dtype=torch.bool),
+        tie_share=torch.zeros(count),
+        protocol=KeepProtocol.build(levels=levels, mask=mask, fill="mean"),
+    )
+
+
+@pytest.mark.parametrize("mask", ["soft", "binary"])
+@pytest.mark.parametrize("levels", [4, 10])
+def test_every_curve_and_scalar_equals_the_keep_curve(mask, levels):
+    drawn = rows(images=9, levels=levels)
+    for result in aggregate(drawn):
+        curve = keep_curve_of([row for row in drawn if row["method"] == result.method], mask)
+        expected = {"api": curve.api(), "apd": curve.apd(), "ir": curve.ir(), "dr": curve.dr(), "ties": curve.ties()}
+        for name, values in expected.items():
+            np.testing.assert_allclose(result.curves[mask][name], values.numpy(), atol=1e-12, err_msg=name)
+        assert result.scalars[f"keep_auc_{mask}"] == pytest.approx(float(curve.auc().mean()), abs=1e-12)
+        np.testing.assert_allclose(result.thresholds, curve.thresholds.numpy())
+        if mask == "soft":
+            assert result.scalars["api_largest_share"] == pytest.approx(
+                curve.scalars()["api_largest_share"], nan_ok=True
+            )
+            assert result.scalars["ir"] == pytest.approx(float(curve.ir()[0]))
+
+
+def test_identities_hold():
+    for result in aggregate(rows(images=12)):
+        for curves in result.curves.values():
+            np.testing.assert_allclose(curves["ir"] + curves["dr"] + curves["ties"], 1)
+            assert (curves["apd"] <= curves["dr"] + 1e-12).all()
+
+
+def test_invalid_and_failed_rows_are_counted_and_left_out():
+    good = rows(images=4, methods={"grad-cam": "activation"})
+    bad = rows(images=1, methods={"grad-cam": "activation"}, flags=["invalid"], o_soft=[None] * 11)
+    failed = rows(images=1, methods={"grad-cam": "activation"}, error="out of memory", y=None)
+    (result,) = aggregate(good + bad + failed)
+    (expected,) = aggregate(good)
+    assert (result.count, result.excluded, result.flags) == (4, 2, {"invalid": 1})
+    assert result.scalars == pytest.approx(expected.scalars, nan_ok=True)
+
+
+def test_a_method_that_always_failed_has_no_numbers_but_a_place():
+    (result,) = aggregate(rows(images=2, methods={"rise": "perturbation"}, error="no"))
+    assert (result.count, result.excluded) == (0, 2)
+    assert math.isnan(result.scalars["keep_auc_soft"])
+    assert np.isnan(result.curves["soft"]["api"]).all()
+
+
+def test_order_of_images_does_not_matter_and_controls_come_last():
+    drawn = rows(methods={"ones": "control", "saliency": "gradient"})
+    forward, backward = aggregate(drawn), aggregate(drawn[::-1])
+    assert [result.method for result in forward] == ["saliency", "ones"]
+    assert [r.scalars for r in forward] == [pytest.approx(r.scalars, nan_ok=True) for r in backward]
+
+
+def test_models_and_datasets_are_never_pooled():
+    both = rows(images=2) + rows(images=2, model="other")
+    assert list(blocks(both)) == [("drawn", "net"), ("drawn", "other")]
+
+
+def test_bad_rows_are_refused():
+    with pytest.raises(BadInput, match="got none; score"):
+        blocks([])
+    with pytest.raises(BadInput, match="o_soft"):
+        blocks([{name: value for name, value in rows()[0].items() if name != "o_soft"}])
+    with pytest.raises(BadInput, match="expected 11 values in o_soft, got 3"):
+        aggregate(rows(images=1, o_soft=[1.0, 1.0, 1.0]))

@@ -1,0 +1,95 @@
+"""The public functions, as a script uses them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import xaikit
+from tests.methods.nets import GAPNet, bound, images
+from xaikit.core.context import Context
+
+
+def test_attribute_gives_what_the_method_gives() -> None:
+    clf = bound(GAPNet())
+    x = images(3)
+    found = xaikit.attribute(clf, x, 2, method="occlusion", window=3)
+    assert torch.equal(found.values, xaikit.get_method("occlusion").build(clf, window=3).attribute(x, 2).values)
+    assert xaikit.attribute(clf, x).method == "grad-cam"
+    assert xaikit.attribute(clf, x, layer="conv1").layer == "conv1"
+
+
+def test_attribute_many_shares_one_pass_and_takes_params_by_name() -> None:
+    clf = bound(GAPNet())
+    context = Context()
+    names, params = ["hires-cam", "grad-cam", "random-grid"], {"random-grid": {"grid": 3}}
+    many = xaikit.attribute_many(clf, images(4), methods=names, context=context, params=params)
+    assert list(many) == ["hires-cam", "grad-cam", "random-grid"]
+    assert (context.counters.forwards, context.counters.backwards) == (4, 4)
+    assert many["random-grid"].values.shape == (4, 3, 3)
+    with pytest.raises(xaikit.BadInput, match="expected names among the methods, got 'saliency'"):
+        xaikit.attribute_many(clf, images(1), params={"saliency": {}})
+    with pytest.raises(xaikit.BadInput, match="at least one name"):
+        xaikit.attribute_many(clf, images(1), methods=[])
+
+
+def test_names_are_found_or_refused_with_near_ones() -> None:
+    assert "libra-cam" in xaikit.methods()
+    assert xaikit.methods(family="control") == ["center", "edges", "fake", "ones", "random", "random-grid"]
+    assert "keep-auc" in xaikit.measures()
+    assert xaikit.get_measure("api").name == "api"
+    with pytest.raises(xaikit.UnknownName, match="did you mean grad-cam"):
+        xaikit.attribute(bound(GAPNet()), images(1), method="gradcam")
+    with pytest.raises(AttributeError, match="no attribute 'explain_everything'"):
+        xaikit.explain_everything  # noqa: B018
+
+
+def photographs(root: Path, names: list[str], count: int = 6) -> Path:
+    """Write `count` pictures of noise into one folder a name."""
+    stream = np.random.default_rng(0)
+    for name in names:
+        (root / name).mkdir(parents=True)
+        for place in range(count):
+            noise = stream.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(root / name / f"{place}.png")
+    return root
+
+
+NAMES = ["zebra", "ape"]
+
+
+def test_build_library_from_a_folder_matches_names_or_order(tmp_path: Path) -> None:
+    clf = bound(GAPNet(classes=2))
+    with torch.no_grad():
+        clf.network.fc.bias -= clf(images(40)).mean(0)
+    named = xaikit.Classifier(clf.network, size=8, labels=NAMES)
+    folder = photographs(tmp_path / "data", ["ape", "zebra"])
+    library = xaikit.build_library(named, folder, references=2)
+    batches = [(named.read(sorted((folder / name).iterdir())), torch.full((6,), i)) for i, name in enumerate(NAMES)]
+    by_hand = xaikit.build_library(named, batches[::-1], references=2)
+    assert torch.equal(library.confidence, by_hand.confidence)
+    assert xaikit.build_library(clf, folder, references=2).places.shape == (2, 2)
+    photographs(tmp_path / "three", ["a", "b", "c"])
+    with pytest.raises(xaikit.BadInput, match="or 2 of them in its order, got 3 such as 'a'"):
+        xaikit.build_library(clf, tmp_path / "three")
+
+
+def test_calibrate_takes_any_methods_maps() -> None:
+    clf = bound(GAPNet())
+    x = images(2)
+    found = xaikit.attribute(clf, x)
+    maps, level = xaikit.calibrate(clf, x, found.heatmap(), found.target)
+    assert maps.shape == (2, 8, 8)
+    assert level.shape == (2,)
+
+
+@pytest.mark.parametrize("first", ["xaikit.methods.controls.ones", "xaikit.measures.keep_curve", "xaikit.api"])
+def test_listing_works_whatever_is_imported_first(first: str) -> None:
+    code = f"import {first}, xaikit; assert 'grad-cam' in xaikit.methods() and 'api' in xaikit.measures()"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

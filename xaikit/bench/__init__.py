@@ -1,0 +1,1 @@
+"""The benchmark: what is measured of which images, one row an image and method."""

@@ -1,0 +1,122 @@
+"""The command line: finds the commands, runs one, and turns every error into one line.
+
+    exit 0    all done
+    exit 1    some inputs failed, each named with its reason; the others are done
+    exit 2    the request itself is wrong, or nothing could be done
+    exit 130  interrupted by the user
+
+Every module of this package that defines `command` is a command of its own name; it imports what is slow when it runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.main import get_command
+
+import xaikit.cli
+from xaikit import __version__
+from xaikit.core.errors import XaikitWarning
+
+__all__ = ["app", "main"]
+
+_INTERRUPTED = 130
+_WRONG = 2
+
+app = typer.Typer(
+    name="xaikit",
+    help="Explains what a CNN saw in an image, and measures how good that explanation is.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"xaikit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Options of every command; `main` takes --debug out, wherever it stands."""
+
+
+def _register_commands() -> None:
+    for found in pkgutil.iter_modules(xaikit.cli.__path__):
+        module = importlib.import_module(f"xaikit.cli.{found.name}")
+        if hasattr(module, "command"):
+            app.command(name=found.name)(module.command)
+
+
+_register_commands()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Args:
+        arguments: without the program's name; None takes those of the process.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    with warnings.catch_warnings():
+        if not debug and not sys.warnoptions:
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("default", XaikitWarning)
+        warnings.showwarning = _show_warning
+        return _run([argument for argument in given if argument != "--debug"], debug)
+
+
+def _run(arguments: list[str], debug: bool) -> int:
+    try:
+        code = get_command(app).main(arguments, prog_name="xaikit", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if debug:
+            raise
+        return _fail(_line(error), _WRONG)
+    if code == _INTERRUPTED:
+        return _fail("interrupted", _INTERRUPTED)
+    return code if isinstance(code, int) else 0
+
+
+def _line(error: Exception) -> str:
+    """Return an error in one line; one that nobody meant to raise with its type and how to see more."""
+    from xaikit.core.errors import XaikitError
+
+    format_message = getattr(error, "format_message", None)
+    if format_message is not None:
+        return " ".join(format_message().split()) or "see xaikit --help"
+    text = " ".join(str(error).split())
+    return text if isinstance(error, XaikitError) else f"{type(error).__name__}: {text} (--debug shows where)"
+
+
+def _fail(message: str, code: int) -> int:
+    typer.echo(f"xaikit: {message}", err=True)
+    return code
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+    typer.echo(f"xaikit: {' '.join(str(message).split())}", err=True)

@@ -1,0 +1,179 @@
+"""`xaikit explain PATH...`: what a network saw in these images."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from xaikit.cli.options import Device, Json, Layer, Model, Plugins, Seed, Weights
+
+if TYPE_CHECKING:
+    from xaikit.core.errors import XaikitError
+    from xaikit.core.method import Method
+    from xaikit.explain import Result
+
+__all__ = ["command"]
+
+_INTERRUPTED, _WRONG, _SOME_FAILED = 130, 2, 1
+_ROWS = 20  # images shown in the table
+
+
+def command(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images, and folders of images.")],
+    model: Model = "resnet50",
+    weights: Weights = None,
+    layer: Layer = None,
+    device: Device = "auto",
+    method: Annotated[
+        list[str] | None, typer.Option("--method", help="`xaikit list methods`; may repeat. Default: grad-cam.")
+    ] = None,
+    target: Annotated[str, typer.Option("--target", help="What is explained: top, a class index or a label.")] = "top",
+    param: Annotated[
+        list[str] | None, typer.Option("--param", metavar="[METHOD.]KEY=VALUE", help="A parameter; may repeat.")
+    ] = None,
+    library: Annotated[
+        Path | None, typer.Option("--library", help="Reference library of libra-cam, from `xaikit library`.")
+    ] = None,
+    seed: Seed = 0,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for panels, overlays and values.")] = Path(
+        "out"
+    ),
+    json: Json = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show flags and completeness.")] = False,
+    plugin: Plugins = None,
+) -> None:
+    """Explain images: a panel each, an overlay a method, attributions.npz and results.json."""
+    from xaikit.api import load
+    from xaikit.cli.terminal import progress_bar
+    from xaikit.core.context import Context
+    from xaikit.core.files import output_directory
+    from xaikit.explain import explain
+    from xaikit.report.overlay import illustrate
+
+    build = _prepared(method or ["grad-cam"], param or [], library, plugin or [])
+    files = _files(paths)
+    output_directory(output)
+    classifier = load(model, weights=weights, device=device, layer=layer)
+    with progress_bar() as bar:
+        result = explain(
+            files,
+            [kind.build(classifier, **params) for kind, params in build],
+            output,
+            illustrate,
+            target=None if target == "top" else target,
+            context=Context(seed=seed, progress=bar),
+            command=shlex.join(["xaikit", *sys.argv[1:]]),
+            notice=lambda line: typer.echo(f"xaikit: {line}", err=True),
+        )
+    if json:
+        typer.echo((output / "results.json").read_text(encoding="utf-8"), nl=False)
+    else:
+        _print(result, len(files), output, verbose)
+    if result.interrupted:
+        raise typer.Exit(_INTERRUPTED)
+    if result.failed:
+        raise typer.Exit(_SOME_FAILED if result.done else _WRONG)
+
+
+def _prepared(
+    names: Sequence[str], params: Sequence[str], library: Path | None, plugins: Sequence[Path]
+) -> list[tuple[type[Method], dict[str, Any]]]:
+    """Return each method's class once with its parameters; all that can be checked before a model is loaded."""
+    from xaikit.api import get_method
+    from xaikit.cli.parameters import parameters
+    from xaikit.core.errors import BadInput
+    from xaikit.core.registry import load_plugin
+
+    for file in plugins:
+        load_plugin(file)
+    kinds = [get_method(name) for name in dict.fromkeys(names)]
+    by_method = parameters(params, kinds)
+    if library is not None:
+        from xaikit.methods.activation.library import Library
+
+        having = [kind.name for kind in kinds if "library" in kind.parameter_names()]
+        if not having:
+            raise BadInput(f"--library: expected a method that takes one, got {', '.join(names)}; add libra-cam")
+        opened = Library.load(library)
+        for name in having:
+            by_method[name]["library"] = opened
+    return [(kind, by_method[kind.name]) for kind in kinds]
+
+
+def _files(paths: Sequence[Path]) -> list[tuple[Path, XaikitError | None]]:
+    """Return the images, and what leads to none with the reason; refuse when there is no image at all."""
+    from xaikit.core.errors import BadInput
+    from xaikit.data.folder import walk_each
+
+    files: list[tuple[Path, XaikitError | None]] = list(walk_each(paths))
+    errors = [error for _, error in files if error is not None]
+    if len(errors) == len(files):
+        raise BadInput(f"{errors[0]}" + (f" (and {len(errors) - 1} more like it)" if len(errors) > 1 else ""))
+    return files
+
+
+def _print(result: Result, files: int, output: Path, verbose: bool) -> None:
+    """Print one line an image, or an image and method, and where everything is."""
+    good = [record for record in result.records if "error" not in record]
+    if not good:
+        return
+    if verbose:
+        _print_records(good)
+    else:
+        _print_images(good, output)
+    of = f" of {files}" if result.done < files else ""
+    methods = _counted(len(result.run["methods"]), "method")
+    typer.echo(f"\n{_counted(result.done, 'image', of)}, {methods}, {result.run['seconds']:.1f} s; see {output}")
+
+
+def _counted(number: int, word: str, of: str = "") -> str:
+    return f"{number}{of} {word}{'' if number == 1 and not of else 's'}"
+
+
+def _print_images(records: Sequence[dict[str, Any]], output: Path) -> None:
+    from xaikit.cli.terminal import print_table
+
+    panels = {record["outputs"]["panel"]: record for record in reversed(records)}
+    rows = [
+        (_name(record), record["label"], _percent(record), str(output / panel))
+        for panel, record in reversed(panels.items())
+    ]
+    print_table(("image", "class", "probability", "panel"), rows[:_ROWS], right=("probability",))
+    if len(rows) > _ROWS:
+        typer.echo(f"... and {len(rows) - _ROWS} more")
+
+
+def _print_records(records: Sequence[dict[str, Any]]) -> None:
+    from xaikit.cli.terminal import print_table
+
+    rows = [
+        (
+            _name(record),
+            record["method"],
+            record["layer"] or "",
+            record["label"],
+            _percent(record),
+            ", ".join(record["flags"]),
+            _number(record["completeness"]),
+        )
+        for record in records
+    ]
+    columns = ("image", "method", "layer", "class", "probability", "flags", "completeness")
+    print_table(columns, rows, right=("probability", "completeness"))
+
+
+def _name(record: dict[str, Any]) -> str:
+    return Path(record["outputs"]["panel"]).stem
+
+
+def _percent(record: dict[str, Any]) -> str:
+    return "" if record["probability"] is None else f"{100 * record['probability']:.1f} %"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"

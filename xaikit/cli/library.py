@@ -1,0 +1,35 @@
+"""`xaikit library`: the reference images of Libra-CAM, as one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from xaikit.cli.options import Device, Layer, Model, Weights
+
+__all__ = ["command"]
+
+
+def command(
+    model: Model,
+    data: Annotated[Path, typer.Option("--data", help="A folder with one sub-folder a class.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write (.safetensors).")],
+    weights: Weights = None,
+    layer: Layer = None,
+    device: Device = "auto",
+    references: Annotated[int, typer.Option("--references", min=1, help="References kept for each class.")] = 30,
+) -> None:
+    """Build a library of reference images, for `explain --method libra-cam --library FILE`."""
+    from xaikit.api import build_library, load
+    from xaikit.cli.terminal import progress_bar
+    from xaikit.core.context import Context
+    from xaikit.core.files import output_directory
+
+    output_directory(output.absolute().parent)
+    classifier = load(model, weights=weights, device=device, layer=layer)
+    with progress_bar() as bar:
+        library = build_library(classifier, data, references, context=Context(progress=bar))
+    library.save(output)
+    typer.echo(f"{len(library)} references for each of {classifier.classes} classes are in {output}")

@@ -1,0 +1,105 @@
+"""`xaikit list methods|measures|models`: what there is to choose from."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from enum import StrEnum
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from xaikit.cli.options import Json, Plugins
+
+if TYPE_CHECKING:
+    from xaikit.core.classifier import Classifier
+    from xaikit.core.method import Method
+
+__all__ = ["Kind", "command"]
+
+_SIZE = (224, 224)
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    METHODS = "methods"
+    MEASURES = "measures"
+    MODELS = "models"
+
+
+def command(
+    kind: Annotated[Kind, typer.Argument(help="What to list.")], json: Json = False, plugin: Plugins = None
+) -> None:
+    """List methods, measures or models."""
+    from xaikit.cli.terminal import print_table
+    from xaikit.core.registry import load_plugin
+
+    for file in plugin or []:
+        load_plugin(file)
+    rows = {Kind.METHODS: _methods, Kind.MEASURES: _measures, Kind.MODELS: _models}[kind]()
+    if json:
+        typer.echo(jsonlib.dumps(rows, indent=1, ensure_ascii=False))
+    elif rows:
+        print_table(list(rows[0]), [[_text(value) for value in row.values()] for row in rows])
+
+
+def _methods() -> list[dict[str, Any]]:
+    """Return the facts of every method; its cost is for one image of 224 x 224 with its default parameters."""
+    from xaikit.core.method import METHODS
+
+    return [
+        {
+            "name": name,
+            "family": entry.family,
+            "signed": entry.signed,
+            "cost": _cost(entry),
+            "parameters": entry.parameter_names(),
+            "source": entry.source,
+        }
+        for name, entry in ((name, METHODS.get(name)) for name in METHODS.names())
+    ]
+
+
+def _measures() -> list[dict[str, Any]]:
+    from xaikit.core.measure import MEASURES
+
+    return [
+        {"name": name, "direction": entry.direction, "range": list(entry.range), "source": entry.source}
+        for name, entry in ((name, MEASURES.get(name)) for name in MEASURES.names())
+    ]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(str(one) for one in value) if isinstance(value, list) else str(value)
+
+
+def _cost(entry: type[Method]) -> str:
+    """Return the passes for one image with default parameters, such as "1 f + 1 b"."""
+    return str(entry(_stand_in()).cost(_SIZE))
+
+
+@cache
+def _stand_in() -> Classifier:
+    """Return a small network for what can be known without the user's."""
+    from xaikit.core.classifier import Classifier
+    from xaikit.zoo.architecture import architecture
+
+    return Classifier(architecture("texture-cnn").build(6, 3, 64), size=64)
+
+
+def _models() -> list[dict[str, Any]]:
+    from xaikit.zoo.catalogue import models
+
+    return [
+        {
+            "name": model.name,
+            "source": model.source,
+            "weights": model.weights or {"shipped": "shipped"}.get(model.source, "--weights FILE"),
+            "size": model.size,
+            "licence": model.licence,
+        }
+        for model in models().values()
+    ]

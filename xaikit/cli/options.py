@@ -1,0 +1,24 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["Device", "Json", "Layer", "Model", "Plugins", "Seed", "Weights"]
+
+Model = Annotated[
+    str, typer.Option("--model", "-m", help="A torchvision name, a shipped model, or a folder that train wrote.")
+]
+Weights = Annotated[
+    str | None, typer.Option("--weights", help="A file (.pth, .safetensors) or the name of a torchvision weights enum.")
+]
+Layer = Annotated[str | None, typer.Option("--layer", help="Target layer; `xaikit layers MODEL` lists them.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
+Seed = Annotated[int, typer.Option("--seed", help="Of every random draw.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+Plugins = Annotated[
+    list[Path] | None, typer.Option("--plugin", help="A Python file that registers methods; may repeat.")
+]

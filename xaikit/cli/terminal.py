@@ -1,0 +1,71 @@
+"""What commands print: tables on standard output; progress, and only on a terminal, on standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["ProgressCallback", "print_table", "progress_bar"]
+
+_PIPE_WIDTH = 200  # columns where nobody says how many there are
+
+
+class ProgressCallback:
+    """Shows how far a long computation is, one bar a unit; a unit's bar goes when it is done.
+
+    Args:
+        progress: the bars.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, done: int, total: int, unit: str) -> None:
+        """Show that `done` of `total` units are done."""
+        self._show(unit, done, total, f"{done}/{total} {unit}")
+
+    def message(self, done: int, total: int, unit: str) -> None:
+        """Show how far it is where the words for the units change."""
+        self._show("", done, total, unit)
+
+    def _show(self, bar: str, done: int, total: int, text: str) -> None:
+        if bar not in self._tasks:
+            self._tasks[bar] = self._progress.add_task(text, total=total)
+        self._progress.update(self._tasks[bar], completed=done, total=total, description=text)
+        if done >= total:
+            self._progress.remove_task(self._tasks.pop(bar))
+
+
+@contextmanager
+def progress_bar() -> Iterator[ProgressCallback]:
+    """Yield a progress callback; it shows nothing where standard error is no terminal."""
+    console = Console(stderr=True)
+    columns = (BarColumn(), TextColumn("{task.description}", markup=False), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield ProgressCallback(progress)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:
+    """Print a table.
+
+    Args:
+        columns: the headings.
+        rows: one text a column.
+        right: headings of the columns that are aligned to the right.
+    """
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=_PIPE_WIDTH)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(table)
