@@ -271,6 +271,8 @@ def test_layer_by_name_module_and_wrapped_name():
         assert Classifier(network, layer=layer).layer == "conv1"
     with pytest.raises(NoSuchLayer, match="conv1"):
         Classifier(network, layer="conv7")
+    network.module.alias = network.module.conv1
+    assert Classifier(network, layer="alias").layer == "alias"
 
 
 def test_a_child_that_is_called_module():
