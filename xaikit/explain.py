@@ -4,8 +4,7 @@
 
 A portion that fails is tried again image by image; what fails alone becomes one record with its reason. Each image's
 files and records are written in one uninterrupted step, so that after Ctrl-C they agree with each other. Memory is that
-of one portion, whatever the number of images. As methods share passes, the measured time of a portion is shared out
-among them by their cost.
+of one portion, whatever the number of images.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
@@ -24,7 +23,7 @@ import torch
 from torch import Tensor
 
 from xaikit import __version__
-from xaikit.core.attribution import Attribution
+from xaikit.core.attribution import Attribution, reduced
 from xaikit.core.classifier import Classifier
 from xaikit.core.context import Context
 from xaikit.core.errors import XaikitError
@@ -121,15 +120,8 @@ class _Image:
     content: Tensor | XaikitError
 
 
-@dataclass(frozen=True)
-class _Explained:
-    """One image's row in the attributions of its batch."""
-
-    rows: list[Attribution]
-    seconds: list[float]
-
-
-_Outcome = _Explained | Exception
+_Outcome = list[Attribution] | Exception
+"""One image's row in the attributions of its batch, one a method; or why there is none."""
 
 
 @dataclass(frozen=True)
@@ -186,13 +178,11 @@ class _Run:
         return outcomes
 
     def _attempt(self, pixels: Sequence[Tensor]) -> list[_Outcome]:
-        begin = time.perf_counter()
         try:
             found = attribute_all(self.methods, torch.stack(list(pixels)), self.target, self.context)
         except Exception as error:  # noqa: BLE001 - one image fails with its reason, the others go on
             return [error] if len(pixels) == 1 else [outcome for one in pixels for outcome in self._attempt([one])]
-        seconds = _shares(self.methods, found[0].size, (time.perf_counter() - begin) / len(pixels))
-        return [_Explained([_row(one, place) for one in found], seconds) for place in range(len(pixels))]
+        return [[one[place : place + 1] for one in found] for place in range(len(pixels))]
 
     def _fail(self, image: _Image, error: Exception) -> None:
         file, reason = printable(image.path), _reason(error)
@@ -200,23 +190,19 @@ class _Run:
         self.result.records.append({"file": file, "sha256": image.sha256, "error": reason})
         self.notice(reason if reason.startswith(file) else f"{file}: {reason}")
 
-    def _keep(self, image: _Image, outcome: _Explained) -> None:
+    def _keep(self, image: _Image, rows: list[Attribution]) -> None:
         """Draw and write all about one image, and keep its records."""
         assert isinstance(image.content, Tensor)
-        rows = outcome.rows
         maps = [_drawn(method, row) for method, row in zip(self.methods, rows, strict=True)]
         title = printable(image.path.name)
         panel, overlays = self.draw(_picture(image.content), maps, _caption(rows[0], self.classifier), title)
         values = {row.method: row.values[0].cpu().numpy() for row in rows}
         with uninterrupted():
             places = self.folder.write(image.name, panel, overlays, values)
-            self.result.records += [
-                self._record(image, row, seconds) | {"outputs": places[row.method]}
-                for row, seconds in zip(rows, outcome.seconds, strict=True)
-            ]
+            self.result.records += [self._record(image, row) | {"outputs": places[row.method]} for row in rows]
             self.result.done += 1
 
-    def _record(self, image: _Image, row: Attribution, seconds: float) -> dict[str, Any]:
+    def _record(self, image: _Image, row: Attribution) -> dict[str, Any]:
         has_probability = self.classifier.output != "regression"
         return {
             "file": printable(image.path),
@@ -232,7 +218,7 @@ class _Run:
             "params": row.params,
             "flags": sorted(row.flags[0]),
             "completeness": None if row.completeness is None else float(row.completeness[0]),
-            "seconds": round(seconds, 6),
+            "seconds": round(row.seconds, 6),
         }
 
 
@@ -270,32 +256,9 @@ def _reason(outcome: object) -> str:
     return f"{type(outcome).__name__}: {lines[0]}"
 
 
-def _shares(methods: Sequence[Method], size: tuple[int, int], seconds: float) -> list[float]:
-    """Share the seconds of one image out among methods that share passes, by what each would cost alone."""
-    costs = [method.cost(size) for method in methods]
-    passes = [cost.forwards + 2.0 * cost.backwards for cost in costs]
-    return [seconds * one / sum(passes) for one in passes]
-
-
-def _row(attribution: Attribution, place: int) -> Attribution:
-    """Return one image's part of an attribution."""
-    part = slice(place, place + 1)
-    return replace(
-        attribution,
-        values=attribution.values[part],
-        target=attribution.target[part],
-        scores=attribution.scores[part],
-        probabilities=attribution.probabilities[part],
-        target_names=attribution.target_names[part],
-        flags=attribution.flags[part],
-        completeness=None if attribution.completeness is None else attribution.completeness[part],
-        diagnostics={name: values[part] for name, values in attribution.diagnostics.items()},
-    )
-
-
 def _drawn(method: Method, row: Attribution) -> tuple[str, Array, Array | None, bool]:
     """Return a map as `Draw` takes it; values only where the method works on pixels and leaves scaling to others."""
-    values = row.values if row.values.ndim == 3 else row.values.sum(1)
+    values = reduced(row.values, row.reduction)
     on_pixels = tuple(values.shape[-2:]) == row.size and row.scale == "minmax"
     return row.method, row.heatmap()[0].cpu().numpy(), values[0].cpu().numpy() if on_pixels else None, method.signed
 

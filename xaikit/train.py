@@ -37,6 +37,7 @@ from xaikit.data.augmentation import flipped, masked
 from xaikit.data.labelled import LabelledImages, Split
 from xaikit.recipe import Recipe, prepare
 from xaikit.zoo.architecture import architecture
+from xaikit.zoo.load import resolve_device
 
 __all__ = ["train"]
 
@@ -58,7 +59,7 @@ def train(
     """
     output = output_directory(output)
     recipe, split = prepare(recipe)
-    place = _device(device)
+    place = resolve_device(device)
     with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
         run = _Run(recipe, split, place, output / "checkpoint.pt")
         while run.state.epoch < recipe.epochs:
@@ -193,15 +194,6 @@ class _Run:
         if self.device.type == "cuda":
             with torch.cuda.device(self.device):
                 torch.cuda.manual_seed(seed)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise BadInput(f"device: expected auto, cpu or a GPU of this machine such as cuda:0, got {name!r}") from error
 
 
 def _optimizer(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:

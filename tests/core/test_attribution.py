@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -101,3 +102,55 @@ def test_what_is_no_attribution(tmp_path):
     for name in ("text", "folder", "missing"):
         with pytest.raises(BadInput, match="expected a saved attribution"):
             Attribution.load(tmp_path / name)
+
+
+def per_image(count: int) -> Attribution:
+    """Return an attribution whose every field differs from image to image."""
+    number = torch.arange(count)
+    return Attribution(
+        values=number[:, None, None].double().expand(count, 2, 2) + torch.eye(2),
+        target=number,
+        scores=number.double(),
+        probabilities=number / max(1, count),
+        method="any",
+        params={"steps": number.tolist(), "areas": (0.1, 0.2)},
+        layer=None,
+        size=(4, 4),
+        target_names=tuple(f"class {i}" for i in range(count)),
+        flags=[{f"flag {i}"} for i in range(count)],
+        completeness=number.double(),
+        diagnostics={"minimum": number.double()},
+        seconds=2.0 * count,
+    )
+
+
+def test_a_part_speaks_of_its_images_and_the_parts_join_again() -> None:
+    whole = per_image(5)
+    part = whole[1:3]
+    assert part.target.tolist() == [1, 2]
+    assert part.target_names == ("class 1", "class 2")
+    assert part.flags == [{"flag 1"}, {"flag 2"}]
+    assert part.params == {"steps": [1, 2], "areas": (0.1, 0.2)}
+    assert part.seconds == 4.0
+    assert whole[3:4].params["steps"] == 3
+    joined = Attribution.join([whole[:1], whole[1:4], whole[4:]])
+    for name in ("values", "target", "scores", "probabilities", "completeness"):
+        assert torch.equal(getattr(joined, name), getattr(whole, name))
+    assert (joined.params, joined.flags, joined.target_names) == (whole.params, whole.flags, whole.target_names)
+    assert joined.seconds == whole.seconds
+    assert len(whole[5:]) == 0
+
+
+def test_what_was_decided_per_image_survives_a_file(tmp_path: Path) -> None:
+    whole = per_image(2)
+    whole.save(tmp_path / "any.safetensors")
+    loaded = Attribution.load(tmp_path / "any.safetensors")
+    assert loaded.params == whole.params
+    assert (loaded.seconds, loaded.reduction) == (whole.seconds, whole.reduction)
+
+
+def test_kept_channels_are_shown_by_the_methods_own_reduction() -> None:
+    values = torch.tensor([[[[1.0, -4.0]], [[2.0, 1.0]]]])
+    base = replace(per_image(1), values=values, size=(1, 2))
+    assert replace(base, reduction="sum").heatmap().tolist() == [[[1.0, 0.0]]]
+    assert replace(base, reduction="max-abs").heatmap().tolist() == [[[0.0, 1.0]]]

@@ -2,6 +2,7 @@
 
     values      as the method gave them, on its own grid: no resizing, no scaling
     heatmap()   upsample to the image -> min-max per image (a method of scale "unit" is only clipped)
+    found[3:5]  the part that speaks of some of the images
 
 Shapes: values (N, h, w) or (N, C, H, W); heatmap (N, H, W) in [0, 1].
 """
@@ -9,11 +10,13 @@ Shapes: values (N, h, w) or (N, C, H, W); heatmap (N, H, W) in [0, 1].
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -23,9 +26,19 @@ from xaikit.core.files import atomic
 from xaikit.core.identity import SCHEMA_VERSION, canonical_json
 from xaikit.core.shapes import unit, upsample
 
-__all__ = ["Attribution", "Scale"]
+__all__ = ["Attribution", "Reduction", "Scale", "reduced"]
 
 Scale = Literal["minmax", "unit"]
+Reduction = Literal["sum", "max-abs", "mean"]
+
+
+def reduced(values: Tensor, reduction: Reduction) -> Tensor:
+    """Return maps (N, H, W) of values (N, C, H, W); maps stay as they are."""
+    if values.ndim == 3:
+        return values
+    if reduction == "max-abs":
+        return values.abs().amax(1)
+    return values.sum(1) if reduction == "sum" else values.mean(1)
 
 
 @dataclass(frozen=True)
@@ -38,7 +51,7 @@ class Attribution:
         scores: (N,) the explained score: the class's logit, a contrast or a callable's value.
         probabilities: (N,) probability of the class.
         method: registry name.
-        params: parameters as used, with what the method decided itself.
+        params: parameters as used, with what the method decided itself; a list has one entry per image.
         layer: name of the target layer, or None.
         size: (H, W) of the images.
         scale: how `heatmap` brings values to [0, 1].
@@ -46,6 +59,8 @@ class Attribution:
         flags: one set per image: "constant", "invalid", "default-library", "halved", ...
         completeness: (N,) what the sum of the values misses of the promised total, or None where none is promised.
         diagnostics: numbers per image that help to read a blank map: minimum, maximum, share of positive values.
+        seconds: wall time of the whole batch; work that several methods share is counted where it was done first.
+        reduction: how the method brings channels together, if they were kept.
     """
 
     values: Tensor
@@ -61,9 +76,49 @@ class Attribution:
     flags: list[set[str]] = field(default_factory=list)
     completeness: Tensor | None = None
     diagnostics: dict[str, Tensor] = field(default_factory=dict)
+    seconds: float = 0.0
+    reduction: Reduction = "sum"
 
     def __len__(self) -> int:
         return self.values.shape[0]
+
+    def __getitem__(self, rows: slice) -> Attribution:
+        """Return the attribution of the images `rows`, with their share of the seconds."""
+        places = range(len(self))[rows]
+        return replace(
+            self,
+            **{name: getattr(self, name)[rows] for name in _PER_IMAGE},
+            completeness=None if self.completeness is None else self.completeness[rows],
+            diagnostics={name: value[rows] for name, value in self.diagnostics.items()},
+            params={
+                name: _agreed(value[rows]) if isinstance(value, list) else value for name, value in self.params.items()
+            },
+            seconds=self.seconds * len(places) / max(1, len(self)),
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence[Attribution]) -> Attribution:
+        """Return one attribution for the images of several, by the same method."""
+        first = parts[0]
+
+        def together(pick: Callable[[Attribution], Tensor]) -> Tensor:
+            return torch.cat([pick(part) for part in parts])
+
+        return replace(
+            first,
+            values=together(lambda part: part.values),
+            target=together(lambda part: part.target),
+            scores=together(lambda part: part.scores),
+            probabilities=together(lambda part: part.probabilities),
+            target_names=tuple(name for part in parts for name in part.target_names),
+            flags=[flags for part in parts for flags in part.flags],
+            completeness=None
+            if first.completeness is None
+            else torch.cat([part.completeness for part in parts if part.completeness is not None]),
+            diagnostics={name: torch.cat([part.diagnostics[name] for part in parts]) for name in first.diagnostics},
+            params={name: _joined([(part.params[name], len(part)) for part in parts]) for name in first.params},
+            seconds=sum(part.seconds for part in parts),
+        )
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Return the heatmap as NumPy (N, H, W), so that plotting libraries take an attribution as it is."""
@@ -74,7 +129,7 @@ class Attribution:
 
         A constant map is ones where its value is > 0, else zeros; one that is not finite is zeros. Both are flagged.
         """
-        maps = self.values if self.values.ndim == 3 else self.values.sum(1)
+        maps = reduced(self.values, self.reduction)
         if not len(self):
             return maps.new_zeros(0, *(size or self.size))
         maps = upsample(maps, size or self.size)
@@ -98,11 +153,14 @@ class Attribution:
             "schema": SCHEMA_VERSION,
             "method": self.method,
             "params": self.params,
+            "per_image": [name for name, value in self.params.items() if isinstance(value, list)],
             "layer": self.layer,
             "size": self.size,
             "scale": self.scale,
             "target_names": self.target_names,
             "flags": [sorted(flags) for flags in self.flags],
+            "seconds": self.seconds,
+            "reduction": self.reduction,
         }
         with atomic(file) as temporary:
             apart = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
@@ -129,14 +187,37 @@ class Attribution:
                     if name.startswith("diagnostics.")
                 },
                 method=about["method"],
-                params=about["params"],
+                params={
+                    name: tuple(value) if isinstance(value, list) and name not in about["per_image"] else value
+                    for name, value in about["params"].items()
+                },
                 layer=about["layer"],
                 size=(about["size"][0], about["size"][1]),
                 scale=about["scale"],
                 target_names=tuple(about["target_names"]),
                 flags=[set(flags) for flags in about["flags"]],
+                seconds=about["seconds"],
+                reduction=about["reduction"],
             )
         except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise BadInput(
                 f"{file}: expected a saved attribution, got something else ({error}); save one first"
             ) from error
+
+
+_PER_IMAGE = ("values", "target", "scores", "probabilities", "target_names", "flags")
+
+
+def _agreed(values: list[Any]) -> Any:
+    """Return the one value that all images have, or the list."""
+    return values[0] if values and all(value == values[0] for value in values) else values
+
+
+def _joined(parts: list[tuple[Any, int]]) -> Any:
+    """Join one parameter over parts of (value, number of images); a list has one entry per image."""
+    first = parts[0][0]
+    if all(value == first and not isinstance(value, list) for value, _ in parts):
+        return first
+    return _agreed(
+        [entry for value, count in parts for entry in (value if isinstance(value, list) else [value] * count)]
+    )

@@ -71,8 +71,9 @@ class XaikitWarning(UserWarning):
 
 
 def near_names(name: str, known: Iterable[str], count: int = 3) -> list[str]:
-    """Return at most `count` known names that look like `name`, nearest first."""
-    names = list(known)
-    close = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=count, cutoff=0.55)
-    by_lower = {n.lower(): n for n in reversed(names)}
-    return [by_lower[n] for n in close]
+    """Return at most `count` known names that look like `name`: those that begin with it first, then by likeness."""
+    by_lower = {one.lower(): one for one in reversed(list(known))}
+    wanted = name.lower()
+    longer = [one for one in by_lower if len(wanted) > 2 and one.startswith(wanted)]
+    close = difflib.get_close_matches(wanted, by_lower, n=count, cutoff=0.55)
+    return [by_lower[one] for one in dict.fromkeys([*sorted(longer, key=len), *close])][:count]

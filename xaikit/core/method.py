@@ -10,16 +10,17 @@ Shapes: images (N, C, H, W); values (N, h, w), or (N, C, H, W) for methods that 
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from xaikit.core.attribution import Attribution, Scale
+from xaikit.core.attribution import Attribution, Reduction, Scale, reduced
 from xaikit.core.batch import Batch
 from xaikit.core.classifier import Classifier
 from xaikit.core.context import Context
@@ -44,7 +45,6 @@ __all__ = [
 
 Family = Literal["activation", "gradient", "decomposition", "perturbation", "control"]
 Need = Literal["activations", "gradients", "input-gradient", "probabilities", "library"]
-Reduction = Literal["sum", "max-abs", "mean"]
 
 
 @dataclass(frozen=True)
@@ -189,11 +189,7 @@ class InputMethod(Method):
 
     def reduce(self, values: Tensor) -> Tensor:
         """Return (n, H, W) by the method's own reduction, or the values unchanged when channels are kept."""
-        if self.channels or values.ndim == 3:
-            return values
-        if self.reduction == "max-abs":
-            return values.abs().amax(1)
-        return values.sum(1) if self.reduction == "sum" else values.mean(1)
+        return values if self.channels else reduced(values, self.reduction)
 
 
 METHODS: Registry[Method] = Registry("method", "xaikit.methods")
@@ -224,7 +220,7 @@ def attribute_all(methods: Sequence[Method], inputs: Tensor, target: Any, contex
             )
     if not count:
         blank = attribute_all(methods, pixels.new_zeros(1, *pixels.shape[1:]), None, context)
-        return [_none_of(attribution) for attribution in blank]
+        return [attribution[:0] for attribution in blank]
     halved_before, context.halved = context.halved, False
     order = sorted(range(len(methods)), key=lambda place: _rank(methods[place]))
 
@@ -236,28 +232,13 @@ def attribute_all(methods: Sequence[Method], inputs: Tensor, target: Any, contex
     with classifier.borrowed():
         size = context.portion(classifier, (pixels.shape[-2], pixels.shape[-1]))
         portions = list(context.portions(count, size, explain))
-    joined = [_join([portion[place] for portion in portions]) for place in range(len(methods))]
+    joined = [Attribution.join([portion[place] for portion in portions]) for place in range(len(methods))]
     if context.halved:
         for attribution in joined:
             for flags in attribution.flags:
                 flags.add("halved")
     context.halved = context.halved or halved_before
     return joined
-
-
-def _none_of(attribution: Attribution) -> Attribution:
-    """Return the same attribution for no image at all."""
-    return replace(
-        attribution,
-        values=attribution.values[:0],
-        target=attribution.target[:0],
-        scores=attribution.scores[:0],
-        probabilities=attribution.probabilities[:0],
-        target_names=(),
-        flags=[],
-        completeness=None if attribution.completeness is None else attribution.completeness[:0],
-        diagnostics={name: value[:0] for name, value in attribution.diagnostics.items()},
-    )
 
 
 def _rank(method: Method) -> int:
@@ -267,7 +248,9 @@ def _rank(method: Method) -> int:
 
 
 def _explain(method: Method, batch: Batch) -> Attribution:
+    begin = _clock(batch)
     found = method.compute(batch)
+    seconds = _clock(batch) - begin
     values = found.values.detach()
     values = values if values.dtype == torch.float64 else values.float()
     values = method.reduce(values) if isinstance(method, InputMethod) else values
@@ -298,12 +281,22 @@ def _explain(method: Method, batch: Batch) -> Attribution:
         flags=flags,
         completeness=found.completeness,
         diagnostics=diagnostics | found.diagnostics,
+        seconds=seconds,
+        reduction=method.reduction if isinstance(method, InputMethod) else "sum",
     )
 
 
+def _clock(batch: Batch) -> float:
+    """Return the time in seconds once the device has done all it was given."""
+    if batch.pixels.is_cuda:
+        torch.cuda.synchronize(batch.pixels.device)
+    return time.perf_counter()
+
+
 def _plain(params: dict[str, Any]) -> dict[str, Any]:
-    """Describe parameters that are objects by their text, so that params can be written down."""
-    simple = (str, int, float, bool, type(None), list, tuple)
+    """Describe parameters that are objects by their text, so that params can be written down; a list is per image."""
+    params = {name: tuple(value) if isinstance(value, list) else value for name, value in params.items()}
+    simple = (str, int, float, bool, type(None), tuple)
     return {name: value if isinstance(value, simple) else _describe(value) for name, value in params.items()}
 
 
@@ -311,33 +304,3 @@ def _describe(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"tensor {tuple(value.shape)}"
     return str(getattr(value, "fingerprint", None) or getattr(value, "__name__", None) or value)
-
-
-def _join(parts: list[Attribution]) -> Attribution:
-    first = parts[0]
-
-    def together(pick: Callable[[Attribution], Tensor]) -> Tensor:
-        return torch.cat([pick(part) for part in parts])
-
-    return replace(
-        first,
-        values=together(lambda part: part.values),
-        target=together(lambda part: part.target),
-        scores=together(lambda part: part.scores),
-        probabilities=together(lambda part: part.probabilities),
-        target_names=tuple(name for part in parts for name in part.target_names),
-        flags=[flags for part in parts for flags in part.flags],
-        completeness=None
-        if first.completeness is None
-        else torch.cat([part.completeness for part in parts if part.completeness is not None]),
-        diagnostics={name: torch.cat([part.diagnostics[name] for part in parts]) for name in first.diagnostics},
-        params={name: _joined_param([part.params[name] for part in parts]) for name in first.params},
-    )
-
-
-def _joined_param(values: list[Any]) -> Any:
-    """Join a parameter that was decided per image (a list) over the portions; one entry if all images agree."""
-    if not isinstance(values[0], list):
-        return values[0]
-    joined = [entry for part in values for entry in part]
-    return joined[0] if all(entry == joined[0] for entry in joined) else joined

@@ -176,7 +176,7 @@ def _index(target: Any, classes: int, labels: Sequence[str] | None) -> int:
         kind = type(target).__name__
         raise BadInput(f"target: expected a class index, label, sequence, tensor or callable, got {kind}")
     if not 0 <= index < classes:
-        raise BadInput(f"target: expected a class from 0 to {classes - 1}, got {index}; see classifier.labels")
+        raise BadInput(f"target: expected a class from 0 to {classes - 1}, got {index}; give one of them")
     return index
 
 
@@ -206,7 +206,7 @@ def _from_label(label: str, classes: int, labels: Sequence[str] | None) -> int:
         raise BadInput(
             f"target: {label!r} fits {len(found)} labels ({shown}{', ...' if len(found) > 4 else ''}); give the index"
         )
-    raise UnknownName("label", label, labels, "see classifier.labels")
+    raise UnknownName("label", label, labels, f"give an index from 0 to {len(labels) - 1}")
 
 
 def _plain(label: str) -> str:

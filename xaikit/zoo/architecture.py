@@ -14,6 +14,8 @@ import torchvision.models as tv
 from torch import nn
 
 from xaikit.core.errors import BadInput, UnknownName
+from xaikit.zoo.catalogue import CIFAR_DEPTHS
+from xaikit.zoo.cifar_resnet import CifarResNet
 from xaikit.zoo.lenet import LeNet5
 from xaikit.zoo.texture_cnn import TextureCNN
 
@@ -35,9 +37,14 @@ class Architecture:
     size: int = 224
 
 
+def _cifar(depth: int) -> Architecture:
+    return Architecture(lambda classes, channels, size: CifarResNet(depth, classes, channels), size=32)
+
+
 _OWN = {
     "lenet5": Architecture(LeNet5, channels=1, size=32),
     "texture-cnn": Architecture(lambda classes, channels, size: TextureCNN(classes, channels), size=64),
+    **{name: _cifar(depth) for name, depth in CIFAR_DEPTHS.items()},
 }
 _WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
 _SIZES = {"inception_v3": 299}
@@ -57,7 +64,9 @@ def architecture(name: str) -> Architecture:
     if name in _OWN:
         return _OWN[name]
     if name not in tv.list_models(module=tv):
-        raise UnknownName("architecture", name, architectures(), "take lenet5, texture-cnn or a torchvision name")
+        raise UnknownName(
+            "architecture", name, architectures(), "take lenet5, texture-cnn, cifar-resnet20 or a torchvision name"
+        )
     return Architecture(
         lambda classes, channels, size: _torchvision(name, classes, channels), size=_SIZES.get(name, 224)
     )
