@@ -42,6 +42,19 @@ def test_a_library_is_built_and_used(run: Command, album: Path, tmp_path: Path) 
     assert "layer" in done.line
 
 
+def test_what_was_found_is_told(run: Command, album: Path, tmp_path: Path) -> None:
+    file = tmp_path / "lib.safetensors"
+    done = run("library", "--model", "texture-cnn", "--data", album, "-o", file)
+    assert done.out.startswith("15 references for each of 6 classes")
+    for folder in sorted(album.iterdir())[1:]:
+        for picture in folder.iterdir():
+            picture.write_bytes(next(sorted(album.iterdir())[0].iterdir()).read_bytes())
+    done = run("library", "--model", "texture-cnn", "--data", album, "-o", file)
+    assert done.code == 0
+    assert done.out.startswith("0 to 3 references")
+    assert "checkers: expected references" in done.line
+
+
 def test_folders_that_are_no_classes(run: Command, tmp_path: Path, photo: Path) -> None:
     done = run("library", "--model", "texture-cnn", "--data", tmp_path / "none", "-o", tmp_path / "lib.safetensors")
     assert done.code == 2

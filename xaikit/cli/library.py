@@ -32,4 +32,13 @@ def command(
     with progress_bar() as bar:
         library = build_library(classifier, data, references, context=Context(progress=bar))
     library.save(output)
-    typer.echo(f"{len(library)} references for each of {classifier.classes} classes are in {output}")
+    found = (library.places >= 0).sum(1).tolist()
+    number = f"{max(found)}" if min(found) == max(found) else f"{min(found)} to {max(found)}"
+    typer.echo(f"{number} references for each of {classifier.classes} classes are in {output}")
+    if 0 in found:
+        first = classifier.labels[found.index(0)] if classifier.labels else f"class {found.index(0)}"
+        more = f" and {found.count(0) - 1} more" if found.count(0) > 1 else ""
+        typer.echo(
+            f"xaikit: {first}{more}: expected references, got none; add images of other classes that are recognised",
+            err=True,
+        )
