@@ -123,11 +123,11 @@ def test_padded_batches_are_equal_to_the_bit(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_another_target_changes_only_its_image(name: str) -> None:
     clf = bound(GAPNet())
-    x = images(3)
-    first = method(name, clf).attribute(x, [0, 1, 2])
-    second = method(name, clf).attribute(x, [0, 3, 2])
-    assert torch.equal(first.values[[0, 2]], second.values[[0, 2]])
-    assert torch.equal(first.values[1], second.values[1]) != METHODS.get(name).class_specific
+    x = images(8)
+    first = method(name, clf).attribute(x, [0, 1] * 4)
+    second = method(name, clf).attribute(x, [0, 3] * 4)
+    assert torch.equal(first.values[::2], second.values[::2])
+    assert torch.equal(first.values[1::2], second.values[1::2]) != METHODS.get(name).class_specific
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -11,7 +11,7 @@ Shapes: pixels and inputs (n, C, H, W); logits (n, K); activations and gradients
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -22,7 +22,7 @@ from xaikit.core.classifier import Classifier
 from xaikit.core.context import Context
 from xaikit.core.errors import BadInput
 from xaikit.core.identity import generators, image_hashes
-from xaikit.core.probe import Layer
+from xaikit.core.probe import Layer, Probe
 from xaikit.core.target import Target, resolve_target
 
 __all__ = ["Batch"]
@@ -106,25 +106,53 @@ class Batch:
 
         One forward without a graph in the stem and one backward through the tail, for all methods of the batch.
         """
-        if layer not in self._layers:
-            with torch.enable_grad(), self.classifier.probe() as probe:
-                tap = probe.attach(layer)
-                logits = self.context.forward(self.classifier, self.inputs)
-                activation = tap.activation
-                grid = layer.to_grid(activation.detach()[: len(self)])
-            self._keep(logits.detach())
-            gradient = self._gradient(self.target.score(logits), activation)
-            self._activations[layer] = _full(grid)
-            self._layers[layer] = self._activations[layer], _full(layer.to_grid(gradient[: len(self)]))
+        self.attach([layer])
         return self._layers[layer]
+
+    def attach(self, layers: Sequence[Layer]) -> None:
+        """Take activations and gradients of several layers in one forward and one backward."""
+        missing = [layer for layer in layers if layer not in self._layers]
+        if not missing:
+            return
+        with torch.enable_grad(), self.classifier.probe() as probe:
+            taps = [probe.attach(layer) for layer in missing]
+            logits = self.context.forward(self.classifier, self.inputs)
+            activations = [tap.activation for tap in taps]
+        self._keep(logits.detach())
+        gradients = self._gradients(self.target.score(logits), activations)
+        for layer, activation, gradient in zip(missing, activations, gradients, strict=True):
+            self._activations[layer] = _full(layer.to_grid(activation.detach()[: len(self)]))
+            self._layers[layer] = self._activations[layer], _full(layer.to_grid(gradient[: len(self)]))
+
+    def carried_back(self, layer: Layer, install: Callable[[Probe], None], start: Callable[[], Tensor]) -> Tensor:
+        """Return what rules carry from the logits to a layer, (n, C, h, w), at least float32.
+
+        Args:
+            layer: where it ends.
+            install: puts the rules on the probe of this forward.
+            start: gives the start vector (n, K) once the logits are known.
+        """
+        with torch.enable_grad(), self.classifier.probe() as probe:
+            tap = probe.attach(layer)
+            install(probe)
+            logits = self.context.forward(self.classifier, self.inputs)
+            activation = tap.activation
+        self._keep(logits.detach())
+        self.context.counters.backwards += len(self)
+        (found,) = torch.autograd.grad(logits, activation, start().to(logits))
+        return _full(layer.to_grid(found[: len(self)]))
 
     @cached_property
     def input_gradients(self) -> Tensor:
         """(n, C, H, W) gradient of the score by the image in the network's coordinates."""
+        return self.input_gradients_anew()
+
+    def input_gradients_anew(self) -> Tensor:
+        """Return the same by a forward and backward of its own, for who has put rules on the network."""
         inputs = self.inputs.detach().requires_grad_(True)
         logits = self.context.forward(self.classifier, inputs)
         self._keep(logits.detach())
-        return self._gradient(self.target.score(logits), inputs)
+        return self._gradients(self.target.score(logits), [inputs])[0]
 
     def score_gradients(self, inputs: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the score (m,) and its gradient (m, C, H, W) at other inputs.
@@ -136,7 +164,7 @@ class Batch:
         target = self.target if rows is None else self.target.take(rows)
         inputs = inputs.detach().requires_grad_(True)
         score = target.score(self.context.forward(self.classifier, inputs))
-        return score.detach(), self._gradient(score, inputs)
+        return score.detach(), self._gradients(score, [inputs])[0]
 
     def scores_of(self, inputs: Tensor, rows: Tensor) -> Tensor:
         """Return the score (m,) at inputs (m, C, H, W), each for the target of image `rows` (m,)."""
@@ -149,34 +177,45 @@ class Batch:
             logits = self.context.forward(self.classifier, inputs)
         return self.target.take(rows).pick(self.classifier.to_probabilities(logits))
 
+    def packed(self, total: int, work: Callable[[Tensor], T], unit: str = "") -> Iterator[tuple[Tensor, T]]:
+        """Yield `(places, work(places))` over `total` items in full portions, whichever image they belong to.
+
+        Args:
+            total: number of items.
+            work: computes one portion from places (m,), int64 on the classifier's device.
+            unit: word for the items, with which progress is reported.
+        """
+        size = self.context.portion(self.classifier, self.size)
+
+        def portion(rows: slice) -> tuple[Tensor, T]:
+            places = torch.arange(rows.start, rows.stop, device=self.pixels.device)
+            return places, work(places)
+
+        yield from self.context.portions(total, size, portion, unit)
+
     def pairs(
         self, count: int, work: Callable[[Tensor, Tensor], T], unit: str = "", images: int | None = None
     ) -> Iterator[tuple[Tensor, Tensor, T]]:
         """Yield `(rows, items, work(rows, items))` over all pairs of an image and one of `count` items.
 
-        The pairs of all images are packed into full portions, in the order of the images.
-
         Args:
             count: items for each image, such as masks or steps.
-            work: computes one portion from rows (m,) and items (m,), both int64 on the classifier's device.
-            unit: word for the pairs, with which progress is reported.
+            work: computes one portion from rows (m,) and items (m,).
+            unit: as in `packed`.
             images: how many images; None is all of the batch.
         """
         total = (len(self) if images is None else images) * count
+        for places, found in self.packed(total, lambda places: work(places // count, places % count), unit):
+            yield places // count, places % count, found
 
-        def portion(pairs: slice) -> tuple[Tensor, Tensor, T]:
-            place = torch.arange(pairs.start, pairs.stop, device=self.pixels.device)
-            rows, items = place // count, place % count
-            return rows, items, work(rows, items)
-
-        yield from self.context.portions(total, self.context.portion(self.classifier, self.size), portion, unit)
-
-    def _gradient(self, score: Tensor, by: Tensor) -> Tensor:
+    def _gradients(self, score: Tensor, by: Sequence[Tensor]) -> list[Tensor]:
         self.context.counters.backwards += len(score)
         if not score.requires_grad:
-            return torch.zeros_like(by)
-        (gradient,) = torch.autograd.grad(score.sum(), by, allow_unused=True)
-        return torch.zeros_like(by) if gradient is None else gradient
+            return [torch.zeros_like(one) for one in by]
+        found = torch.autograd.grad(score.sum(), by, allow_unused=True)
+        return [
+            torch.zeros_like(one) if gradient is None else gradient for one, gradient in zip(by, found, strict=True)
+        ]
 
     def _keep(self, logits: Tensor) -> None:
         if self._logits is not None:

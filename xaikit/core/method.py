@@ -192,7 +192,7 @@ class InputMethod(Method):
         return values if self.channels else reduced(values, self.reduction)
 
 
-METHODS: Registry[Method] = Registry("method", "xaikit.methods")
+METHODS: Registry[Method] = Registry("method", "xaikit.methods", guests="xaikit.backends")
 
 
 def attribute_all(methods: Sequence[Method], inputs: Tensor, target: Any, context: Context) -> list[Attribution]:

@@ -182,11 +182,11 @@ class Probe:
         self._functions.rules.update(dict.fromkeys(functions, rule))
         self._use_functions()
 
-    def observe(self, on_module: OnModule, on_function: OnFunction) -> None:
+    def observe(self, on_module: OnModule | None, on_function: OnFunction) -> None:
         """Call `on_module(name, module, output)` and `on_function(function, args, kwargs, output)` after each run."""
-        for name, module in self._network.named_modules():
-            hook = _module_observer(name, on_module)
-            self._handles.append(module.register_forward_hook(hook))
+        if on_module is not None:
+            for name, module in self._network.named_modules():
+                self._handles.append(module.register_forward_hook(_module_observer(name, on_module)))
         self._functions.observer = on_function
         self._use_functions()
 
@@ -248,8 +248,6 @@ class _Functions(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func in self.rules:
-            return self._ruled(self.rules[func], func, args, kwargs)
         if self.awaited and func in RELU:
             given = args[0] if args else kwargs.get("input")
             for place, (output, tap) in enumerate(self.awaited):
@@ -258,6 +256,8 @@ class _Functions(TorchFunctionMode):
                     rectified = torch.relu(output)
                     replacement = tap.fill(rectified)
                     return rectified if replacement is None else replacement
+        if func in self.rules:
+            return self._ruled(self.rules[func], func, args, kwargs)
         result = func(*args, **kwargs)
         if self.observer is not None:
             self.observer(func, args, kwargs, result)

@@ -2,9 +2,11 @@
 
     @METHODS.register            a class declares `name`; the registry keeps it
     METHODS.get("grad-cam")      the class, or UnknownName with near names
+    METHODS.get("captum/lrp")    a guest, kept by the module `captum` of the guests' package
 
 The first question imports every module of the home package and every entry point of the group, so that no list of
-names is kept by hand. A second class under the same name is an error.
+names is kept by hand. Guests bring other packages along: their module is imported when a name with a slash is asked
+for, or all names with guests. A second class under the same name is an error.
 """
 
 from __future__ import annotations
@@ -16,12 +18,12 @@ import pkgutil
 import sys
 import warnings
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from xaikit.core.errors import BadInput, UnknownName, XaikitError, XaikitWarning
+from xaikit.core.errors import BadInput, MissingExtra, UnknownName, XaikitError, XaikitWarning
 
 __all__ = ["Registry", "load_plugin"]
 
@@ -34,11 +36,13 @@ class Registry(Generic[T]):
     Args:
         kind: the word for one entry in messages, such as "method".
         home: the package whose modules register themselves, such as "xaikit.methods".
+        guests: the package whose modules register what other packages offer, under `package/name`.
     """
 
-    def __init__(self, kind: str, home: str) -> None:
+    def __init__(self, kind: str, home: str, guests: str | None = None) -> None:
         self.kind = kind
         self.home = home
+        self.guests = guests
         self._entries: dict[str, type[T]] = {}
         self._discovered = False
 
@@ -62,16 +66,39 @@ class Registry(Generic[T]):
 
         Raises:
             UnknownName: no such entry; the message has the nearest names.
+            MissingExtra: a guest whose package is not installed.
         """
         self._discover()
+        if name not in self._entries and "/" in name:
+            self._invite(name.partition("/")[0].replace("-", "_"))
         if name not in self._entries:
             raise UnknownName(self.kind, name, self._entries, f"`xaikit list {self.kind}s` shows them")
         return self._entries[name]
 
-    def names(self, where: Callable[[type[T]], bool] = lambda entry: True) -> list[str]:
-        """Return the sorted names of the entries that pass `where`."""
+    def names(self, where: Callable[[type[T]], bool] = lambda entry: True, *, guests: bool = False) -> list[str]:
+        """Return the sorted names of the entries that pass `where`.
+
+        Args:
+            where: which entries.
+            guests: add those of other packages that are installed.
+        """
         self._discover()
-        return sorted(name for name, entry in self._entries.items() if where(entry))
+        if guests:
+            for room in self._rooms():
+                with suppress(MissingExtra):
+                    self._invite(room)
+        return sorted(name for name, entry in self._entries.items() if (guests or "/" not in name) and where(entry))
+
+    def _rooms(self) -> list[str]:
+        """Return the names of the modules in the guests' package."""
+        if self.guests is None:
+            return []
+        return [module.name for module in pkgutil.iter_modules(importlib.import_module(self.guests).__path__)]
+
+    def _invite(self, room: str) -> None:
+        """Import a module of guests, if there is one of that name, so that they register themselves."""
+        if room in self._rooms():
+            importlib.import_module(f"{self.guests}.{room}")
 
     def _discover(self) -> None:
         if self._discovered:

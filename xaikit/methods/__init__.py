@@ -14,14 +14,19 @@ from xaikit.core.method import METHODS, Family
 __all__ = ["names"]
 
 
-def names(family: Family | None = None) -> list[str]:
-    """Return the names of all methods, or of one family."""
-    return METHODS.names(lambda kind: family is None or kind.family == family)
+def names(family: Family | None = None, backends: bool = False) -> list[str]:
+    """Return the names of all methods.
+
+    Args:
+        family: of this one alone.
+        backends: add those of other packages that are installed, such as "captum/saliency".
+    """
+    return METHODS.names(lambda kind: family is None or kind.family == family, guests=backends)
 
 
 class _Package(ModuleType):
-    def __call__(self, family: Family | None = None) -> list[str]:
-        return names(family)
+    def __call__(self, family: Family | None = None, backends: bool = False) -> list[str]:
+        return names(family, backends)
 
 
 sys.modules[__name__].__class__ = _Package

@@ -1,4 +1,4 @@
-"""Second derivations: the same attribution by another road, on networks where another road exists."""
+"""Second derivations: the same attribution by another road, on networks where another road exists. A file a family."""
 
 from __future__ import annotations
 

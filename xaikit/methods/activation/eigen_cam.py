@@ -1,0 +1,82 @@
+"""Eigen-CAM: the activations' first principal direction, without a class and without a gradient.
+
+    B = A reshaped to (hw, C);  B = U S V^T;  map = B v_1 = S_1 u_1
+
+The sign is chosen so that the map agrees with the mean activation (then it is >= 0 where activations are). Only the
+smaller of the matrices B B^T (hw x hw) and B^T B (C x C) is ever formed.
+
+variant "uncentred"  as above
+variant "centred"    each channel's mean over space is subtracted first, as pytorch-grad-cam does; the sign is then the
+                     one of the largest absolute value
+
+Shapes: inputs (N, C, H, W) in [0, 1]; values (N, h, w), the layer's own grid.
+Source: Muhammad & Yeasin, IJCNN 2020, arXiv:2008.00299.
+Departs from source: the paper leaves the sign open.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from xaikit.core.batch import Batch
+from xaikit.core.errors import BadInput
+from xaikit.core.method import METHODS, Cost, Family, LayerMethod, Need, Values
+
+__all__ = ["EigenCAM"]
+
+
+@METHODS.register
+@dataclass(frozen=True)
+class EigenCAM(LayerMethod):
+    """Projection of the activations on their first principal direction.
+
+    Args:
+        variant: "uncentred" as in the paper, "centred" subtracts each channel's mean.
+    """
+
+    variant: Literal["uncentred", "centred"] = "uncentred"
+
+    name: ClassVar[str] = "eigen-cam"
+    family: ClassVar[Family] = "activation"
+    source: ClassVar[str] = "Muhammad & Yeasin, IJCNN 2020, arXiv:2008.00299"
+    class_specific: ClassVar[bool] = False
+    needs: ClassVar[frozenset[Need]] = frozenset({"activations"})
+
+    def __post_init__(self) -> None:
+        if self.variant not in ("uncentred", "centred"):
+            raise BadInput(f"variant: expected uncentred or centred, got {self.variant!r}; choose one")
+
+    def compute(self, batch: Batch) -> Values:
+        """Return B v_1, (n, h, w)."""
+        activations = batch.activations(self.place)
+        places = activations.flatten(2).transpose(1, 2).double()
+        if self.variant == "centred":
+            places = places - places.mean(1, keepdim=True)
+        projected = _first_projection(places)
+        if self.variant == "centred":
+            peak = projected.gather(1, projected.abs().argmax(1, keepdim=True))
+            sign = torch.where(peak < 0, -1.0, 1.0)
+        else:
+            agreement = (projected * places.mean(2)).sum(1, keepdim=True)
+            sign = torch.where(agreement < 0, -1.0, 1.0)
+        return Values((sign * projected).reshape(len(batch), *activations.shape[2:]).to(activations.dtype))
+
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """One forward."""
+        return Cost(1, 0)
+
+
+def _first_projection(rows: Tensor) -> Tensor:
+    """Return S_1 u_1 (n, P) of matrices (n, P, C) by the smaller Gram matrix."""
+    tall = rows.shape[1] > rows.shape[2]
+    gram = rows.transpose(1, 2) @ rows if tall else rows @ rows.transpose(1, 2)
+    values, vectors = torch.linalg.eigh(gram)
+    first: Tensor = vectors[:, :, -1]
+    if tall:
+        return torch.einsum("npc,nc->np", rows, first)
+    scale: Tensor = values[:, -1:].clamp_min(0).sqrt()
+    return scale * first

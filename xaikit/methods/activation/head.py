@@ -1,0 +1,87 @@
+"""The linear head: the weights that follow global average pooling, found and verified in numbers.
+
+    z = W mean_xy A + b        for all images and classes, to 1e-3 of the logits' size
+
+Every module with weights of shape (classes, channels) is tried, the last first; names of classes play no part.
+
+Shapes: activations (n, C, h, w); logits (n, K); weights (K, C).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from xaikit.core.batch import Batch
+from xaikit.core.classifier import Classifier
+
+__all__ = ["Head", "linear_head", "may_have_linear_head", "score_by_logits"]
+
+_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Head:
+    """What was found.
+
+    Args:
+        weights: (K, C), or None where the head is not linear after pooling.
+        reason: why not.
+    """
+
+    weights: Tensor | None
+    reason: str = ""
+
+
+def linear_head(batch: Batch, activations: Tensor) -> Head:
+    """Return the linear head after global average pooling of `activations` (n, C, h, w)."""
+    classifier = batch.classifier
+    pooled, seen = activations.mean((2, 3)), classifier.outline()
+    errors = []
+    for weights, bias in _candidates(classifier, activations):
+        error = _mismatch(pooled @ weights.T + bias, batch.logits, seen.ends_in in ("softmax", "log-softmax"))
+        if error <= _TOLERANCE:
+            return Head(weights)
+        errors.append(error)
+    if errors:
+        return Head(None, f"the pooled activations times its weights miss the logits by {100 * min(errors):.2g} %")
+    return Head(None, f"no weights of shape ({seen.classes}, {activations.shape[1]}) follow it")
+
+
+def may_have_linear_head(classifier: Classifier, channels: int) -> bool:
+    """Say whether some weights have the shape of a linear head on `channels`, without running anything."""
+    blank = torch.zeros(1, channels, 1, 1, dtype=classifier.dtype, device=classifier.device)
+    return next(_candidates(classifier, blank), None) is not None
+
+
+def score_by_logits(batch: Batch) -> Tensor:
+    """Return d score / d logits (n, K): one-hot for a class, plus and minus one for a contrast."""
+    logits = batch.logits.clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(batch.target.score(logits).sum(), logits)
+    return gradient
+
+
+def _candidates(classifier: Classifier, activations: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield weights (K, C) and bias (K,) of every module that could be the head, the last first."""
+    classes, channels = classifier.outline().classes, activations.shape[1]
+    for module in reversed(list(classifier.module.modules())):
+        weight = getattr(module, "weight", None)
+        if not isinstance(weight, Tensor) or weight.numel() != classes * channels or weight.shape[0] != classes:
+            continue
+        weights = weight.detach().to(activations).reshape(classes, channels)
+        bias = getattr(module, "bias", None)
+        bias = bias.detach().to(activations) if isinstance(bias, Tensor) else weights.new_zeros(classes)
+        if classifier.output == "binary" and classes == 1:
+            weights, bias = torch.cat([-weights, weights]), torch.cat([-bias, bias])
+        yield weights, bias
+
+
+def _mismatch(found: Tensor, logits: Tensor, up_to_constant: bool) -> float:
+    """Return the largest difference relative to the logits' size; a softmax inside leaves a constant per image open."""
+    difference = found - logits
+    if up_to_constant:
+        difference = difference - difference.mean(1, keepdim=True)
+    return float(difference.abs().max() / logits.abs().max().clamp_min(1e-12))

@@ -1,0 +1,73 @@
+"""Relevance-CAM: activation maps weighted by the relevance that reaches them, against all other classes.
+
+    start  +1 at the class, -others at each other class
+    R_k    that start, handed back to the layer by the z+ rule (decomposition/rules.py)
+    w_k    = sum_xy R_kxy
+    map    = sum_k w_k A_k
+
+The rules are linear in the start, so one signed pass equals the difference of two.
+
+Shapes: inputs (N, C, H, W) in [0, 1]; values (N, h, w), the layer's own grid, signed.
+Units:  relevance times activation; the positive part of the start is 1.
+Source: Lee et al., CVPR 2021.
+Departs from source: others = 1/K for K classes (the published code has 1/1000 for any K); biases take no part in the
+    rule (the published code adds a convolution's bias to both partial sums).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from xaikit.core.batch import Batch
+from xaikit.core.errors import BadInput
+from xaikit.core.method import METHODS, Cost, Family, LayerMethod, Need, Values
+from xaikit.methods.decomposition.engine import carry_relevance
+
+__all__ = ["RelevanceCAM"]
+
+
+@METHODS.register
+@dataclass(frozen=True)
+class RelevanceCAM(LayerMethod):
+    """Activation maps weighted by contrastive z+ relevance.
+
+    Args:
+        others: share of the start that each other class gets, negative; None is one over the number of classes.
+    """
+
+    others: float | None = None
+
+    name: ClassVar[str] = "relevance-cam"
+    family: ClassVar[Family] = "activation"
+    source: ClassVar[str] = "Lee et al., CVPR 2021"
+    needs: ClassVar[frozenset[Need]] = frozenset({"gradients"})
+
+    def __post_init__(self) -> None:
+        if self.others is not None and not 0 <= self.others <= 1:
+            raise BadInput(
+                f"others: expected a share from 0 to 1, got {self.others}; leave it out for one over the classes"
+            )
+
+    def compute(self, batch: Batch) -> Values:
+        """Return sum_k w_k A_k, (n, h, w).
+
+        Raises:
+            BadInput: an operation after the layer has no rule, or the network ends in a softmax.
+        """
+        relevance = batch.carried_back(self.place, carry_relevance, lambda: self._start(batch))
+        return Values(torch.einsum("nk,nkhw->nhw", relevance.sum((2, 3)), batch.activations(self.place)))
+
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """One forward and a modified backward through the tail."""
+        return Cost(1, 0.1)
+
+    def _start(self, batch: Batch) -> Tensor:
+        """Return the start vector (n, K)."""
+        classes = batch.logits.shape[1]
+        share = 1 / classes if self.others is None else self.others
+        start = torch.full_like(batch.logits, -share)
+        return start.scatter(1, batch.target.index[:, None], 1.0)

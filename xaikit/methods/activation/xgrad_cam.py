@@ -1,0 +1,49 @@
+"""XGrad-CAM: activation maps weighted by their gradients, averaged where the channel is active.
+
+    w_k = sum_xy G_kxy A_kxy / sum_xy A_kxy
+    map = relu(sum_k w_k A_k)
+
+The raw sum of the map is that of HiResCAM, so a linear map after the layer gives the score without its bias.
+
+Shapes: inputs (N, C, H, W) in [0, 1]; values (N, h, w), the layer's own grid.
+Source: Fu et al., BMVC 2020, eq. 8, arXiv:2008.02312.
+Departs from source: no constant is added to the denominator; a channel whose activations sum to zero has weight 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from xaikit.core.batch import Batch
+from xaikit.core.method import METHODS, Cost, Family, LayerMethod, Need, Values
+
+__all__ = ["XGradCAM"]
+
+_EPSILON = 1e-7
+
+
+@METHODS.register
+@dataclass(frozen=True)
+class XGradCAM(LayerMethod):
+    """Activation maps weighted by their activation-weighted mean gradient."""
+
+    name: ClassVar[str] = "xgrad-cam"
+    family: ClassVar[Family] = "activation"
+    source: ClassVar[str] = "Fu et al., BMVC 2020, arXiv:2008.02312"
+    signed: ClassVar[bool] = False
+    needs: ClassVar[frozenset[Need]] = frozenset({"gradients"})
+
+    def compute(self, batch: Batch) -> Values:
+        """Return relu(sum_k w_k A_k), (n, h, w)."""
+        activations, gradients = batch.activations_and_gradients(self.place)
+        totals = activations.sum((2, 3))
+        active = totals.abs() > _EPSILON * activations.abs().sum((2, 3))
+        weights = torch.where(active, (gradients * activations).sum((2, 3)) / torch.where(active, totals, 1), 0)
+        return Values(torch.einsum("nk,nkhw->nhw", weights, activations).relu())
+
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """One forward; the backward runs through the tail only."""
+        return Cost(1, 0.05)
