@@ -18,6 +18,15 @@ def test_methods_are_those_of_the_registry(run: Command) -> None:
     assert all(row["source"] and row["family"] and row["cost"] for row in rows)
 
 
+@pytest.mark.backends
+def test_methods_of_other_packages_are_added_when_asked(run: Command) -> None:
+    rows = json.loads(run("list", "methods", "--json", "--backends").out)
+    names = [row["name"] for row in rows]
+    assert names == METHODS.names(guests=True)
+    assert "captum/saliency" in names
+    assert all(row["source"] and row["family"] and row["cost"] for row in rows)
+
+
 def test_measures_are_those_of_the_registry(run: Command) -> None:
     rows = json.loads(run("list", "measures", "--json").out)
     assert [row["name"] for row in rows] == MEASURES.names()

@@ -8,7 +8,7 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from xaikit.core import registry
-from xaikit.core.errors import BadInput, UnknownName, XaikitWarning
+from xaikit.core.errors import BadInput, MissingExtra, UnknownName, XaikitWarning
 from xaikit.core.registry import Registry, load_plugin
 
 
@@ -117,3 +117,46 @@ def test_entry_points_are_loaded_and_a_broken_one_is_left_out(things, monkeypatc
         assert things.names() == ["one"]
     assert loaded == ["home_of_things"]
     assert len(caught) == 1
+
+
+@pytest.fixture
+def guests(things, tmp_path):
+    """The registry of things with a package of guests: one that is installed and one that is not."""
+    house = tmp_path / "house_of_guests"
+    house.mkdir()
+    (house / "__init__.py").write_text("")
+    (house / "two_words.py").write_text(
+        "from home_of_things import REGISTRY\nREGISTRY.register(type('Guest', (), {'name': 'two-words/guest'}))\n"
+    )
+    (house / "missing.py").write_text(
+        "from xaikit.core.errors import MissingExtra\nraise MissingExtra('missing', 'backends')\n"
+    )
+    registry = Registry("thing", "home_of_things", guests="house_of_guests")
+    registry.register(thing("native"))
+    registry.names()
+    sys.modules["home_of_things"].REGISTRY = registry
+    yield registry
+    for name in [name for name in sys.modules if name.startswith("house_of_guests")]:
+        del sys.modules[name]
+
+
+def test_guests_come_when_a_name_with_a_slash_is_asked_for(guests):
+    assert guests.names() == ["native"]
+    guests.get("native")
+    assert "house_of_guests.two_words" not in sys.modules
+    assert guests.get("two-words/guest").name == "two-words/guest"
+    assert guests.names() == ["native"]
+
+
+def test_guests_are_listed_when_asked_and_those_not_installed_left_out(guests):
+    assert guests.names(guests=True) == ["native", "two-words/guest"]
+    assert guests.names(lambda entry: entry.name != "native", guests=True) == ["two-words/guest"]
+
+
+def test_a_guest_that_is_not_there(guests):
+    with pytest.raises(MissingExtra, match=r"pip install 'xaikit\[backends\]'"):
+        guests.get("missing/guest")
+    with pytest.raises(UnknownName, match=r"unknown thing 'two-words/gest'; did you mean two-words/guest\?"):
+        guests.get("two-words/gest")
+    with pytest.raises(UnknownName, match="nobody/guest"):
+        guests.get("nobody/guest")

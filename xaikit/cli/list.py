@@ -28,8 +28,14 @@ class Kind(StrEnum):
     MODELS = "models"
 
 
+Backends = Annotated[bool, typer.Option("--backends", help="Add the methods of captum, pytorch-grad-cam and others.")]
+
+
 def command(
-    kind: Annotated[Kind, typer.Argument(help="What to list.")], json: Json = False, plugin: Plugins = None
+    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    json: Json = False,
+    backends: Backends = False,
+    plugin: Plugins = None,
 ) -> None:
     """List methods, measures or models."""
     from xaikit.cli.terminal import print_table
@@ -37,14 +43,14 @@ def command(
 
     for file in plugin or []:
         load_plugin(file)
-    rows = {Kind.METHODS: _methods, Kind.MEASURES: _measures, Kind.MODELS: _models}[kind]()
+    rows = _methods(backends) if kind is Kind.METHODS else _measures() if kind is Kind.MEASURES else _models()
     if json:
         typer.echo(jsonlib.dumps(rows, indent=1, ensure_ascii=False))
     elif rows:
         print_table(list(rows[0]), [[_text(value) for value in row.values()] for row in rows])
 
 
-def _methods() -> list[dict[str, Any]]:
+def _methods(backends: bool) -> list[dict[str, Any]]:
     """Return the facts of every method; its cost is for one image of 224 x 224 with its default parameters."""
     from xaikit.core.method import METHODS
 
@@ -57,7 +63,7 @@ def _methods() -> list[dict[str, Any]]:
             "parameters": entry.parameter_names(),
             "source": entry.source,
         }
-        for name, entry in ((name, METHODS.get(name)) for name in METHODS.names())
+        for name, entry in ((name, METHODS.get(name)) for name in METHODS.names(guests=backends))
     ]
 
 

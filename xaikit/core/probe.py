@@ -255,7 +255,8 @@ class _Functions(TorchFunctionMode):
                     del self.awaited[place]
                     rectified = torch.relu(output)
                     replacement = tap.fill(rectified)
-                    return rectified if replacement is None else replacement
+                    found = rectified if replacement is None else replacement
+                    return output.copy_(found) if func.__name__.endswith("_") else found
         if func in self.rules:
             return self._ruled(self.rules[func], func, args, kwargs)
         result = func(*args, **kwargs)

@@ -1,6 +1,6 @@
 """The linear head: the weights that follow global average pooling, found and verified in numbers.
 
-    z = W mean_xy A + b        for all images and classes, to 1e-3 of the logits' size
+    z = W mean_xy A + b        for all images and classes, to 1e-3 of the logits' size, or to the network's rounding
 
 Every module with weights of shape (classes, channels) is tried, the last first; names of classes play no part.
 
@@ -20,8 +20,6 @@ from xaikit.core.classifier import Classifier
 
 __all__ = ["Head", "linear_head", "may_have_linear_head", "score_by_logits"]
 
-_TOLERANCE = 1e-3
-
 
 @dataclass(frozen=True)
 class Head:
@@ -40,10 +38,12 @@ def linear_head(batch: Batch, activations: Tensor) -> Head:
     """Return the linear head after global average pooling of `activations` (n, C, h, w)."""
     classifier = batch.classifier
     pooled, seen = activations.mean((2, 3)), classifier.outline()
+    arithmetic = torch.bfloat16 if batch.context.precision == "bfloat16" else classifier.dtype
+    tolerance = max(1e-3, 4 * torch.finfo(arithmetic).eps)
     errors = []
     for weights, bias in _candidates(classifier, activations):
         error = _mismatch(pooled @ weights.T + bias, batch.logits, seen.ends_in in ("softmax", "log-softmax"))
-        if error <= _TOLERANCE:
+        if error <= tolerance:
             return Head(weights)
         errors.append(error)
     if errors:

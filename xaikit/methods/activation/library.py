@@ -14,7 +14,7 @@ Departs from source: the authors' published builder stops at the first class tha
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,12 +116,8 @@ class Library:
             for pixels, labels in data:
                 batch = classifier.check(pixels)
                 labels = _check_labels(labels, len(batch), classifier.classes)
-                size = context.portion(classifier, (batch.shape[-2], batch.shape[-1]))
-                for part in (slice(start, start + size) for start in range(0, len(batch), size)):
-                    piece = Batch(classifier, batch[part], None, context)
-                    activations = piece.activations(place)
-                    log_probability = log_probabilities(classifier, piece.logits)
-                    selection.offer(activations, log_probability, _others(log_probability, labels[part]))
+                for rows, activations, log_probability in _seen(classifier, batch, place, context):
+                    selection.offer(activations, log_probability, _others(log_probability, labels[rows]))
         return selection.finish(classifier.fingerprint, str(place))
 
     @classmethod
@@ -135,11 +131,7 @@ class Library:
         drawn = draw_references(2 * references, classifier.channels, size).to(classifier.device)
         selection, context = _Selection(classifier.classes, references, torch.float32), Context()
         with classifier.borrowed():
-            portion = context.portion(classifier, size)
-            for start in range(0, len(drawn), portion):
-                batch = Batch(classifier, drawn[start : start + portion], None, context)
-                activations = batch.activations(layer)
-                log_probability = log_probabilities(classifier, batch.logits)
+            for _, activations, log_probability in _seen(classifier, drawn, layer, context):
                 selection.offer(activations, log_probability, torch.ones_like(log_probability, dtype=torch.bool))
         return selection.finish(classifier.fingerprint, str(layer))
 
@@ -177,6 +169,20 @@ def log_probabilities(classifier: Classifier, logits: Tensor) -> Tensor:
     """Return log p (N, K) in float64, which keeps apart what float32 probabilities call equal."""
     exact = logits.double()
     return exact.log_softmax(1) if classifier.output == "softmax" else torch.nn.functional.logsigmoid(exact)
+
+
+def _seen(
+    classifier: Classifier, pixels: Tensor, layer: Layer, context: Context
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Yield rows, activations (n, C, h, w) and log-probabilities (n, K) of images, a portion at a time."""
+
+    def look(rows: slice) -> tuple[slice, Tensor, Tensor]:
+        batch = Batch(classifier, pixels[rows], None, context)
+        activations = batch.activations(layer)
+        return rows, activations, log_probabilities(classifier, batch.logits)
+
+    portion = context.portion(classifier, (pixels.shape[-2], pixels.shape[-1]))
+    yield from context.portions(len(pixels), portion, look)
 
 
 class _Selection:

@@ -1,0 +1,51 @@
+"""Other packages are imported when one of their methods is asked for, and refused with the remedy when missing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from xaikit.core.errors import MissingExtra, UnknownName
+from xaikit.core.method import METHODS
+from xaikit.core.registry import Registry
+
+OTHERS = ("captum", "pytorch_grad_cam", "torchcam")
+
+
+def test_native_names_import_no_other_package() -> None:
+    program = (
+        "import sys, xaikit, xaikit.cli.app; from xaikit.core.method import METHODS; "
+        "xaikit.methods(); METHODS.get('grad-cam'); METHODS.names(); "
+        f"sys.exit(any(name in sys.modules for name in {OTHERS}))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_native_names_have_no_slash() -> None:
+    assert not [name for name in METHODS.names() if "/" in name]
+
+
+@pytest.mark.parametrize("package", ["captum", "pytorch-grad-cam", "torchcam"])
+def test_a_missing_package_is_named_with_the_remedy(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = package.replace("-", "_")
+    for name in [name for name in sys.modules if name.split(".")[0] == module]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, f"xaikit.backends.{module}", raising=False)
+    monkeypatch.setitem(sys.modules, module, None)
+    registry = Registry("method", "xaikit.methods", guests="xaikit.backends")
+    with pytest.raises(MissingExtra, match=r"is not installed; run: pip install 'xaikit\[backends\]'"):
+        registry.get(f"{package}/grad-cam")
+
+
+def test_a_package_that_is_no_guest_is_an_unknown_name() -> None:
+    with pytest.raises(UnknownName, match="unknown method 'nobody/saliency'"):
+        METHODS.get("nobody/saliency")
+
+
+@pytest.mark.backends
+def test_a_misspelt_guest_has_near_names() -> None:
+    pytest.importorskip("torchcam", reason="the extra `backends` is not installed")
+    with pytest.raises(UnknownName, match="did you mean torchcam/grad-cam"):
+        METHODS.get("torchcam/grad-can")

@@ -1,0 +1,146 @@
+"""Every method on every kind of network that users bring: the same weights give the same map, however they are run."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from tests.core import nets
+from tests.methods.nets import GAPNet, bound, images
+from tests.methods.test_contract import method
+from xaikit.core.classifier import Classifier
+from xaikit.core.context import Context
+from xaikit.core.method import METHODS, attribute_all
+
+NAMES = [name for name in METHODS.names() if METHODS.get(name).family != "control"]
+VARIANTS: dict[str, Callable[[], nn.Module]] = {
+    "in place": nets.InPlace,
+    "reused": nets.Reused,
+    "reused in place": lambda: nets.Reused(inplace=True),
+    "functional": nets.Functional,
+    "functional in place": nets.FunctionalInPlace,
+    "statement": nets.Statement,
+    "frozen": nets.frozen,
+    "data parallel": nets.parallel,
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_same_weights_give_the_same_map(name: str, variant: str) -> None:
+    x = nets.pixels()
+    expected = method(name, Classifier(nets.made(nets.Net), size=8)).attribute(x, [0, 1, 2])
+    clf = Classifier(nets.made(VARIANTS[variant]), size=8)
+    found = method(name, clf).attribute(x, [0, 1, 2])
+    assert torch.allclose(found.scores, expected.scores)
+    assert torch.allclose(found.values, expected.values, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_train_mode_does_not_matter(name: str) -> None:
+    network = nets.made(nets.Stochastic)
+    evaluated = copy.deepcopy(network).eval()
+    x = nets.pixels()
+    expected = method(name, Classifier(evaluated, size=8)).attribute(x, 1).values
+    assert torch.equal(method(name, Classifier(network.train(), size=8)).attribute(x, 1).values, expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_callers_grad_mode_and_autocast_do_not_matter(name: str) -> None:
+    one = method(name, Classifier(nets.made(nets.InPlace), size=8))
+    x = nets.pixels()
+    expected = one.attribute(x).values
+    for mode in (torch.no_grad(), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16)):
+        with mode:
+            found = one.attribute(x).values
+        assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "cam"])
+@pytest.mark.parametrize("network", [nets.Residual, nets.Concat, nets.SqueezeExcite])
+def test_branches_and_gates(name: str, network: type[nn.Module]) -> None:
+    clf = Classifier(nets.made(network), layer="conv2", size=8)
+    found = method(name, clf).attribute(nets.pixels())
+    assert found.values.isfinite().all()
+    assert torch.equal(found.scores, clf(nets.pixels()).amax(1).detach())
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "occlusion"])
+def test_a_bfloat16_network_gives_nearly_the_same_map(name: str) -> None:
+    """Occlusion is left out: the drops of this small network are below the rounding of its bfloat16 logits."""
+    exact = Classifier(nets.made(nets.Net, torch.float32), size=8)
+    coarse = Classifier(nets.made(nets.Net, torch.float32).to(torch.bfloat16), size=8)
+    x = nets.pixels(dtype=torch.float32)
+    target = exact(x).argmax(1)
+    expected = method(name, exact).attribute(x, target).heatmap().flatten(1)
+    found = method(name, coarse).attribute(x, target)
+    assert found.values.dtype == torch.float32
+    similar = torch.nn.functional.cosine_similarity(found.heatmap().flatten(1), expected)
+    assert float(similar.min()) > 0.9
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_running_out_of_memory_halves_the_portion_and_keeps_the_answer(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clf = bound(GAPNet())
+    x = images(8)
+    expected = method(name, clf).attribute(x)
+    plain = clf.logits
+
+    def small(inputs: Tensor) -> Tensor:
+        if len(inputs) > 3:
+            raise torch.OutOfMemoryError("out of memory")
+        return plain(inputs)
+
+    monkeypatch.setattr(clf, "logits", small)
+    found = method(name, clf).attribute(x, chunk_size=8)
+    assert torch.allclose(found.values, expected.values, atol=1e-4 * float(expected.values.abs().max()))
+    assert all("halved" in flags for flags in found.flags)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [one for one in NAMES if METHODS.get(one).family == "activation"])
+@pytest.mark.parametrize(
+    "network", ["resnet18", "vgg11", "densenet121", "googlenet", "mobilenet_v2", "efficientnet_b0", "convnext_tiny"]
+)
+def test_torchvision_networks(name: str, network: str) -> None:
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        options = {"init_weights": False} if network == "googlenet" else {}
+        built = torchvision.models.get_model(network, weights=None, num_classes=10, **options)
+    clf = Classifier(built, mean=[0.5] * 3, std=[0.25] * 3, size=64)
+    channels = clf.layers()[clf.layer][0]
+    if name in ("score-cam", "ablation-cam") and channels > 700:
+        pytest.skip(f"{channels} channels take {channels} forwards; the smaller networks show the mechanics")
+    if name == "cam" and network in ("vgg11", "convnext_tiny"):
+        with pytest.raises(ValueError, match="cam: expected a head of global average pooling"):
+            method(name, clf).attribute(torch.rand(2, 3, 64, 64))
+        return
+    found = method(name, clf).attribute(torch.rand(2, 3, 64, 64))
+    assert found.values.isfinite().all()
+    assert found.heatmap().shape == (2, 64, 64)
+
+
+def test_six_methods_share_one_forward_and_one_backward() -> None:
+    clf = bound(GAPNet())
+    context = Context()
+    names = [
+        "grad-cam",
+        "grad-cam-plus-plus",
+        "xgrad-cam",
+        "hires-cam",
+        "layer-cam",
+        "eigen-cam",
+        "cam",
+        "ablation-cam",
+    ]
+    attribute_all([method(name, clf) for name in names], images(4), None, context)
+    assert (context.counters.forwards, context.counters.backwards) == (4, 4)

@@ -1,0 +1,245 @@
+"""captum: its attributions of a class to the input or to a layer.
+
+    values = attribute(inputs, target=classes)       (n, C, H, W), or (n, C, h, w) of the layer; one channel each below
+
+Found: every public attribution that needs no more than a model and a layer, and NoiseTunnel round the gradient. Values
+are theirs, reduced over channels: summed, where features span all channels averaged, for saliency the largest. Where
+theirs report a convergence delta, it stands in `completeness`; DeepLIFT above 1 % of the difference it promises is
+flagged `incomplete`.
+
+What theirs leave open, or set so that no image could be explained in time, is chosen here and may be given instead:
+    perturbations_per_eval, internal_batch_size    as many as one portion holds; theirs take one at a time in a layer
+    feature_mask                                   7 x 7 squares over all channels; 2 x 2 for exact Shapley values
+    layer_mask                                     one feature a position
+    sliding_window_shapes, strides                 a seventh of the short side, and half of it
+    baselines                                      zero, the mean colour; drawn pictures where several are required
+LRP does not know sums and products of activations: they double its relevance or lose it, so they are refused. Guided
+backpropagation and deconvolution see ReLU modules alone; where one is a function, images are flagged `functional-relu`.
+
+Left out: attributions to a neuron, permutations across a batch of images, and those made for text or data loaders.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from xaikit.backends.choices import positions, squares, windows
+from xaikit.backends.generate import behind, guest_package, method_name, parameters, required
+from xaikit.backends.guest import Guest, GuestLayer, Model
+from xaikit.core.batch import Batch
+from xaikit.core.errors import BadInput
+from xaikit.core.method import Cost, Family, InputMethod, Need, Reduction, Values
+from xaikit.core.references import draw_references
+
+__all__ = ["Captum", "InputCaptum", "LayerCaptum", "NoiseTunnel"]
+
+_PACKAGE = _DISTRIBUTION = "captum"
+_MODEL = ("forward_func", "model", "layer", "device_ids")
+_CALL = ("inputs", "target", "additional_forward_args", "return_convergence_delta", "show_progress", "verbose")
+_REFERENCES = 8
+_GAP = 0.01
+theirs = guest_package("captum.attr", _DISTRIBUTION)
+_GUIDED = (theirs.GuidedBackprop, theirs.Deconvolution, theirs.GuidedGradCam)
+
+
+@dataclass(frozen=True)
+class Captum(Guest):
+    """An attribution of captum."""
+
+    reduction: ClassVar[Reduction] = "sum"
+    squares: ClassVar[int] = 7
+
+    def explain(self, model: Model, batch: Batch, classes: Tensor) -> Values:
+        """Return theirs, (n, C, H, W) or (n, C, h, w), with their convergence delta.
+
+        Raises:
+            BadInput: LRP on a network that adds or multiplies activations.
+        """
+        if issubclass(self.theirs, theirs.LRP) and (mixes := model.mixes(batch.inputs[:1])):
+            raise BadInput(
+                f"{self.name}: expected a network without sums and products of activations, got {mixes} of them in "
+                f"{self.classifier.name}, at which captum's relevance is not conserved; use another method"
+            )
+        algorithm = self.algorithm(model)
+        takes = inspect.signature(inspect.unwrap(algorithm.attribute)).parameters
+        given = self.given(self.called_with, **self._chosen(batch))
+        if self.class_specific:
+            given["target"] = classes
+        gap = "return_convergence_delta" in takes
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"captum\.")
+            warnings.filterwarnings("ignore", "Setting (forward, )?backward hooks", UserWarning)
+            found = algorithm.attribute(
+                batch.inputs.detach().requires_grad_(True),
+                **given,
+                **({"return_convergence_delta": True} if gap else {}),
+            )
+        values, delta = found if gap else (found, None)
+        if delta is not None:
+            delta = delta.detach().reshape(len(batch), -1).mean(1)
+        flags = self._flags(values.detach().flatten(1), delta)
+        if issubclass(self.theirs, _GUIDED) and model.unseen_relus(batch.inputs[:1]):
+            flags = [{"functional-relu"} for _ in range(len(batch))]
+        return Values(self.one_channel(values.detach()), completeness=delta, flags=flags)
+
+    def algorithm(self, model: Model) -> Any:
+        """Return their object for a model."""
+        return self.theirs(model, **self.given(self.made_with))
+
+    def one_channel(self, values: Tensor) -> Tensor:
+        """Return the values as `compute` gives them on."""
+        return values
+
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """A forward and, for gradients, a backward: a step, sample, window or square."""
+        counts = (getattr(self, name, None) for name in ("n_steps", "nt_samples", "n_samples"))
+        passes = next((count for count in counts if count), 1)
+        if hasattr(self, "sliding_window_shapes"):
+            (_, window, _), (_, stride, _) = windows(1, size)
+            passes *= math.prod(1 + math.ceil((side - window) / stride) for side in size)
+        elif hasattr(self, "feature_mask") and not issubclass(self.theirs, theirs.LimeBase):
+            passes *= self.squares**2
+        if issubclass(self.theirs, theirs.ShapleyValues):
+            passes *= math.factorial(self.squares**2)
+        if issubclass(self.theirs, theirs.DeepLift):
+            passes *= 2 * (_REFERENCES if issubclass(self.theirs, theirs.DeepLiftShap) else 1)
+        return Cost(1 + passes, passes if any("gradient" in need for need in self.needs) else 0)
+
+    def _flags(self, values: Tensor, gap: Tensor | None) -> list[set[str]]:
+        """Flag images for which DeepLIFT misses what it promises: it sees neither functional ReLUs nor all poolings."""
+        if gap is None or not issubclass(self.theirs, theirs.DeepLift):
+            return []
+        missed = gap.abs() > _GAP * (values.sum(1) - gap).abs()
+        return [{"incomplete"} if one else set() for one in missed.tolist()]
+
+    def _chosen(self, batch: Batch) -> dict[str, Any]:
+        """Return what is chosen for parameters that are None."""
+        portion = max(batch.context.portion(self.classifier, batch.size), len(batch))
+        channels = batch.inputs.shape[1]
+        window, stride = windows(channels, batch.size)
+        chosen = {
+            "perturbations_per_eval": portion // len(batch),
+            "internal_batch_size": 2 * portion,
+            "feature_mask": squares(batch.size, self.squares).to(batch.inputs.device),
+            "sliding_window_shapes": window,
+        }
+        if getattr(self, "sliding_window_shapes", None) is None:
+            chosen["strides"] = stride
+        if "baselines" in required(self.theirs.attribute):
+            drawn = draw_references(_REFERENCES, channels, batch.size).to(batch.inputs)
+            chosen["baselines"] = self.classifier.normalize(drawn)
+        return chosen
+
+
+@dataclass(frozen=True)
+class InputCaptum(Captum, InputMethod):
+    """An attribution to the input."""
+
+
+@dataclass(frozen=True)
+class LayerCaptum(Captum, GuestLayer):
+    """An attribution to a layer, or through one."""
+
+    def algorithm(self, model: Model) -> Any:
+        """Return their object for a model and the layer."""
+        return self.theirs(model, model.part(self.place.name), **self.given(self.made_with))
+
+    def one_channel(self, values: Tensor) -> Tensor:
+        """Return the values summed over channels, or their mean, (n, h, w).
+
+        Raises:
+            BadInput: the layer has no grid.
+        """
+        values = self.place.to_grid(values)
+        return values.mean(1) if self.reduction == "mean" else values.sum(1)
+
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """As for the input; a forward a position where each is taken away."""
+        if issubclass(self.theirs, theirs.LayerFeatureAblation):
+            _, down, across = self.classifier.outline(size).layers[self.place.name]
+            return Cost(2 + down * across, 0)
+        return super().cost(size)
+
+    def _chosen(self, batch: Batch) -> dict[str, Any]:
+        chosen = super()._chosen(batch)
+        if issubclass(self.theirs, theirs.LayerFeatureAblation):
+            _, down, across = batch.activations(self.place).shape[1:]
+            mask = positions(down, across).to(batch.inputs.device)
+            chosen |= {"layer_mask": mask, "perturbations_per_eval": 1}
+        return chosen
+
+
+@dataclass(frozen=True)
+class NoiseTunnel(InputCaptum):
+    """Their noise tunnel round their signed gradient: SmoothGrad, its square or VarGrad, by `nt_type`."""
+
+    def algorithm(self, model: Model) -> Any:
+        """Return their object round the gradient."""
+        return self.theirs(theirs.Saliency(model))
+
+
+def _offered() -> Iterator[Any]:
+    """Yield their classes that explain a class of an image from a model and a layer."""
+    for kind in (getattr(theirs, name) for name in theirs.__all__):
+        if not (
+            inspect.isclass(kind)
+            and issubclass(kind, theirs.Attribution)
+            and callable(getattr(kind, "attribute", None))
+        ):
+            continue
+        if issubclass(kind, theirs.NeuronAttribution | theirs.FeaturePermutation):
+            continue
+        if set(required(kind.__init__)) <= set(_MODEL):
+            yield kind
+
+
+def _family(kind: Any) -> Family:
+    if issubclass(kind, theirs.LayerAttribution):
+        return "activation"
+    if issubclass(kind, theirs.LRP):
+        return "decomposition"
+    return "perturbation" if issubclass(kind, theirs.PerturbationAttribution) else "gradient"
+
+
+def _register(kind: Any) -> None:
+    by_layer = "layer" in inspect.signature(kind).parameters
+    perturbs = issubclass(kind, theirs.PerturbationAttribution)
+    called_with = parameters(kind.attribute, _CALL)
+    called_with |= {name: None for name in ("perturbations_per_eval",) if name in called_with}
+    gradients: Need = "gradients" if by_layer else "input-gradient"
+    behind(
+        LayerCaptum if by_layer else InputCaptum,
+        kind,
+        method_name(_PACKAGE, kind.__name__),
+        _DISTRIBUTION,
+        parameters(kind, _MODEL),
+        called_with,
+        family=_family(kind),
+        signed=kind is not theirs.Saliency,
+        class_specific="target" in inspect.signature(inspect.unwrap(kind.attribute)).parameters,
+        needs=frozenset[Need](() if perturbs or kind is theirs.LayerActivation else (gradients,)),
+        reduction="max-abs" if kind is theirs.Saliency else "mean" if perturbs else "sum",
+        **({"squares": 2} if kind is theirs.ShapleyValues else {}),
+    )
+
+
+for _kind in _offered():
+    _register(_kind)
+
+behind(
+    NoiseTunnel,
+    theirs.NoiseTunnel,
+    method_name(_PACKAGE, "NoiseTunnel"),
+    _DISTRIBUTION,
+    {},
+    parameters(theirs.NoiseTunnel.attribute, _CALL) | {"abs": False},
+    family="gradient",
+    needs=frozenset[Need]({"input-gradient"}),
+)

@@ -1,0 +1,33 @@
+"""Choices for what other packages leave open: the features that are taken away from an image or a layer.
+
+    windows      (C, p, p) at steps of (C, q, q), p a seventh of the short side and q half of it
+    squares      a count x count grid over the image, numbered row by row
+    positions    the places of a layer, numbered row by row
+
+Shapes: masks (1, 1, H, W) int64; a feature is what has one number.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["positions", "squares", "windows"]
+
+
+def windows(channels: int, size: tuple[int, int]) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Return window and stride (C, p, p) and (C, q, q) for images of `size` = (H, W)."""
+    side = max(1, round(min(size) / 7))
+    step = max(1, side // 2)
+    return (channels, side, side), (channels, step, step)
+
+
+def squares(size: tuple[int, int], count: int) -> Tensor:
+    """Return the numbers (1, 1, H, W) of count x count squares, fewer where the image is smaller."""
+    rows, columns = (torch.arange(side) * min(count, side) // side for side in size)
+    return (rows[:, None] * min(count, size[1]) + columns)[None, None]
+
+
+def positions(down: int, across: int) -> Tensor:
+    """Return the numbers (1, 1, h, w) of a layer's positions."""
+    return torch.arange(down * across).reshape(1, 1, down, across)

@@ -1,0 +1,158 @@
+"""pytorch-grad-cam: its CAMs and its guided backpropagation.
+
+    map = scale(resize(scale(relu(cam))))        scale(m) = (m - min m) / (max (m - min m) + 1e-7), resize linear
+
+Found: every public class that takes a model and target layers, and the guided backpropagation. Theirs rectify, scale to
+[0, 1] at the layer's size, enlarge to the image and scale again, so values are (N, H, W) in [0, 1], not raw.
+
+Guided backpropagation sees ReLU modules alone; where a ReLU is a function, the flag `functional-relu` says so.
+
+Left out: DeepFeatureFactorization, which explains concepts and no class.
+"""
+
+from __future__ import annotations
+
+import inspect
+import io
+import math
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from xaikit.backends.generate import behind, guest_package, method_name, parameters
+from xaikit.backends.guest import Guest, GuestLayer, Model
+from xaikit.core.batch import Batch
+from xaikit.core.method import Cost, Family, InputMethod, LayerMethod, Need, Values
+
+__all__ = ["CAM", "FinerCAM", "GuidedBackpropagation", "LayerCAM"]
+
+_PACKAGE, _DISTRIBUTION = "pytorch-grad-cam", "grad-cam"
+_OURS = ("model", "target_layers", "reshape_transform", "ablation_layer", "device")
+_OURS_TO_CALL = ("input_tensor", "targets", "target_idx")
+
+theirs = guest_package("pytorch_grad_cam", _DISTRIBUTION)
+_FAMILY: Family = "activation"
+
+
+@dataclass(frozen=True)
+class CAM(Guest):
+    """A CAM that chooses its layers itself."""
+
+    gradients = True
+    by_channel = False
+
+    def explain(self, model: Model, batch: Batch, classes: Tensor) -> Values:
+        """Return theirs, (n, H, W) in [0, 1], on a model whose weights require gradients."""
+        model.requires_grad_(True)
+        given = self.given(self.made_with)
+        if "ablation_layer" in inspect.signature(self.theirs).parameters:
+            given["ablation_layer"] = theirs.AblationLayer()
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            found = self.run(self.theirs(model, self.layers_of(model), **given), batch.inputs.detach(), classes)
+        return Values(torch.as_tensor(found, device=batch.inputs.device))
+
+    def layers_of(self, model: Model) -> list[nn.Module]:
+        """Return the layers that theirs is told to read: none."""
+        return []
+
+    def run(self, cam: Any, inputs: Tensor, classes: Tensor) -> Any:
+        """Return what their object gives for inputs (n, C, H, W) and classes (n,)."""
+        target = theirs.utils.model_targets.ClassifierOutputTarget
+        return cam(inputs, [target(index) for index in classes.tolist()], **self.given(self.called_with))
+
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """A forward and a backward, for SESS a patch; a forward a channel where each is weighed by its effect."""
+        if issubclass(self.theirs, theirs.SESS):
+            sess = self.given(("num_scales", "scale_step_ratio"))
+            scales = (1 + place * sess["scale_step_ratio"] for place in range(sess["num_scales"]))
+            patches = sum(math.ceil(scale) ** 2 for scale in scales)
+            return Cost(1 + 2 * patches, patches)
+        channels = self.classifier.layers()[self.place.name][0] if isinstance(self, LayerMethod) else 0
+        return Cost(1 + channels * self.by_channel, 1 if self.gradients else 0)
+
+
+@dataclass(frozen=True)
+class LayerCAM(CAM, GuestLayer):
+    """A CAM that reads one layer."""
+
+    def layers_of(self, model: Model) -> list[nn.Module]:
+        """Return the one layer."""
+        return [model.part(self.place.name)]
+
+
+@dataclass(frozen=True)
+class FinerCAM(LayerCAM):
+    """A CAM that compares a class with those of nearest score; theirs takes one class a call."""
+
+    def run(self, cam: Any, inputs: Tensor, classes: Tensor) -> Any:
+        """Return their maps, image by image."""
+        given = self.given(self.called_with)
+        pairs = zip(inputs[:, None], classes.tolist(), strict=True)
+        return torch.cat([torch.from_numpy(cam(image, None, target_idx=index, **given)) for image, index in pairs])
+
+
+@dataclass(frozen=True)
+class GuidedBackpropagation(Guest, InputMethod):
+    """Their guided backpropagation, which takes one image a call."""
+
+    def explain(self, model: Model, batch: Batch, classes: Tensor) -> Values:
+        """Return theirs, (n, C, H, W)."""
+        unseen = {"functional-relu"} if model.unseen_relus(batch.inputs[:1]) else set()
+        maps = []
+        for image, index in zip(batch.inputs.detach()[:, None], classes.tolist(), strict=True):
+            maps.append(torch.from_numpy(self.theirs(model)(image.clone(), index)).permute(2, 0, 1))
+        return Values(torch.stack(maps).to(batch.inputs.device), flags=[set(unseen) for _ in maps])
+
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """One forward and one backward."""
+        return Cost(1, 1)
+
+
+def _register(kind: Any) -> None:
+    made_with, called_with = parameters(kind, _OURS), parameters(kind.__call__, _OURS_TO_CALL)
+    if not called_with:
+        called_with = parameters(kind.forward, _OURS_TO_CALL)
+    layer = nn.Conv2d(1, 1, 1)
+    gradients = getattr(kind(nn.Sequential(layer), [] if kind is theirs.FullGrad else [layer]), "uses_gradients", True)
+    by_channel = not gradients and kind.get_cam_weights is not theirs.base_cam.BaseCAM.get_cam_weights
+    special: dict[Any, type[CAM]] = {theirs.FullGrad: CAM, theirs.FinerCAM: FinerCAM}
+    behind(
+        special.get(kind, LayerCAM),
+        kind,
+        method_name(_PACKAGE, kind.__name__),
+        _DISTRIBUTION,
+        made_with,
+        called_with,
+        family=_FAMILY,
+        signed=False,
+        needs=frozenset[Need]({"gradients"} if gradients else {"activations"}),
+        class_specific=gradients or by_channel,
+        gradients=gradients,
+        by_channel=by_channel,
+    )
+
+
+def _is_cam(kind: Any) -> bool:
+    """Say whether a class can be made of a model and target layers alone."""
+    if not inspect.isclass(kind):
+        return False
+    needed = [one.name for one in inspect.signature(kind).parameters.values() if one.default is one.empty]
+    return needed[:2] == ["model", "target_layers"] and set(needed[2:]) <= {"kwargs"}
+
+
+for _kind in filter(_is_cam, list(vars(theirs).values())):
+    _register(_kind)
+
+behind(
+    GuidedBackpropagation,
+    theirs.GuidedBackpropReLUModel,
+    method_name(_PACKAGE, "GuidedBackprop"),
+    _DISTRIBUTION,
+    {},
+    {},
+    family="gradient",
+    needs=frozenset[Need]({"input-gradient"}),
+)

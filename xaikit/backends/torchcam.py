@@ -1,0 +1,79 @@
+"""torchcam: its class activation maps.
+
+    map = relu(sum_k w_k A_k), without the ReLU for CAM; at the layer's own size
+
+Found: every public extractor. `normalized=False` is our default, so that values are raw; `normalized=True` is theirs.
+
+Left out: LeGrad, which reads transformer blocks, and RefineCAM, which multiplies the maps of several layers.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from xaikit.backends.generate import behind, guest_package, method_name, parameters
+from xaikit.backends.guest import GuestLayer, Model
+from xaikit.core.batch import Batch
+from xaikit.core.method import Cost, Need, Values
+
+__all__ = ["Extractor"]
+
+_PACKAGE = _DISTRIBUTION = "torchcam"
+_OURS = ("model", "target_layer", "input_shape", "enable_hooks", "reshape_transform")
+_LEFT_OUT = ("LeGrad", "RefineCAM")
+
+theirs = guest_package("torchcam.methods", _DISTRIBUTION)
+
+
+@dataclass(frozen=True)
+class Extractor(GuestLayer):
+    """An extractor, which hooks a layer before the model runs."""
+
+    normalized: bool = False
+
+    gradients = True
+    by_channel = False
+
+    def explain(self, model: Model, batch: Batch, classes: Tensor) -> Values:
+        """Return theirs, (n, h, w)."""
+        given = self.given(self.made_with)
+        if given.get("fc_layer") is not None:
+            given["fc_layer"] = model.part(given["fc_layer"])
+        extractor = self.theirs(model, model.part(self.place.name), **given)
+        scores = model(batch.inputs.detach().requires_grad_(self.gradients))
+        (found,) = extractor(classes.tolist(), scores=scores, normalized=self.normalized)
+        return Values(found)
+
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """A forward and a backward, a sample; one more forward a channel where channels are weighed by their effect."""
+        samples = getattr(self, "num_samples", 1)
+        if self.by_channel:
+            return Cost(2 + samples * self.classifier.layers()[self.place.name][0], 0)
+        return Cost(1 + samples * (samples > 1), samples if self.gradients else 0)
+
+
+def _register(kind: Any) -> None:
+    gradients = not issubclass(kind, theirs.activation.CAM | theirs.activation.ScoreCAM)
+    behind(
+        Extractor,
+        kind,
+        method_name(_PACKAGE, kind.__name__),
+        _DISTRIBUTION,
+        parameters(kind, _OURS),
+        {},
+        family="activation",
+        signed=kind is theirs.CAM,
+        needs=frozenset[Need]({"gradients"} if gradients else {"activations"}),
+        gradients=gradients,
+        by_channel=issubclass(kind, theirs.ScoreCAM),
+    )
+
+
+for _module in (theirs.activation, theirs.gradient):
+    for _name in _module.__all__:
+        if _name not in _LEFT_OUT and inspect.isclass(getattr(_module, _name)):
+            _register(getattr(_module, _name))
