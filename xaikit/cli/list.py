@@ -51,7 +51,7 @@ def command(
 
 
 def _methods(backends: bool) -> list[dict[str, Any]]:
-    """Return the facts of every method; its cost is for one image of 224 x 224 with its default parameters."""
+    """Return the facts of every method; its cost is for one image on resnet50 with its default parameters."""
     from xaikit.core.method import METHODS
 
     return [
@@ -89,11 +89,10 @@ def _cost(entry: type[Method]) -> str:
 
 @cache
 def _stand_in() -> Classifier:
-    """Return a small network for what can be known without the user's."""
-    from xaikit.core.classifier import Classifier
-    from xaikit.zoo.architecture import architecture
+    """Return resnet50 with random weights, so that methods which count channels cost what they do on it."""
+    from xaikit.zoo.load import load
 
-    return Classifier(architecture("texture-cnn").build(6, 3, 64), size=64)
+    return load("resnet50", weights="random", device="cpu")
 
 
 def _models() -> list[dict[str, Any]]:
