@@ -61,13 +61,11 @@ class FullGrad(Method):
         """Return the map (n, H, W) and the gap of the decomposition."""
         sums = _Sums(len(batch), self.scaling)
         with batch.classifier.probe() as probe:
-            probe.rule(_BIASED, lambda function, args, kwargs: _told(function, args, kwargs, sums.add))
+            probe.rule(_BIASED, lambda function, args, kwargs: _told(function, args, kwargs, sums.tell))
             gradient = batch.input_gradients_anew()
-        product = batch.inputs * gradient
-        sums.take(product)
-        total = sums.total + product.flatten(1).sum(1)
+        sums.take(batch.inputs * gradient)
         maps = [_resized(one, batch.size) for one in sums.maps.values()]
-        return Values(torch.stack(maps).sum(0), completeness=total - batch.scores)
+        return Values(torch.stack(maps).sum(0), completeness=sums.total - batch.scores)
 
     def cost(self, size: tuple[int, int]) -> Cost:
         """One forward and one backward."""
@@ -83,22 +81,29 @@ class _Sums:
     maps: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
     total: Tensor | float = 0.0
 
-    def add(self, bias: Tensor, gradient: Tensor) -> None:
-        """Take one layer's bias (C,) and the gradient of its output (m, C, ...)."""
-        gradient = gradient[: self.images]
-        product = gradient * bias.reshape(1, -1, *[1] * (gradient.ndim - 2))
-        self.total = self.total + product.flatten(1).sum(1).to(torch.promote_types(product.dtype, torch.float32))
-        if product.ndim == 4:
+    def tell(self, bias: Tensor, gradient: Tensor) -> None:
+        """Take one layer's bias, shaped to broadcast, and the gradient of its output (m, ...).
+
+        A linear map has its channels last; what it adds has no place in the image.
+        """
+        product = (gradient * bias)[: self.images]
+        if product.ndim == 4 and bias.ndim == 4:
             self.take(product)
+        else:
+            self._count(product)
 
     def take(self, product: Tensor) -> None:
         """Scale |product| (n, C, h, w) and add its channels to the map of that size."""
+        self._count(product)
         size = product.abs()
         axes = (1, 2, 3) if self.scaling == "layer" else (2, 3)
         low, high = size.amin(axes, keepdim=True), size.amax(axes, keepdim=True)
         scaled = ((size - low) / (high - low + _EPSILON)).sum(1)
         place = tuple(product.shape[2:])
         self.maps[place] = self.maps[place] + scaled if place in self.maps else scaled
+
+    def _count(self, product: Tensor) -> None:
+        self.total = self.total + product.flatten(1).sum(1).to(torch.promote_types(product.dtype, torch.float32))
 
 
 class _Tell(torch.autograd.Function):
@@ -119,30 +124,39 @@ _BIASED = (F.conv2d, torch.conv2d, F.linear, F.batch_norm, torch.batch_norm)
 
 
 def _told(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], add: Callable[[Tensor, Tensor], None]
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], tell: Callable[[Tensor, Tensor], None]
 ) -> Tensor:
     output: Tensor = function(*args, **kwargs)
-    bias = _bias(function, args, kwargs)
+    bias = _normalisation_bias(function, args, kwargs) if function in _NORMALISES else _bias(args, kwargs)
     if bias is None:
         return output
-    told: Tensor = _Tell.apply(output, lambda gradient: add(bias.detach(), gradient))
+    channels_last = function is F.linear
+    shaped = bias.detach() if channels_last else bias.detach().reshape(1, -1, *[1] * (output.ndim - 2))
+    told: Tensor = _Tell.apply(output, lambda gradient: tell(shaped, gradient))
     return told
 
 
-def _bias(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-    """Return what the call adds whatever its input is, (C,), or None."""
-    if function in (F.conv2d, torch.conv2d, F.linear):
-        bias: Tensor | None = kwargs.get("bias", args[2] if len(args) > 2 else None)
-        return bias
+_NORMALISES = (F.batch_norm, torch.batch_norm)
+
+
+def _bias(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+    bias: Tensor | None = kwargs.get("bias", args[2] if len(args) > 2 else None)
+    return bias
+
+
+def _normalisation_bias(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+    """Return what a BatchNorm with running statistics adds whatever its input is, (C,)."""
     order = ("input", "running_mean", "running_var", "weight", "bias")
     if function is torch.batch_norm:
         order = ("input", "weight", "bias", "running_mean", "running_var")
     given = dict(zip(order, args, strict=False)) | kwargs
+    bias: Tensor | None = given.get("bias")
+    if given["running_mean"] is None:
+        return bias
     eps = kwargs.get("eps", args[7] if len(args) > 7 else 1e-5)
-    mean, variance = given["running_mean"], given["running_var"]
-    scale = (variance + eps).rsqrt() * (1.0 if given.get("weight") is None else given["weight"])
-    added: Tensor = (0.0 if given.get("bias") is None else given["bias"]) - mean * scale
-    return added
+    scale = (given["running_var"] + eps).rsqrt() * (1.0 if given.get("weight") is None else given["weight"])
+    moved: Tensor = given["running_mean"] * scale
+    return -moved if bias is None else bias - moved
 
 
 def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:

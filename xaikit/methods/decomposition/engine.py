@@ -44,7 +44,7 @@ _ACTIVATIONS: tuple[Call, ...] = (
     F.hardtanh,
     F.softplus,
 )
-_PASSED: tuple[Call, ...] = (F.batch_norm, torch.batch_norm, *_ACTIVATIONS)
+_PASSED: tuple[Call, ...] = (F.batch_norm, torch.batch_norm, F.layer_norm, torch.layer_norm, *_ACTIVATIONS)
 _POOLED: tuple[Call, ...] = (F.avg_pool2d, F.adaptive_avg_pool2d, torch.mean, Tensor.mean)
 _SUMMED: tuple[Call, ...] = (torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__iadd__, Tensor.__radd__)
 _MOVED = frozenset(
