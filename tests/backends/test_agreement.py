@@ -1,211 +1,38 @@
-"""Our methods against other packages' on real and on random networks: a table of pairs, each with what turns one into
-the other.
+"""Our methods against other packages' on real and on random networks, as the table of pairs states it.
 
-A new method is one `Pair` a counterpart. Where maps differ, `differs` says why, `formula` (of ours) or `their_formula`
-(of theirs) proves it, and the test demands that without the formula the heatmaps are further apart than the tolerance.
+Where the table says that maps differ, the test demands that without the formula they are further apart than the
+tolerance, so that no explanation outlives what it explains.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import pytest
 import torch
-import torchvision
-from torch import Tensor, nn
+from torch import Tensor
 
 import xaikit
-from tests.backends.formulas import (
-    Case,
-    Formula,
-    as_it_is,
-    class_map,
-    cropped_at_the_border,
-    overwritten_in_place,
-    post_processed,
-    rectified,
-)
-from tests.conftest import REAL_DATA
-from xaikit.core.classifier import Classifier
+from tests.backends.networks import case_of, is_real
+from tests.backends.pairs import Pair
+from tests.backends.table import PAIRS, WITHOUT_OURS, WITHOUT_PEER
 from xaikit.core.method import METHODS, LayerMethod
+from xaikit.core.shapes import unit, upsample
 
 pytestmark = pytest.mark.backends
 
-CIFAR = ("cifar-resnet20", "cifar-resnet56")
-REAL = ("squeezenet1_0", *CIFAR)
-PLAIN = ("resnet18", "vgg11", "googlenet", "mobilenet_v2", "efficientnet_b0", "convnext_tiny")
-RANDOM = (*PLAIN, "densenet121")
-TOLERANCE = 1e-4
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One of ours and one of theirs on some networks.
-
-    Args:
-        ours: registry name.
-        theirs: registry name.
-        networks: names in `LAYERS`.
-        params: of ours.
-        their_params: of theirs.
-        formula: what makes our values theirs.
-        their_formula: what makes their values ours, where the formula cannot be turned round.
-        differs: why the heatmaps differ; empty where they agree.
-        layer: for ours, instead of the network's in `LAYERS`.
-        images: how many pictures.
-        dtype: of the arithmetic.
-        tolerance: largest difference, as a share of the map's range.
-    """
-
-    ours: str
-    theirs: str
-    networks: tuple[str, ...] = REAL
-    params: Mapping[str, Any] = field(default_factory=dict)
-    their_params: Mapping[str, Any] = field(default_factory=dict)
-    formula: Formula = as_it_is
-    their_formula: Formula = as_it_is
-    differs: str = ""
-    layer: str | None = None
-    images: int = 3
-    dtype: torch.dtype = torch.float32
-    tolerance: float = TOLERANCE
-
-
-PAIRS = [
-    Pair("grad-cam", "pytorch-grad-cam/grad-cam", (*REAL, *PLAIN), formula=post_processed),
-    Pair("grad-cam", "torchcam/grad-cam", (*REAL, *RANDOM)),
-    Pair("grad-cam", "captum/layer-grad-cam", (*REAL, *PLAIN), their_params={"relu_attributions": True}),
-    Pair("grad-cam", "captum/layer-grad-cam", CIFAR, their_formula=rectified, differs="signed unless told otherwise"),
-    Pair(
-        "grad-cam",
-        "captum/layer-grad-cam",
-        ("densenet121",),
-        their_params={"relu_attributions": True},
-        layer="features.norm5",
-    ),
-    Pair(
-        "grad-cam",
-        "pytorch-grad-cam/grad-cam",
-        ("densenet121",),
-        formula=overwritten_in_place,
-        differs="activations after and gradients before the functional ReLU",
-    ),
-    Pair("hires-cam", "captum/layer-gradient-x-activation"),
-    Pair("hires-cam", "pytorch-grad-cam/hires-cam", CIFAR, formula=post_processed, differs="rectifies"),
-    Pair("hires-cam", "pytorch-grad-cam/hires-cam", ("squeezenet1_0",), formula=post_processed),
-    Pair("cam", "torchcam/cam", CIFAR, their_params={"fc_layer": "linear"}),
-    Pair(
-        "cam",
-        "torchcam/cam",
-        ("squeezenet1_0",),
-        their_params={"fc_layer": "classifier.1"},
-        their_formula=class_map,
-        differs="leaves out bias and ReLU of a convolutional head",
-    ),
-    Pair("saliency", "captum/saliency"),
-    Pair(
-        "integrated-gradients",
-        "captum/integrated-gradients",
-        CIFAR,
-        params={"steps": 6},
-        their_params={"n_steps": 6, "quadrature": "riemann_middle"},
-    ),
-    # In double precision: captum's path points are float32 midpoints that miss ours by one unit in the last place, and
-    # where such a point lies on a kink of a pooling the gradient jumps (5e-4 of the range at most, 2e-6 in the mean).
-    Pair(
-        "integrated-gradients",
-        "captum/integrated-gradients",
-        ("squeezenet1_0",),
-        params={"steps": 6},
-        their_params={"n_steps": 6, "quadrature": "riemann_middle"},
-        images=2,
-        dtype=torch.float64,
-    ),
-    Pair(
-        "occlusion",
-        "captum/occlusion",
-        CIFAR,
-        params={"window": 8, "stride": 4},
-        their_params={"sliding_window_shapes": (3, 8, 8), "strides": (3, 4, 4)},
-    ),
-    Pair(
-        "occlusion",
-        "captum/occlusion",
-        ("squeezenet1_0",),
-        params={"window": 56, "stride": 42},
-        their_params={"sliding_window_shapes": (3, 56, 56), "strides": (3, 42, 42)},
-        images=2,
-    ),
-    Pair(
-        "occlusion",
-        "captum/occlusion",
-        CIFAR,
-        params={"window": 10, "stride": 6},
-        their_params={"sliding_window_shapes": (3, 10, 10), "strides": (3, 6, 6)},
-        formula=cropped_at_the_border(10, 6),
-        differs="crops the last window at the border",
-    ),
-]
-
-LAYERS = {
-    "squeezenet1_0": "features.12",
-    "cifar-resnet20": "layer3",
-    "cifar-resnet56": "layer3",
-    "resnet18": "layer4",
-    "vgg11": "features.20",
-    "densenet121": "features",
-    "googlenet": "inception5b",
-    "mobilenet_v2": "features.18",
-    "efficientnet_b0": "features.8",
-    "convnext_tiny": "features.7",
-}
-WEIGHTS = {
-    "squeezenet1_0": ("squeezenet1_0_imagenet.pth", "imagenet/*.jpg"),
-    "cifar-resnet20": ("resnet20_cifar10.pth", "cifar10/*/*.jpg"),
-    "cifar-resnet56": ("resnet56_cifar10.pth", "cifar10/*/*.jpg"),
-}
-
 
 def cases() -> list[Any]:
-    """Return every pair with each of its networks, by readable names."""
+    """Return every pair at each of its places, by readable names."""
     found: list[Any] = []
     seen: set[str] = set()
     for pair in PAIRS:
-        for network in pair.networks:
-            name = f"{pair.ours}={pair.theirs}@{network}"
+        for place in pair.places:
+            name = f"{pair.ours}={pair.theirs}@{place}" + " lowest class" * bool(pair.rank)
             name += f": {pair.differs}" if name in seen else ""
             seen.add(name)
-            found.append(pytest.param(pair, network, id=name, marks=[pytest.mark.real] if network in REAL else []))
+            found.append(pytest.param(pair, place, id=name, marks=[pytest.mark.real] if is_real(place) else []))
     return found
-
-
-@cache
-def real_case(network: str, images: int, dtype: torch.dtype) -> Case:
-    """Return a network with its weights and as many photographs, spread over the classes."""
-    weights, pattern = WEIGHTS[network]
-    clf = xaikit.load(network, weights=REAL_DATA / "weights" / weights, device="cpu")
-    files = sorted(REAL_DATA.glob(pattern))
-    clf.network.to(dtype)
-    return Case(clf, clf.read(files[:: len(files) // images][:images]).to(dtype), LAYERS[network])
-
-
-@cache
-def random_case(network: str) -> Case:
-    """Return a network with seeded weights, BatchNorm as after training, and two pictures of noise."""
-    options = {"init_weights": True, "aux_logits": False} if network == "googlenet" else {}
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        module: nn.Module = torchvision.models.get_model(network, weights=None, **options)
-        pixels = torch.rand(2, 3, 96, 96)
-        for norm in (one for one in module.modules() if isinstance(one, nn.BatchNorm2d)):
-            norm.momentum = 1.0
-        with torch.no_grad():
-            module.train()(pixels)
-    clf = Classifier(module, mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225], size=96, name=network)
-    return Case(clf, pixels, LAYERS[network])
 
 
 def share_of_range(found: Tensor, expected: Tensor) -> float:
@@ -217,25 +44,72 @@ def share_of_range(found: Tensor, expected: Tensor) -> float:
     return float((difference / span).max())
 
 
-@pytest.mark.parametrize(("pair", "network"), cases())
-def test_agreement(pair: Pair, network: str, request: pytest.FixtureRequest) -> None:
-    pytest.importorskip(pair.theirs.partition("/")[0].replace("-", "_"), reason="the extra `backends` is missing")
-    if network in REAL:
+@pytest.mark.parametrize(("pair", "place"), cases())
+def test_agreement(pair: Pair, place: str, request: pytest.FixtureRequest) -> None:
+    package(pair.theirs)
+    if is_real(place):
         request.getfixturevalue("real_data")
-        case = real_case(network, pair.images, pair.dtype)
-    else:
-        case = random_case(network)
+    case = case_of(place, pair.images, pair.side, pair.rank, pair.dtype)
 
-    def explained(name: str, layer: str, params: Mapping[str, Any]) -> xaikit.Attribution:
+    def explained(name: str, layer: str, target: Any, params: Any) -> xaikit.Attribution:
         kind = METHODS.get(name)
-        return kind.build(case.classifier, layer if issubclass(kind, LayerMethod) else None, **params).attribute(
-            case.pixels
-        )
+        method = kind.build(case.classifier, layer if issubclass(kind, LayerMethod) else None, **params)
+        return method.attribute(case.pixels, target)
 
-    ours = explained(pair.ours, pair.layer or case.layer, pair.params)
-    theirs = explained(pair.theirs, case.layer, pair.their_params)
+    ours = explained(pair.ours, pair.layer or case.layer, pair.score or case.target, pair.params)
+    theirs = explained(pair.theirs, case.layer, case.target, pair.their_params)
     error = share_of_range(pair.formula(ours.values, case), pair.their_formula(theirs.values, case))
     plain = share_of_range(ours.heatmap(), theirs.heatmap())
     request.node.user_properties += [("share of range", error), ("heatmaps", plain)]
+    if pair.own is not None:
+        assert share_of_range(pair.own(ours.values, case), ours.values) <= pair.tolerance
     assert error <= pair.tolerance
     assert (plain > pair.tolerance) == bool(pair.differs), f"heatmaps differ by {plain:.2g} of the range"
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("network", "shallow"), [("cifar-resnet20", "layer2"), ("squeezenet1_0", "features.7")])
+def test_fusion_of_layers(network: str, shallow: str, real_data: Any) -> None:
+    """torchcam scales each map with its smallest value too and raises the deepest as well; ours is the paper's."""
+    package("torchcam/layer-cam")
+    from torchcam.methods import LayerCAM
+
+    case = case_of(network)
+
+    def explained(name: str, layer: str, **params: Any) -> Tensor:
+        method = METHODS.get(name).build(case.classifier, layer, **params)
+        return method.attribute(case.pixels, case.target).values
+
+    maps = [explained("layer-cam", layer) for layer in (shallow, case.layer)]
+    scaled = [explained("torchcam/layer-cam", layer, normalized=True) for layer in (shallow, case.layer)]
+    theirs = LayerCAM.fuse_cams(scaled)
+    size = (theirs.shape[1], theirs.shape[2])
+    raised = [upsample(torch.tanh(2 * unit(one)[0]), size) for one in maps]
+    assert share_of_range(torch.maximum(*raised), theirs) <= 1e-4
+
+    ours = explained("layer-cam", case.layer, shallower=shallow)
+    shares = [one / one.amax((1, 2), keepdim=True) for one in maps]
+    paper = torch.maximum(upsample(torch.tanh(2 * shares[0]), size), upsample(shares[1], size))
+    assert share_of_range(paper, ours) <= 1e-6
+    assert share_of_range(ours, theirs) > 1e-4
+
+
+def test_no_activation_method_is_left_out() -> None:
+    """Each of ours and of theirs stands in the table or has a reason why not; equal names always stand in it."""
+    for theirs in ("captum/", "pytorch-grad-cam/", "torchcam/"):
+        package(theirs)
+    activation = [name for name in METHODS.names(guests=True) if METHODS.get(name).family == "activation"]
+    native = {name for name in activation if "/" not in name}
+    guests = set(activation) - native
+    compared = {(pair.ours, pair.theirs) for pair in PAIRS if pair.ours in native}
+    assert {ours for ours, _ in compared} | WITHOUT_PEER.keys() == native
+    assert {theirs for _, theirs in compared} | WITHOUT_OURS.keys() == guests
+    namesakes = {(name.partition("/")[2], name) for name in guests if name.partition("/")[2] in native}
+    assert namesakes <= compared
+    assert not {ours for ours, _ in compared} & WITHOUT_PEER.keys()
+    assert not {theirs for _, theirs in compared} & WITHOUT_OURS.keys()
+
+
+def package(name: str) -> None:
+    """Skip where another package is not installed."""
+    pytest.importorskip(name.partition("/")[0].replace("-", "_"), reason="the extra `backends` is missing")

@@ -57,6 +57,7 @@ class Contest:
         contenders: by name.
         claims: figures to show.
         rounds: counted rounds.
+        warm: whether each contender runs once before it counts; not where one run takes minutes.
         facts: other measured figures, such as peak memory.
     """
 
@@ -65,13 +66,14 @@ class Contest:
     contenders: dict[str, Callable[[], object]]
     claims: list[Claim]
     rounds: int = 7
+    warm: bool = True
     facts: dict[str, Any] = field(default_factory=dict)
 
     def run(self, say: Callable[[str], None]) -> Outcome:
         """Run all rounds and return medians and ratios."""
         names = list(self.contenders)
         times: dict[str, list[float]] = {name: [] for name in names}
-        for name in names:
+        for name in names if self.warm else ():
             self.contenders[name]()
         for turn in range(self.rounds):
             for place in range(len(names)):

@@ -42,7 +42,8 @@ def _ablation(name: str) -> Contest:
             "pytorch-grad-cam": lambda: peer(input_tensor=one.inputs, targets=None),
         },
         [Claim("xaikit", "pytorch-grad-cam", at_least=300)],
-        rounds=5 if name == "resnet18" else 2,
+        rounds=3 if name == "resnet18" else 1,
+        warm=name == "resnet18",
     )
 
 

@@ -1,0 +1,110 @@
+"""The rows of activation methods that weigh by gradients."""
+
+from __future__ import annotations
+
+from tests.backends.formulas import (
+    against_nearest_by_mean,
+    against_nearest_by_probability,
+    post_processed,
+    rectified,
+    then_post_processed,
+)
+from tests.backends.networks import CIFAR, PLAIN, RANDOM, REAL
+from tests.backends.pairs import Pair
+from tests.backends.weights import (
+    cubed_gradients,
+    overwritten_in_place,
+    squares_with_added_constant,
+)
+
+__all__ = ["WITH_GRADIENTS"]
+
+PIECEWISE_LINEAR = ("resnet18", "vgg11", "googlenet", "mobilenet_v2")
+INSIDE_DENSENET = "densenet121:features.transition3.relu"
+
+GRAD_CAM = [
+    Pair("grad-cam", "pytorch-grad-cam/grad-cam", (*REAL, *PLAIN), formula=post_processed),
+    Pair("grad-cam", "torchcam/grad-cam", (*REAL, *RANDOM)),
+    Pair("grad-cam", "captum/layer-grad-cam", (*REAL, *PLAIN), their_params={"relu_attributions": True}),
+    Pair("grad-cam", "captum/layer-grad-cam", CIFAR, their_formula=rectified, differs="signed unless told otherwise"),
+    Pair(
+        "grad-cam",
+        "captum/layer-grad-cam",
+        ("densenet121",),
+        their_params={"relu_attributions": True},
+        layer="features.norm5",
+    ),
+    Pair(
+        "grad-cam",
+        "pytorch-grad-cam/grad-cam",
+        ("densenet121",),
+        formula=overwritten_in_place,
+        differs="activations after and gradients before the functional ReLU",
+    ),
+    Pair("grad-cam", "pytorch-grad-cam/shapley-cam", (*CIFAR, *PIECEWISE_LINEAR), formula=post_processed),
+    Pair(
+        "grad-cam",
+        "pytorch-grad-cam/finer-cam",
+        score=against_nearest_by_probability,
+        formula=post_processed,
+    ),
+    Pair("grad-cam", "torchcam/finer-cam", score=against_nearest_by_mean),
+]
+
+GRADIENT_WEIGHTED = [
+    Pair(
+        "grad-cam-plus-plus",
+        "pytorch-grad-cam/grad-cam-plus-plus",
+        (*REAL, *PLAIN, INSIDE_DENSENET),
+        formula=then_post_processed(squares_with_added_constant(1e-6)),
+        own=squares_with_added_constant(0),
+        differs="adds 1e-6 to squared gradients",
+    ),
+    Pair(
+        "grad-cam-plus-plus",
+        "pytorch-grad-cam/refine-cam",
+        CIFAR,
+        formula=then_post_processed(squares_with_added_constant(1e-6)),
+        own=squares_with_added_constant(0),
+        differs="Grad-CAM++ of one layer, with 1e-6 added to squared gradients",
+    ),
+    Pair(
+        "grad-cam-plus-plus",
+        "torchcam/grad-cam-plus-plus",
+        (*REAL, *RANDOM),
+        formula=cubed_gradients,
+        own=squares_with_added_constant(0),
+        differs="never divides by the denominator",
+    ),
+    Pair(
+        "grad-cam-plus-plus",
+        "torchcam/smooth-grad-cam-plus-plus",
+        ("squeezenet1_0", "cifar-resnet56", *RANDOM),  # in cifar-resnet20 1e-8 just reaches the tolerance
+        params={"variant": "local"},
+        their_params={"num_samples": 1, "std": 1e-12},
+        formula=squares_with_added_constant(1e-8, third="cubes"),
+        own=squares_with_added_constant(0, third="cubes"),
+        differs="adds 1e-8 to squared gradients",
+    ),
+    Pair("xgrad-cam", "pytorch-grad-cam/xgrad-cam", (*REAL, *PLAIN, INSIDE_DENSENET), formula=post_processed),
+    Pair("xgrad-cam", "torchcam/xgrad-cam", (*REAL, *RANDOM)),
+    Pair("layer-cam", "pytorch-grad-cam/layer-cam", (*REAL, *PLAIN, INSIDE_DENSENET), formula=post_processed),
+    Pair("layer-cam", "pytorch-grad-cam/grad-cam-element-wise", (*REAL, *PIECEWISE_LINEAR), formula=post_processed),
+    Pair("layer-cam", "torchcam/layer-cam", (*REAL, *RANDOM)),
+    Pair("hires-cam", "captum/layer-gradient-x-activation", (*REAL, *PLAIN)),
+    Pair(
+        "hires-cam",
+        "pytorch-grad-cam/hires-cam",
+        (*CIFAR, "vgg11", "convnext_tiny"),
+        formula=post_processed,
+        differs="rectifies",
+    ),
+    Pair(
+        "hires-cam",
+        "pytorch-grad-cam/hires-cam",
+        ("squeezenet1_0", "resnet18", "googlenet", "mobilenet_v2", "efficientnet_b0"),
+        formula=post_processed,
+    ),
+]
+
+WITH_GRADIENTS = [*GRAD_CAM, *GRADIENT_WEIGHTED]
