@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 import xaikit
 from tests.methods.nets import GAPNet, bound, images
@@ -48,6 +50,28 @@ def test_names_are_found_or_refused_with_near_ones() -> None:
         xaikit.attribute(bound(GAPNet()), images(1), method="gradcam")
     with pytest.raises(AttributeError, match="no attribute 'explain_everything'"):
         xaikit.explain_everything  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda network: xaikit.attribute(network, images(1)),
+        lambda network: xaikit.keep_curve(network, images(1), images(1)[:, 0]),
+        lambda network: xaikit.calibrate(network, images(1), images(1)[:, 0]),
+        lambda network: xaikit.build_library(network, [(images(1), torch.zeros(1, dtype=torch.int64))]),
+    ],
+)
+def test_a_bare_network_is_refused_with_the_remedy(use: Callable[[nn.Module], object]) -> None:
+    with pytest.raises(
+        xaikit.BadInput, match=r"expected a Classifier, got GAPNet; wrap it: xaikit.Classifier\(model\)"
+    ):
+        use(GAPNet())
+
+
+def test_occlusion_of_a_float64_network_takes_float32_images() -> None:
+    clf = bound(GAPNet())
+    found = xaikit.attribute(clf, images(2).float(), 1, method="occlusion", window=3)
+    assert torch.allclose(found.values, xaikit.attribute(clf, images(2), 1, method="occlusion", window=3).values)
 
 
 def photographs(root: Path, names: list[str], count: int = 6) -> Path:

@@ -79,7 +79,7 @@ def attribute_many(
     classifier: Classifier,
     inputs: Tensor,
     target: Any = None,
-    methods: Sequence[str] = ("grad-cam",),
+    methods: Sequence[str] | str = ("grad-cam",),
     *,
     layer: str | nn.Module | None = None,
     seed: int = 0,
@@ -104,6 +104,7 @@ def attribute_many(
         One attribution by method name, in the given order.
     """
     params = params or {}
+    methods = [methods] if isinstance(methods, str) else methods
     unknown = [name for name in params if name not in methods]
     if unknown:
         raise BadInput(
@@ -160,13 +161,13 @@ def build_library(
 def _labelled_batches(classifier: Classifier, root: Path) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the pictures of a class folder with the model's class indices."""
     names, files = class_folder(root)
-    index = _class_indices(names, classifier, root)
+    index = class_indices(names, classifier, root)
     for start in range(0, len(files), _FOLDER_BATCH):
         part = files[start : start + _FOLDER_BATCH]
         yield classifier.read([path for path, _ in part]), torch.tensor([index[place] for _, place in part])
 
 
-def _class_indices(names: Sequence[str], classifier: Classifier, root: Path) -> list[int]:
+def class_indices(names: Sequence[str], classifier: Classifier, root: Path) -> list[int]:
     """Return the model's class for each folder name."""
     labels = classifier.labels
     if labels:

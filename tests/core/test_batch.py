@@ -68,13 +68,17 @@ def test_input_gradients_equal_plain_autograd(classifier):
         assert torch.allclose(scores, batch.scores[rows], atol=1e-6)
 
 
-def test_a_network_without_gradient_gives_zeros():
+def test_a_network_without_gradient_is_refused():
     classifier = Classifier(nets.made(lambda: nets.Reshaped(lambda z: (z > 0).float()), torch.float32))
     with classifier.borrowed():
         batch = Batch(classifier, pixels(), 0, Context())
-        assert not batch.activations_and_gradients(LAYER)[1].any()
-        assert not batch.input_gradients.any()
-        assert not batch.score_gradients(batch.inputs)[1].any()
+        for gradients in (
+            lambda: batch.activations_and_gradients(LAYER),
+            lambda: batch.input_gradients,
+            lambda: batch.score_gradients(batch.inputs),
+        ):
+            with pytest.raises(BadInput, match="expected a score with a gradient, got one without"):
+                gradients()
 
 
 def test_nan_weights_are_refused():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,8 +11,11 @@ import torch
 from torch import nn
 
 from tests.core import nets
-from xaikit.core.borrow import unwrapped
+from tests.core.methods import Activation
+from xaikit.core.borrow import borrowing, unwrapped
 from xaikit.core.classifier import Classifier
+from xaikit.core.context import Context
+from xaikit.core.method import attribute_all
 
 
 def state(network: nn.Module):
@@ -144,3 +148,23 @@ def test_unwrapped_finds_the_module_inside():
     compiled = nn.Module()
     compiled._orig_mod = nn.DataParallel(network)
     assert unwrapped(compiled) is network
+
+
+def test_threads_take_turns():
+    classifier = Classifier(nets.made(nets.Net, torch.float32))
+    images = nets.pixels(8, dtype=torch.float32)
+    alone = [attribute_all([Activation(classifier, "conv2")], one[None], 1, Context())[0].values for one in images]
+
+    def explained(place):
+        torch.set_num_threads(1)
+        return attribute_all([Activation(classifier, "conv2")], images[place : place + 1], 1, Context())[0].values
+
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(5):
+            assert all(map(torch.equal, threads.map(explained, range(len(images))), alone))
+
+
+def test_one_lock_a_network_however_it_is_wrapped():
+    network = nets.made(nets.Net, torch.float32)
+    assert borrowing(network) is borrowing(nn.DataParallel(network))
+    assert borrowing(network) is not borrowing(nets.made(nets.Net, torch.float32))

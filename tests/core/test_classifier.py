@@ -43,6 +43,7 @@ def images(count: int = 3, channels: int = 3):
         ({"size": (3, 224, 224)}, r"size: expected \(H, W\)"),
         ({"size": 0}, r"size: expected \(H, W\)"),
         ({"layer": nn.Conv2d(1, 1, 1)}, "expected a module of the network"),
+        ({"layer": 7}, "layer: expected a name or a module, got int"),
     ],
 )
 def test_bad_arguments(arguments, reason):
@@ -407,3 +408,10 @@ def test_check_leaves_the_users_tensor_and_mode_alone():
     pixels = images().requires_grad_(True)
     assert not Classifier(net()).check(pixels).requires_grad
     assert pixels.requires_grad
+
+
+def test_a_size_the_network_cannot_take_is_one_line():
+    classifier = Classifier(nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(72, 2)), size=8)
+    assert classifier.check(torch.rand(1, 3, 8, 8)).shape == (1, 3, 8, 8)
+    with pytest.raises(BadInput, match=r"expected Sequential to run on an image \(1, 3, 10, 10\), got RuntimeError"):
+        classifier.check(torch.rand(1, 3, 10, 10))

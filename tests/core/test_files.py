@@ -34,6 +34,11 @@ def test_the_old_file_stays_whole_when_the_block_raises(tmp_path, error):
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_a_missing_folder_is_told_before_anything_is_written(tmp_path):
+    with pytest.raises(BadInput, match="cannot be written"), atomic(tmp_path / "missing" / "a"):
+        pytest.fail("the block must not run")
+
+
 def test_two_writers_of_one_file_do_not_meet(tmp_path):
     with atomic(tmp_path / "a") as one, atomic(tmp_path / "a") as other:
         assert one != other

@@ -21,6 +21,8 @@ from xaikit.core.shapes import check_images, check_maps, per_image, unit, upsamp
         (torch.zeros(1, 1, 4, 4), "match the network"),
         (torch.zeros(1, 3, 0, 4), "at least 1x1"),
         (torch.zeros(1, 3, 4, 4, dtype=torch.uint8), "divide uint8 by 255"),
+        (torch.zeros(1, 3, 4, 4, device="meta"), "give an ordinary tensor"),
+        (torch.zeros(1, 3, 4, 4).to_sparse(), "give an ordinary tensor"),
     ],
 )
 def test_refused_with_the_remedy(images, remedy):

@@ -128,6 +128,19 @@ def test_callable():
     assert found.index.tolist() == [1, 0, 4]
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda logits: logits.gather(1, torch.tensor([[0], [1], [2]]))[:, 0],
+        lambda logits: logits[torch.arange(3), torch.tensor([0, 1, 2])],
+        lambda logits: logits[:, 0] - logits[:, 0].mean(),
+    ],
+)
+def test_a_callable_that_needs_the_whole_batch_is_refused(function):
+    with pytest.raises(BadInput, match="expected a callable that scores each row for itself"):
+        resolved(function)
+
+
 def test_hash_names_what_is_explained():
     class Entropy:
         def __call__(self, logits):

@@ -209,3 +209,31 @@ def test_unknown_parameters_and_layers_are_refused_with_near_names() -> None:
                 METHODS.get(name).build(clf, **wrong)
     with pytest.raises(BadInput, match="uncovered"):
         METHODS.get("occlusion").build(clf, window=2, stride=3).attribute(images(1))
+
+
+def test_parameters_of_another_type_are_refused() -> None:
+    clf = bound(GAPNet())
+    for name, params in {
+        "integrated-gradients": [{"steps": 2.5}, {"baseline": np.zeros(3)}],
+        "occlusion": [{"window": (4, 4)}, {"stride": "wide"}],
+        "saliency": [{"channels": "perhaps"}],
+        "libra-cam": [{"references": 2.5}, {"library": "file"}],
+        "layer-cam": [{"gamma": "x"}, {"shallower": 5}],
+    }.items():
+        for wrong in params:
+            with pytest.raises(BadInput, match=rf"{name}: {next(iter(wrong))}: .*; change it"):
+                METHODS.get(name).build(clf, **wrong)
+    assert METHODS.get("occlusion").build(clf, window="4").params["window"] == 4
+
+
+def test_a_network_that_cuts_its_own_graph_is_refused_where_gradients_are_needed() -> None:
+    class Cut(GAPNet):
+        @torch.no_grad()
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x)
+
+    clf = bound(Cut())
+    for name in ("saliency", "integrated-gradients", "full-grad"):
+        with pytest.raises(BadInput, match="expected a score with a gradient"):
+            method(name, clf).attribute(images(1))
+    assert float(method("grad-cam", clf).attribute(images(2)).values.max()) > 0

@@ -12,7 +12,7 @@ from tests.methods.nets import GAPNet, bound, images
 from xaikit.core.classifier import Classifier
 from xaikit.core.errors import BadChecksum, BadInput
 from xaikit.core.method import METHODS
-from xaikit.methods.activation.library import Library
+from xaikit.methods.activation.library import Library, _Selection
 
 
 @pytest.fixture
@@ -153,3 +153,10 @@ def test_references_equal_to_the_image_say_nothing(clf: Classifier) -> None:
     assert "no-reference" in found.flags[0]
     assert float(found.values.abs().max()) == 0
     assert found.diagnostics["references"].tolist() == [0]
+
+
+def test_the_pool_does_not_hold_the_batches_it_was_taken_from() -> None:
+    selection = _Selection(classes=3, references=1, dtype=torch.float32)
+    activations = torch.rand(16, 5, 4, 4)
+    selection.offer(activations, torch.rand(16, 3).double().log(), torch.ones(16, 3, dtype=torch.bool))
+    assert all(one.untyped_storage().nbytes() == one.numel() * 4 for one in selection.pool.values())

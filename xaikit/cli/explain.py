@@ -23,8 +23,17 @@ _INTERRUPTED, _WRONG, _SOME_FAILED = 130, 2, 1
 _ROWS = 20  # images shown in the table
 
 
+def _path(text: str) -> Path:
+    """Return a path; an empty text, as of a shell variable that is not set, would mean the whole working folder."""
+    if not text:
+        raise typer.BadParameter("expected a path, got an empty text; give files or folders")
+    return Path(text)
+
+
 def command(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images, and folders of images.")],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Images, and folders of images.", parser=_path)
+    ],
     model: Model = "resnet50",
     weights: Weights = None,
     layer: Layer = None,

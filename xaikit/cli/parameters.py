@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 from xaikit.core.errors import BadInput, UnknownName
 
@@ -40,7 +40,7 @@ def parameters(texts: Iterable[str], kinds: Sequence[type[Method]]) -> dict[str,
             who = ", ".join(kind.name for kind in chosen)
             raise BadInput(str(UnknownName("parameter", name, known, f"{who}: {', '.join(known) or 'none'}")))
         for kind in having:
-            found[kind.name][name] = _checked(kind, name, _literal(value))
+            found[kind.name][name] = kind.checked(name, _literal(value))
     return found
 
 
@@ -54,15 +54,3 @@ def _literal(text: str) -> Any:
         except tomllib.TOMLDecodeError:
             continue
     return text
-
-
-def _checked(kind: type[Method], name: str, value: Any) -> Any:
-    """Return the value in the type that the method declares."""
-    from pydantic import ConfigDict, TypeAdapter, ValidationError
-
-    hint = get_type_hints(kind)[name]
-    try:
-        return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
-    except ValidationError as error:
-        problem = error.errors()[0]["msg"]
-        raise BadInput(f"{kind.name}: {name}: {problem[:1].lower()}{problem[1:]}, got {value!r}; change it") from error

@@ -82,8 +82,15 @@ class Attribution:
     def __len__(self) -> int:
         return self.values.shape[0]
 
-    def __getitem__(self, rows: slice) -> Attribution:
-        """Return the attribution of the images `rows`, with their share of the seconds."""
+    def __getitem__(self, rows: int | slice) -> Attribution:
+        """Return the attribution of the images `rows`, or of one as a batch of one, with their share of the seconds.
+
+        Raises:
+            IndexError: no image of that number.
+        """
+        if not isinstance(rows, slice):
+            place = range(len(self))[rows]
+            rows = slice(place, place + 1)
         places = range(len(self))[rows]
         return replace(
             self,

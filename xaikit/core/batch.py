@@ -60,6 +60,11 @@ class Batch:
         return self.pixels.shape[-2], self.pixels.shape[-1]
 
     @property
+    def arithmetic(self) -> torch.dtype:
+        """The type that the network computes in."""
+        return torch.bfloat16 if self.context.precision == "bfloat16" else self.classifier.dtype
+
+    @property
     def logits(self) -> Tensor:
         """(n, K) of the unchanged images, detached."""
         if self._logits is None:
@@ -139,6 +144,7 @@ class Batch:
             activation = tap.activation
         self._keep(logits.detach())
         self.context.counters.backwards += len(self)
+        _check_graph(logits)
         (found,) = torch.autograd.grad(logits, activation, start().to(logits))
         return _full(layer.to_grid(found[: len(self)]))
 
@@ -210,8 +216,7 @@ class Batch:
 
     def _gradients(self, score: Tensor, by: Sequence[Tensor]) -> list[Tensor]:
         self.context.counters.backwards += len(score)
-        if not score.requires_grad:
-            return [torch.zeros_like(one) for one in by]
+        _check_graph(score)
         found = torch.autograd.grad(score.sum(), by, allow_unused=True)
         return [
             torch.zeros_like(one) if gradient is None else gradient for one, gradient in zip(by, found, strict=True)
@@ -224,6 +229,15 @@ class Batch:
         if bad:
             raise BadInput(f"model: expected finite logits, got NaN or infinity for image {bad[0]}; check its weights")
         self._logits = logits
+
+
+def _check_graph(score: Tensor) -> None:
+    """Refuse a score that autograd knows nothing of, rather than call its gradient zero."""
+    if not score.requires_grad:
+        raise BadInput(
+            "model: expected a score with a gradient, got one without: its forward runs under torch.no_grad, or its "
+            "output or the target is not differentiable; use a method without gradients, such as occlusion"
+        )
 
 
 def _full(tensor: Tensor) -> Tensor:

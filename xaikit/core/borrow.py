@@ -4,19 +4,32 @@
 
 Restored, also after an exception: training flags of each module, `requires_grad` and `.grad` of each parameter, values
 and identity of each buffer, and the global random states of torch, NumPy and Python.
+
+Hooks and modes belong to the network, so one thread borrows it at a time; others wait for `borrowing`.
 """
 
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["borrow", "unwrapped"]
+__all__ = ["borrow", "borrowing", "unwrapped"]
+
+_LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
+_LOCKS_LOCK = threading.Lock()
+
+
+def borrowing(network: nn.Module) -> threading.RLock:
+    """Return the lock of a network, wrapped or not; the thread that holds it may take it again."""
+    with _LOCKS_LOCK:
+        return _LOCKS.setdefault(unwrapped(network), threading.RLock())
 
 
 def unwrapped(network: nn.Module) -> nn.Module:

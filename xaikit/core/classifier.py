@@ -20,7 +20,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from xaikit.core.borrow import borrow, unwrapped
+from xaikit.core.borrow import borrow, borrowing, unwrapped
 from xaikit.core.context import out_of_memory
 from xaikit.core.errors import BadInput, NoSuchLayer, XaikitError
 from xaikit.core.head import (
@@ -38,7 +38,7 @@ from xaikit.core.outline import Outline, outline
 from xaikit.core.probe import Layer, Probe, parse_layer
 from xaikit.core.shapes import check_images
 
-__all__ = ["Classifier", "Output"]
+__all__ = ["Classifier", "Output", "check_classifier"]
 
 ReadPolicy = Literal["weights", "squash", "native"]
 Source = str | Path | Image
@@ -106,6 +106,7 @@ class Classifier(nn.Module):
         self._borrowed = False
         self.bounded = mean is not None or std is not None
         self._seen: Outline | None = None
+        self._sizes: set[tuple[int, int]] = set()
         self._fingerprint: tuple[Any, str] | None = None
         with torch.inference_mode(False):
             self.register_buffer("mean", self._colour(mean, 0.0, "mean"), persistent=False)
@@ -250,6 +251,8 @@ class Classifier(nn.Module):
                     f"layer: expected a module of the network, got another {type(layer).__name__}; give its name"
                 )
             return Layer(name)
+        if not isinstance(layer, str):
+            raise BadInput(f"layer: expected a name or a module, got {type(layer).__name__}; layers() lists the names")
         asked = parse_layer(layer)
         if asked.name not in names:
             asked = parse_layer(layer.removeprefix("module."))
@@ -285,6 +288,12 @@ class Classifier(nn.Module):
                     f"network: expected {self.name} to run on an image {shape}, got {type(error).__name__}: {reason}; "
                     "say size=(H, W) and channels="
                 ) from error
+
+    def _try_size(self, height: int, width: int) -> None:
+        """Run one image of a new size, so that a size which the network cannot take is one clear line."""
+        if (height, width) not in self._sizes | {self.outline((height, width)).size}:
+            self._look((1, self.channels, height, width))
+            self._sizes.add((height, width))
 
     def activation_bytes(self, size: Sequence[int]) -> int:
         """Return the memory of all activations for one image of `size` = (H, W)."""
@@ -360,7 +369,8 @@ class Classifier(nn.Module):
         """Return `pixels` on the classifier's device, ready to be explained.
 
         Raises:
-            BadInput: not (N, C, H, W), or far outside [0, 1] although the classifier normalises, or not finite.
+            BadInput: not (N, C, H, W), or far outside [0, 1] although the classifier normalises, or not finite, or of
+                a size that the network cannot take.
         """
         check_images(pixels, self.channels)
         with torch.inference_mode(False):
@@ -376,27 +386,40 @@ class Classifier(nn.Module):
                 f"inputs: expected pixels in [0, 1], got {low:.3g} to {high:.3g}; "
                 "give them before normalisation, the classifier normalises inside"
             )
+        self._try_size(pixels.shape[2], pixels.shape[3])
         return pixels
 
     @contextmanager
     def borrowed(self) -> Iterator[nn.Module]:
         """Yield the network in eval mode without weight gradients; give it back exactly as it was.
 
-        Inside another `borrowed()` it does nothing.
+        Inside another `borrowed()` it does nothing; another thread waits until the network is given back.
         """
-        if self._borrowed:
-            yield self.module
-            return
-        self._borrowed = True
-        try:
-            with borrow(self.network, self.device):
+        with borrowing(self.network):
+            if self._borrowed:
                 yield self.module
-        finally:
-            self._borrowed = False
+                return
+            self._borrowed = True
+            try:
+                with borrow(self.network, self.device):
+                    yield self.module
+            finally:
+                self._borrowed = False
 
     def probe(self) -> Probe:
         """Return a probe of the unwrapped network, for a `with` block inside `borrowed()`."""
         return Probe(self.module)
+
+
+def check_classifier(classifier: object) -> None:
+    """Refuse anything but a `Classifier`, such as the bare network.
+
+    Raises:
+        BadInput: something else; the message says how to make one.
+    """
+    if not isinstance(classifier, Classifier):
+        remedy = "wrap it: xaikit.Classifier(model)" if isinstance(classifier, nn.Module) else "use xaikit.load"
+        raise BadInput(f"classifier: expected a Classifier, got {type(classifier).__name__}; {remedy}")
 
 
 def _tensors(network: nn.Module) -> Iterator[Tensor]:

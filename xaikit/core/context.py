@@ -128,10 +128,11 @@ class Context:
         self.counters.forwards += count
         if self.padded_batch is not None and count < self.padded_batch:
             padding = inputs.new_zeros(self.padded_batch - count, *inputs.shape[1:])
-            return self._logits(classifier, torch.cat([inputs, padding]))[:count]
-        return self._logits(classifier, inputs)
+            return self.run(classifier, torch.cat([inputs, padding]))[:count]
+        return self.run(classifier, inputs)
 
-    def _logits(self, classifier: Classifier, inputs: Tensor) -> Tensor:
+    def run(self, classifier: Classifier, inputs: Tensor) -> Tensor:
+        """Return logits in the context's precision, neither padded nor counted."""
         with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
             return classifier.logits(inputs)
 

@@ -14,15 +14,16 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from functools import cached_property
-from typing import Any, ClassVar, Literal
+from functools import cache, cached_property
+from typing import Any, ClassVar, Literal, get_type_hints
 
 import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor
 
 from xaikit.core.attribution import Attribution, Reduction, Scale, reduced
 from xaikit.core.batch import Batch
-from xaikit.core.classifier import Classifier
+from xaikit.core.classifier import Classifier, check_classifier
 from xaikit.core.context import Context
 from xaikit.core.errors import BadInput, UnknownName
 from xaikit.core.probe import Layer
@@ -141,6 +142,20 @@ class Method(ABC):
         return [f.name for f in fields(cls) if f.name not in ("classifier", "layer")]
 
     @classmethod
+    def checked(cls, parameter: str, value: Any) -> Any:
+        """Return a parameter in the type that the method declares.
+
+        Raises:
+            BadInput: it cannot be brought to that type.
+        """
+        try:
+            return _adapter(cls, parameter).validate_python(value)
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"].replace("Input should be", "expected")
+            got = value if isinstance(value, str | int | float) else type(value).__name__
+            raise BadInput(f"{cls.name}: {parameter}: {problem}, got {got!r}; change it") from error
+
+    @classmethod
     def build(cls, classifier: Classifier, layer: Any = None, **params: Any) -> Method:
         """Make the method from loose arguments.
 
@@ -153,6 +168,7 @@ class Method(ABC):
             if name not in known:
                 has = f"{cls.name} has {', '.join(known) or 'none'}"
                 raise BadInput(str(UnknownName(f"parameter of {cls.name}", name, known, has)))
+        params = {name: cls.checked(name, value) for name, value in params.items()}
         if layer is not None:
             if not issubclass(cls, LayerMethod):
                 raise BadInput(f"layer: expected none, {cls.name} works on the input, got {layer!r}; leave it out")
@@ -192,6 +208,12 @@ class InputMethod(Method):
         return values if self.channels else reduced(values, self.reduction)
 
 
+@cache
+def _adapter(method: type[Method], parameter: str) -> TypeAdapter[Any]:
+    hint = get_type_hints(method)[parameter]
+    return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+
+
 METHODS: Registry[Method] = Registry("method", "xaikit.methods", guests="xaikit.backends")
 
 
@@ -210,6 +232,7 @@ def attribute_all(methods: Sequence[Method], inputs: Tensor, target: Any, contex
     if not methods:
         return []
     classifier = methods[0].classifier
+    check_classifier(classifier)
     pixels = classifier.check(inputs)
     count = len(pixels)
     target = check_target(target, count)

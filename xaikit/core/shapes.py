@@ -37,6 +37,9 @@ def check_images(images: Tensor, channels: int, name: str = "inputs") -> None:
         raise BadInput(f"{name}: expected {channels} channels in (N, C, H, W), got {shape}; {remedy}")
     if min(shape[2:]) < 1:
         raise BadInput(f"{name}: expected images of at least 1x1, got {shape}; drop the empty ones")
+    if images.is_meta or images.layout != torch.strided:
+        got = "the meta device" if images.is_meta else str(images.layout)
+        raise BadInput(f"{name}: expected pixels in memory, got {got}; give an ordinary tensor")
     if not images.is_floating_point():
         raise BadInput(f"{name}: expected floats in [0, 1], got {images.dtype}; divide uint8 by 255")
 

@@ -127,8 +127,8 @@ def resolve_target(target: Any, logits: Tensor, labels: Sequence[str] | None = N
 
     Args:
         target: None (top class), int, label, sequence of these, int tensor, `Contrast`, a callable
-            `logits (N, K) -> (N,)`, or an object with an int `category`. A label is found by its whole text, then by
-            whole words, then by a part; a text of digits that is no label is an index.
+            `logits (N, K) -> (N,)` that scores each row for itself, or an object with an int `category`. A label is
+            found by its whole text, then by whole words, then by a part; a text of digits that is no label is an index.
         logits: (N, K) of the unchanged images.
         labels: names of the K classes, if known.
 
@@ -136,7 +136,7 @@ def resolve_target(target: Any, logits: Tensor, labels: Sequence[str] | None = N
         BadInput: out of range, wrong count, an ambiguous label, or a callable that does not give (N,).
         UnknownName: a label that fits no class.
     """
-    count, classes = logits.shape
+    count = len(logits)
     if isinstance(target, Contrast):
         index = _indices(target.target, logits, labels)
         against = _runner_up(logits, index) if target.against is None else _indices(target.against, logits, labels)
@@ -145,16 +145,31 @@ def resolve_target(target: Any, logits: Tensor, labels: Sequence[str] | None = N
         )
         return Target(index, against, names=names)
     if callable(target) and not hasattr(target, "category"):
-        score = target(logits)
-        if not isinstance(score, Tensor) or tuple(score.shape) != (count,):
-            got = tuple(score.shape) if isinstance(score, Tensor) else type(score).__name__
-            raise BadInput(
-                f"target: expected a callable ({count}, {classes}) -> ({count},), got {got}; return one score an image"
-            )
+        _check_function(target, logits)
         name = getattr(target, "__name__", type(target).__name__)
         return Target(logits.argmax(1), function=target, names=(name,) * count)
     index = _indices(target, logits, labels)
     return Target(index, names=tuple(_name(int(c), labels) for c in index))
+
+
+def _check_function(function: ScoreFunction, logits: Tensor) -> None:
+    """Refuse a callable that gives no (N,), or whose score hangs on an image's place or neighbours in the batch."""
+    count, classes = logits.shape
+    score = function(logits)
+    if not isinstance(score, Tensor) or tuple(score.shape) != (count,):
+        got = tuple(score.shape) if isinstance(score, Tensor) else type(score).__name__
+        raise BadInput(
+            f"target: expected a callable ({count}, {classes}) -> ({count},), got {got}; return one score an image"
+        )
+    try:
+        last = function(logits[-1:])
+    except (RuntimeError, IndexError, ValueError):
+        last = score[:0]
+    if last.shape != (1,) or not torch.allclose(last, score[-1:], rtol=1e-4, atol=1e-4, equal_nan=True):
+        raise BadInput(
+            "target: expected a callable that scores each row for itself, got one that needs the whole batch; "
+            "give one class an image as a sequence, or explain the images one by one"
+        )
 
 
 def _indices(target: Any, logits: Tensor, labels: Sequence[str] | None) -> Tensor:

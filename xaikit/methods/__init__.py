@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
+from typing import get_args
 
+from xaikit.core.errors import UnknownName
 from xaikit.core.method import METHODS, Family
 
 __all__ = ["names"]
@@ -20,7 +22,12 @@ def names(family: Family | None = None, backends: bool = False) -> list[str]:
     Args:
         family: of this one alone.
         backends: add those of other packages that are installed, such as "captum/saliency".
+
+    Raises:
+        UnknownName: no such family.
     """
+    if family is not None and family not in get_args(Family):
+        raise UnknownName("family", str(family), get_args(Family), f"the families are {', '.join(get_args(Family))}")
     return METHODS.names(lambda kind: family is None or kind.family == family, guests=backends)
 
 

@@ -95,16 +95,17 @@ def resolve_device(device: str | torch.device) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         place = torch.device(device)
-        torch.zeros(1, device=place).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        torch.zeros(1, device=place, dtype=torch.float64).item()  # mps has none, and xaikit needs it
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         there = ["auto", "cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-        there += ["mps"] if torch.backends.mps.is_available() else []
         raise BadInput(f"device: expected one of {', '.join(there)}, got {str(device)!r}; choose one") from error
     return place
 
 
 def _open(name: str | Path, weights: str | Path | None, size: int | None) -> Loaded:
     text = str(name)
+    if not text.strip():
+        raise BadInput("model: expected a name or a folder, got an empty text; xaikit list models shows the names")
     if text in CIFAR_DEPTHS:
         return _cifar(text, weights)
     if text in models() and models()[text].source == "shipped":

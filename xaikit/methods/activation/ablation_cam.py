@@ -28,13 +28,12 @@ import torch
 from torch import Tensor
 
 from xaikit.core.batch import Batch
+from xaikit.core.context import out_of_memory
 from xaikit.core.errors import BadInput
 from xaikit.core.method import METHODS, Cost, Family, LayerMethod, Need, Values
 from xaikit.methods.activation.head import linear_head, may_have_linear_head, score_by_logits
 
 __all__ = ["AblationCAM"]
-
-_TOLERANCE = 1e-3
 
 
 @METHODS.register
@@ -91,7 +90,7 @@ class AblationCAM(LayerMethod):
                 kept = torch.ones(len(some) + 1, activations.shape[1], 1, 1, dtype=torch.bool, device=some.device)
                 kept[torch.arange(1, len(some) + 1), some] = False
                 scores = self._opened(batch, image, kept)
-                if scores is None or not _close(scores[0], batch.scores[image]):
+                if scores is None or not _close(scores[0], batch.scores[image], batch.arithmetic):
                     return None
                 drops[image, some] = scores[0] - scores[1:]
         return drops
@@ -103,11 +102,11 @@ class AblationCAM(LayerMethod):
         with torch.no_grad(), batch.classifier.probe() as probe:
             probe.replace(self.place, lambda activation: activation * kept)
             try:
-                logits = batch.classifier.logits(batch.inputs[image : image + 1])
+                logits = batch.context.run(batch.classifier, batch.inputs[image : image + 1])
             except RuntimeError as error:
-                if len(kept) > 1 and "size" in str(error):
-                    return None
-                raise
+                if out_of_memory(error):
+                    raise
+                return None
         return batch.target.take(rows).score(logits) if len(logits) == len(kept) else None
 
     def _full(self, batch: Batch, activations: Tensor) -> Tensor:
@@ -134,5 +133,6 @@ def _silenced(activation: Tensor, silent: Tensor) -> Tensor:
     return changed
 
 
-def _close(found: Tensor, expected: Tensor) -> bool:
-    return bool((found - expected).abs() <= _TOLERANCE * expected.abs().clamp_min(1e-3))
+def _close(found: Tensor, expected: Tensor, arithmetic: torch.dtype) -> bool:
+    tolerance = max(1e-3, 8 * torch.finfo(arithmetic).eps)
+    return bool((found - expected).abs() <= tolerance * expected.abs().clamp_min(1e-3))

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from xaikit.core.batch import Batch
-from xaikit.core.classifier import Classifier
+from xaikit.core.classifier import Classifier, check_classifier
 from xaikit.core.context import Context
 from xaikit.core.errors import BadInput
 from xaikit.core.perturb import keep, ranks, removed
@@ -58,6 +58,7 @@ def calibrate(
     """
     if mode not in ("fixed", "official"):
         raise BadInput(f"calibrate: expected fixed or official, got {mode!r}; choose one")
+    check_classifier(classifier)
     pixels = classifier.check(inputs)
     check_maps(maps, pixels)
     if maps.numel() and not (float(maps.amin()) >= 0 and float(maps.amax()) <= 1):

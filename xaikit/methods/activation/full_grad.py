@@ -65,7 +65,8 @@ class FullGrad(Method):
             gradient = batch.input_gradients_anew()
         sums.take(batch.inputs * gradient)
         maps = [_resized(one, batch.size) for one in sums.maps.values()]
-        return Values(torch.stack(maps).sum(0), completeness=sums.total - batch.scores)
+        promised = {"promised": batch.scores}
+        return Values(torch.stack(maps).sum(0), completeness=sums.total - batch.scores, diagnostics=promised)
 
     def cost(self, size: tuple[int, int]) -> Cost:
         """One forward and one backward."""

@@ -38,8 +38,7 @@ def linear_head(batch: Batch, activations: Tensor) -> Head:
     """Return the linear head after global average pooling of `activations` (n, C, h, w)."""
     classifier = batch.classifier
     pooled, seen = activations.mean((2, 3)), classifier.outline()
-    arithmetic = torch.bfloat16 if batch.context.precision == "bfloat16" else classifier.dtype
-    tolerance = max(1e-3, 4 * torch.finfo(arithmetic).eps)
+    tolerance = max(1e-3, 4 * torch.finfo(batch.arithmetic).eps)
     errors = []
     for weights, bias in _candidates(classifier, activations):
         error = _mismatch(pooled @ weights.T + bias, batch.logits, seen.ends_in in ("softmax", "log-softmax"))

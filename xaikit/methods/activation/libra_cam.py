@@ -90,8 +90,8 @@ class LibraCAM(LayerMethod):
     def compute(self, batch: Batch) -> Values:
         """Return the calibrated mean contrast, (n, H, W)."""
         raw, present = self._contrasts(batch)
-        spoken = self._spread(raw, batch.size)[1] & present
-        kept = kept_references(self._gains(batch, raw), spoken)
+        _, constant, invalid = unit(raw)
+        kept = kept_references(self._gains(batch, raw), present & ~(constant | invalid))
         maps = self._mean(batch, raw, kept)
         count = kept.sum(1)
         flags: list[set[str]] = [set() if one else {"no-reference"} for one in count.tolist()]
@@ -130,20 +130,18 @@ class LibraCAM(LayerMethod):
             present[images, : len(references)] = True
         return raw, present
 
-    def _spread(self, raw: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Return maps (..., R, H, W) in [0, 1] from raw ones, and which of them say anything."""
+    def _spread(self, raw: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return maps (m, H, W) in [0, 1] from raw ones (m, h, w)."""
         if self.order == "official":
-            scaled, constant, invalid = unit(raw)
-            return upsample(scaled, size), ~(constant | invalid)
-        scaled, constant, invalid = unit(upsample(raw, size))
-        return scaled, ~(constant | invalid)
+            return upsample(unit(raw)[0], size)
+        return unit(upsample(raw, size))[0]
 
     def _gains(self, batch: Batch, raw: Tensor) -> Tensor:
         """Return delta (n, R): the confidence that each reference's masked image gains."""
 
         def confidence(rows: Tensor, references: Tensor) -> Tensor:
-            masks = self._spread(raw[rows, references][:, None], batch.size)[0]
-            return batch.probabilities_of(batch.inputs[rows] * masks, rows)
+            masks = self._spread(raw[rows, references], batch.size)
+            return batch.probabilities_of(batch.inputs[rows] * masks[:, None], rows)
 
         found = [part for _, _, part in batch.pairs(raw.shape[1], confidence, "references")]
         return torch.cat([batch.probabilities[:0], *found]).reshape(raw.shape[:2]) - batch.probabilities[:, None]
@@ -153,7 +151,7 @@ class LibraCAM(LayerMethod):
         total = raw.new_zeros(len(batch), *batch.size)
         for reference in range(raw.shape[1]):
             used = kept[:, reference]
-            total[used] += self._spread(raw[used, reference][:, None], batch.size)[0][:, 0]
+            total[used] += self._spread(raw[used, reference], batch.size)
         return total / kept.sum(1).clamp_min(1)[:, None, None]
 
 

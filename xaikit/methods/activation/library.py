@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from xaikit.core.batch import Batch
-from xaikit.core.classifier import Classifier
+from xaikit.core.classifier import Classifier, check_classifier
 from xaikit.core.context import Context
 from xaikit.core.errors import BadChecksum, BadInput
 from xaikit.core.files import atomic
@@ -105,6 +105,7 @@ class Library:
         Raises:
             BadInput: no correctly classified image, labels out of range, or a regression.
         """
+        check_classifier(classifier)
         if references < 1:
             raise BadInput(f"references: expected at least 1, got {references}; the paper uses 30")
         if classifier.output == "regression":
@@ -214,7 +215,7 @@ class _Selection:
         wanted = set(self.images.flatten().tolist()) - {-1}
         self.pool = {number: tensor for number, tensor in self.pool.items() if number in wanted}
         for number in sorted(wanted - self.pool.keys()):
-            self.pool[number] = activations[number - self.seen].to(self.dtype).cpu()
+            self.pool[number] = activations[number - self.seen].to("cpu", self.dtype, copy=True)
         self.seen += count
 
     def finish(self, model: str, layer: str) -> Library:

@@ -2,7 +2,7 @@
 
     z+ (alpha 1, beta 0)   R_j = sum_i x_j w_ij [x_j w_ij > 0] / z_i * R_i      z_i = sum_j x_j w_ij [x_j w_ij > 0]
     norm                   R_j = sum_i x_j w_ij / z_i * R_i                     parameter-free linear operations, sums
-    pass                   R_j = R_j                                            activations, BatchNorm in eval mode, LayerNorm
+    pass                   R_j = R_j                                            activations, BatchNorm, LayerNorm
 
 A share takes the relevance of the output (n, ...) and returns that of each input, of the input's shape. Biases take no
 part, so what goes in comes out, but for outputs whose denominator is zero.

@@ -64,8 +64,8 @@ class Occlusion(InputMethod):
     def compute(self, batch: Batch) -> Values:
         """Return the mean drop over covering windows, (n, H, W)."""
         window, stride = self._grid(batch.size)
-        rows_covered = _cover(batch.size[0], window[0], stride).to(batch.inputs)
-        columns_covered = _cover(batch.size[1], window[1], stride).to(batch.inputs)
+        rows_covered = _cover(batch.size[0], window[0], stride).to(batch.scores)
+        columns_covered = _cover(batch.size[1], window[1], stride).to(batch.scores)
         down, across = len(rows_covered), len(columns_covered)
         filled = fill_values(self.classifier, batch.pixels, self.fill, batch.generators("fill")).expand_as(batch.inputs)
         probability = self.score == "probability"
@@ -94,7 +94,7 @@ class Occlusion(InputMethod):
         """Return the window (h, w), at most the image, and the stride."""
         side = self.window or max(1, round(min(size) / 7))
         window = (min(side, size[0]), min(side, size[1]))
-        stride = self.stride or max(1, side // 2)
+        stride = self.stride or max(1, min(window) // 2)
         if stride > min(window):
             raise BadInput(
                 f"stride: expected at most the window {min(window)}, got {stride}; pixels would stay uncovered"
