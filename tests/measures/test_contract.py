@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,7 +12,7 @@ from tests.measures.networks import heatmaps, pictures, small, summing
 from xaikit.core.context import Context
 from xaikit.core.errors import BadInput
 from xaikit.core.measure import MEASURES, Measure, Subject
-from xaikit.core.method import Cost
+from xaikit.core.method import METHODS, Cost
 from xaikit.measures.keep_curve import keep_curve
 
 NAMES = MEASURES.names()
@@ -22,11 +24,22 @@ def subject(count: int = 6) -> Subject:
     pixels = pictures(count)
     with classifier.borrowed(), torch.no_grad():
         target = classifier(pixels).argmax(1)
-    return Subject(classifier, pixels, heatmaps(count), target, masks=heatmaps(count, seed=4) > 0)
+    method = METHODS.get("integrated-gradients").build(classifier, steps=10)
+    maps, masks = heatmaps(count), heatmaps(count, seed=4) > 0
+    made = replace(method.attribute(pixels, target), values=maps)
+    return Subject(classifier, pixels, maps, target, method=method, masks=masks, attribution=made)
 
 
 @pytest.fixture(params=NAMES)
 def measure(request: pytest.FixtureRequest) -> Measure:
+    return MEASURES.get(request.param)()
+
+
+@pytest.fixture(
+    params=[name for name in NAMES if name != "completeness-gap" and "method" not in MEASURES.get(name).needs]
+)
+def judge(request: pytest.FixtureRequest) -> Measure:
+    """A measure that reads the map alone; what the others think of a method has tests of its own."""
     return MEASURES.get(request.param)()
 
 
@@ -41,6 +54,8 @@ def test_facts_are_declared(measure: Measure) -> None:
     assert measure.source
     assert measure.needs <= {"maps", "model", "method", "masks"}
     assert isinstance(measure.cost(), Cost)
+    assert isinstance(measure.image_cost(), Cost)
+    assert measure.explanations() >= 0
     assert type(measure)(**measure.params) == measure
 
 
@@ -75,20 +90,46 @@ def test_a_map_that_is_not_finite_has_no_value(measure: Measure) -> None:
 
 def test_the_value_of_an_image_does_not_depend_on_the_others(measure: Measure) -> None:
     whole = subject()
-    alone = Subject(whole.classifier, whole.pixels[3:4], whole.maps[3:4], whole.target[3:4])
+    assert whole.masks is not None
+    assert whole.attribution is not None
+    rows = slice(3, 4)
+    alone = Subject(
+        whole.classifier,
+        whole.pixels[rows],
+        whole.maps[rows],
+        whole.target[rows],
+        method=whole.method,
+        masks=whole.masks[rows],
+        attribution=whole.attribution[rows],
+    )
     torch.testing.assert_close(measure.compute(alone), measure.compute(whole)[3:4], rtol=0, atol=1e-6)
 
 
-def test_the_declared_direction_holds(measure: Measure) -> None:
-    """Half of the pixels speak for the class and half against it; the better map keeps the first half."""
-    speak = torch.tensor([0.5] * 8 + [-0.5] * 8).reshape(1, 1, 4, 4)
-    better = (speak[0] > 0).float() * 0.8
+def test_masks_and_method_are_asked_for_where_they_are_needed(measure: Measure) -> None:
+    one = subject()
+    one.masks = one.method = None
+    missing = sorted(measure.needs & {"masks", "method"})
+    if not missing:
+        assert measure.compute(one).shape == (6,)
+        return
+    with pytest.raises(BadInput, match="|".join(missing)):
+        measure.compute(one)
+
+
+def test_the_declared_direction_holds(judge: Measure) -> None:
+    """Of the pixels that say something, each alone among black ones, two speak for the class and two against it."""
+    speak = torch.zeros(1, 1, 4, 4)
+    speak[..., 0, ::2], speak[..., 2, ::2] = 1.0, -1.0
+    better = 0.4 + 0.4 * speak[0]
     worse = 0.8 - better
-    classifier, pixels = summing(speak), torch.full((1, 1, 4, 4), 0.5)
+    classifier, pixels = summing(speak), 0.5 * speak.abs()
     high, low = (
-        float(measure.compute(Subject(classifier, pixels, maps, torch.tensor([1])))[0]) for maps in (better, worse)
+        float(
+            judge.compute(Subject(classifier, pixels, maps, torch.tensor([1]), masks=speak[0] > 0))[0],
+        )
+        for maps in (better, worse)
     )
-    match measure.direction:
+    match judge.direction:
         case "higher":
             assert high > low
         case "lower":

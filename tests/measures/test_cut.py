@@ -11,7 +11,7 @@ from skimage.filters import threshold_otsu
 from tests.measures.networks import heatmaps, pictures, small, summing
 from xaikit.core.errors import BadInput
 from xaikit.core.perturb import removed
-from xaikit.measures.cut import cut, otsu
+from xaikit.measures.cut import SortedMaps, cut, otsu
 from xaikit.measures.keep_curve import keep_curve
 from xaikit.measures.protocol import KeepProtocol
 
@@ -35,7 +35,7 @@ def test_counts_are_whole_numbers_for_every_size() -> None:
     ],
 )
 def test_thresholds(threshold: Any, counts: list[int]) -> None:
-    found = cut(RAMP, KeepProtocol(threshold=threshold))
+    found = cut(SortedMaps.of(RAMP), KeepProtocol(threshold=threshold))
     assert found.counts[0].tolist() == counts
     curve = keep_curve(summing(), torch.rand(1, 1, 2, 5), RAMP, 1, threshold=threshold)
     assert curve.kept[0].tolist() == pytest.approx([1 - count / 10 for count in counts])
@@ -44,7 +44,7 @@ def test_thresholds(threshold: Any, counts: list[int]) -> None:
 def test_a_value_threshold_keeps_what_reaches_it() -> None:
     maps = heatmaps(4)
     for threshold, top in (("value", 1.0), ("value-of-max", None)):
-        found = cut(maps, KeepProtocol(threshold=threshold))  # type: ignore[arg-type]
+        found = cut(SortedMaps.of(maps), KeepProtocol(threshold=threshold))  # type: ignore[arg-type]
         for j in range(11):
             limit = torch.tensor(j / 10) * (maps.flatten(1).amax(1) if top is None else top)
             kept = (maps >= limit.reshape(-1, 1, 1)).flatten(1)
@@ -71,16 +71,24 @@ def test_otsu_is_one_level_of_its_own() -> None:
 
 
 def test_ties_go_in_row_major_order() -> None:
-    wipe = cut(torch.ones(1, 2, 5), KeepProtocol(mask="binary"))
+    wipe = SortedMaps.of(torch.ones(1, 2, 5))
     assert wipe.ranks[0, 0].tolist() == list(range(10))
     assert wipe.tie_share.tolist() == [1.0]
-    assert cut(RAMP, KeepProtocol()).tie_share.tolist() == [0.3]
+    assert SortedMaps.of(RAMP).tie_share.tolist() == [0.3]
 
 
 def test_a_split_is_a_cut_inside_a_tie() -> None:
-    assert cut(RAMP, KeepProtocol(mask="binary")).split[0].nonzero()[:, 0].tolist() == [4, 5, 7]
-    zeros = torch.tensor([0.0, 0, 0, 0, 0, 0, 0.5, 0.5, 1, 1]).reshape(1, 2, 5)
-    assert cut(zeros, KeepProtocol(mask="binary")).split[0].nonzero()[:, 0].tolist() == [1, 2, 3, 4, 5, 7, 9]
+    assert cut(SortedMaps.of(RAMP), KeepProtocol(mask="binary")).split[0].nonzero()[:, 0].tolist() == [4, 5, 7]
+    zeros = SortedMaps.of(torch.tensor([0.0, 0, 0, 0, 0, 0, 0.5, 0.5, 1, 1]).reshape(1, 2, 5))
+    assert cut(zeros, KeepProtocol(mask="binary")).split[0].nonzero()[:, 0].tolist() == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        7,
+        9,
+    ]
     assert cut(zeros, KeepProtocol(mask="soft")).split[0].nonzero()[:, 0].tolist() == [7, 9]
 
 

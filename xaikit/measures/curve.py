@@ -7,9 +7,10 @@
                                               TR_j  = 1 - IR_j - DR_j
     KeepAUC_i = trapezoid of o_i over t       higher is better, [0, 1]
 
-y is the confidence on the unchanged image, o on the masked one. Whatever stands for y and o, the raw pair is kept, so
-that every aggregate can be made again. Images whose map is not finite have NaN in `o` and are left out of all means;
-`excluded` counts them.
+y is the confidence on the unchanged image, o on the masked one. Under a protocol that removes the highest pixels first
+it is the curve of deletion (MoRF), read the same way. Whatever stands for y and o, the raw pair is kept, so that every
+aggregate can be made again. Images whose map is not finite have NaN in `o` and are left out of all means; `excluded`
+counts them.
 
 Shapes: thresholds (T,); y (N,); o, gains, drops, ups, downs and tied (N, T); all float64 on the CPU.
 Source: Lee and Han (Libra-CAM), IJCAI 2022. At t = 0 with soft masks APD and IR are Average Drop and Increase in

@@ -1,7 +1,8 @@
 """Cuts: which pixels of a map each level removes.
 
-    ascending   the map's values, sorted once for all levels
-    count_j     how many of the lowest go at level j: floor(P j / J), or those below a value
+    ascending   the map's values, sorted once for all curves
+    ranks       place of each pixel, lowest first; the other order turns the groups round and keeps ties as they are
+    count_j     how many of the first go at level j: floor(P j / J), or those below a value
     split_j     the cut falls between two equal values, so that the order of ties decides
 
 Every rule of thresholding becomes a count along one sorted order; no cut compares values with a quantile.
@@ -11,7 +12,10 @@ Shapes: maps (Q, H, W), P = H * W pixels; ranks (R, Q, P), one per order of ties
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -19,9 +23,57 @@ from torch import Tensor
 from xaikit.core.perturb import ranks, removed
 from xaikit.measures.protocol import KeepProtocol
 
-__all__ = ["Cuts", "cut", "otsu"]
+__all__ = ["Cuts", "SortedMaps", "cut", "otsu"]
 
 _BINS = 256
+
+
+@dataclass(frozen=True)
+class SortedMaps:
+    """Maps, sorted once.
+
+    Args:
+        ascending: (Q, P) values.
+        ranks: (R, Q, P) int32, place of each pixel in ascending order, for each order of ties.
+    """
+
+    ascending: Tensor
+    ranks: Tensor
+
+    @classmethod
+    def of(cls, maps: Tensor, shuffles: Tensor | None = None) -> SortedMaps:
+        """Sort maps.
+
+        Args:
+            maps: (Q, H, W) finite.
+            shuffles: (R, Q, P) permutations that decide the order of ties; None is row-major.
+        """
+        places = ranks(maps)[None] if shuffles is None else torch.stack([_shuffled(maps, one) for one in shuffles])
+        flat = maps.flatten(1)
+        return cls(torch.empty_like(flat).scatter_(1, places[0].long(), flat), places)
+
+    @cached_property
+    def descending_ranks(self) -> Tensor:
+        """(R, Q, P) int32, place of each pixel in descending order; ties stand as in ascending order."""
+        starts, ends = self._groups
+        turned = self.ascending.shape[1] - starts - ends
+        return torch.stack([one + turned.gather(1, one.long()).int() for one in self.ranks])
+
+    @cached_property
+    def tie_share(self) -> Tensor:
+        """(Q,) float64, size of the largest group of equal values over P."""
+        starts, ends = self._groups
+        return (ends - starts).amax(1).double() / self.ascending.shape[1]
+
+    @cached_property
+    def zeros(self) -> Tensor:
+        """(Q, 1) number of values that are zero."""
+        return (self.ascending == 0).sum(1, keepdim=True)
+
+    @cached_property
+    def _groups(self) -> tuple[Tensor, Tensor]:
+        """First and past-the-last place (Q, P) of the group of equal values that a place belongs to."""
+        return tuple(torch.searchsorted(self.ascending, self.ascending, side=side) for side in ("left", "right"))  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -29,12 +81,11 @@ class Cuts:
     """Where the levels cut the sorted pixels of each map.
 
     Args:
-        ranks: (R, Q, P) place of each pixel in ascending order, for each order of ties.
-        counts: (Q, T) int64, the lowest pixels that the level removes.
+        ranks: (R, Q, P) place of each pixel in the order of removal, for each order of ties.
+        counts: (Q, T) int64, the first pixels that the level removes.
         blank: (Q, T) int64, pixels whose mask is zero; soft masks count zeros of the map too.
         split: (Q, T) bool, the last pixel gone and the first that stays have the same value.
         full: (Q,) bool, the map is 1 everywhere.
-        tie_share: (Q,) float64, size of the largest group of equal values over P.
     """
 
     ranks: Tensor
@@ -42,25 +93,27 @@ class Cuts:
     blank: Tensor
     split: Tensor
     full: Tensor
-    tie_share: Tensor
 
 
-def cut(maps: Tensor, protocol: KeepProtocol, shuffles: Tensor | None = None) -> Cuts:
-    """Sort each map and place the cuts of all levels.
+def cut(maps: SortedMaps, protocol: KeepProtocol, steps: Sequence[Fraction] | None = None) -> Cuts:
+    """Place the cuts of levels.
 
     Args:
-        maps: (Q, H, W) finite, in [0, 1].
-        protocol: threshold, levels and mask.
-        shuffles: (R, Q, P) permutations that decide the order of ties; None is row-major.
+        maps: in [0, 1].
+        protocol: threshold, order and mask.
+        steps: the thresholds; None is all of the protocol's.
     """
-    places = ranks(maps)[None] if shuffles is None else torch.stack([_shuffled(maps, one) for one in shuffles])
-    flat = maps.flatten(1)
-    ascending = torch.empty_like(flat).scatter_(1, places[0].long(), flat)
-    counts = _counts(ascending, protocol)
-    blank = counts
-    if protocol.mask == "soft":
-        blank = torch.maximum(counts, (flat == 0).sum(1, keepdim=True))
-    return Cuts(places, counts, blank, _splits(ascending, blank), ascending[:, 0] == 1, _tie_share(ascending))
+    ascending = maps.ascending
+    counts = _counts(ascending, protocol, protocol.steps if steps is None else steps)
+    blank = torch.maximum(counts, maps.zeros) if protocol.mask == "soft" else counts
+    lowest = protocol.order == "lowest"
+    return Cuts(
+        ranks=maps.ranks if lowest else maps.descending_ranks,
+        counts=counts,
+        blank=blank,
+        split=_splits(ascending if lowest else ascending.flip(1), blank),
+        full=ascending[:, 0] == 1,
+    )
 
 
 def otsu(ascending: Tensor) -> Tensor:
@@ -85,28 +138,20 @@ def _shuffled(maps: Tensor, shuffle: Tensor) -> Tensor:
     return torch.empty_like(places).scatter_(1, shuffle, places)
 
 
-def _counts(ascending: Tensor, protocol: KeepProtocol) -> Tensor:
+def _counts(ascending: Tensor, protocol: KeepProtocol, steps: Sequence[Fraction]) -> Tensor:
     count, positions = ascending.shape
-    steps = range(protocol.levels + 1)
     if protocol.threshold == "area":
-        numbers = [removed(j, protocol.levels, positions) for j in steps]
+        numbers = [removed(step.numerator, step.denominator, positions) for step in steps]
         return torch.tensor(numbers, device=ascending.device).repeat(count, 1)
     if protocol.threshold == "otsu":
         return torch.searchsorted(ascending, otsu(ascending))
-    thresholds = torch.tensor([j / protocol.levels for j in steps], dtype=ascending.dtype, device=ascending.device)
+    thresholds = torch.tensor([float(step) for step in steps], dtype=ascending.dtype, device=ascending.device)
     scale = ascending[:, -1:] if protocol.threshold == "value-of-max" else torch.ones_like(ascending[:, -1:])
     return torch.searchsorted(ascending, scale * thresholds)
 
 
-def _splits(ascending: Tensor, counts: Tensor) -> Tensor:
-    last = ascending.shape[1] - 1
-    gone = ascending.gather(1, (counts - 1).clamp(min=0))
-    stays = ascending.gather(1, counts.clamp(max=last))
+def _splits(ordered: Tensor, counts: Tensor) -> Tensor:
+    last = ordered.shape[1] - 1
+    gone = ordered.gather(1, (counts - 1).clamp(min=0))
+    stays = ordered.gather(1, counts.clamp(max=last))
     return (counts > 0) & (counts <= last) & (gone == stays)
-
-
-def _tie_share(ascending: Tensor) -> Tensor:
-    positions = ascending.shape[1]
-    ends = torch.searchsorted(ascending, ascending, right=True)
-    groups = ends - torch.arange(positions, device=ascending.device)
-    return groups.amax(1).double() / positions

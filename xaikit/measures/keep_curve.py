@@ -5,7 +5,7 @@
     y_i  = p_c(x_i)        o_ij = p_c(x_ij)     the measures are means over i: see `KeepCurve`
 
     maps -> one sort, cuts of all levels (cut.py) -> what is known already (plan.py) -> the rest in full portions
-    (stream.py) -> the curve (curve.py); every switch is in protocol.py
+    (stream.py) -> the curve (curve.py); every switch is in protocol.py, and what curves share in removals.py
 
 Known without a forward: a mask that removes nothing gives y; one that removes everything gives the floor p_c(b);
 levels with the same mask share one value, such as the soft levels that remove only zeros of the map. Several maps of
@@ -22,17 +22,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from xaikit.core.classifier import Classifier
 from xaikit.core.context import Context
-from xaikit.core.errors import BadInput
-from xaikit.core.perturb import Fill
-from xaikit.core.shapes import check_maps
 from xaikit.measures.curve import KeepCurve
-from xaikit.measures.protocol import KeepProtocol, Mask
-from xaikit.measures.stream import Stream
+from xaikit.measures.protocol import CurveFill, KeepProtocol, Mask
+from xaikit.measures.removals import Removals
 
 __all__ = ["KeepCurve", "KeepProtocol", "keep_curve", "keep_curves"]
 
@@ -44,7 +40,7 @@ def keep_curve(
     target: Any = None,
     levels: int = 10,
     mask: Mask = "soft",
-    fill: Fill | Tensor = "mean",
+    fill: CurveFill | Tensor = "mean",
     **options: Any,
 ) -> KeepCurve:
     """Measure the confidence while the lowest pixels of each map are removed.
@@ -59,7 +55,7 @@ def keep_curve(
         mask: "soft" or "binary".
         fill: what removed pixels become.
         **options: seed, chunk_size and context as in `keep_curves`, and the other switches of `KeepProtocol`:
-            threshold, ties, tie_orders, score, tie_tolerance.
+            threshold, ties, tie_orders, score, tie_tolerance, order.
 
     Raises:
         BadInput: inputs, maps, target or a switch that do not fit.
@@ -74,7 +70,7 @@ def keep_curves(
     target: Any = None,
     levels: int = 10,
     mask: Mask = "soft",
-    fill: Fill | Tensor = "mean",
+    fill: CurveFill | Tensor = "mean",
     *,
     seed: int = 0,
     chunk_size: int | None = None,
@@ -104,48 +100,4 @@ def keep_curves(
     """
     protocol = KeepProtocol.build(levels=levels, mask=mask, fill=fill, **switches)
     context = context or Context(seed=seed, chunk_size=chunk_size)
-    pixels = classifier.check(inputs)
-    if not len(pixels) or not maps:
-        raise BadInput(f"keep_curve: expected images and maps, got {len(pixels)} images and {len(maps)} sets of maps")
-    pixels = pixels.to(_widest(pixels.dtype, classifier.dtype))
-    checked = [_checked(one, pixels, name) for name, one in maps.items()]
-    with classifier.borrowed(), torch.no_grad():
-        stream = Stream(classifier, pixels, target, protocol, context)
-        scored = stream.score(checked)
-    return {
-        name: KeepCurve(
-            thresholds=protocol.thresholds,
-            y=stream.y.clone(),
-            o=scored.o[:, place].clone(),
-            floor=scored.floor.clone(),
-            kept=scored.kept[:, place].clone(),
-            target=stream.target.index.cpu(),
-            invalid=scored.invalid[:, place].clone(),
-            tie_share=scored.tie_share[:, place].clone(),
-            protocol=protocol,
-            forwards=int(scored.forwards[:, place].sum()),
-            reused=int(scored.reused[:, place].sum()),
-            halved=context.halved,
-        )
-        for place, name in enumerate(maps)
-    }
-
-
-def _checked(maps: Tensor, pixels: Tensor, name: str) -> Tensor:
-    """Return maps on the images' device, float32 at least; refuse other shapes and values outside [0, 1]."""
-    check_maps(maps, pixels, name)
-    finite = maps[maps.isfinite()]
-    if finite.numel() and (finite.amin() < 0 or finite.amax() > 1):
-        raise BadInput(
-            f"{name}: expected values in [0, 1], got {float(finite.amin()):.3g} to {float(finite.amax()):.3g}; "
-            "attribution.heatmap() scales them"
-        )
-    return maps.detach().to(pixels.device, _widest(maps.dtype))
-
-
-def _widest(*types: torch.dtype) -> torch.dtype:
-    """Return the floating type, float32 at least, that holds all of them."""
-    widest = torch.float32
-    for one in types:
-        widest = torch.promote_types(widest, one)
-    return widest
+    return Removals(classifier, inputs, maps, target, context).curves(protocol)

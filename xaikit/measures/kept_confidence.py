@@ -28,8 +28,8 @@ from xaikit.core.measure import MEASURES, Direction, Measure, Subject
 from xaikit.core.method import Cost
 from xaikit.core.perturb import Fill
 from xaikit.measures.curve import KeepCurve
-from xaikit.measures.keep_curve import keep_curve
 from xaikit.measures.protocol import KeepProtocol, Mask
+from xaikit.measures.removals import curve
 
 __all__ = ["APD", "API", "AverageGain", "DropRate", "IncreaseRate", "KeepAUC", "KeptConfidence", "TieRate"]
 
@@ -55,20 +55,7 @@ class KeptConfidence(Measure):
 
     def curve(self, subject: Subject) -> KeepCurve:
         """Return the subject's keep curve under this measure's protocol, measured once."""
-        protocol = KeepProtocol(self.levels, self.mask, self.fill)
-        return subject.shared(
-            ("keep-curve", protocol.hash),
-            lambda: keep_curve(
-                subject.classifier,
-                subject.pixels,
-                subject.maps,
-                subject.target,
-                self.levels,
-                self.mask,
-                self.fill,
-                context=subject.context,
-            ),
-        )
+        return curve(subject, KeepProtocol(self.levels, self.mask, self.fill))
 
     def cost(self) -> Cost:
         """The levels of one map; those of one protocol are shared by all measures on its curve."""

@@ -1,4 +1,4 @@
-"""The keep protocol: every switch that changes what a keep curve measures, in one frozen object.
+"""The keep protocol: every switch that changes what a curve of removal measures, in one frozen object.
 
 The defaults are the paper's profile: eleven levels by area, soft masks, removed pixels in the data's mean colour,
 stable ties, the softmax probability of the class. A curve carries its protocol; two curves compare only under one.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, fields
+from fractions import Fraction
 from typing import Any, Literal, get_args
 
 import torch
@@ -20,8 +21,10 @@ from xaikit.core.errors import BadInput, UnknownName
 from xaikit.core.identity import fingerprint
 from xaikit.core.perturb import Fill, check_fill
 
-__all__ = ["KeepProtocol", "Mask", "Score", "Threshold", "Ties"]
+__all__ = ["CurveFill", "KeepProtocol", "Mask", "Order", "Score", "Threshold", "Ties"]
 
+CurveFill = Fill | Literal["imputed"]
+Order = Literal["lowest", "highest"]
 Mask = Literal["soft", "binary"]
 Threshold = Literal["area", "value", "value-of-max", "otsu"]
 Ties = Literal["index", "random", "average"]
@@ -36,7 +39,8 @@ class KeepProtocol:
         levels: J; the thresholds are t = j / J for j = 0 to J.
         mask: "soft" keeps a pixel in proportion to its map value, "binary" keeps it whole.
         fill: what removed pixels become: "mean" (zero for the network), "black" (the product with the map is then
-            taken in pixels), "white", "image-mean", "blur", "noise", or pixels as a tensor.
+            taken in pixels), "white", "image-mean", "blur", "noise", or pixels as a tensor; "imputed" from the pixels
+            that stay, with noise, as imputation.py says, for binary masks.
         threshold: "area" removes the floor(P j / J) lowest pixels; "value" those below t; "value-of-max" those below
             t times the map's maximum; "otsu" those below Otsu's threshold, the only level then. All but "area" remove
             another share of each map; the curve reports it.
@@ -45,6 +49,8 @@ class KeepProtocol:
         tie_orders: number of orders for ties="average".
         score: "probability" of the class, its "logit", its "log-odds", or the "sigmoid" of its logit.
         tie_tolerance: confidences closer than this count as equal in IR and DR.
+        order: pixels of the "lowest" map values are removed first, or those of the "highest", by area and with binary
+            masks; ties go in the same order either way.
 
     Raises:
         BadInput: a value that is none of these.
@@ -52,15 +58,17 @@ class KeepProtocol:
 
     levels: int = 10
     mask: Mask = "soft"
-    fill: Fill | Tensor = "mean"
+    fill: CurveFill | Tensor = "mean"
     threshold: Threshold = "area"
     ties: Ties = "index"
     tie_orders: int = 5
     score: Score = "probability"
     tie_tolerance: float = 0.0
+    order: Order = "lowest"
 
     def __post_init__(self) -> None:
-        for name, words in (("mask", Mask), ("threshold", Threshold), ("ties", Ties), ("score", Score)):
+        choices = {"mask": Mask, "threshold": Threshold, "ties": Ties, "score": Score, "order": Order}
+        for name, words in choices.items():
             value = getattr(self, name)
             if value not in get_args(words):
                 raise BadInput(f"{name}: expected one of {', '.join(get_args(words))}, got {value!r}; choose one")
@@ -70,7 +78,14 @@ class KeepProtocol:
                 raise BadInput(f"{name}: expected a whole number from 1 on, got {value!r}; the default is 10 levels")
         if not self.tie_tolerance >= 0:
             raise BadInput(f"tie_tolerance: expected a number from 0 on, got {self.tie_tolerance}; 1e-6 is common")
-        check_fill(self.fill)
+        if self.imputed and self.mask != "binary":
+            raise BadInput(f"fill: imputed expects binary masks, got {self.mask}; give mask='binary'")
+        if not self.imputed:
+            check_fill(self.fill)  # type: ignore[arg-type]
+        if self.order == "highest" and (self.mask, self.threshold) != ("binary", "area"):
+            raise BadInput(
+                f"order: highest expects binary masks by area, got {self.mask} masks by {self.threshold}; give both"
+            )
 
     @classmethod
     def build(cls, **switches: Any) -> KeepProtocol:
@@ -95,6 +110,16 @@ class KeepProtocol:
         return switches
 
     @property
+    def imputed(self) -> bool:
+        """Removed pixels are imputed from those that stay."""
+        return isinstance(self.fill, str) and self.fill == "imputed"
+
+    @property
+    def steps(self) -> tuple[Fraction, ...]:
+        """The thresholds j / J as fractions; one 0 for Otsu's."""
+        return tuple(Fraction(j, self.levels) for j in range(1 if self.threshold == "otsu" else self.levels + 1))
+
+    @property
     def thresholds(self) -> Tensor:
         """(T,) float64 on the CPU: t = j / J; one NaN for Otsu's, which differs from map to map."""
         if self.threshold == "otsu":
@@ -105,6 +130,11 @@ class KeepProtocol:
     def hash(self) -> str:
         """16 hexadecimal digits that name the protocol."""
         return fingerprint(self.params)
+
+    @property
+    def family(self) -> str:
+        """16 hexadecimal digits of all that decides the confidence at one threshold."""
+        return fingerprint({k: v for k, v in self.params.items() if k not in ("levels", "tie_tolerance")})
 
     @property
     def orders(self) -> int:

@@ -1,9 +1,10 @@
-"""The stream of a keep curve: masked versions of one batch through the network, packed into full portions.
+"""The stream of the curves: masked versions of one batch through the network, packed into full portions.
 
     maps (n, M, H, W) -> cuts -> plan -> work items of all images, maps and levels -> portions -> confidences
 
-What all maps of a batch share is computed once: the target, y, and the floor p_c(b), which is one forward for all
-images when the fill is the same for all. No more masked images exist at a time than one portion holds.
+What all curves of a batch share is computed once: the target, y, the order of each map's pixels, and the floor
+p_c(b), which is one forward for all images when the fill is the same for all. No more masked images exist at a time
+than one portion holds.
 
 Shapes: map q = i * M + m of a block belongs to its image i; confidences float64 on the CPU.
 """
@@ -11,7 +12,8 @@ Shapes: map q = i * M + m of a block belongs to its image i; confidences float64
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -23,7 +25,8 @@ from xaikit.core.errors import BadInput
 from xaikit.core.identity import generators, image_hashes
 from xaikit.core.perturb import blend, fill_values, keep
 from xaikit.core.target import Target, resolve_target
-from xaikit.measures.cut import Cuts, cut
+from xaikit.measures.cut import Cuts, SortedMaps, cut
+from xaikit.measures.imputation import NOISE, impute
 from xaikit.measures.plan import Plan
 from xaikit.measures.protocol import KeepProtocol, Score
 
@@ -76,117 +79,118 @@ class Scored:
 
 
 class Stream:
-    """One batch under one protocol; used while the network is borrowed.
+    """One batch and its maps; used while the network is borrowed.
 
     Args:
         classifier: borrowed.
         pixels: (N, C, H, W), on the classifier's device.
+        maps: M maps (N, H, W) in [0, 1], on the same device.
         target: what the user asked for.
-        protocol: how to mask and what to read.
         context: portions, precision, seed, counters.
+        logits: (N, K) of the unchanged images, if they are known.
 
     Raises:
-        BadInput: logits or confidences that are not finite, or a target that does not fit.
+        BadInput: logits that are not finite, or a target that does not fit.
     """
 
     def __init__(
-        self, classifier: Classifier, pixels: Tensor, target: Any, protocol: KeepProtocol, context: Context
+        self,
+        classifier: Classifier,
+        pixels: Tensor,
+        maps: Sequence[Tensor],
+        target: Any,
+        context: Context,
+        logits: Tensor | None = None,
     ) -> None:
         self.classifier = classifier
         self.pixels = pixels
-        self.protocol = protocol
+        self.maps = maps
         self.context = context
         self.size = (pixels.shape[-2], pixels.shape[-1])
         classifier.outline(self.size)
         self.portion = context.portion(classifier, self.size)
-        logits = self._run(len(pixels), lambda rows: self._forward(classifier.normalize(pixels[rows])))
-        if not logits.isfinite().all():
+        if logits is None:
+            logits = self._run(len(pixels), lambda rows: self._forward(classifier.normalize(pixels[rows])))
+        self._logits = logits
+        if not self._logits.isfinite().all():
             raise BadInput("model: expected finite logits, got NaN or infinity; check its weights")
-        self.target = resolve_target(target, logits, classifier.labels)
-        self.y = _result(self._score(logits, self.target))
-        self._floor_logits: Tensor | None = None
+        self.target = resolve_target(target, self._logits, classifier.labels)
+        self._floors: dict[str, Tensor] = {}
+        self._held: tuple[Any, SortedMaps] | None = None
 
-    def score(self, maps: Sequence[Tensor]) -> Scored:
-        """Return what is measured of M maps (N, H, W), a block of images at a time."""
+    def y(self, score: Score) -> Tensor:
+        """Return the confidence (N,) on the unchanged images."""
+        return _result(confidence(self.classifier, self._logits, self.target, score))
+
+    def measure(self, protocol: KeepProtocol, steps: Sequence[Fraction]) -> Scored:
+        """Return what is measured of all maps at the thresholds `steps`, a block of images at a time.
+
+        Raises:
+            BadInput: a fill that does not fit, or confidences that are not finite.
+        """
         count = len(self.pixels)
-        block = max(1, _SORTED_BYTES // (4 * maps[0][0].numel() * len(maps) * (self.protocol.orders + 4)))
+        share = 4 * self.size[0] * self.size[1] * len(self.maps) * (2 * protocol.orders + 5)
+        block = max(1, _SORTED_BYTES // share)
         rows = [slice(start, min(start + block, count)) for start in range(0, count, block)]
-        blocks = [self._block(part, torch.stack([one[part] for one in maps], 1)) for part in rows]
+        blocks = [_Block(self, part, protocol).measure(steps) for part in rows]
         return Scored(*(torch.cat([getattr(one, field.name) for one in blocks]) for field in fields(Scored)))
 
-    def _block(self, rows: slice, maps: Tensor) -> Scored:
-        """Measure the images `rows` and their maps (n, M, H, W)."""
-        shape, maps = maps.shape[:2], maps.flatten(0, 1)
-        invalid = ~maps.isfinite().flatten(1).all(1)
-        maps = maps.masked_fill(invalid[:, None, None], 0)
-        filled = self._filled(rows)
-        floor = self._floor(rows, filled)
-        cuts = cut(maps, self.protocol, self._shuffles(rows, shape[1]))
-        plan = Plan.of(cuts, invalid, self.protocol)
-        values = self._masked(rows, maps, filled, cuts, plan)
-        y, floors = (one.repeat_interleave(shape[1]) for one in (self.y[rows], floor))
-        return Scored(
-            o=plan.complete(values, y, floors).reshape(*shape, -1),
-            kept=(1 - cuts.counts.cpu().double() / cuts.ranks.shape[2]).reshape(*shape, -1),
-            tie_share=cuts.tie_share.cpu().masked_fill(plan.invalid, torch.nan).reshape(shape),
-            invalid=plan.invalid.reshape(shape),
-            forwards=plan.forwards.reshape(shape),
-            reused=plan.reused.reshape(shape),
-            floor=floor,
-        )
+    def sorted(self, rows: slice, maps: Tensor, protocol: KeepProtocol) -> SortedMaps:
+        """Return the maps (Q, H, W) of the images `rows`, sorted; the last ones sorted are held for the next curve."""
+        key = (rows.start, rows.stop, protocol.ties, protocol.orders)
+        if self._held is None or self._held[0] != key:
+            self._held = key, SortedMaps.of(maps, self._shuffles(rows, protocol))
+        return self._held[1]
 
-    def _masked(self, rows: slice, maps: Tensor, filled: Tensor, cuts: Cuts, plan: Plan) -> Tensor:
-        """Return the confidence (L,) of the work items of a plan."""
-        inputs = self.classifier.normalize(self.pixels[rows])
-        target = self.target.take(rows)
-        methods, levels = len(maps) // len(inputs), cuts.blank.shape[1]
-        items, orders = plan.items.to(maps.device), plan.orders.to(maps.device)
+    def filled(self, rows: slice, protocol: KeepProtocol) -> Tensor:
+        """Return what removed pixels of the images `rows` become, in the network's coordinates.
 
-        def work(part: slice) -> Tensor:
-            row, level = items[part] // levels, items[part] % levels
-            image = row // methods
-            masks = keep(cuts.ranks[orders[part], row], cuts.blank[row, level], self.size)
-            if self.protocol.mask == "soft":
-                masks = maps[row].masked_fill(~masks, 0)
-            masked = blend(inputs[image], masks, filled[image] if len(filled) > 1 else filled)
-            return self._score(self._forward(masked), target.take(image))
-
-        return _result(self._run(len(items), work, "masked images"))
-
-    def _filled(self, rows: slice) -> Tensor:
-        """Return what removed pixels of the images `rows` become, in the network's coordinates."""
-        fill = self.protocol.fill
+        Where they are imputed it is the noise upon them.
+        """
+        fill, pixels = protocol.fill, self.pixels[rows]
         if isinstance(fill, Tensor):
             count = len(self.pixels)
             if fill.ndim == 4 and len(fill) not in (1, count):
                 raise BadInput(f"fill: expected pixels of 1 or {count} images, got {len(fill)}; match the images")
             own = fill.ndim == 4 and len(fill) == count
-            return fill_values(self.classifier, self.pixels[rows], fill[rows] if own else fill)
+            return fill_values(self.classifier, pixels, fill[rows] if own else fill)
+        if fill == "imputed":
+            streams = self._generators(rows, "imputation")
+            return NOISE * torch.stack([torch.randn(pixels.shape[1:], generator=one) for one in streams]).to(pixels)
         noise = self._generators(rows, "noise fill") if fill == "noise" else []
-        return fill_values(self.classifier, self.pixels[rows], fill, noise)
+        return fill_values(self.classifier, pixels, fill, noise)
 
-    def _floor(self, rows: slice, filled: Tensor) -> Tensor:
-        """Return the confidence (n,) in the fill alone."""
-        fill = self.protocol.fill
+    def floor(self, rows: slice, protocol: KeepProtocol) -> Tensor:
+        """Return the confidence (n,) of the images `rows` in the fill alone; where all is imputed, in the mean."""
+        protocol = replace(protocol, fill="mean") if protocol.imputed else protocol
+        fill = protocol.fill
         same = (fill.ndim < 4 or len(fill) == 1) if isinstance(fill, Tensor) else fill in ("mean", "black", "white")
-        logits = self._floor_logits
-        if logits is None:
-            images = filled.expand(-1, *self.pixels.shape[1:])
-            logits = self._run(len(images), lambda part: self._forward(images[part]))
-        self._floor_logits = logits if same else None
+        key = str(protocol.params["fill"]) + ("" if same else f" {rows}")
+        if key not in self._floors:
+            images = self.filled(rows, protocol).expand(-1, *self.pixels.shape[1:])
+            self._floors[key] = self._run(len(images), lambda part: self._forward(images[part]))
         target = self.target.take(rows)
-        return _result(self._score(logits.expand(len(target.index), -1), target))
+        logits = self._floors[key].expand(len(target.index), -1)
+        return _result(confidence(self.classifier, logits, target, protocol.score))
 
-    def _shuffles(self, rows: slice, methods: int) -> Tensor | None:
+    def score(self, inputs: Tensor, target: Target, protocol: KeepProtocol) -> Tensor:
+        """Return the confidence (n,) in inputs in the network's coordinates."""
+        return confidence(self.classifier, self._forward(inputs), target, protocol.score)
+
+    def run(self, total: int, work: Callable[[slice], Tensor]) -> Tensor:
+        """Return the confidences of `total` masked images, in portions, as float64 on the CPU."""
+        return _result(self._run(total, work, "masked images"))
+
+    def _shuffles(self, rows: slice, protocol: KeepProtocol) -> Tensor | None:
         """Return permutations (R, n * M, P) of the pixels, the same for all maps of an image; None is row-major."""
-        if self.protocol.ties == "index":
+        if protocol.ties == "index":
             return None
         pixels = self.size[0] * self.size[1]
         drawn = [
             torch.stack([torch.randperm(pixels, generator=one) for one in self._generators(rows, f"ties {order}")])
-            for order in range(self.protocol.orders)
+            for order in range(protocol.orders)
         ]
-        return torch.stack(drawn).repeat_interleave(methods, 1).to(self.pixels.device)
+        return torch.stack(drawn).repeat_interleave(len(self.maps), 1).to(self.pixels.device)
 
     def _generators(self, rows: slice, purpose: str) -> list[torch.Generator]:
         return generators(self.context.seed, image_hashes(self.pixels[rows]), purpose)
@@ -194,13 +198,65 @@ class Stream:
     def _forward(self, inputs: Tensor) -> Tensor:
         return self.context.forward(self.classifier, inputs)
 
-    def _score(self, logits: Tensor, target: Target) -> Tensor:
-        return confidence(self.classifier, logits, target, self.protocol.score)
-
     def _run(self, total: int, work: Callable[[slice], Tensor], unit: str = "") -> Tensor:
         """Return `work` over `total` items, in portions, as one tensor."""
         parts = list(self.context.portions(total, self.portion, work, unit))
         return torch.cat(parts) if parts else self.pixels.new_zeros(0)
+
+
+class _Block:
+    """Some images of a stream with all their maps, under one protocol."""
+
+    def __init__(self, stream: Stream, rows: slice, protocol: KeepProtocol) -> None:
+        maps = torch.stack([one[rows] for one in stream.maps], 1)
+        self.shape = maps.shape[:2]
+        maps = maps.flatten(0, 1)
+        self.invalid = ~maps.isfinite().flatten(1).all(1)
+        self.maps = maps.masked_fill(self.invalid[:, None, None], 0)
+        self.stream, self.rows, self.protocol = stream, rows, protocol
+        self.sorted = stream.sorted(rows, self.maps, protocol)
+
+    def measure(self, steps: Sequence[Fraction]) -> Scored:
+        cuts = cut(self.sorted, self.protocol, steps)
+        plan = Plan.of(cuts, self.invalid, self.protocol)
+        floor = self.stream.floor(self.rows, self.protocol)
+        values = self._masked(cuts, plan)
+        y, floors = (
+            one.repeat_interleave(self.shape[1]) for one in (self.stream.y(self.protocol.score)[self.rows], floor)
+        )
+        return Scored(
+            o=plan.complete(values, y, floors).reshape(*self.shape, -1),
+            kept=(1 - cuts.counts.cpu().double() / cuts.ranks.shape[2]).reshape(*self.shape, -1),
+            tie_share=self.sorted.tie_share.cpu().masked_fill(plan.invalid, torch.nan).reshape(self.shape),
+            invalid=plan.invalid.reshape(self.shape),
+            forwards=plan.forwards.reshape(self.shape),
+            reused=plan.reused.reshape(self.shape),
+            floor=floor,
+        )
+
+    def _masked(self, cuts: Cuts, plan: Plan) -> Tensor:
+        """Return the confidence (L,) of the work items of a plan."""
+        stream, protocol = self.stream, self.protocol
+        inputs = stream.classifier.normalize(stream.pixels[self.rows])
+        filled = stream.filled(self.rows, protocol)
+        target = stream.target.take(self.rows)
+        levels = cuts.blank.shape[1]
+        items, orders = plan.items.to(inputs.device), plan.orders.to(inputs.device)
+
+        def work(part: slice) -> Tensor:
+            row, level = items[part] // levels, items[part] % levels
+            image = row // self.shape[1]
+            masks = keep(cuts.ranks[orders[part], row], cuts.blank[row, level], stream.size)
+            fill = filled[image] if len(filled) > 1 else filled
+            if protocol.imputed:
+                masked = impute(inputs[image], masks) + fill * ~masks[:, None]
+            elif protocol.mask == "soft":
+                masked = blend(inputs[image], self.maps[row].masked_fill(~masks, 0), fill)
+            else:
+                masked = blend(inputs[image], masks, fill)
+            return stream.score(masked, target.take(image), protocol)
+
+        return stream.run(len(items), work)
 
 
 def _result(values: Tensor) -> Tensor:

@@ -1,0 +1,59 @@
+"""ADCC: average drop, coherency and complexity in one number, which none of them alone can flatter.
+
+    ADCC_i = 3 / (1 / coherency_i + 1 / (1 - complexity_i) + 1 / (1 - drop_i))        0 if one of the three is 0
+
+    coherency    see coherency.py
+    complexity   mean of the map, see mean_map.py
+    drop         max(y - o, 0) / y on x * I: apd at t = 0 with soft masks
+
+A map of ones has no drop and full complexity: 0.
+
+Direction: higher is better. Range: [0, 1]. Needs: maps, model, method.
+Cost: one attribution, shared with coherency, and one forward, shared with the soft keep curve.
+Shapes: value (N,) float64; NaN where either map is not finite.
+Source: Poppi et al., CVPR Workshops 2021, arXiv:2104.10252.
+Departs from source: where coherency does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from xaikit.core.measure import MEASURES, Direction, Measure, MeasureNeed, Subject
+from xaikit.core.method import Cost
+from xaikit.measures.complexity.coherency import Coherency
+from xaikit.measures.complexity.mean_map import MeanMap
+from xaikit.measures.protocol import KeepProtocol
+from xaikit.measures.removals import curve
+
+__all__ = ["ADCC"]
+
+
+@MEASURES.register
+@dataclass(frozen=True)
+class ADCC(Measure):
+    """Harmonic mean of coherency, what the map leaves out, and what confidence stays."""
+
+    name: ClassVar[str] = "adcc"
+    direction: ClassVar[Direction] = "higher"
+    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    source: ClassVar[str] = "Poppi et al., CVPRW 2021, arXiv:2104.10252"
+    needs: ClassVar[frozenset[MeasureNeed]] = frozenset({"maps", "model", "method"})
+
+    def compute(self, subject: Subject) -> Tensor:
+        """Return the harmonic mean of each image, (N,)."""
+        coherency = Coherency().compute(subject)
+        left_out = 1 - MeanMap().compute(subject)
+        stays = 1 - curve(subject, KeepProtocol(levels=1)).drops()[:, 0]
+        return 3 / (1 / coherency + 1 / left_out + 1 / stays)
+
+    def cost(self) -> Cost:
+        """The masked image."""
+        return Cost(1)
+
+    def explanations(self) -> int:
+        """That of coherency."""
+        return 1

@@ -1,0 +1,63 @@
+"""Coherency: whether the method gives the same map for what the map keeps.
+
+    coherency_i = (1 + r(I_i, I'_i)) / 2        I' = heatmap of the same class for the image x * I, r Pearson's
+
+x * I is taken in the network's own coordinates: what the map dims becomes the mean colour.
+
+Direction: higher is better. Range: [0, 1]. Needs: maps, model, method.
+Cost: one attribution.
+Shapes: maps (N, H, W) in [0, 1]; value (N,) float64; NaN where either map is not finite.
+Source: Poppi et al., CVPR Workshops 2021, arXiv:2104.10252.
+Departs from source: a constant map has no correlation; its r is 0, or 1 if both maps are the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from xaikit.core.attribution import Attribution
+from xaikit.core.measure import MEASURES, Direction, Measure, MeasureNeed, Subject
+from xaikit.core.method import Cost
+from xaikit.measures.correlation import pearson
+
+__all__ = ["Coherency"]
+
+
+@MEASURES.register
+@dataclass(frozen=True)
+class Coherency(Measure):
+    """Correlation of the map with that of the image it masks, as a share."""
+
+    name: ClassVar[str] = "coherency"
+    direction: ClassVar[Direction] = "higher"
+    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    source: ClassVar[str] = "Poppi et al., CVPRW 2021, arXiv:2104.10252"
+    needs: ClassVar[frozenset[MeasureNeed]] = frozenset({"maps", "model", "method"})
+
+    def compute(self, subject: Subject) -> Tensor:
+        """Return the coherency of each image, (N,)."""
+        again = subject.shared("masked attribution", lambda: _explained_again(subject))
+        finite = subject.finite & torch.tensor(["invalid" not in flags for flags in again.flags])
+        first, second = (one.detach().cpu().double().flatten(1) for one in (subject.maps, again.heatmap()))
+        r = pearson(first, second).nan_to_num(0.0).masked_fill((first == second).all(1), 1.0)
+        return ((1 + r) / 2).masked_fill(~finite, torch.nan)
+
+    def cost(self) -> Cost:
+        """Nothing but the explanation."""
+        return Cost(0)
+
+    def explanations(self) -> int:
+        """One."""
+        return 1
+
+
+def _explained_again(subject: Subject) -> Attribution:
+    """Return the method's attribution of the masked images; a map that is not finite masks all."""
+    maps = subject.maps.detach().to(subject.pixels)[:, None]
+    maps = maps.masked_fill(~maps.isfinite(), 0)
+    masked = maps * subject.pixels + (1 - maps) * subject.classifier.mean.to(subject.pixels)
+    return subject.explainer.attribute(masked, subject.target, context=replace(subject.context, progress=None))

@@ -1,0 +1,50 @@
+"""Entropy: over how many pixels the map's magnitude is spread.
+
+    value = -sum_p q_p ln q_p / ln P        q = |a| / sum |a|
+
+1 where all pixels are equal, 0 where one has everything; times ln P it is in nats. Concentrated is not faithful: the
+measure has no direction. It is not the entropy of the histogram of values, which the efficient parameter randomisation
+test takes.
+
+Shapes: value (N,) in [0, 1]; NaN for a map of zeros, or of one pixel.
+Source: Bhatt et al. (complexity), IJCAI 2020, arXiv:2005.00631.
+Departs from source: divided by ln P, so that sizes compare.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from xaikit.core.measure import MEASURES, Direction, Measure, MeasureNeed, Subject
+from xaikit.core.method import Cost
+
+__all__ = ["Entropy"]
+
+
+@MEASURES.register
+@dataclass(frozen=True)
+class Entropy(Measure):
+    """Entropy of the map's magnitudes, as a share of the largest there is."""
+
+    name: ClassVar[str] = "entropy"
+    direction: ClassVar[Direction] = "none"
+    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    source: ClassVar[str] = "Bhatt et al., IJCAI 2020, arXiv:2005.00631"
+    needs: ClassVar[frozenset[MeasureNeed]] = frozenset({"maps"})
+
+    def compute(self, subject: Subject) -> Tensor:
+        """Return the relative entropy of each map, (N,)."""
+        magnitudes = subject.raw.abs().flatten(1)
+        shares = magnitudes / magnitudes.sum(1, keepdim=True)
+        largest = torch.tensor(math.log(shares.shape[1]), dtype=torch.float64)
+        spread: Tensor = torch.special.entr(shares).sum(1) / largest
+        return spread.clamp(0, 1).masked_fill(~subject.finite, torch.nan)
+
+    def cost(self) -> Cost:
+        """Nothing."""
+        return Cost(0)

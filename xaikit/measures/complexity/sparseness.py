@@ -1,0 +1,48 @@
+"""Sparseness: the Gini index of the map's magnitudes.
+
+    value = sum_r (2 r - P - 1) |a|_(r) / (P sum |a|)        |a|_(1) <= ... <= |a|_(P)
+
+0 where all pixels are equal, near 1 where one has everything. Sparse is not faithful: the measure has no direction.
+Maps are compared at the image's size; one upsampled from 7 x 7 cells cannot be as sparse as one of pixels.
+
+Shapes: value (N,) in [0, 1]; NaN for a map of zeros.
+Source: Chalasani et al., ICML 2020, arXiv:1810.06583.
+Departs from source: nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from xaikit.core.measure import MEASURES, Direction, Measure, MeasureNeed, Subject
+from xaikit.core.method import Cost
+
+__all__ = ["Sparseness"]
+
+
+@MEASURES.register
+@dataclass(frozen=True)
+class Sparseness(Measure):
+    """Gini index of the map's magnitudes."""
+
+    name: ClassVar[str] = "sparseness"
+    direction: ClassVar[Direction] = "none"
+    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    source: ClassVar[str] = "Chalasani et al., ICML 2020, arXiv:1810.06583"
+    needs: ClassVar[frozenset[MeasureNeed]] = frozenset({"maps"})
+
+    def compute(self, subject: Subject) -> Tensor:
+        """Return the Gini index of each map, (N,)."""
+        ordered = subject.raw.abs().flatten(1).sort(1).values
+        count = ordered.shape[1]
+        weights = 2 * torch.arange(1, count + 1, dtype=torch.float64) - count - 1
+        index = (ordered @ weights) / (count * ordered.sum(1))
+        return index.clamp(0, 1).masked_fill(~subject.finite, torch.nan)
+
+    def cost(self) -> Cost:
+        """Nothing."""
+        return Cost(0)

@@ -1,0 +1,78 @@
+"""Faithfulness correlation: whether regions that a map says matter are those that matter to the network.
+
+    value = corr_s( sum_{p in S_s} a_p,  F_c(x) - F_c(x with S_s filled) )        S_s: a fifth of the superpixels
+
+1 for the true contributions of an additive model. The network's side is measured once an image for all methods.
+
+Shapes: value (N,) in [-1, 1]; NaN where the map says the same of all regions, or the network does.
+Source: Bhatt et al., IJCAI 2020, arXiv:2005.00631.
+Departs from source: regions are sets of superpixels, as in Xplique's muFidelity, because the answer to scattered pixels
+    is mostly noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from xaikit.core.errors import BadInput
+from xaikit.core.measure import MEASURES, Direction, Measure, Subject
+from xaikit.core.method import Cost
+from xaikit.core.perturb import Fill
+from xaikit.measures.correlation import pearson, spearman
+from xaikit.measures.faithfulness.subsets import GridSubsets, responses
+
+__all__ = ["FaithfulnessCorrelation"]
+
+Correlation = Literal["pearson", "spearman"]
+
+
+@MEASURES.register
+@dataclass(frozen=True)
+class FaithfulnessCorrelation(Measure):
+    """Correlation of the map's sums over random regions with the drop of the logit without them.
+
+    Args:
+        cells: superpixels along a side.
+        share: of the superpixels that one region has.
+        subsets: number of regions.
+        fill: what removed pixels become.
+        correlation: "pearson" of the values or "spearman" of their order.
+    """
+
+    cells: int = 14
+    share: float = 0.2
+    subsets: int = 200
+    fill: Fill = "mean"
+    correlation: Correlation = "pearson"
+
+    name: ClassVar[str] = "faithfulness-correlation"
+    direction: ClassVar[Direction] = "higher"
+    range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
+    source: ClassVar[str] = "Bhatt et al., IJCAI 2020, arXiv:2005.00631"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise BadInput(f"share: expected a number between 0 and 1, got {self.share}; 0.2 is common")
+        if self.correlation not in get_args(Correlation):
+            raise BadInput(f"correlation: expected pearson or spearman, got {self.correlation!r}; choose one")
+        GridSubsets(self.subsets, self.fill, self.cells, 1)
+
+    def compute(self, subject: Subject) -> Tensor:
+        """Return the correlation over the regions, (N,)."""
+        down, across = GridSubsets.grid(self.cells, subject.size)
+        removed = max(1, round(self.share * down * across))
+        said, found = responses(subject, GridSubsets(self.subsets, self.fill, self.cells, removed))
+        values = (pearson if self.correlation == "pearson" else spearman)(said, found)
+        return values.masked_fill(~subject.finite, torch.nan)
+
+    def cost(self) -> Cost:
+        """Nothing a map."""
+        return Cost(0)
+
+    def image_cost(self) -> Cost:
+        """A forward a region."""
+        return Cost(self.subsets)

@@ -1,0 +1,77 @@
+"""Sensitivity-n: whether a map predicts what removing n superpixels does, for n from one to most.
+
+    value = mean_n corr_s( sum_{p in S_s} a_p,  F_c(x) - F_c(x with S_s filled) )      |S_s| = n superpixels
+
+Few superpixels ask for each one's own effect, many for what they do together. 1 for the true contributions of an
+additive model. The network's side is measured once an image for all methods.
+
+Shapes: value (N,) in [-1, 1]; NaN where no n has a correlation: the map or the network answers the same to all sets.
+Source: Ancona et al., ICLR 2018, arXiv:1711.06104.
+Departs from source: superpixels instead of pixels; the mean over n is the value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from xaikit.core.errors import BadInput
+from xaikit.core.measure import MEASURES, Direction, Measure, Subject
+from xaikit.core.method import Cost
+from xaikit.core.perturb import Fill
+from xaikit.measures.correlation import pearson
+from xaikit.measures.faithfulness.subsets import GridSubsets, responses
+
+__all__ = ["SensitivityN"]
+
+
+@MEASURES.register
+@dataclass(frozen=True)
+class SensitivityN(Measure):
+    """Correlation of the map's sums over n superpixels with the drop of the logit without them, mean over n.
+
+    Args:
+        sizes: the n; those that an image has no more superpixels than are left out.
+        cells: superpixels along a side.
+        subsets: number of sets for each n.
+        fill: what removed pixels become.
+    """
+
+    sizes: tuple[int, ...] = (1, 2, 5, 10, 20, 40, 80, 140)
+    cells: int = 14
+    subsets: int = 100
+    fill: Fill = "mean"
+
+    name: ClassVar[str] = "sensitivity-n"
+    direction: ClassVar[Direction] = "higher"
+    range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
+    source: ClassVar[str] = "Ancona et al., ICLR 2018, arXiv:1711.06104"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sizes", tuple(self.sizes))
+        if not self.sizes or min(self.sizes) < 1:
+            raise BadInput(f"sizes: expected numbers of superpixels from 1 on, got {self.sizes}; (1, 10, 40) is short")
+        GridSubsets(self.subsets, self.fill, self.cells, 1)
+
+    def compute(self, subject: Subject) -> Tensor:
+        """Return the mean over n of the correlation over sets of n, (N,)."""
+        return self.curve(subject).nanmean(1)
+
+    def curve(self, subject: Subject) -> Tensor:
+        """Return the correlation for each n that the images have superpixels for, (N, number of n)."""
+        down, across = GridSubsets.grid(self.cells, subject.size)
+        sizes = [size for size in self.sizes if size < down * across]
+        every = [responses(subject, GridSubsets(self.subsets, self.fill, self.cells, size)) for size in sizes]
+        found = [pearson(*one) for one in every] or [torch.full(subject.target.shape, torch.nan, dtype=torch.float64)]
+        return torch.stack(found, 1).masked_fill(~subject.finite[:, None], torch.nan)
+
+    def cost(self) -> Cost:
+        """Nothing a map."""
+        return Cost(0)
+
+    def image_cost(self) -> Cost:
+        """A forward a set."""
+        return Cost(self.subsets * len(self.sizes))

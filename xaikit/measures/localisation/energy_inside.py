@@ -1,0 +1,48 @@
+"""Energy inside: the share of the map's positive values that lies on the evidence (relevance mass accuracy).
+
+    value = sum_{p in G} max(a_p, 0) / sum_p max(a_p, 0)
+
+A map that knows nothing scores the evidence's share of the image, about |G| / P.
+
+Shapes: masks (N, H, W) bool; value (N,) in [0, 1]; NaN where the mask is empty or nothing in the map is positive.
+Source: Wang et al. (Score-CAM, energy-based pointing game), CVPR Workshops 2020, arXiv:1910.01279; Arras et al.
+    (relevance mass), Information Fusion 2022, arXiv:2003.07258.
+Departs from source: nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from xaikit.core.measure import MEASURES, Direction, Measure, MeasureNeed, Subject
+from xaikit.core.method import Cost
+
+__all__ = ["EnergyInside"]
+
+
+@MEASURES.register
+@dataclass(frozen=True)
+class EnergyInside(Measure):
+    """Share of the map's positive values on the evidence."""
+
+    name: ClassVar[str] = "energy-inside"
+    direction: ClassVar[Direction] = "higher"
+    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    source: ClassVar[str] = "Wang et al., CVPRW 2020, arXiv:1910.01279"
+    needs: ClassVar[frozenset[MeasureNeed]] = frozenset({"maps", "masks"})
+
+    def compute(self, subject: Subject) -> Tensor:
+        """Return the share on the evidence, (N,)."""
+        evidence, positive = subject.evidence, subject.raw.clamp(min=0)
+        inside = positive.where(evidence, 0).sum((1, 2))
+        outside = positive.where(~evidence, 0).sum((1, 2))
+        share = inside / (inside + outside)
+        return share.masked_fill(~evidence.any(2).any(1) | ~subject.finite, torch.nan)
+
+    def cost(self) -> Cost:
+        """Nothing."""
+        return Cost(0)

@@ -1,0 +1,75 @@
+"""Intersection over union of the evidence and the pixels that the map marks.
+
+    value = |M inside G| / |M or G|
+
+    threshold t      M = pixels with max(a, 0) >= t max(a)
+    "mean"           mean over t = 0.05, 0.10, ..., 0.95, because one threshold may turn a ranking round
+    "area"           M = the |G| highest pixels; ties count with the share of them that fits
+
+Shapes: masks (N, H, W) bool; value (N,) in [0, 1]; NaN where the mask is empty or, with t, nothing is positive.
+Source: Zhou et al. (CAM, t = 0.2), CVPR 2016, arXiv:1512.04150.
+Departs from source: pixels of exact masks instead of boxes round the largest component.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from xaikit.core.errors import BadInput
+from xaikit.core.measure import MEASURES, Direction, Measure, MeasureNeed, Subject
+from xaikit.core.method import Cost
+from xaikit.measures.localisation.overlap import covered_by_highest
+
+__all__ = ["IntersectionOverUnion"]
+
+_STEPS = 20
+
+
+@MEASURES.register
+@dataclass(frozen=True)
+class IntersectionOverUnion(Measure):
+    """Intersection over union of what the map marks and the evidence.
+
+    Args:
+        threshold: a share of the map's maximum; "mean" over several; or "area", as many pixels as the evidence has.
+    """
+
+    threshold: float | Literal["mean", "area"] = "mean"
+
+    name: ClassVar[str] = "iou"
+    direction: ClassVar[Direction] = "higher"
+    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    source: ClassVar[str] = "Zhou et al., CVPR 2016, arXiv:1512.04150"
+    needs: ClassVar[frozenset[MeasureNeed]] = frozenset({"maps", "masks"})
+
+    def __post_init__(self) -> None:
+        known = self.threshold in ("mean", "area")
+        if not known and (isinstance(self.threshold, str) or not 0 < self.threshold <= 1):
+            raise BadInput(f"threshold: expected a share in (0, 1], mean or area, got {self.threshold!r}; choose one")
+
+    def compute(self, subject: Subject) -> Tensor:
+        """Return the overlap, (N,)."""
+        evidence = subject.evidence
+        if self.threshold == "area":
+            covered, size = covered_by_highest(subject.raw, evidence)
+            values = covered / (2 * size - covered)
+        else:
+            shares = [step / _STEPS for step in range(1, _STEPS)] if self.threshold == "mean" else [self.threshold]
+            values = torch.stack([_at(subject.raw, evidence, float(share)) for share in shares]).mean(0)
+        return values.masked_fill(~evidence.any(2).any(1) | ~subject.finite, torch.nan)
+
+    def cost(self) -> Cost:
+        """Nothing."""
+        return Cost(0)
+
+
+def _at(maps: Tensor, evidence: Tensor, share: float) -> Tensor:
+    """Return the overlap (N,) with the pixels that reach a share of the map's maximum; NaN where that is not > 0."""
+    highest = maps.amax((1, 2))
+    marked = maps >= share * highest[:, None, None]
+    overlap = (marked & evidence).sum((1, 2)) / (marked | evidence).sum((1, 2)).double()
+    return overlap.masked_fill(~(highest > 0), torch.nan)

@@ -1,0 +1,26 @@
+"""Overlap: how much of the evidence the map's highest pixels cover, as many as the evidence has.
+
+    covered = |top_k(a) inside G|        k = |G|
+
+Where the cut falls inside a group of equal values, each of them counts with the share of the group that fits: the
+expected value over all orders of ties.
+
+Shapes: maps (N, H, W); masks (N, H, W) bool; covered and sizes (N,) float64.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+__all__ = ["covered_by_highest"]
+
+
+def covered_by_highest(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the expected number of evidence pixels among the |G| highest of each map, and |G|."""
+    values, inside = maps.flatten(1), masks.flatten(1)
+    size = inside.sum(1)
+    limit = values.sort(1, descending=True).values.gather(1, (size - 1).clamp(min=0)[:, None])
+    above, level = values > limit, values == limit
+    room = (size - above.sum(1)).double() / level.sum(1)
+    covered = (above & inside).sum(1) + room * (level & inside).sum(1)
+    return covered, size.double()

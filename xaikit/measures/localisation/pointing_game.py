@@ -1,0 +1,70 @@
+"""Pointing game: whether the map's highest point lies on the evidence.
+
+    value = |argmax a  inside  dilate(G)| / |argmax a|
+
+A map whose maximum is shared by several pixels scores the share of them that hit: the chance of one drawn from them.
+
+Shapes: masks (N, H, W) bool; value (N,) in [0, 1]; NaN where the mask is empty.
+Source: Zhang et al. (Excitation Backprop), ECCV 2016, arXiv:1608.00507.
+Departs from source: no tolerance for exact masks (the paper has 15 pixels, round boxes); ties as an expected value; the
+    mean over classes is left to the table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from xaikit.core.errors import BadInput
+from xaikit.core.measure import MEASURES, Direction, Measure, MeasureNeed, Subject
+from xaikit.core.method import Cost
+
+__all__ = ["PointingGame"]
+
+_SIDE = 224
+
+
+@MEASURES.register
+@dataclass(frozen=True)
+class PointingGame(Measure):
+    """Whether the highest point of the map lies on the evidence.
+
+    Args:
+        tolerance: distance from the evidence that still counts, in pixels of an image whose short side is 224.
+    """
+
+    tolerance: float = 0.0
+
+    name: ClassVar[str] = "pointing-game"
+    direction: ClassVar[Direction] = "higher"
+    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    source: ClassVar[str] = "Zhang et al., ECCV 2016, arXiv:1608.00507"
+    needs: ClassVar[frozenset[MeasureNeed]] = frozenset({"maps", "masks"})
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tolerance < _SIDE:
+            raise BadInput(f"tolerance: expected 0 to {_SIDE} pixels, got {self.tolerance}; 15 is common for boxes")
+
+    def compute(self, subject: Subject) -> Tensor:
+        """Return the share of highest points on the evidence, (N,)."""
+        evidence = subject.evidence
+        highest = subject.raw == subject.raw.amax((1, 2), keepdim=True)
+        near = _grown(evidence, self.tolerance * min(subject.size) / _SIDE)
+        hits = (highest & near).sum((1, 2)) / highest.sum((1, 2)).double()
+        return hits.masked_fill(~evidence.any(2).any(1) | ~subject.finite, torch.nan)
+
+    def cost(self) -> Cost:
+        """Nothing."""
+        return Cost(0)
+
+
+def _grown(masks: Tensor, radius: float) -> Tensor:
+    """Return masks with all pixels no further than `radius` from them."""
+    reach = int(radius)
+    offsets = torch.arange(-reach, reach + 1)
+    disc = (offsets[:, None].square() + offsets.square() <= radius**2).float()
+    return F.conv2d(masks[:, None].float(), disc[None, None], padding=reach)[:, 0] > 0.5

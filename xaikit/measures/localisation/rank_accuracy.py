@@ -1,0 +1,45 @@
+"""Rank accuracy: the share of the map's highest pixels that lie on the evidence, as many as the evidence has.
+
+    value = |top_k(a) inside G| / |G|        k = |G|
+
+Ties count as their expected value, so that a constant map scores |G| / P.
+
+Shapes: masks (N, H, W) bool; value (N,) in [0, 1]; NaN where the mask is empty.
+Source: Arras et al. (relevance rank accuracy), Information Fusion 2022, arXiv:2003.07258.
+Departs from source: ties.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from xaikit.core.measure import MEASURES, Direction, Measure, MeasureNeed, Subject
+from xaikit.core.method import Cost
+from xaikit.measures.localisation.overlap import covered_by_highest
+
+__all__ = ["RankAccuracy"]
+
+
+@MEASURES.register
+@dataclass(frozen=True)
+class RankAccuracy(Measure):
+    """Share of the highest pixels, as many as the evidence has, that lie on it."""
+
+    name: ClassVar[str] = "rank-accuracy"
+    direction: ClassVar[Direction] = "higher"
+    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    source: ClassVar[str] = "Arras et al., Information Fusion 2022, arXiv:2003.07258"
+    needs: ClassVar[frozenset[MeasureNeed]] = frozenset({"maps", "masks"})
+
+    def compute(self, subject: Subject) -> Tensor:
+        """Return the share on the evidence, (N,)."""
+        covered, size = covered_by_highest(subject.raw, subject.evidence)
+        return (covered / size).masked_fill((size == 0) | ~subject.finite, torch.nan)
+
+    def cost(self) -> Cost:
+        """Nothing."""
+        return Cost(0)

@@ -1,0 +1,1 @@
+"""Measures of whether a map changes when the network or the class does; they explain again."""

@@ -1,0 +1,77 @@
+"""Efficient parameter randomisation: how much more complex the map becomes when the network knows nothing.
+
+    value = (H(A_rand) - H(A)) / H(A)        H: entropy of the histogram of a map's values, 100 bins over its range
+
+One further explanation of a network that is random from the logits to the stem, and no comparison of two maps, which a
+noisy method would pass by chance. A map that depends on what was learned becomes more complex.
+
+Shapes: values on the method's own grid; value (N,) in [-1, inf); NaN where the map is constant.
+Source: Hedström et al. (eMPRT), NeurIPS Workshop XAI in Action 2023, arXiv:2401.06465.
+Departs from source: a fixed number of bins; parameters are drawn as randomised.py says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from xaikit.core.errors import BadInput
+from xaikit.core.measure import MEASURES, Direction, Measure, MeasureNeed, Subject
+from xaikit.core.method import Cost
+from xaikit.measures.randomisation.randomised import randomised
+
+__all__ = ["EfficientParameterRandomisation", "histogram_entropy"]
+
+
+@MEASURES.register
+@dataclass(frozen=True)
+class EfficientParameterRandomisation(Measure):
+    """Relative rise of the map's histogram entropy when all parameters are random.
+
+    Args:
+        bins: of the histogram.
+    """
+
+    bins: int = 100
+
+    name: ClassVar[str] = "efficient-parameter-randomisation"
+    direction: ClassVar[Direction] = "higher"
+    range: ClassVar[tuple[float, float]] = (-1.0, torch.inf)
+    source: ClassVar[str] = "Hedström et al., 2023, arXiv:2401.06465"
+    needs: ClassVar[frozenset[MeasureNeed]] = frozenset({"model", "method"})
+
+    def __post_init__(self) -> None:
+        if self.bins < 2:
+            raise BadInput(f"bins: expected at least 2, got {self.bins}; 100 is common")
+
+    def compute(self, subject: Subject) -> Tensor:
+        """Return the relative rise of entropy, (N,)."""
+        context = replace(subject.context, progress=None)
+        (method,) = randomised(subject.explainer, subject.pixels[:1], 1, context.seed)
+        again = method.attribute(subject.pixels, subject.target, context=context).values
+        before, after = (histogram_entropy(one, self.bins) for one in (subject.explanation.values, again))
+        return (after / before - 1).masked_fill((before == 0) | ~subject.finite, torch.nan)
+
+    def cost(self) -> Cost:
+        """Nothing but the explanation."""
+        return Cost(0)
+
+    def explanations(self) -> int:
+        """One, of the random network."""
+        return 1
+
+
+def histogram_entropy(values: Tensor, bins: int) -> Tensor:
+    """Return the entropy (N,) in nats of each map's values (N, ...), in `bins` bins from the lowest to the highest.
+
+    A constant map has 0; NaN where a map is not finite.
+    """
+    rows = values.detach().cpu().double().flatten(1)
+    low, high = rows.amin(1, keepdim=True), rows.amax(1, keepdim=True)
+    places = ((rows - low) / (high - low) * bins).nan_to_num(0).long().clamp(0, bins - 1)
+    counts = rows.new_zeros(len(rows), bins).scatter_add_(1, places, torch.ones_like(rows))
+    entropy: Tensor = torch.special.entr(counts / rows.shape[1]).sum(1)
+    return entropy.masked_fill(~rows.isfinite().all(1), torch.nan)

@@ -1,0 +1,76 @@
+"""Random logit: whether the map changes when another class is explained.
+
+    value = likeness(A(x, c), A(x, c'))        c' another class, drawn per image, or the runner-up
+
+likeness is Spearman's correlation, with 1 for maps that are equal and 0 where one alone is constant. A method that does
+not look at the class scores 1.
+
+Shapes: values on the method's own grid; value (N,) in [-1, 1]; NaN where the network has one output.
+Source: Sixt et al., ICML 2020, arXiv:1912.09818.
+Departs from source: rank correlation of the signed maps instead of their structural similarity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from xaikit.core.errors import BadInput
+from xaikit.core.identity import generators
+from xaikit.core.measure import MEASURES, Direction, Measure, MeasureNeed, Subject
+from xaikit.core.method import Cost
+from xaikit.measures.correlation import likeness
+
+__all__ = ["RandomLogit"]
+
+
+@MEASURES.register
+@dataclass(frozen=True)
+class RandomLogit(Measure):
+    """Rank correlation of the map with that of another class.
+
+    Args:
+        against: "random" draws the class per image, "runner-up" takes the most probable other one.
+    """
+
+    against: Literal["random", "runner-up"] = "random"
+
+    name: ClassVar[str] = "random-logit"
+    direction: ClassVar[Direction] = "lower"
+    range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
+    source: ClassVar[str] = "Sixt et al., ICML 2020, arXiv:1912.09818"
+    needs: ClassVar[frozenset[MeasureNeed]] = frozenset({"model", "method"})
+
+    def __post_init__(self) -> None:
+        if self.against not in ("random", "runner-up"):
+            raise BadInput(f"against: expected random or runner-up, got {self.against!r}; choose one")
+
+    def compute(self, subject: Subject) -> Tensor:
+        """Return the likeness of the two classes' maps, (N,)."""
+        if subject.classifier.classes < 2:
+            return torch.full((len(subject.maps),), torch.nan, dtype=torch.float64)
+        context = replace(subject.context, progress=None)
+        again = subject.explainer.attribute(subject.pixels, self.other(subject), context=context)
+        first, second = (one.values.detach().cpu().double().flatten(1) for one in (subject.explanation, again))
+        return likeness(first, second).masked_fill(~subject.finite, torch.nan)
+
+    def other(self, subject: Subject) -> Tensor:
+        """Return the other class of each image, (N,) int64."""
+        if self.against == "runner-up":
+            target = subject.target.to(subject.logits.device)
+            return subject.logits.scatter(1, target[:, None], -torch.inf).argmax(1)
+        classes = subject.classifier.classes
+        streams = generators(subject.context.seed, subject.hashes, self.name)
+        steps = torch.cat([torch.randint(1, classes, (1,), generator=one) for one in streams])
+        return (subject.target.cpu() + steps) % classes
+
+    def cost(self) -> Cost:
+        """Nothing but the explanation."""
+        return Cost(0)
+
+    def explanations(self) -> int:
+        """One, of the other class."""
+        return 1

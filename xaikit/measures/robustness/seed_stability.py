@@ -1,0 +1,66 @@
+"""Seed stability: whether a method that draws random numbers gives the same map with others.
+
+    value = mean_{r < s} likeness(A_r, A_s)        A_r with seed + r, r = 0 ... R - 1
+
+likeness is Spearman's correlation, with 1 for maps that are equal and 0 where one alone is constant. A method that
+draws nothing has exactly 1.
+
+Shapes: values on the method's own grid; value (N,) in [-1, 1].
+Source: xaikit; rank correlation between runs as in Visani et al. (stability indices), 2020, arXiv:2001.11757.
+Departs from source: maps instead of sets of features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from xaikit.core.errors import BadInput
+from xaikit.core.measure import MEASURES, Direction, Measure, MeasureNeed, Subject
+from xaikit.core.method import Cost
+from xaikit.measures.correlation import likeness
+
+__all__ = ["SeedStability"]
+
+
+@MEASURES.register
+@dataclass(frozen=True)
+class SeedStability(Measure):
+    """Mean rank correlation of the maps that several seeds give.
+
+    Args:
+        seeds: how many, the run's own included.
+    """
+
+    seeds: int = 5
+
+    name: ClassVar[str] = "seed-stability"
+    direction: ClassVar[Direction] = "higher"
+    range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
+    source: ClassVar[str] = "xaikit; after Visani et al., 2020, arXiv:2001.11757"
+    needs: ClassVar[frozenset[MeasureNeed]] = frozenset({"model", "method"})
+
+    def __post_init__(self) -> None:
+        if self.seeds < 2:
+            raise BadInput(f"seeds: expected at least 2, got {self.seeds}; maps are compared in pairs")
+
+    def compute(self, subject: Subject) -> Tensor:
+        """Return the mean likeness over all pairs of seeds, (N,)."""
+        method, quiet = subject.explainer, replace(subject.context, progress=None)
+        contexts = [replace(quiet, seed=quiet.seed + step) for step in range(1, self.seeds)]
+        others = [method.attribute(subject.pixels, subject.target, context=one) for one in contexts]
+        maps = [one.values.detach().cpu().double().flatten(1) for one in (subject.explanation, *others)]
+        pairs = torch.stack([likeness(one, other) for one, other in combinations(maps, 2)])
+        return pairs.mean(0).masked_fill(~subject.finite, torch.nan)
+
+    def cost(self) -> Cost:
+        """Nothing but the explanations."""
+        return Cost(0)
+
+    def explanations(self) -> int:
+        """One a further seed."""
+        return self.seeds - 1
