@@ -117,3 +117,26 @@ def test_calibrate_takes_any_methods_maps() -> None:
 def test_listing_works_whatever_is_imported_first(first: str) -> None:
     code = f"import {first}, xaikit; assert 'grad-cam' in xaikit.methods() and 'api' in xaikit.measures()"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("ask", "answer"),
+    [
+        (lambda clf, x: xaikit.attribute(clf, x, method=None), "method: expected a name, got NoneType"),
+        (lambda clf, x: xaikit.load(None), "model: expected a name or a folder, got None"),
+        (lambda clf, x: xaikit.load(""), "model: expected a name or a folder, got ''"),
+        (lambda clf, x: xaikit.attribute(clf, x, chunk_size="3"), "chunk_size: expected a number from 1, got '3'"),
+        (lambda clf, x: xaikit.attribute(clf, x, seed="a"), "seed: expected a whole number, got 'a'"),
+        (lambda clf, x: xaikit.build_library(clf, [(x, ["a"])]), "labels: expected class indices, got list"),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_one_line(ask, answer) -> None:
+    with pytest.raises(xaikit.BadInput, match=answer):
+        ask(bound(GAPNet()), images(1))
+
+
+def test_an_unknown_family_is_refused_and_one_method_may_be_a_text() -> None:
+    with pytest.raises(xaikit.UnknownName, match="unknown family 'activations'; did you mean activation"):
+        xaikit.methods(family="activations")
+    assert list(xaikit.attribute_many(bound(GAPNet()), images(2), methods="grad-cam")) == ["grad-cam"]
+    assert len(xaikit.attribute(bound(GAPNet()), images(2))[1]) == 1

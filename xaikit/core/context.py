@@ -72,8 +72,10 @@ class Context:
     def __post_init__(self) -> None:
         for name in ("chunk_size", "padded_batch"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise BadInput(f"{name}: expected at least 1, got {value}; leave it out to choose by memory")
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise BadInput(f"{name}: expected a number from 1, got {value!r}; leave it out to choose by memory")
+        if not isinstance(self.seed, int):
+            raise BadInput(f"seed: expected a whole number, got {self.seed!r}; give for example 0")
         if self.precision not in ("float32", "bfloat16"):
             raise BadInput(f"precision: expected float32 or bfloat16, got {self.precision!r}; choose one of them")
 

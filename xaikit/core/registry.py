@@ -65,9 +65,14 @@ class Registry(Generic[T]):
         """Return the class registered as `name`.
 
         Raises:
+            BadInput: the name is no text.
             UnknownName: no such entry; the message has the nearest names.
             MissingExtra: a guest whose package is not installed.
         """
+        if not isinstance(name, str):
+            raise BadInput(
+                f"{self.kind}: expected a name, got {type(name).__name__}; `xaikit list {self.kind}s` shows them"
+            )
         self._discover()
         if name not in self._entries and "/" in name:
             self._invite(name.partition("/")[0].replace("-", "_"))

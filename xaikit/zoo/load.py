@@ -103,9 +103,9 @@ def resolve_device(device: str | torch.device) -> torch.device:
 
 
 def _open(name: str | Path, weights: str | Path | None, size: int | None) -> Loaded:
+    if not isinstance(name, str | Path) or not str(name).strip():
+        raise BadInput(f"model: expected a name or a folder, got {name!r}; xaikit list models shows the names")
     text = str(name)
-    if not text.strip():
-        raise BadInput("model: expected a name or a folder, got an empty text; xaikit list models shows the names")
     if text in CIFAR_DEPTHS:
         return _cifar(text, weights)
     if text in models() and models()[text].source == "shipped":

@@ -106,7 +106,7 @@ class Library:
             BadInput: no correctly classified image, labels out of range, or a regression.
         """
         check_classifier(classifier)
-        if references < 1:
+        if not isinstance(references, int) or references < 1:
             raise BadInput(f"references: expected at least 1, got {references}; the paper uses 30")
         if classifier.output == "regression":
             raise BadInput("library: expected a classifier with probabilities, got a regression; it has no classes")
@@ -236,7 +236,10 @@ def _others(log_probability: Tensor, labels: Tensor) -> Tensor:
 
 
 def _check_labels(labels: Tensor, count: int, classes: int) -> Tensor:
-    labels = torch.as_tensor(labels)
+    try:
+        labels = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise BadInput(f"labels: expected class indices, got {type(labels).__name__}; give integers (B,)") from error
     if labels.shape != (count,) or labels.is_floating_point():
         raise BadInput(
             f"labels: expected ({count},) integers, got {tuple(labels.shape)} {labels.dtype}; one class an image"
