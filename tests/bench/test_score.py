@@ -14,6 +14,7 @@ from xaikit.core.classifier import Classifier
 from xaikit.core.context import Context
 from xaikit.core.errors import BadInput
 from xaikit.core.identity import generator
+from xaikit.core.measure import MEASURES
 from xaikit.core.method import METHODS
 from xaikit.measures.keep_curve import keep_curve
 from xaikit.report.aggregate import aggregate
@@ -48,8 +49,6 @@ def rows(classifier, images):
 
 def test_one_row_an_image_and_method(rows, images):
     assert [(row["image_id"], row["method"]) for row in rows] == [(i, m) for i in images.names for m in NAMES]
-    assert len({row["unit_id"] for row in rows}) == len(rows)
-    assert all(list(row)[:3] == ["unit_id", "image_id", "method"] for row in rows)
     assert [row["target"] for row in rows[:: len(NAMES)]] == [0, 1, 1]
     assert rows[0]["label_name"] == rows[0]["target_name"] == "a"
     assert rows[-1]["label_name"] == "c"
@@ -101,20 +100,33 @@ def test_without_labels_and_masks_there_are_none(classifier, images):
     assert all(row["flags"] == ["constant"] for row in rows)
 
 
-def test_identity_depends_on_what_was_measured_and_on_nothing_else(classifier, images, rows):
+def test_a_protocol_reaches_the_rows(classifier, images):
     center = [METHODS.get("center").build(classifier)]
-    again = score(center, images, target=[0, 1, 1], context=Context(chunk_size=1))
-    known = {row["unit_id"]: row for row in rows}
-    assert {row["unit_id"] for row in again} <= set(known)
-    for row in again:
-        assert row["o_soft"] == pytest.approx(known[row["unit_id"]]["o_soft"], abs=1e-6)
-    others = [
-        score(center, images, target=[0, 1, 1], levels=5),
-        score(center, images, target=[2, 2, 2]),
-        score(center, images, target=[0, 1, 1], fill="black"),
-        score(center, images, target=[0, 1, 1], context=Context(seed=1)),
-    ]
-    assert not {row["unit_id"] for rows in others for row in rows} & set(known)
+    rows = score(center, images, target=[0, 1, 1], levels=5, fill="black", context=Context(seed=1))
+    assert all((row["levels"], row["fill"], row["seed"]) == (5, "black", 1) for row in rows)
+    assert all(len(row["o_soft"]) == len(row["o_binary"]) == 6 for row in rows)
+    assert all(row["o_soft"][-1] == row["floor"] for row in rows)
+
+
+def test_measures_become_columns(classifier, images):
+    methods = {"first": METHODS.get("grad-cam").build(classifier), "second": METHODS.get("ones").build(classifier)}
+    measures = {"a": MEASURES.get("api")(), "hits": MEASURES.get("pointing-game")()}
+    rows = score(methods, images, measures=measures)
+    assert [row["method"] for row in rows] == ["first", "second"] * 3
+    for row in rows:
+        assert row["measure.a"] == pytest.approx(max(row["o_soft"][0] - row["y"], 0) / row["y"])
+        assert 0 <= row["measure.hits"] <= 1
+    plain = score(methods, Images("noise", images.names, images.pixels), measures=measures)
+    assert all("measure.hits" not in row for row in plain), "nothing is known of the evidence"
+
+
+def test_measures_share_the_curves_of_the_rows(classifier, images):
+    def spent(**measures):
+        context = Context(padded_batch=4)
+        score([METHODS.get("grad-cam").build(classifier)], images, measures=measures, context=context)
+        return context.counters.forwards
+
+    assert spent(api=MEASURES.get("api")(), ir=MEASURES.get("ir")()) == spent()
 
 
 def test_rows_survive_json_and_make_a_page(rows):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from xaikit.bench.suite import Suite
 from xaikit.core.files import shipped
 from xaikit.report.aggregate import aggregate
+from xaikit.report.rows import read_benchmark
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,17 +38,17 @@ def output(tmp_path_factory) -> tuple[Path, str]:
 def test_everything_is_written(output):
     folder, _ = output
     suite = Suite.read(shipped("suites/demo.toml"))
-    count, methods = suite.images.count, [entry.name for entry in suite.methods]
+    count, methods = suite.data.count, [entry.title for entry in suite.all_methods]
     assert len(list((folder / "panels").glob("*.png"))) == count
     assert len(list((folder / "overlays").glob("*.png"))) == count * len(methods)
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert [record["method"] for record in results["records"]] == methods * count
-    rows = json.loads((folder / "rows.json").read_text(encoding="utf-8"))
-    assert [row["method"] for row in rows] == methods * count
+    rows = read_benchmark(folder).rows
+    assert Counter(row["method"] for row in rows) == dict.fromkeys([*methods, "oracle", "anti-oracle"], count)
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert page.count('class="sample card"') == 6
     assert all(f'data-method="{method}"' in page for method in methods)
-    assert "a folder" in json.loads((folder / "run.json").read_text(encoding="utf-8"))["command"]
+    assert "a folder" in read_benchmark(folder).run["command"]
 
 
 @pytest.mark.slow
@@ -61,7 +63,7 @@ def test_the_table_and_the_path_are_printed(output):
 @pytest.mark.slow
 def test_methods_beat_controls_where_the_evidence_is_known(output):
     folder, _ = output
-    results = {r.method: r for r in aggregate(json.loads((folder / "rows.json").read_text(encoding="utf-8")))}
+    results = {r.method: r for r in aggregate(read_benchmark(folder).rows)}
     binary = {name: result.scalars["keep_auc_binary"] for name, result in results.items()}
     for name in ("cam", "grad-cam", "hires-cam", "libra-cam", "occlusion"):
         assert binary[name] > binary["center"] > binary["random"]

@@ -1,15 +1,30 @@
-"""The environment of a run: versions, machine, device and threads, in words that a report prints."""
+"""The environment of a run: held steady while it computes, and told in words that a report prints."""
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from xaikit import __version__
 from xaikit.core.classifier import Classifier
 
-__all__ = ["environment"]
+__all__ = ["environment", "steady"]
+
+
+@contextmanager
+def steady(threads: int) -> Iterator[None]:
+    """Compute with a fixed number of threads and no arithmetic that differs from run to run."""
+    before = torch.get_num_threads()
+    cudnn = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+    torch.set_num_threads(threads)
+    try:
+        with cudnn:
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def environment(classifier: Classifier) -> dict[str, str]:

@@ -1,98 +1,113 @@
-"""Suites: what is scored, as a TOML file.
+"""Suites: what is measured of which images, as a TOML file.
 
-    model = "texture-cnn"
-    methods = [{ name = "grad-cam" }, { name = "occlusion", params = { window = 9 } }]
-    images = { data = "synthetic", count = 48, seed = 2022 }
+    models   = ["texture-cnn"]
+    data     = { kind = "synthetic", count = 48, seed = 2022 }
+    methods  = ["grad-cam", { name = "occlusion", params = { window = 9 } }]
+    measures = ["api", { name = "keep-auc", params = { mask = "binary" }, label = "insertion" }]
 
-Whatever a file leaves out has its default; a key that no part of a suite has is refused.
+Whatever a file leaves out has its default; a key, method, measure or model that does not exist is refused in one line
+with near names. Paths are looked for beside the file.
 """
 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from xaikit.core.classifier import Classifier
+from xaikit.bench.defaults import default_controls, default_measures
+from xaikit.bench.parts import Count, Data, Part, References, Seed, SuiteMeasure, SuiteMethod, SuiteModel
 from xaikit.core.errors import BadInput, near_names
-from xaikit.core.method import METHODS, Method
+from xaikit.core.perturb import Fill
 
-__all__ = ["Drawn", "References", "Suite", "SuiteMethod"]
-
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0)]
+__all__ = ["Suite"]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+def _named(value: Any) -> Any:
+    """Let a bare name stand for an entry without parameters."""
+    return [{"name": one} if isinstance(one, str) else one for one in value] if isinstance(value, list) else value
 
 
-class Drawn(_Part):
-    """Images that are drawn, not read.
-
-    Attributes:
-        data: "synthetic" is texture in shape, whose evidence is known.
-        count: number of images.
-        seed: of the drawing.
-    """
-
-    data: Literal["synthetic"]
-    count: Count
-    seed: Seed = 0
+_Named = BeforeValidator(_named)
 
 
-class References(_Part):
-    """Images from which the reference library is built, drawn like the others.
+class Suite(Part):
+    """What is measured.
 
     Attributes:
-        count: number of images to choose from.
-        seed: of the drawing; not that of the images.
-        references: kept for each class.
-    """
-
-    count: Count
-    seed: Seed
-    references: Count = 30
-
-
-class SuiteMethod(_Part):
-    """One method with its parameters.
-
-    Attributes:
-        name: registry name.
-        params: parameters that differ from the defaults.
-    """
-
-    name: str
-    params: dict[str, Any] = Field(default_factory=dict)
-
-
-class Suite(_Part):
-    """What is scored.
-
-    Attributes:
-        model: name of the model.
-        images: what is explained.
+        title: heading of the report.
+        models: the networks.
+        data: what is explained.
         methods: by which methods, in the order of the report.
-        library: references of the methods that need some; None leaves them to the methods' default.
-        seed: of random draws.
+        controls: what explains nothing and stands beside the methods; None takes all. Where the evidence is known,
+            the oracle and its opposite are added unless this is empty.
+        measures: None takes those of MEASURES that need no second explanation and no long computation.
+        library: of all models that have none of their own.
+        target: "top" class, the "label", or one class by index or name.
+        levels: thresholds of the keep curves are 0, 1 / levels, ..., 1.
+        fill: what removed pixels become.
+        seeds: of random draws; each is a run of its own.
+        batch: images in every physical batch; it decides the last bits of a row.
+        threads: of one worker; None takes what torch has.
+        maps: "keep" writes every attribution, so that other measures need not explain again.
     """
 
-    model: str
-    images: Drawn
-    methods: Annotated[tuple[SuiteMethod, ...], Field(min_length=1)]
+    title: str = ""
+    models: Annotated[tuple[SuiteModel, ...], _Named, Field(min_length=1)]
+    data: Data
+    methods: Annotated[tuple[SuiteMethod, ...], _Named, Field(min_length=1)]
+    controls: Annotated[tuple[SuiteMethod, ...], _Named] = Field(default_factory=lambda: _entries(default_controls()))
+    measures: Annotated[tuple[SuiteMeasure, ...], _Named] = Field(
+        default_factory=lambda: tuple(SuiteMeasure(**one) for one in default_measures())
+    )
     library: References | None = None
-    seed: Seed = 0
+    target: str | int = "top"
+    levels: Count = 10
+    fill: Fill = "mean"
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
+    batch: Count = 16
+    threads: Count | None = None
+    maps: Literal["keep", "drop"] = "drop"
+
+    @model_validator(mode="after")
+    def _has_different_labels(self) -> Suite:
+        for kind, titles in (
+            ("model", [model.name for model in self.models]),
+            ("method", [method.title for method in self.all_methods]),
+            ("measure", [measure.title for measure in self.measures]),
+        ):
+            twice = next((title for title in titles if titles.count(title) > 1), None)
+            if twice is not None:
+                raise ValueError(f"expected different {kind}s, got {twice!r} twice; give one a label")
+        return self
+
+    @property
+    def all_methods(self) -> tuple[SuiteMethod, ...]:
+        """The methods, then those controls that are not among them."""
+        chosen = {method.title for method in self.methods}
+        return self.methods + tuple(control for control in self.controls if control.title not in chosen)
+
+    @classmethod
+    def of(cls, **values: Any) -> Suite:
+        """Return a checked suite.
+
+        Raises:
+            BadInput: an unknown key or name (with near names), a missing one, or a value that does not fit.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise BadInput(_first_problem(error)) from error
 
     @classmethod
     def read(cls, path: str | Path) -> Suite:
         """Return the suite of a TOML file.
 
         Raises:
-            BadInput: there is no such file, it is no TOML, has an unknown key (with near names), or a value that
-                does not fit.
+            BadInput: there is no such file, it is no TOML, or no suite.
         """
         path = Path(path)
         try:
@@ -102,26 +117,49 @@ class Suite(_Part):
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise BadInput(f"{path}: expected TOML, got something else ({error}); correct it") from error
         try:
-            return cls(**values)
-        except ValidationError as error:
-            raise BadInput(f"{path}: {_first_problem(error)}") from error
+            return cls.of(**values)._beside(path.parent.absolute())
+        except BadInput as error:
+            raise BadInput(f"{path}: {error}") from error
 
-    def bind(self, classifier: Classifier, library: Any = None) -> list[Method]:
-        """Return the methods bound to a classifier; those that need a library take the one given.
+    def with_data(self, path: Path) -> Suite:
+        """Return the suite on the images of another folder."""
+        kind = "auto" if self.data.kind == "synthetic" else self.data.kind
+        return self.model_copy(update={"data": self.data.model_copy(update={"path": path.absolute(), "kind": kind})})
 
-        Raises:
-            UnknownName: no such method.
-            BadInput: a parameter that a method does not have.
-        """
-        bound = []
-        for entry in self.methods:
-            kind = METHODS.get(entry.name)
-            extra = {"library": library} if library is not None and "library" in kind.needs else {}
-            bound.append(kind.build(classifier, **(extra | entry.params)))
-        return bound
+    def _beside(self, folder: Path) -> Suite:
+        """Return the suite with its paths looked for in a folder."""
+        models = tuple(
+            model.model_copy(update={"weights": _placed_text(model.weights, folder), "library": _placed(model, folder)})
+            for model in self.models
+        )
+        data = self.data.model_copy(update={"path": _path(self.data.path, folder)})
+        return self.model_copy(update={"models": models, "data": data, "library": _placed(self, folder)})
 
 
-_KEYS = sorted({name for part in (Suite, Drawn, References, SuiteMethod) for name in part.model_fields})
+def _entries(names: Iterable[str]) -> tuple[SuiteMethod, ...]:
+    return tuple(SuiteMethod(name=name) for name in names)
+
+
+def _path(path: Path | None, folder: Path) -> Path | None:
+    return None if path is None else folder / path
+
+
+def _placed_text(weights: str | None, folder: Path) -> str | None:
+    """Return weights with the folder before them where that is a file."""
+    return str(folder / weights) if weights is not None and (folder / weights).is_file() else weights
+
+
+def _placed(owner: SuiteModel | Suite, folder: Path) -> References | None:
+    library = owner.library
+    if library is None:
+        return None
+    data = library.data and library.data.model_copy(update={"path": _path(library.data.path, folder)})
+    return library.model_copy(update={"file": _path(library.file, folder), "data": data})
+
+
+_KEYS = sorted(
+    {key for part in (Suite, Data, References, SuiteModel, SuiteMethod, SuiteMeasure) for key in part.model_fields}
+)
 
 
 def _first_problem(error: ValidationError) -> str:
@@ -133,4 +171,7 @@ def _first_problem(error: ValidationError) -> str:
         return f"unknown key {key!r}; {remedy}"
     if problem["type"] == "missing":
         return f"expected the key {key!r}, got none; add it"
-    return f"{key}: {problem['msg'][:1].lower()}{problem['msg'][1:]}, got {problem['input']!r}; change it"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return f"{key}: {message}" if key else message
+    return f"{key}: {message[:1].lower()}{message[1:]}, got {problem['input']!r}; change it"

@@ -1,14 +1,12 @@
 """`xaikit demo`: all of xaikit in one command and without network: explain, measure, report.
 
-suite -> images drawn to DIR/images -> explain (panels, overlays, results.json) -> score (rows.json) -> report.html
+suite -> images drawn to DIR/images -> explain (panels, overlays, results.json) -> benchmark (rows) -> report.html
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,15 +19,11 @@ from rich.text import Text
 from xaikit.cli.terminal import progress_bar
 
 if TYPE_CHECKING:
-    from xaikit.bench.score import Images
     from xaikit.bench.suite import Suite
-    from xaikit.core.classifier import Classifier
-    from xaikit.data.synthetic import Scene
     from xaikit.report.tables import Line, Table
 
 __all__ = ["command"]
 
-_DATASET = "texture in shape"
 _PRINTED = {
     "keep_auc_soft": "KeepAUC\nsoft",
     "keep_auc_binary": "KeepAUC\nbin.",
@@ -49,89 +43,57 @@ def command(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")] = Path("out/demo"),
 ) -> None:
     """Explain drawn images by several methods, measure the explanations and write a report."""
-    from xaikit.api import load
-    from xaikit.bench.environment import environment
-    from xaikit.bench.score import score
+    from xaikit.bench.environment import steady
+    from xaikit.bench.run import run
+    from xaikit.bench.store import Store
     from xaikit.bench.suite import Suite
+    from xaikit.bench.work import Worker
+    from xaikit.cli.report import write_all
     from xaikit.core.context import Context
     from xaikit.core.files import output_directory, shipped, write_json
-    from xaikit.data.synthetic import draw
     from xaikit.explain import explain
     from xaikit.report.aggregate import aggregate
-    from xaikit.report.page import write_report
+    from xaikit.report.rows import read_benchmark
     from xaikit.report.tables import summary_table
 
     suite = Suite.read(shipped("suites/demo.toml"))
     again = shlex.join(["xaikit", "demo", "-o", output.as_posix()])
     output = output_directory(output)
-    with _one_thread(), progress_bar() as progress:
-        classifier = load(suite.model)
-        scene = draw(suite.images.count, suite.images.seed)
-        images = _written(scene, classifier, output)
-        methods = suite.bind(classifier, _library(suite, classifier))
-        context = Context(seed=suite.seed, progress=progress)
-        files = [(output / "images" / name, None) for name in images.names]
-        explained = explain(files, methods, output, _draw, context=context, command=again)
+    worker = Worker(suite, Store.open(output), "auto", suite.threads or 1)
+    with progress_bar() as progress:
+        model = worker.model(0)
+        names = [picture.name for picture in model.pictures]
+        with steady(worker.threads):
+            _write(suite, names, output)
+            methods = [worker.bound(one) for one in model.settings if one.entry is not None]
+            context = Context(seed=suite.seeds[0], progress=progress)
+            files = [(output / "images" / f"{name}.png", None) for name in names]
+            explained = explain(files, methods, output, _draw, context=context, command=again)
         if explained.interrupted:
             raise typer.Abort
-        rows = score(methods, images, context=context)
-        where = environment(classifier)
-    explaining = sum(method.family != "control" for method in methods)
-    run = {
-        "title": f"How well do {explaining} methods explain {suite.model}?",
-        "command": again,
-        "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "seed": suite.seed,
-        "environment": where,
-    }
-    write_json(output / "rows.json", rows)
-    write_json(output / "run.json", run)
-    write_report(output / "report.html", rows, run, _pictures(explained.records, images.names, output))
-    _print(summary_table(aggregate(rows)), f"{suite.model}, {len(images.names)} images of {_DATASET}", output)
+        write_json(output / "pictures.json", _pictures(explained.records, names))
+        run(suite, output, progress=progress, command=again)
+    write_all(output)
+    found = read_benchmark(output)
+    table = summary_table(aggregate(found.rows))
+    _print(table, f"{suite.models[0].name}, {len(names)} images of {suite.data.title}", output)
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute on one core: in so small a network several threads wait for each other more than they work."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _written(scene: Scene, classifier: Classifier, output: Path) -> Images:
-    """Write the images, and the same with all but their evidence paled, as PNG; return them as they are read again."""
+def _write(suite: Suite, names: Sequence[str], output: Path) -> None:
+    """Write the images, and the same with all but their evidence paled, as PNG."""
     import numpy as np
 
-    from xaikit.bench.score import Images
     from xaikit.core.files import output_directory
     from xaikit.core.image import save_png
-    from xaikit.data.synthetic import CLASSES
-
-    folders = {name: output_directory(output / name) for name in ("images", "evidence")}
-    names = [f"{place:03d}-{CLASSES[label].replace(' ', '-')}.png" for place, label in enumerate(scene.labels.tolist())]
-    pictures = (scene.pixels * 255).round().byte().permute(0, 2, 3, 1).numpy()
-    for name, picture, evidence in zip(names, pictures, scene.objects.numpy(), strict=True):
-        save_png(folders["images"] / name, picture)
-        paled = (0.15 * picture + 0.85 * 255).astype(np.uint8)
-        save_png(folders["evidence"] / name, np.where(evidence[..., None], picture, paled))
-    pixels = classifier.read([folders["images"] / name for name in names])
-    return Images(_DATASET, names, pixels, scene.labels, scene.objects)
-
-
-def _library(suite: Suite, classifier: Classifier) -> Any:
-    """Return Libra-CAM's references, drawn like the images but others; None leaves them to the method."""
-    from xaikit.api import build_library
     from xaikit.data.synthetic import draw
 
-    if suite.library is None:
-        return None
-    scene = draw(suite.library.count, suite.library.seed)
-    return build_library(classifier, [(scene.pixels, scene.labels)], suite.library.references)
+    scene = draw(suite.data.count, suite.data.seed)
+    folders = {name: output_directory(output / name) for name in ("images", "evidence")}
+    pictures = (scene.pixels * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    for name, picture, evidence in zip(names, pictures, scene.objects.numpy(), strict=True):
+        save_png(folders["images"] / f"{name}.png", picture)
+        paled = (0.15 * picture + 0.85 * 255).astype(np.uint8)
+        save_png(folders["evidence"] / f"{name}.png", np.where(evidence[..., None], picture, paled))
 
 
 def _draw(picture: Any, maps: Sequence[tuple[Any, ...]], caption: str, title: str) -> tuple[Any, Mapping[str, Any]]:
@@ -140,12 +102,12 @@ def _draw(picture: Any, maps: Sequence[tuple[Any, ...]], caption: str, title: st
     return illustrate(picture, [Map(*one) for one in maps], caption, title)
 
 
-def _pictures(records: Sequence[Mapping[str, Any]], names: Sequence[str], output: Path) -> dict[str, dict[str, Path]]:
-    """Return the report's pictures by image and method."""
-    pictures = {name: {"input": output / "images" / name, "evidence": output / "evidence" / name} for name in names}
+def _pictures(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Return the report's pictures by image and method, as files below the output."""
+    pictures = {name: {"input": f"images/{name}.png", "evidence": f"evidence/{name}.png"} for name in names}
     for record in records:
         if "error" not in record:
-            pictures[Path(record["file"]).name][record["method"]] = output / record["outputs"]["overlay"]
+            pictures[Path(record["file"]).stem][record["method"]] = record["outputs"]["overlay"]
     return pictures
 
 

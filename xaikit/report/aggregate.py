@@ -14,7 +14,7 @@ Source: the API, APD, IR and DR of Lee and Han, IJCAI 2022, read at every thresh
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -31,6 +31,7 @@ CURVES = ("api", "apd", "ir", "dr", "ties", "confidence")
 
 _NEEDED = ("image_id", "method", "family", "dataset", "model", "levels", "y", "o_soft", "o_binary")
 _MEANS = ("map_mean", "pointing", "energy_inside", "ms", "forwards", "backwards")
+_MEASURE = "measure."
 _SMALLEST_Y = 1e-12  # only against 0 / 0
 
 
@@ -51,6 +52,7 @@ class Result:
         curves: by mask, then by name of `CURVES`, (T,).
         scalars: by name: keep_auc_soft, keep_auc_binary, api, apd, ir, dr and ties at t = 0 under soft masks, the
             largest share of one image in that API, and the means of cost, map and localisation; NaN where unknown.
+        measures: mean by the name of each measure of the rows; NaN where unknown.
     """
 
     method: str
@@ -64,6 +66,7 @@ class Result:
     thresholds: np.ndarray
     curves: dict[Mask, Curves]
     scalars: dict[str, float]
+    measures: dict[str, float] = field(default_factory=dict)
 
     @property
     def is_control(self) -> bool:
@@ -121,6 +124,10 @@ def _result(method: str, rows: Sequence[Row]) -> Result:
         thresholds=np.arange(levels + 1) / levels,
         curves=curves,
         scalars=scalars,
+        measures={
+            name.removeprefix(_MEASURE): _mean([row.get(name) for row in good])
+            for name in dict.fromkeys(name for row in rows for name in row if name.startswith(_MEASURE))
+        },
     )
 
 

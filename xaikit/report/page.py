@@ -54,14 +54,25 @@ def read_rows(path: str | Path) -> list[Row]:
 
 
 def write_report(
-    path: str | Path, rows: Sequence[Row], run: Mapping[str, Any], pictures: Pictures | None = None, sample: int = 6
+    path: str | Path,
+    rows: Sequence[Row],
+    run: Mapping[str, Any],
+    pictures: Pictures | None = None,
+    sample: int = 6,
+    directions: Mapping[str, str] | None = None,
 ) -> Path:
     """Write the page, whole or not at all, and return its path. See `render`."""
-    write_text(path, render(rows, run, pictures, sample))
+    write_text(path, render(rows, run, pictures, sample, directions))
     return Path(path)
 
 
-def render(rows: Sequence[Row], run: Mapping[str, Any], pictures: Pictures | None = None, sample: int = 6) -> str:
+def render(
+    rows: Sequence[Row],
+    run: Mapping[str, Any],
+    pictures: Pictures | None = None,
+    sample: int = 6,
+    directions: Mapping[str, str] | None = None,
+) -> str:
     """Return the page as HTML.
 
     Args:
@@ -69,6 +80,7 @@ def render(rows: Sequence[Row], run: Mapping[str, Any], pictures: Pictures | Non
         run: what to say about the run: "title", "command", "created", "seed", and "environment", a mapping of facts.
         pictures: overlays of the images, or None for a page without them.
         sample: how many images are shown, drawn by the run's seed and not by hand.
+        directions: by measure, which way is better, for those that no column shows.
 
     Raises:
         BadInput: no rows, or rows without their columns.
@@ -82,7 +94,7 @@ def render(rows: Sequence[Row], run: Mapping[str, Any], pictures: Pictures | Non
     )
     seed = int(run.get("seed", 0))
     shown = [
-        _block(place, dataset, model, own, pictures or {}, sample, seed)
+        _block(place, dataset, model, own, pictures or {}, sample, seed, directions or {})
         for place, ((dataset, model), own) in enumerate(blocks(rows).items())
     ]
     about = {"title": "xaikit report", "command": "", "created": "", "environment": {}} | dict(run)
@@ -134,7 +146,14 @@ class _Block:
 
 
 def _block(
-    place: int, dataset: str, model: str, rows: Sequence[Row], pictures: Pictures, sample: int, seed: int
+    place: int,
+    dataset: str,
+    model: str,
+    rows: Sequence[Row],
+    pictures: Pictures,
+    sample: int,
+    seed: int,
+    directions: Mapping[str, str],
 ) -> _Block:
     results = aggregate(rows)
     drawn = styles(results)
@@ -156,7 +175,7 @@ def _block(
             mask: {panel.key: {r.method: _listed(r, mask, panel.key) for r in results} for panel in PANELS}
             for mask in _MASKS
         },
-        table=summary_table(results),
+        table=summary_table(results, directions),
         notes=_notes(results),
         sampled=_sample(rows, pictures, sample, seed, drawn),
         images=len(images),

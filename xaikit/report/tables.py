@@ -7,15 +7,16 @@ Marks: best, second; `beaten` where some control does as well or better, so that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
-from typing import Literal
+from typing import Literal, cast, get_args
 
 from xaikit.report.aggregate import Result
 
 __all__ = ["COLUMNS", "Cell", "Column", "Line", "Table", "summary_table"]
 
+Direction = Literal["higher", "lower", "none"]
 Mark = Literal["best", "second", ""]
 
 _ARROWS = {"higher": "\N{UPWARDS ARROW}", "lower": "\N{DOWNWARDS ARROW}", "none": ""}
@@ -38,7 +39,7 @@ class Column:
     key: str
     title: str
     group: str
-    direction: Literal["higher", "lower", "none"]
+    direction: Direction
     digits: int
     meaning: str
     ranked: bool = True
@@ -67,6 +68,12 @@ _SOFT = "soft masks"
 _BINARY = "binary masks"
 _EVIDENCE = "known evidence"
 _COST = "cost an image"
+_MORE = "more measures"
+_SHOWN = {
+    *("api", "apd", "ir", "dr", "tie-rate", "mean-map", "keep-auc", "keep-auc-soft", "keep-auc-binary"),
+    *("pointing-game", "energy-inside"),
+}
+"""Labels of measures that a column shows already."""
 
 COLUMNS = (
     Column("keep_auc_soft", "KeepAUC", _SOFT, "higher", 3, "Area under the confidence left over all thresholds."),
@@ -127,10 +134,19 @@ class Table:
         return frozenset(accumulate((span for _, span in self.groups), initial=0))
 
 
-def summary_table(results: Sequence[Result]) -> Table:
-    """Return the table of the results of one dataset and model."""
+def summary_table(results: Sequence[Result], directions: Mapping[str, str] | None = None) -> Table:
+    """Return the table of the results of one dataset and model.
+
+    Args:
+        results: of the methods and controls.
+        directions: by measure, which way is better; those that no column shows get one of their own.
+    """
+    results = [replace(one, scalars=one.scalars | _measured(one)) for one in results]
+    place = next(place for place, column in enumerate(COLUMNS) if column.group == _COST)
     columns = tuple(
-        column for column in COLUMNS if any(r.scalars[column.key] == r.scalars[column.key] for r in results)
+        column
+        for column in (*COLUMNS[:place], *_measure_columns(directions or {}), *COLUMNS[place:])
+        if any(_known(r.scalars.get(column.key)) for r in results)
     )
     methods = [result for result in results if not result.is_control]
     controls = [result for result in results if result.is_control]
@@ -143,6 +159,24 @@ def summary_table(results: Sequence[Result]) -> Table:
         controls=_lines(controls, plain),
         warnings=tuple(filter(None, (_warning(column, methods, controls) for column in columns))),
     )
+
+
+def _measured(result: Result) -> dict[str, float]:
+    return {f"measure.{name}": value for name, value in result.measures.items()}
+
+
+def _measure_columns(directions: Mapping[str, str]) -> list[Column]:
+    found = []
+    for name, given in directions.items():
+        if name not in _SHOWN and given in get_args(Direction):
+            direction = cast("Direction", given)
+            meaning = f"Mean of {name}."
+            found.append(Column(f"measure.{name}", name, _MORE, direction, 3, meaning, ranked=direction != "none"))
+    return found
+
+
+def _known(value: float | None) -> bool:
+    return value is not None and value == value
 
 
 def _lines(results: Sequence[Result], by_column: Sequence[Sequence[Cell]]) -> tuple[Line, ...]:

@@ -1,0 +1,1 @@
+"""Engines: who computes the chunks of a plan, and where."""

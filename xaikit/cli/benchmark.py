@@ -1,0 +1,128 @@
+"""`xaikit benchmark`: methods x measures x images, resumed by itself, and a report."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from xaikit.cli.options import Device, Layer, Plugins, Weights
+
+if TYPE_CHECKING:
+    from xaikit.bench.run import Outcome
+    from xaikit.bench.suite import Suite
+
+__all__ = ["command"]
+
+_WRONG, _SOME_FAILED = 2, 1
+_REASONS = 20  # failures that are printed
+
+
+def command(
+    suite: Annotated[Path | None, typer.Argument(metavar="[SUITE.toml]", help="A suite; or give --model ...")] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Instead of a suite: the network.")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Images, or one sub-folder a class. With a suite: instead of its own.")
+    ] = None,
+    method: Annotated[list[str] | None, typer.Option("--method", help="Instead of a suite; may repeat.")] = None,
+    measure: Annotated[
+        list[str] | None, typer.Option("--measure", help="`xaikit list measures`; may repeat. Default: the usual ones.")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of rows and report.")] = Path("out"),
+    engine: Annotated[Literal["local", "ray"], typer.Option("--engine", help="Who computes.")] = "local",
+    limit: Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Most images.")] = None,
+    shard: Annotated[
+        str | None, typer.Option("--shard", metavar="I/N", help="Every N-th part of the images, from the I-th.")
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Compute failed units again.")] = False,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Actors of the ray engine.")] = None,
+    address: Annotated[str | None, typer.Option("--address", help="Of a ray cluster.")] = None,
+    weights: Weights = None,
+    layer: Layer = None,
+    device: Device = "auto",
+    plugin: Plugins = None,
+) -> None:
+    """Measure explanations. Run it again to go on where it stopped; what is done is not done twice."""
+    from xaikit.bench.run import run
+    from xaikit.cli.report import write_all
+    from xaikit.cli.terminal import progress_bar
+    from xaikit.core.registry import load_plugin
+
+    for file in plugin or []:
+        load_plugin(file)
+    part = None if shard is None else _shard(shard)
+    chosen = _suite(suite, model, data, method or [], measure or [], weights, layer)
+    if limit is not None:
+        chosen = chosen.model_copy(update={"data": chosen.data.model_copy(update={"limit": limit})})
+    with progress_bar() as bar:
+        outcome = run(
+            chosen,
+            output,
+            engine=engine,
+            device=device,
+            shard=part,
+            retry_failed=retry_failed,
+            workers=workers,
+            address=address,
+            progress=bar,
+            notice=lambda line: typer.echo(f"xaikit: {line}", err=True),
+            command=shlex.join(["xaikit", *sys.argv[1:]]),
+        )
+    _conclude(outcome)
+    write_all(output)
+    typer.echo(f"{outcome.done:,} of {outcome.units:,} units; see {output / 'report.html'}")
+    if outcome.failed:
+        raise typer.Exit(_SOME_FAILED)
+
+
+def _conclude(outcome: Outcome) -> None:
+    """Name what failed, and refuse when nothing could be done."""
+    from xaikit.core.errors import BadInput
+
+    if outcome.failed and not outcome.done:
+        image, method, reason = outcome.failed[0]
+        more = f" (and {len(outcome.failed) - 1} more failed)" if len(outcome.failed) > 1 else ""
+        raise BadInput(f"{image}: {method}: {reason}{more}")
+    for image, method, reason in outcome.failed[:_REASONS] if not outcome.computed else []:
+        typer.echo(f"xaikit: {image}: {method}: {reason}", err=True)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    from xaikit.core.errors import BadInput
+
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal()):
+        raise BadInput(f"--shard: expected I/N, got {text!r}; such as 0/4")
+    return int(index), int(count)
+
+
+def _suite(
+    file: Path | None,
+    model: str | None,
+    data: Path | None,
+    methods: list[str],
+    measures: list[str],
+    weights: str | None,
+    layer: str | None,
+) -> Suite:
+    """Return the suite of a file, or one of options."""
+    from xaikit.bench.suite import Suite
+    from xaikit.core.errors import BadInput
+
+    if file is not None:
+        if model is not None or methods or measures or weights is not None or layer is not None:
+            raise BadInput("benchmark: expected SUITE.toml or --model, --method and --measure, got both; leave one out")
+        suite = Suite.read(file)
+        return suite if data is None else suite.with_data(data)
+    if model is None or data is None or not methods:
+        raise BadInput("benchmark: expected SUITE.toml, or --model M --data DIR --method NAME; give one of them")
+    asked: dict[str, Any] = {} if not measures else {"measures": list(dict.fromkeys(measures))}
+    return Suite.of(
+        models=[{"name": model, "weights": weights, "layer": layer}],
+        data={"kind": "auto", "path": data.absolute()},
+        methods=list(dict.fromkeys(methods)),
+        **asked,
+    )
