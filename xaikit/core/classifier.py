@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +34,7 @@ from xaikit.core.head import (
 )
 from xaikit.core.identity import fingerprint, generator, model_fingerprint
 from xaikit.core.image import Resize, decode, picture_name, to_pixels
+from xaikit.core.in_place import InPlace
 from xaikit.core.outline import Outline, outline
 from xaikit.core.probe import Layer, Probe, parse_layer
 from xaikit.core.shapes import check_images
@@ -143,7 +144,8 @@ class Classifier(nn.Module):
     def logits(self, inputs: Tensor) -> Tensor:
         """Return logits (N, K), at least float32, of inputs (N, C, H, W) in the network's own coordinates."""
         seen = self.outline(inputs.shape[-2:])
-        outputs = unwrap_output(self.module(self._fit(inputs)), seen.classes)
+        with self._sparing(seen):
+            outputs = unwrap_output(self.module(self._fit(inputs)), seen.classes)
         outputs = outputs if outputs.dtype == torch.float64 else outputs.float()
         return as_logits(outputs, self.output, seen.ends_in)
 
@@ -163,6 +165,12 @@ class Classifier(nn.Module):
         if not torch.is_autocast_enabled(inputs.device.type):
             inputs = inputs.to(self.dtype)
         return inputs if self._memory_format is None else inputs.contiguous(memory_format=self._memory_format)
+
+    def _sparing(self, seen: Outline) -> AbstractContextManager[Any]:
+        """Return what saves memory traffic in a forward on a CPU; a GPU has bandwidth to spare and pays per call."""
+        if not seen.in_place or self.device.type != "cpu":
+            return nullcontext()
+        return InPlace(self.module, seen.in_place)
 
     # ---- what the network is ----------------------------------------------------------------------------------------
 

@@ -16,13 +16,14 @@ The default target layer, as a rule without class names:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xaikit.core.in_place import Read, Readers
 from xaikit.core.probe import RELU, Layer, Probe
 
 __all__ = ["EndsIn", "Outline", "outline"]
@@ -58,6 +59,7 @@ class Outline:
         class_map: the layer with one channel a class whose spatial mean is the logits, or None.
         classes: number of outputs K.
         ends_in: what the network's outputs are.
+        in_place: BatchNorms that alone read a convolution's output, and the modules that give it out.
         activation_bytes: memory of all module outputs for one image.
         size: (H, W) of that image.
     """
@@ -68,6 +70,7 @@ class Outline:
     class_map: Layer | None
     classes: int
     ends_in: EndsIn
+    in_place: dict[str, tuple[str, ...]]
     activation_bytes: int
     size: tuple[int, int]
 
@@ -88,9 +91,11 @@ class _Trace:
     convolutions: list[str] = field(default_factory=list)
     heads: dict[int, EndsIn] = field(default_factory=dict)
     alive: list[Tensor] = field(default_factory=list)
+    readers: Readers = field(default_factory=Readers)
     memory: int = 0
 
     def on_module(self, name: str, module: nn.Module, output: Any) -> None:
+        self.readers.on_module(name, module, output)
         self.calls[name] = self.calls.get(name, 0) + 1
         if isinstance(module, nn.Conv2d):
             self.convolutions.append(name)
@@ -106,6 +111,7 @@ class _Trace:
     def on_function(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
+        self.readers.on_function(function, args, kwargs, output)
         if not args or not isinstance(args[0], Tensor) or not isinstance(output, Tensor):
             return
         given = args[0]
@@ -144,6 +150,13 @@ def outline(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor])
         inputs: (1, C, H, W) in the network's coordinates.
         unwrap: turns the network's output into (1, K).
     """
+    seen, reads = _seen(network, inputs, unwrap)
+    kept = {name: read.makers for name, read in reads.items() if read.tensor() is None}
+    return replace(seen, in_place=kept)
+
+
+def _seen(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor]) -> tuple[Outline, dict[str, Read]]:
+    """Return the outline without `in_place`, and what may become that once the trace is gone."""
     trace = _Trace()
     with torch.no_grad(), Probe(network) as probe:
         probe.observe(trace.on_module, trace.on_function)
@@ -151,16 +164,18 @@ def outline(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor])
     pooled = _pooled(trace)
     class_map = pooled if pooled is not None and _is_class_map(pooled, outputs) else None
     entered = _before_convolution(trace, class_map) if class_map is not None else pooled
-    return Outline(
+    about = Outline(
         layers=trace.layers,
         calls=trace.calls,
         default=None if entered is None else _named(trace, entered),
         class_map=None if class_map is None else _named(trace, class_map),
         classes=outputs.shape[1],
         ends_in=trace.heads.get(id(outputs)) or _ends_in(outputs),
+        in_place={},
         activation_bytes=trace.memory,
         size=(inputs.shape[2], inputs.shape[3]),
     )
+    return about, trace.readers.alone()
 
 
 def _ends_in(outputs: Tensor) -> EndsIn:
