@@ -138,8 +138,16 @@ def test_portion_follows_the_request_or_the_memory(classifier, monkeypatch):
     assert Context(chunk_size=5).portion(classifier, (8, 8)) == 5
     assert Context(chunk_size=5, padded_batch=4).portion(classifier, (8, 8)) == 4
     need = classifier.activation_bytes((8, 8))
-    for free, expected in [(0, 1), (12 * need, 3), (10**6 * need, 16)]:
+    for free, expected in [(0, 1), (12 * need, 3), (10**6 * need, 64)]:
         monkeypatch.setattr("xaikit.core.context.free_memory", lambda device, free=free: free)
+        assert Context().portion(classifier, (8, 8)) == expected
+
+
+def test_on_a_cpu_portions_of_large_activations_stay_small(classifier, monkeypatch):
+    monkeypatch.setattr("xaikit.core.context.free_memory", lambda device: 10**15)
+    for bytes_of_one, threads, expected in [(50 * 2**20, 2, 8), (50 * 2**20, 16, 64), (10**9, 2, 4)]:
+        monkeypatch.setattr(type(classifier), "activation_bytes", lambda self, size, one=bytes_of_one: one)
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         assert Context().portion(classifier, (8, 8)) == expected
 
 

@@ -3,11 +3,13 @@
     ratio(a, b) = median over rounds of seconds(b) / seconds(a)        how many times a is faster than b
 
 The machine's speed drifts, so times of different minutes mean little; a ratio within one round means something. The
-order is turned from round to round, and each contender runs once before it counts.
+order is drawn anew each round, because who runs after a contender that leaves the memory cold or the caches full pays
+for it; and each contender runs once before it counts.
 """
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Callable
@@ -65,7 +67,7 @@ class Contest:
     about: str
     contenders: dict[str, Callable[[], object]]
     claims: list[Claim]
-    rounds: int = 7
+    rounds: int = 11
     warm: bool = True
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -75,9 +77,9 @@ class Contest:
         times: dict[str, list[float]] = {name: [] for name in names}
         for name in names if self.warm else ():
             self.contenders[name]()
-        for turn in range(self.rounds):
-            for place in range(len(names)):
-                name = names[(place + turn) % len(names)]
+        draw = random.Random(self.name)
+        for _ in range(self.rounds):
+            for name in draw.sample(names, len(names)):
                 times[name].append(_seconds(self.contenders[name]))
         medians = {name: statistics.median(values) for name, values in times.items()}
         claims = [self._judge(claim, times) for claim in self.claims]
