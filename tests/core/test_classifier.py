@@ -415,3 +415,11 @@ def test_a_size_the_network_cannot_take_is_one_line():
     assert classifier.check(torch.rand(1, 3, 8, 8)).shape == (1, 3, 8, 8)
     with pytest.raises(BadInput, match=r"expected Sequential to run on an image \(1, 3, 10, 10\), got RuntimeError"):
         classifier.check(torch.rand(1, 3, 10, 10))
+
+
+def test_batch_norm_without_statistics_is_told():
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    with pytest.warns(XaikitWarning, match=r"got none in '1'.*chunk_size=1"):
+        Classifier(network, size=8).outline()

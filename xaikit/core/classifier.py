@@ -11,6 +11,7 @@ What the outputs mean is said in head.py, how the network is given back in borro
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from xaikit.core.borrow import borrow, borrowing, unwrapped
 from xaikit.core.context import out_of_memory
-from xaikit.core.errors import BadInput, NoSuchLayer, XaikitError
+from xaikit.core.errors import BadInput, NoSuchLayer, XaikitError, XaikitWarning
 from xaikit.core.head import (
     Output,
     as_logits,
@@ -280,6 +281,7 @@ class Classifier(nn.Module):
             output = self._output or default_output(seen.classes, seen.ends_in)
             check_head(self.name, output, seen.classes, seen.ends_in, self._labels)
             self._seen, self._output = seen, output
+            _warn_of_batch_statistics(self.module)
         return self._seen
 
     def _look(self, shape: tuple[int, int, int, int]) -> Outline:
@@ -446,6 +448,18 @@ def _several(sources: Any) -> Iterable[Any]:
     if isinstance(sources, str | Path | Image | bytes | Tensor) or not isinstance(sources, Iterable):
         return [sources]
     return sources
+
+
+def _warn_of_batch_statistics(network: nn.Module) -> None:
+    for name, module in network.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+            warnings.warn(
+                f"network: expected BatchNorm with running statistics, got none in {name!r}: an image's answer depends "
+                "on its batch; explain with chunk_size=1",
+                XaikitWarning,
+                stacklevel=3,
+            )
+            return
 
 
 def _size(size: Sequence[int] | int | None) -> tuple[int, int] | None:
