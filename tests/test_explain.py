@@ -168,3 +168,22 @@ def test_maps_are_given_up_portion_by_portion(images: list[Path], tmp_path: Path
     explain(files, [METHODS.get(name)(model) for name in ("grad-cam", "saliency")], tmp_path / "out", draw)
     assert len(alive) >= 3 * 60
     assert most <= 2 * 2 * 2  # of the image that is drawn and the one before it
+
+
+def test_an_interrupt_of_a_slow_method_keeps_what_is_done(images: list[Path], tmp_path: Path) -> None:
+    files = [(path, None) for path in images[:4]]
+    slow = METHODS.get("integrated-gradients")(classifier(size=8), steps=800)
+    done = 0
+
+    def draw(picture: Array, maps: Sequence[Any], caption: str, title: str) -> tuple[Any, dict[str, Any]]:
+        nonlocal done
+        done += 1
+        return PICTURE, {method: PICTURE for method, *_ in maps}
+
+    def progress(count: int, total: int, unit: str) -> None:
+        if unit != "images" and done == 2:
+            raise KeyboardInterrupt
+
+    result = explain(files, [slow], tmp_path / "out", draw, context=Context(progress=progress))
+    assert result.interrupted
+    assert result.done == done == 2

@@ -33,13 +33,14 @@ from xaikit.core.target import resolve_target
 from xaikit.data.folder import sha256
 from xaikit.results import ResultsFolder, printable, uninterrupted, unique_names
 
-__all__ = ["Draw", "Result", "explain"]
+__all__ = ["Draw", "Result", "explain", "map_of", "picture_of"]
 
 Array = np.ndarray[Any, Any]
 Draw = Callable[[Array, Sequence[tuple[str, Array, Array | None, bool]], str, str], tuple[Array, Mapping[str, Array]]]
 """(picture, [(method, heatmap, pixel values or None, signed)], caption, title) -> (panel, overlays by method)."""
 
-_PORTION = 16
+_PORTION = 16  # images explained together, fewer where that means more than so many passes before the first is kept
+_PASSES = 1600
 
 
 @dataclass
@@ -141,8 +142,9 @@ class _Run:
     def walk(self, files: Sequence[tuple[Path, XaikitError | None]]) -> None:
         names = unique_names([path for path, _ in files])
         self._show(0, len(files))
-        for start in range(0, len(files), _PORTION):
-            portion = range(start, min(start + _PORTION, len(files)))
+        together = self._together()
+        for start in range(0, len(files), together):
+            portion = range(start, min(start + together, len(files)))
             images = [self._read(*files[place], names[place]) for place in portion]
             outcomes = self._outcomes(images)
             if not self.result.done:
@@ -153,6 +155,13 @@ class _Run:
                 else:
                     self._keep(image, outcome)
             self._show(portion.stop, len(files))
+
+    def _together(self) -> int:
+        """Return how many images go together, so that an interrupt costs little of what slow methods have done."""
+        size = self.classifier.size or self.classifier.outline().size
+        costs = [method.cost(size) for method in self.methods]
+        passes = sum(cost.forwards + 2 * cost.backwards for cost in costs)
+        return max(1, min(_PORTION, int(_PASSES / max(1, passes))))
 
     def _show(self, done: int, total: int) -> None:
         if self.context.progress is not None:
@@ -193,9 +202,9 @@ class _Run:
     def _keep(self, image: _Image, rows: list[Attribution]) -> None:
         """Draw and write all about one image, and keep its records."""
         assert isinstance(image.content, Tensor)
-        maps = [_drawn(method, row) for method, row in zip(self.methods, rows, strict=True)]
+        maps = [map_of(method, row) for method, row in zip(self.methods, rows, strict=True)]
         title = printable(image.path.name)
-        panel, overlays = self.draw(_picture(image.content), maps, _caption(rows[0], self.classifier), title)
+        panel, overlays = self.draw(picture_of(image.content), maps, _caption(rows[0], self.classifier), title)
         values = {row.method: row.values[0].cpu().numpy() for row in rows}
         with uninterrupted():
             places = self.folder.write(image.name, panel, overlays, values)
@@ -256,14 +265,14 @@ def _reason(outcome: object) -> str:
     return f"{type(outcome).__name__}: {lines[0]}"
 
 
-def _drawn(method: Method, row: Attribution) -> tuple[str, Array, Array | None, bool]:
+def map_of(method: Method, row: Attribution) -> tuple[str, Array, Array | None, bool]:
     """Return a map as `Draw` takes it; values only where the method works on pixels and leaves scaling to others."""
     values = reduced(row.values, row.reduction)
     on_pixels = tuple(values.shape[-2:]) == row.size and row.scale == "minmax"
     return row.method, row.heatmap()[0].cpu().numpy(), values[0].cpu().numpy() if on_pixels else None, method.signed
 
 
-def _picture(pixels: Tensor) -> Array:
+def picture_of(pixels: Tensor) -> Array:
     """Return what the network saw, (H, W, 3) uint8; channels that are no colours are shown as their mean."""
     colours = pixels if len(pixels) == 3 else pixels.mean(0, keepdim=True).expand(3, -1, -1)
     return (colours.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().contiguous().numpy()

@@ -12,15 +12,15 @@ that is needed to build the network again: arch, labels, channels, size, mean, s
 from __future__ import annotations
 
 import json
-import tomllib
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from xaikit.core.errors import BadInput, near_names
+from xaikit.core.errors import BadInput
 from xaikit.core.files import write_text
+from xaikit.core.toml import first_problem, read_toml
 from xaikit.data import digits, synthetic
 from xaikit.data.labelled import Split, digit_split, folder_split, synthetic_split
 from xaikit.zoo.architecture import architecture
@@ -92,7 +92,7 @@ class Recipe(BaseModel):
         try:
             return cls(**values)
         except ValidationError as error:
-            raise BadInput(f"recipe: {_first_problem(error, list(cls.model_fields))}") from error
+            raise BadInput(f"recipe: {first_problem(error, cls.model_fields)}") from error
 
     @classmethod
     def read(cls, path: str | Path) -> Recipe:
@@ -102,12 +102,7 @@ class Recipe(BaseModel):
             BadInput: there is no such file, it is no TOML, or no recipe.
         """
         path = Path(path)
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise BadInput(f"{path}: expected a recipe file, got none ({error.strerror}); check the path") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise BadInput(f"{path}: expected TOML, got something else ({error})") from error
+        values = read_toml(path, "recipe")
         try:
             recipe = cls.of(**values)
         except BadInput as error:
@@ -164,15 +159,3 @@ def _open(recipe: Recipe, channels: int, size: int) -> Split:
             return digit_split(recipe.validation, recipe.seed)
         case folder:
             return folder_split(Path(folder), channels, size, recipe.validation, recipe.seed)
-
-
-def _first_problem(error: ValidationError, known: list[str]) -> str:
-    problem = error.errors()[0]
-    key = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        close = near_names(key, known)
-        remedy = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(known)}"
-        return f"unknown key {key!r}; {remedy}"
-    if problem["type"] == "missing":
-        return f"expected the key {key!r}, got none; add it"
-    return f"{key}: {problem['msg'][:1].lower()}{problem['msg'][1:]}, got {problem['input']!r}; change it"

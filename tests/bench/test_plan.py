@@ -9,6 +9,7 @@ from xaikit.bench.images import open_data
 from xaikit.bench.plan import chunks, in_shard, settings, unit_id
 from xaikit.bench.suite import Suite
 from xaikit.core.errors import BadInput
+from xaikit.core.method import METHODS
 
 ASKED = {"models": ["texture-cnn"], "data": {"kind": "synthetic", "count": 7}, "methods": ["grad-cam", "saliency"]}
 
@@ -21,6 +22,22 @@ def classifier():
 def planned(classifier, **changed):
     suite = Suite.of(**(ASKED | changed))
     return settings(suite, suite.models[0], classifier, evidence=True), open_data(suite.data).pictures
+
+
+def test_shares_of_a_dataset_are_disjoint_and_together_the_whole():
+    def names(**asked):
+        data = {"kind": "synthetic", "count": 40} | asked
+        return [one.name for one in open_data(Suite.of(**(ASKED | {"data": data})).data).pictures]
+
+    whole, lower, upper = names(), names(share=[0, 0.4]), names(share=[0.4, 1])
+    assert sorted(lower + upper) == whole
+    assert lower
+    assert upper
+    few = names(share=[0, 0.4], limit=5)
+    assert len(few) == 5
+    assert set(few) < set(names(share=[0, 0.4], limit=9)) < set(lower)
+    with pytest.raises(BadInput, match="share: expected a lower and a higher number"):
+        names(share=[0.5, 0.5])
 
 
 def test_the_same_suite_gives_the_same_units(classifier):
@@ -36,6 +53,23 @@ def test_oracles_stand_where_the_evidence_is_known(classifier):
     with_masks = [one.method for one in settings(suite, suite.models[0], classifier, evidence=True)]
     without = [one.method for one in settings(suite, suite.models[0], classifier, evidence=False)]
     assert [name for name in with_masks if name not in without] == ["oracle", "anti-oracle"]
+
+
+def test_a_method_beyond_its_budget_is_left_out(classifier):
+    def titles(budget):
+        methods = ["grad-cam", {"name": "integrated-gradients", "budget": budget}]
+        return [one.method for one in planned(classifier, methods=methods)[0] if one.family != "control"]
+
+    cost = METHODS.get("integrated-gradients")(classifier).cost((64, 64))
+    passes = cost.forwards + 2 * cost.backwards
+    assert titles(passes) == ["grad-cam", "integrated-gradients"]
+    assert titles(passes - 1) == ["grad-cam"]
+    ids = {
+        one.id
+        for budget in (None, passes)
+        for one in planned(classifier, methods=[{"name": "integrated-gradients", "budget": budget}])[0]
+    }
+    assert len(ids) == len(planned(classifier, methods=["integrated-gradients"])[0]), "a budget changes no number"
 
 
 @pytest.mark.parametrize(

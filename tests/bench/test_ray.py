@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -20,6 +22,18 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # those of ray
     pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL"),
 ]
+
+
+PLUGIN = """
+from dataclasses import dataclass
+from xaikit.core.method import METHODS
+from xaikit.methods.controls.center import Center
+
+@METHODS.register
+@dataclass(frozen=True)
+class Mine(Center):
+    name = "tests-center"
+"""
 
 
 def process_of(actors: Actors, place: int) -> int:
@@ -47,3 +61,16 @@ def test_the_engine_is_chosen_by_name(tmp_path):
     assert (outcome.computed, outcome.failed) == (42, [])
     run(suite, tmp_path / "local", device="cpu")
     assert rows(tmp_path / "ray") == rows(tmp_path / "local")
+
+
+def test_actors_load_the_plugins_of_the_command(tmp_path):
+    """In a process of its own, so that the method stays out of this one's registry."""
+    (tmp_path / "mine.py").write_text(PLUGIN, encoding="utf-8")
+    (tmp_path / "suite.toml").write_text(
+        'models = ["texture-cnn"]\nmethods = ["tests-center"]\ncontrols = []\nmeasures = ["mean-map"]\nlevels = 1\n'
+        'threads = 1\ndata = { kind = "synthetic", count = 2 }\n',
+        encoding="utf-8",
+    )
+    options = ["--plugin", "mine.py", "--engine", "ray", "--workers", "1", "--device", "cpu", "-o", "out"]
+    subprocess.run([sys.executable, "-m", "xaikit", "benchmark", "suite.toml", *options], cwd=tmp_path, check=True)
+    assert {row["method"] for row in rows(tmp_path / "out").values()} == {"tests-center"}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 from xaikit.bench import run as running
@@ -82,6 +83,25 @@ def test_any_order_gives_the_same_bits(whole, tmp_path, monkeypatch):
     monkeypatch.setattr(running, "_compute", lambda engine, worker, missing, *rest: shuffled(worker, missing))
     run(Suite.of(**ASKED), tmp_path, chunk=1)
     assert rows(tmp_path) == whole
+
+
+@pytest.mark.slow
+def test_pictures_decoded_in_other_processes_give_the_same_bits(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        running, "_compute", lambda engine, worker, missing, *rest: local.compute(worker, missing, processes=2)
+    )
+    state = torch.get_rng_state()
+    run(Suite.of(**ASKED), tmp_path, chunk=1)
+    assert rows(tmp_path) == whole
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_processes_decode_where_it_is_worth_their_start(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert local.readers(999, busy=1) == 0
+    assert local.readers(1000, busy=1) == 7
+    assert local.readers(1000, busy=8) == 0
+    assert local.readers(1000, busy=9) == 0
 
 
 def test_shards_together_are_the_whole(whole, tmp_path):

@@ -33,6 +33,17 @@ def test_bare_names_and_entries_with_parameters_are_the_same(tmp_path):
     assert suite.seeds == (0,)
 
 
+def test_a_family_stands_for_its_methods_unless_they_are_named(tmp_path):
+    text = GOOD.replace('"grad-cam"', '{ name = "libra-cam", params = { references = 3 } }, { family = "activation" }')
+    suite = read(tmp_path, text)
+    titles = [one.title for one in suite.methods]
+    assert sorted(titles) == sorted([*METHODS.names(lambda entry: entry.family == "activation"), "occlusion"])
+    assert suite.methods[0].params == {"references": 3}
+    everything = read(tmp_path, GOOD.replace('"grad-cam"', '{ family = "all", budget = 9 }'))
+    assert {one.title for one in everything.all_methods} == set(METHODS.names())
+    assert {one.budget for one in everything.all_methods} == {9.0, None}
+
+
 def test_every_control_stands_beside_the_methods_unless_told_otherwise(tmp_path):
     controls = METHODS.names(lambda entry: entry.family == "control")
     assert [one.title for one in read(tmp_path, GOOD).all_methods] == ["grad-cam", "occlusion", *controls]
@@ -74,6 +85,8 @@ def test_paths_are_looked_for_beside_the_file(tmp_path):
         (("]\n", "\n"), r"expected TOML"),
         (("grad-cam", "gard-cam"), r"methods.0.name: unknown method 'gard-cam'; did you mean grad-cam"),
         (("texture-cnn", "texture-cnm"), r"models.0.name: unknown model 'texture-cnm'; did you mean texture-cnn"),
+        (('"grad-cam"', '{ family = "gradients" }'), r"methods: family: .*'gradient'.* got 'gradients'"),
+        (('"grad-cam"', '{ family = "all", budgt = 3 }'), r"methods: unknown key 'budgt'; did you mean budget"),
         (("window", "windw"), r"methods.1: unknown parameter of occlusion 'windw'; did you mean window"),
         (('"api"', '"apii"'), r"measures.0.name: unknown measure 'apii'; did you mean api"),
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import subprocess
 import sys
@@ -56,6 +57,7 @@ def test_rows_and_report_are_written(output):
     page = (output / "report.html").read_text(encoding="utf-8")
     assert all(f'data-method="{name}"' in page for name in ("grad-cam", "saliency", "center", "ones"))
     assert ">srg" in page
+    assert (output / "figures").is_dir()
     assert not list(output.glob("*.parquet"))
 
 
@@ -68,6 +70,30 @@ def test_the_summaries_hold_the_means(output):
     table = (output / "summary.tex").read_text(encoding="utf-8")
     assert table.count(r"\begin{tabular}") == table.count(r"\end{tabular}") == 1
     assert r"\textbf{" in table
+
+
+def test_the_report_shows_images_with_their_maps(output):
+    shown = json.loads((output / "pictures.json").read_text(encoding="utf-8"))["pictures"]
+    assert len(shown) == 6
+    for one in shown:
+        assert set(one["files"]) >= {"input", "grad-cam", "saliency", "random"}
+        assert all((output / file).is_file() for name, file in one["files"].items() if name != "evidence")
+    page = (output / "report.html").read_text(encoding="utf-8")
+    assert page.count('<tr class="image">') == 6
+    assert page.count("data:image/webp") == 6 * (1 + 2 + 6)
+
+
+def test_pictures_that_are_there_are_not_drawn_again(pictures, output, monkeypatch):
+    monkeypatch.setattr("xaikit.bench.pictures.explained", lambda *_: pytest.fail("explained again"))
+    before = {file: file.stat().st_mtime_ns for file in (output / "pictures").iterdir()}
+    assert benchmark(pictures, output) == 0
+    assert before == {file: file.stat().st_mtime_ns for file in (output / "pictures").iterdir()}
+
+
+def test_a_report_without_pictures(pictures, tmp_path):
+    assert benchmark(pictures, tmp_path, "--no-pictures", "--limit", "1") == 0
+    assert not (tmp_path / "pictures.json").exists()
+    assert "data:image" not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_run_again_does_nothing_and_says_so(pictures, output, capsys):

@@ -46,7 +46,8 @@ def test_everything_is_written(output):
     rows = read_benchmark(folder).rows
     assert Counter(row["method"] for row in rows) == dict.fromkeys([*methods, "oracle", "anti-oracle"], count)
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert page.count('class="sample card"') == 6
+    assert page.count('<tr class="image">') == 11, "six are drawn by the seed, five stand at quantiles"
+    assert all(f'alt="{method}, ' in page for method in ("input", "evidence", "grad-cam", "oracle"))
     assert all(f'data-method="{method}"' in page for method in methods)
     assert "a folder" in read_benchmark(folder).run["command"]
 

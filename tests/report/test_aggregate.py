@@ -11,7 +11,8 @@ import torch
 from tests.report.rows import rows
 from xaikit.core.errors import BadInput
 from xaikit.measures.keep_curve import KeepCurve, KeepProtocol
-from xaikit.report.aggregate import aggregate, blocks
+from xaikit.report.aggregate import CURVES, Exclusion, aggregate, blocks, exclusions
+from xaikit.report.statistics import bootstrap_interval
 
 
 def keep_curve_of(own: list[dict], mask: str) -> KeepCurve:
@@ -91,3 +92,71 @@ def test_bad_rows_are_refused():
         blocks([{name: value for name, value in rows()[0].items() if name != "o_soft"}])
     with pytest.raises(BadInput, match="expected 11 values in o_soft, got 3"):
         aggregate(rows(images=1, o_soft=[1.0, 1.0, 1.0]))
+
+
+def test_values_are_aligned_by_image_for_every_method():
+    drawn = rows(images=6)
+    kept = [row for row in drawn if not (row["method"] == "saliency" and row["image_id"] == "002.png")]
+    results = aggregate(kept[::-1])
+    for result in results:
+        assert result.images == tuple(f"{place:03d}.png" for place in range(6))
+        own = {row["image_id"]: row for row in kept if row["method"] == result.method}
+        expected = [own[image]["map_mean"] if image in own else math.nan for image in result.images]
+        np.testing.assert_array_equal(result.values["map_mean"], expected)
+        assert math.isnan(result.values["api"][2]) == (result.method == "saliency")
+        assert all(len(values) == 6 for values in result.values.values())
+
+
+def test_every_mean_has_its_values_and_its_interval():
+    drawn = [row | {"measure.srg": row["y"] if row["image_id"] > "001.png" else None} for row in rows(images=9)]
+    for result in aggregate(drawn):
+        assert set(result.values) == set(result.intervals)
+        assert set(result.scalars) - {"api_largest_share"} | {"measure.srg"} == set(result.values)
+        for key, values in result.values.items():
+            assert result.mean(key) == pytest.approx(np.nanmean(values))
+            assert result.interval(key) == pytest.approx([float(end) for end in bootstrap_interval(values)])
+            assert result.interval(key)[0] <= result.mean(key) + 1e-12
+            assert result.mean(key) <= result.interval(key)[1] + 1e-12
+        assert math.isnan(result.mean("measure.unknown"))
+        assert math.isnan(result.interval("unknown")[0])
+
+
+def test_bands_hold_the_curves_and_agree_with_the_scalars():
+    for result in aggregate(rows(images=8)):
+        for mask, curves in result.curves.items():
+            for name in CURVES:
+                low, high = result.bands[mask][name]
+                assert (low <= curves[name] + 1e-12).all()
+                assert (curves[name] <= high + 1e-12).all()
+            assert result.scalars[f"ir_mean_{mask}"] == pytest.approx(curves["ir"][:-1].mean())
+        assert result.interval("api") == pytest.approx(tuple(result.bands["soft"]["api"][:, 0]))
+
+
+def test_one_image_has_numbers_and_no_interval():
+    (result,) = aggregate(rows(images=1, methods={"cam": "activation"}))
+    assert not math.isnan(result.mean("keep_auc_soft"))
+    assert np.isnan(list(result.intervals.values())).all()
+    assert np.isnan(result.bands["soft"]["api"]).all()
+
+
+def test_seeds_of_an_image_are_averaged_first():
+    methods = {"rise": "perturbation"}
+    once, again = rows(images=3, methods=methods), rows(images=1, methods=methods, map_mean=0.9)
+    (result,) = aggregate(once + again)
+    expected = [(once[0]["map_mean"] + 0.9) / 2, once[1]["map_mean"], once[2]["map_mean"]]
+    assert result.count == 4
+    np.testing.assert_allclose(result.values["map_mean"], expected)
+    assert result.mean("map_mean") == pytest.approx(np.mean(expected))
+
+
+def test_what_is_left_out_is_said_once_a_reason():
+    methods = {"cam": "activation", "rise": "perturbation"}
+    failed = rows(images=2, methods=methods, error="out of memory", flags=None)
+    invalid = rows(images=1, methods={"cam": "activation"}, flags=["invalid", "constant"])
+    good = rows(images=3, methods=methods, flags=["constant"])
+    assert exclusions(good + failed + invalid) == (
+        Exclusion("cam", "out of memory", ("000.png", "001.png")),
+        Exclusion("rise", "out of memory", ("000.png", "001.png")),
+        Exclusion("cam", "the map is not finite", ("000.png",)),
+    )
+    assert exclusions(good) == ()

@@ -8,12 +8,16 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from tests.report.rows import rows
 from xaikit.core.errors import BadInput
+from xaikit.report.aggregate import aggregate
+from xaikit.report.gallery import choose
 from xaikit.report.page import read_rows, render, write_report
 
 EVIL = "<img src=x onerror=alert(1)>.jpg"
@@ -53,11 +57,11 @@ def pictures(tmp_path):
     found = {}
     for image in [*{row["image_id"] for row in rows(8)}, EVIL]:
         files = {}
-        for name in ("input", "grad-cam", "saliency"):
+        for name in ("input", "evidence", "grad-cam", "saliency"):
             files[name] = tmp_path / f"{len(found)}-{name}.png"
             Image.new("RGB", (200, 150), (len(found) * 20, 90, 40)).save(files[name])
         found[image] = files
-    return found
+    return {("drawn", "net"): found, ("</table>", "<u>"): found}
 
 
 def test_made_from_rows_alone_without_torch(tmp_path):
@@ -82,10 +86,10 @@ def test_nothing_is_fetched(pictures):
     for tag, attributes in Reader(page).tags:
         assert tag not in {"link", "iframe", "object", "embed", "base"}
         for name in ("src", "href", "srcset", "data", "poster", "action"):
-            assert (attributes.get(name) or "data:").startswith("data:"), (tag, attributes)
+            assert (attributes.get(name) or "#").startswith(("data:", "#")), (tag, attributes)
     assert "url(" not in page
     assert "@import" not in page
-    assert not re.search(r"https?://|fetch\(|XMLHttpRequest|import\(", page)
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)|fetch\(|XMLHttpRequest|import\(", page)
     assert "default-src 'none'" in page
 
 
@@ -103,52 +107,126 @@ def test_names_appear_as_text(pictures):
 
 
 def test_every_part_is_there(pictures):
-    page = render(rows(8), RUN, pictures)
+    page = render(rows(8), RUN, pictures, directions={})
     reader = Reader(page)
-    panels = [attributes for tag, attributes in reader.tags if attributes.get("class") == "panel"]
-    assert [panel["data-curve"] for panel in panels] == ["api", "apd", "ir", "dr"] * 2
-    radios = [attributes for tag, attributes in reader.tags if tag == "input"]
-    assert [radio["value"] for radio in radios if "checked" in radio] == ["soft"]
-    buttons = [attributes["data-method"] for tag, attributes in reader.tags if tag == "button"]
-    assert buttons == ["grad-cam", "libra-cam", "saliency", "ones"]
+    figures = [attributes["data-figure"] for _, attributes in reader.tags if "data-figure" in attributes]
+    assert figures[:8] == ["api", "apd", "ir", "dr"] * 2
+    assert figures.count("tradeoff") == figures.count("differences") >= 10
+    assert figures[-1] == "agreement"
+    inputs = [attributes for tag, attributes in reader.tags if tag == "input"]
+    assert [one["value"] for one in inputs if one["type"] == "radio" and "checked" in one] == ["soft"]
+    boxes = [one["value"] for one in inputs if one["type"] == "checkbox" and "checked" in one]
+    assert boxes == ["grad-cam", "libra-cam", "saliency", "ones"]
     text = "".join(reader.text)
-    assert "calibrated" not in text
     assert "chooses a threshold by the model" in text
     assert "xaikit demo -o 'out & more'" in text
+    ids = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    links = [attributes["href"] for tag, attributes in reader.tags if tag == "a"]
+    assert {link.removeprefix("#") for link in links} <= set(ids)
+
+
+def test_both_questions_stand_above_the_summary(pictures):
+    page = render(rows(8), RUN, pictures)
+    text = "".join(Reader(page).text)
+    for sentence in ("brightness alone is rewarded", "only their order counts"):
+        assert 0 < text.index(sentence) < text.index("95\xa0% intervals from resampling")
+    assert page.count('<th scope="col">map mean</th>') == 2
+
+
+def numbers(page):
+    (found,) = re.findall(r'<script type="application/json" class="numbers">(.*?)</script>', page, re.DOTALL)
+    return json.loads(found)
 
 
 def test_the_values_behind_the_figures_are_the_curves():
-    page = render(rows(), RUN)
-    (values,) = re.findall(r'<script type="application/json" class="values">(.*?)</script>', page, re.DOTALL)
-    curves = json.loads(values)
+    curves = numbers(render(rows(), RUN))["curves"]
     assert set(curves) == {"soft", "binary"}
     assert set(curves["soft"]) == {"api", "apd", "ir", "dr"}
-    assert len(curves["binary"]["ir"]["grad-cam"]) == 11
-    assert curves["binary"]["ir"]["grad-cam"][0] == 0.0
+    values, low, high = curves["binary"]["ir"]["grad-cam"]
+    assert len(values) == len(low) == len(high) == 11
+    assert values[0] == 0.0
+    assert all(a <= b <= c for a, b, c in zip(low, values, high, strict=True))
+
+
+def test_the_values_behind_the_differences_are_those_of_every_pair():
+    drawn = rows(6)
+    pairs = numbers(render(drawn, RUN))["pairs"]["apd"]
+    assert set(pairs) == {"grad-cam", "libra-cam", "saliency", "ones"}
+    results = aggregate(drawn)
+    for place, base in enumerate(results):
+        assert pairs[base.method][place] is None
+        for other, result in enumerate(results):
+            if other != place:
+                mean, low, high, p, better, worse = pairs[base.method][other]
+                assert mean == pytest.approx(result.scalars["apd"] - base.scalars["apd"], rel=0.01, abs=1e-9)
+                assert low <= mean <= high
+                assert 0 < p <= 1
+                assert better + worse <= 1.01
 
 
 def test_the_sample_depends_on_the_seed_alone(pictures):
     def shown(page):
-        return re.findall(r"<h3>(\S+)", page)
+        return re.findall(r'aria-label="open (\S+)"', page)
 
     drawn = rows(8)
     first = shown(render(drawn, RUN, pictures, sample=4))
-    assert len(first) == 4
+    assert len(first) == len(set(first)) == 7, "four are drawn, three stand at quantiles"
     assert first == shown(render(drawn[::-1], RUN, pictures, sample=4))
     assert first != shown(render(drawn, RUN | {"seed": 4}, pictures, sample=4))
     assert shown(render(drawn, RUN, None)) == []
 
 
-def test_pictures_are_small_pngs_inside_the_page(pictures):
-    page = render(rows(8), RUN, pictures, sample=2)
-    uris = re.findall(r'src="(data:image/png;base64,[^"]+)"', page)
-    assert len(uris) == 6
+def test_images_stand_at_the_quantiles_of_the_leader():
+    drawn = rows(40)
+    choices = choose(drawn, seed=0, sample=6)
+    sample = [one.image_id for one in choices if one.reason == "sample"]
+    quantiles = {one.reason: one for one in choices if one.reason != "sample"}
+    assert len(sample) == 6
+    assert list(quantiles) == ["worst", "5 %", "median", "95 %", "best"]
+    assert not {one.image_id for one in quantiles.values()} & set(sample)
+    areas = {
+        method: [np.trapezoid(row["o_binary"], dx=0.1) for row in drawn if row["method"] == method]
+        for method in ("grad-cam", "libra-cam", "saliency")
+    }
+    leader = max(areas, key=lambda method: np.mean(areas[method]))
+    assert {one.method for one in quantiles.values()} == {leader}
+    assert quantiles["worst"].score == pytest.approx(min(areas[leader]))
+    assert quantiles["best"].score == pytest.approx(max(areas[leader]))
+
+
+def test_pictures_are_small_and_inside_the_page(pictures):
+    page = render(rows(8), RUN, pictures, sample=8)
+    uris = re.findall(r'src="(data:image/webp;base64,[^"]+)"', page)
+    assert len(uris) == 8 * 4
     assert all(len(uri) < 20_000 for uri in uris)
+
+
+def test_what_failed_stands_with_its_reason():
+    failed = [row | {"error": "no <luck>"} if row["method"] == "saliency" else row for row in rows(3)]
+    page = render(failed, RUN)
+    assert "no &lt;luck&gt;" in page
+    assert "every image and method is in the means" not in page
+    assert "every image and method is in the means" in render(rows(3), RUN)
+
+
+def test_figures_are_written_as_files(tmp_path, pictures):
+    write_report(tmp_path / "report.html", rows(8) + rows(2, model="../other"), RUN, pictures)
+    names = sorted(file.name for file in (tmp_path / "figures").iterdir())
+    kinds = ["agreement", "cost", "curves-binary", "curves-soft", "differences"]
+    assert names == [f"{model}-drawn-{kind}.svg" for model in ("net", "other") for kind in kinds]
+    for file in (tmp_path / "figures").iterdir():
+        assert ET.parse(file).getroot().tag.endswith("svg")
 
 
 def test_models_stand_in_blocks_of_their_own():
     page = render(rows(2) + rows(2, model="other"), RUN)
     assert page.count('<article class="block"') == 2
+
+
+def test_one_method_and_one_image_are_a_report():
+    page = render(rows(1, methods={"cam": "activation"}), RUN)
+    assert 'data-figure="tradeoff"' in page
 
 
 def test_what_cannot_be_read_is_one_line(tmp_path):
@@ -161,4 +239,10 @@ def test_what_cannot_be_read_is_one_line(tmp_path):
         write_report(tmp_path / "missing" / "report.html", rows(), RUN)
     (tmp_path / "broken.png").write_text("no picture", encoding="utf-8")
     with pytest.raises(BadInput, match="expected a picture"):
-        render(rows(1), RUN, {"000.png": {"input": tmp_path / "broken.png"}})
+        render(rows(1), RUN, {("drawn", "net"): {"000.png": {"input": tmp_path / "broken.png"}}})
+
+
+def test_a_run_in_which_all_failed_is_a_report():
+    page = render(rows(2, error="no luck", y=None, o_soft=[], o_binary=[]), RUN)
+    assert "no luck" in page
+    assert "every image and method is in the means" not in page

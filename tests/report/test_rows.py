@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -48,13 +51,16 @@ def test_the_manifest_says_what_belongs_to_the_report(tmp_path):
     write(tmp_path, ".half.parquet", rows(setting="s", unit_id="hidden"))
     manifest = {"title": "Mine", "settings": {"s": {}}, "measures": {"srg": {"direction": "higher"}}, "threads": 1}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    (tmp_path / "pictures.json").write_text('{"000.png": {"input": "images/0.png"}}', encoding="utf-8")
+    files = {"input": "0.png", "grad-cam": "lost.png"}
+    pictures = [{"dataset": "drawn", "model": "net", "image": "000.png", "files": files}]
+    (tmp_path / "pictures.json").write_text(json.dumps({"pictures": pictures}), encoding="utf-8")
+    (tmp_path / "0.png").write_bytes(b"")
     found = read_benchmark(tmp_path)
     assert {row["setting"] for row in found.rows} == {"s"}
     assert len(found.rows) == len(rows())
     assert found.run == {"title": "Mine"}
     assert found.directions == {"srg": "higher"}
-    assert found.pictures == {"000.png": {"input": tmp_path / "images/0.png"}}
+    assert found.pictures == {("drawn", "net"): {"000.png": {"input": tmp_path / "0.png"}}}, "what is lost is left out"
 
 
 def test_what_cannot_be_read_is_one_line(tmp_path):
@@ -88,5 +94,56 @@ def test_summaries_have_every_method_and_measure(tmp_path):
     tables = (tmp_path / "summary.tex").read_text(encoding="utf-8")
     assert tables.count(r"\begin{tabular}") == 2
     assert tables.count("srg") == 1, "a column without values is left out"
+    assert all(tables.count(rule) == 2 for rule in (r"\toprule", r"\bottomrule"))
     for line in tables.splitlines():
         assert "&" not in line or line.endswith(r" \\")
+
+
+def test_the_csv_has_intervals_and_the_test_against_the_best(tmp_path):
+    write_summaries(tmp_path, rows(images=8), {"srg": "higher"})
+    with (tmp_path / "summary.csv").open(encoding="utf-8", newline="") as stream:
+        lines = {line["method"]: line for line in csv.DictReader(stream)}
+    for line in lines.values():
+        assert float(line["apd_low"]) <= float(line["apd"]) <= float(line["apd_high"])
+        assert (line["measure.srg_low"], line["measure.srg_high"]) == ("0.5", "0.5")
+    known = {name for name, line in lines.items() if line["apd_p"]}
+    best = min(lines.keys() - {"ones"}, key=lambda name: float(lines[name]["apd"]))
+    assert known == lines.keys() - {"ones", best}
+    assert "ms_p" not in lines["ones"]
+
+
+def test_one_image_leaves_the_intervals_empty(tmp_path):
+    write_summaries(tmp_path, rows(images=1))
+    with (tmp_path / "summary.csv").open(encoding="utf-8", newline="") as stream:
+        assert {line["apd_low"] for line in csv.DictReader(stream)} == {""}
+    assert "{\\scriptsize --}" in (tmp_path / "summary.tex").read_text(encoding="utf-8")
+
+
+def test_names_are_escaped_for_latex(tmp_path):
+    write_summaries(tmp_path, [row | {"method": "a_b%\\<c>\n"} for row in rows()])
+    tables = (tmp_path / "summary.tex").read_text(encoding="utf-8")
+    assert r"a\_b\%\textbackslash{}\textless{}c\textgreater{} & " in tables
+
+
+def test_a_large_report_is_made_without_torch_and_scipy_in_seconds():
+    code = """
+import sys, time
+from tests.report.rows import rows
+methods = {f"m{place}": "gradient" for place in range(10)}
+drawn = [row | {f"measure.q{q}": row["y"] * q for q in range(20)} for row in rows(500, methods=methods)]
+begin = time.process_time()
+from xaikit.report.aggregate import aggregate
+from xaikit.report.compare import paired_differences, pareto, rank_matrix
+from xaikit.report.export import summary_csv, summary_tex
+from xaikit.report.tables import summary_table
+results = aggregate(drawn)
+columns = summary_table(results, {f"q{q}": "higher" for q in range(20)}).columns
+paired_differences(results, "m0", columns[0]), pareto(results, columns[0]), rank_matrix(results, columns)
+summary_csv({("d", "m"): results}), summary_tex({("d", "m"): results})
+assert not {"torch", "scipy"} & set(sys.modules)
+print(time.process_time() - begin)
+"""
+    environment = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | environment)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 5

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import re
+
 import pytest
 
 from tests.report.rows import rows
 from xaikit.report.aggregate import aggregate
-from xaikit.report.tables import COLUMNS, summary_table
+from xaikit.report.columns import COLUMNS, QUESTIONS, shown_columns
+from xaikit.report.tables import summary_table
 
 
-def table_of(values: dict[str, float], control: float, **more):
-    drawn = [
-        rows(images=1, methods={name: "gradient"}, o_soft=[value] * 11, y=0.5, **more)[0]
-        for name, value in values.items()
-    ]
-    drawn += rows(images=1, methods={"ones": "control"}, o_soft=[control] * 11, y=0.5, **more)
+def table_of(values: dict[str, float], control: float, images: int = 8, **more):
+    drawn = []
+    for name, value in (values | {"ones": control}).items():
+        methods = {name: "control" if name == "ones" else "gradient"}
+        drawn += rows(images, methods=methods, o_soft=[value] * 11, y=0.5, **more)
     return summary_table(aggregate(drawn))
 
 
@@ -41,6 +44,67 @@ def test_values_printed_alike_share_a_mark():
     assert [cell(table, name, "keep_auc_soft").mark for name in "abc"] == ["best", "best", "second"]
 
 
+def test_what_the_test_does_not_tell_from_the_best_shares_its_mark():
+    few = table_of({"a": 0.6, "b": 0.9, "c": 0.4}, control=0.0, images=2)
+    assert [cell(few, name, "keep_auc_soft").mark for name in "abc"] == ["best", "best", "best"]
+    assert [cell(few, name, "keep_auc_soft").tied for name in "abc"] == [True, False, True]
+    assert cell(few, "a", "keep_auc_soft").hint == "not told apart from b: p = 1 over 2 images"
+    many = table_of({"a": 0.6, "b": 0.9, "c": 0.4}, control=0.0)
+    assert not any(cell(many, name, "keep_auc_soft").tied for name in "abc")
+    assert cell(many, "a", "keep_auc_soft").p == pytest.approx(2 * 2 / 2**8), "two flips of 256, twice by Holm"
+    assert math.isnan(cell(many, "b", "keep_auc_soft").p)
+
+
+def test_second_is_the_next_after_the_tied():
+    noisy = [0.9, 0.1, 0.9, 0.1, 0.9, 0.1, 0.9, 0.1]
+    values = {"a": [0.5] * 8, "b": noisy, "c": [0.49] * 8, "d": [0.48] * 8}
+    drawn = [
+        row | {"measure.q": value}
+        for name, own in values.items()
+        for row, value in zip(rows(8, methods={name: "gradient"}), own, strict=True)
+    ]
+    table = summary_table(aggregate(drawn), {"q": "higher"})
+    assert [cell(table, name, "measure.q").mark for name in "abcd"] == ["best", "best", "second", ""]
+
+
+def test_intervals_stand_beside_means_but_not_beside_costs():
+    table = table_of({"a": 0.4, "b": 0.6}, control=0.5)
+    assert cell(table, "a", "keep_auc_soft").interval == "[.400, .400]"
+    assert cell(table, "ones", "keep_auc_soft").interval == "[.500, .500]"
+    assert re.fullmatch(r"\[\.\d{3}, \.\d{3}\]", cell(table, "a", "map_mean").interval)
+    assert cell(table, "a", "ms").interval == ""
+    assert cell(table_of({"a": 0.4, "b": 0.6}, control=0.5, images=1), "a", "keep_auc_soft").interval == "–"
+
+
+def test_every_measure_of_the_rows_has_a_column_with_its_direction():
+    drawn = [
+        row | {"measure.srg": 0.2, "measure.infidelity": 0.0123, "measure.new": 250.0, "measure.api": 0.1}
+        for row in rows(methods={"a": "gradient", "b": "gradient"})
+    ]
+    results = aggregate(drawn)
+    found = {
+        column.title: column
+        for column in shown_columns(results, {"infidelity": "lower", "srg": "higher", "x": "lower"})
+    }
+    assert [found[name].arrow for name in ("srg", "infidelity", "new")] == ["↑", "↓", ""]
+    assert [found[name].text(results[0].measures[name]) for name in ("srg", "infidelity", "new")] == [
+        ".200",
+        ".0123",
+        "250",
+    ]
+    assert not found["new"].ranked
+    assert "x" not in found, "nothing has a value"
+    assert "api" not in found, "a column shows it already"
+
+
+def test_binary_figures_stand_beside_the_soft_and_every_group_says_what_it_asks():
+    table = table_of({"a": 0.4, "b": 0.6}, control=0.5)
+    titles = {name: [one.title for one in table.columns if one.group == name] for name, _ in table.groups}
+    assert set(titles["binary masks"]) <= set(titles["soft masks"])
+    assert "map mean" in titles["soft masks"]
+    assert set(titles) <= set(QUESTIONS)
+
+
 def test_a_control_that_wins_is_named():
     table = table_of({"a": 0.4, "b": 0.6}, control=0.5)
     assert cell(table, "a", "keep_auc_soft").beaten
@@ -52,6 +116,20 @@ def test_a_control_that_wins_is_named():
     assert "ones beats every method, .700 against .600 for b" in warning
 
 
+def test_the_oracle_is_no_argument_against_a_measure():
+    methods = {"a": "gradient", "b": "gradient", "oracle": "control", "ones": "control"}
+    values = {"a": 0.4, "b": 0.6, "oracle": 0.9, "ones": 0.1}
+    drawn = [
+        row | {"measure.q": values[name]}
+        for name, family in methods.items()
+        for row in rows(8, methods={name: family}, o_soft=[values[name]] * 11, y=0.5)
+    ]
+    table = summary_table(aggregate(drawn), {"q": "higher"})
+    assert [line.result.method for line in table.controls] == ["oracle", "ones"]
+    assert not any(cell(table, name, key).beaten for name in "ab" for key in ("measure.q", "keep_auc_soft"))
+    assert not any("oracle" in warning for warning in table.warnings)
+
+
 def test_columns_without_values_are_left_out():
     table = table_of({"a": 0.4, "b": 0.6}, control=0.5, pointing=None, energy_inside=None)
     assert "known evidence" not in dict(table.groups)
@@ -60,7 +138,15 @@ def test_columns_without_values_are_left_out():
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "text"), [("api", 0.1234, ".123"), ("api", 1.5, "1.500"), ("ms", 0.25, "0.2")]
+    ("key", "value", "text"),
+    [
+        ("api", 0.1234, ".123"),
+        ("api", 1.5, "1.500"),
+        ("ms", 0.25, "0.2"),
+        ("api", -0.25, "-.250"),
+        ("api", -10.5, "-10.500"),
+        ("api", -0.0001, ".000"),
+    ],
 )
 def test_numbers_as_they_are_printed(key, value, text):
     (column,) = [column for column in COLUMNS if column.key == key]

@@ -1,4 +1,8 @@
-"""Run every contest, or those whose name holds an argument, and write the figures to evaluation/results/speed/."""
+"""Run every contest, or those whose name holds an argument, and write the figures to evaluation/results/speed/.
+
+A contest whose peer is not installed says so and leaves its figures as they were; pixel_flipping.py says how Quantus,
+which does not belong into this environment, is compared with.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ import platform
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -19,7 +23,7 @@ import tests.speed
 from tests.speed.contest import Outcome
 
 RESULTS = Path(__file__).resolve().parents[2] / "evaluation" / "results" / "speed"
-PEERS = ("torch", "torchvision", "captum", "grad-cam", "torchcam")
+PEERS = ("torch", "torchvision", "captum", "grad-cam", "torchcam", "quantus", "ray")
 
 
 def main(wanted: list[str]) -> int:
@@ -32,7 +36,8 @@ def main(wanted: list[str]) -> int:
             continue
         outcomes = [contest.run(print) for contest in contests()]
         met = met and all(claim["met"] for outcome in outcomes for claim in outcome.claims)
-        _write(module.name.rsplit(".", 1)[1], outcomes)
+        if outcomes:
+            _write(module.name.rsplit(".", 1)[1], outcomes)
     return 0 if met else 1
 
 
@@ -43,10 +48,20 @@ def _write(name: str, outcomes: list[Outcome]) -> None:
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "versions": {package: version(package) for package in PEERS},
+        "versions": _versions(),
         "contests": [asdict(outcome) for outcome in outcomes],
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PEERS:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 if __name__ == "__main__":

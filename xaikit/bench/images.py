@@ -1,9 +1,10 @@
 """The images of a benchmark: named first, read later, a few at a time.
 
-    data -> Dataset(pictures) -> labelled by the model's classes -> read -> Sample(pixels, mask) or the reason why not
+    data -> Dataset(pictures) -> labelled by the model's classes -> Reader -> Sample(pixels, mask) or the reason why not
 
 A picture's key holds its name and size in bytes, so that a plan needs no decoding and a file that was changed is
-measured again. Drawn images are rounded to eight bits, as files are.
+measured again. Drawn images are rounded to eight bits, as files are. A reader knows no network, so that it works in
+other processes as well.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from xaikit.api import class_indices
@@ -20,10 +23,11 @@ from xaikit.bench.parts import Data
 from xaikit.core.classifier import Classifier
 from xaikit.core.errors import BadInput, XaikitError
 from xaikit.core.identity import fingerprint
+from xaikit.core.image import Resize, decode, to_pixels
 from xaikit.data.folder import class_folder, walk
 from xaikit.data.synthetic import CLASSES, draw
 
-__all__ = ["Dataset", "Picture", "Sample", "open_data", "read"]
+__all__ = ["Content", "Dataset", "Picture", "Reader", "Sample", "open_data"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,14 @@ class Sample:
 
     pixels: Tensor
     mask: Tensor | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel from process to process as arrays; torch would hold a file open for every image."""
+        return _sample, (self.pixels.numpy(), None if self.mask is None else self.mask.numpy())
+
+
+Content = Sample | XaikitError
+"""One image as it was read, or the reason why it was not."""
 
 
 @dataclass(frozen=True)
@@ -95,25 +107,63 @@ def open_data(data: Data) -> Dataset:
     """
     if data.path is None:
         pictures = [_drawn(place, data.seed) for place in range(data.count)]
-        return Dataset(_limited(pictures, data.limit), CLASSES, evidence=True)
+        return Dataset(_chosen(pictures, data), CLASSES, evidence=True)
     if data.kind == "classes" or (data.kind == "auto" and _sorted_by_class(data.path)):
         names, files = class_folder(data.path)
         pictures = [_file(path, data.path, label) for path, label in files]
-        return Dataset(_limited(pictures, data.limit), tuple(names))
+        return Dataset(_chosen(pictures, data), tuple(names))
     if not data.path.is_dir():
         raise BadInput(f"{data.path}: expected a folder of images, got no folder; check the path")
     labels = {} if data.labels is None else _labels(data.path / data.labels)
     pictures = [_file(path, data.path, None) for path in walk([data.path])]
-    return Dataset(_limited([replace(one, label=labels.get(one.name)) for one in pictures], data.limit))
+    return Dataset(_chosen([replace(one, label=labels.get(one.name)) for one in pictures], data))
 
 
-def read(pictures: Sequence[Picture], data: Data, classifier: Classifier) -> list[Sample | XaikitError]:
-    """Return each picture as a classifier takes it, or the reason why it cannot be read."""
-    if data.path is None:
-        scenes = [draw(1, data.seed, start=picture.place) for picture in pictures]
-        return [Sample((scene.pixels[0] * 255).round() / 255, scene.objects[0]) for scene in scenes]
-    found = classifier.read_each([picture.path for picture in pictures if picture.path is not None], data.resize)
-    return [pixels if isinstance(pixels, XaikitError) else Sample(pixels) for _, pixels in found]
+@dataclass(frozen=True)
+class Reader:
+    """Reads pictures as one model takes them.
+
+    Args:
+        data: where they are.
+        channels: of the model's input.
+        resize: how a file becomes an input.
+    """
+
+    data: Data
+    channels: int
+    resize: Resize
+
+    @classmethod
+    def of(cls, data: Data, classifier: Classifier) -> Reader:
+        """Return the reader of a classifier.
+
+        Raises:
+            BadInput: pictures are to be squashed to a size that the classifier does not have.
+        """
+        resize = classifier.resize
+        if data.resize == "squash":
+            if classifier.size is None:
+                raise BadInput(f"resize: squash expects a model with a size, got {classifier.name}; use 'weights'")
+            resize = Resize("squash", classifier.size, interpolation=resize.interpolation)
+        return cls(data, classifier.channels, resize)
+
+    def __call__(self, pictures: Sequence[Picture]) -> list[Content]:
+        """Return each picture, or the reason why it cannot be read."""
+        return [self._drawn(one) if one.path is None else self._read(one.path) for one in pictures]
+
+    def _drawn(self, picture: Picture) -> Sample:
+        scene = draw(1, self.data.seed, start=picture.place)
+        return Sample((scene.pixels[0] * 255).round() / 255, scene.objects[0])
+
+    def _read(self, path: Path) -> Content:
+        try:
+            return Sample(to_pixels(self.resize(decode(path, self.channels), str(path))))
+        except XaikitError as error:
+            return error
+
+
+def _sample(pixels: Any, mask: Any) -> Sample:
+    return Sample(torch.from_numpy(pixels), None if mask is None else torch.from_numpy(mask))
 
 
 def _sorted_by_class(root: Path) -> bool:
@@ -137,12 +187,13 @@ def _file(path: Path, root: Path, label: int | None) -> Picture:
     return Picture(name, f"{name}:{path.stat().st_size}", label, path)
 
 
-def _limited(pictures: list[Picture], limit: int | None) -> tuple[Picture, ...]:
-    """Return at most `limit` pictures, in order; those of a smaller limit are among those of a larger."""
-    if limit is None or limit >= len(pictures):
-        return tuple(pictures)
-    chosen = set(sorted((picture.name for picture in pictures), key=fingerprint)[:limit])
-    return tuple(picture for picture in pictures if picture.name in chosen)
+def _chosen(pictures: list[Picture], data: Data) -> tuple[Picture, ...]:
+    """Return the data's share of pictures, at most its limit, in order; a larger limit keeps those of a smaller."""
+    low, high = data.share
+    places = {picture.name: int(fingerprint(picture.name)[:8], 16) / 16**8 for picture in pictures}
+    inside = [name for name, place in places.items() if low <= place < high]
+    kept = set(sorted(inside, key=lambda name: places[name])[: data.limit])
+    return tuple(picture for picture in pictures if picture.name in kept)
 
 
 def _labels(path: Path) -> dict[str, int]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from xaikit.api import build_library
-from xaikit.bench.images import Sample, open_data, read
+from xaikit.bench.images import Reader, Sample, open_data
 from xaikit.bench.parts import Data, References
 from xaikit.core.classifier import Classifier
 from xaikit.core.context import Context
@@ -44,9 +44,10 @@ def open_library(asked: References, classifier: Classifier, folder: Path, contex
 def _labelled(data: Data, classifier: Classifier) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield pixels and labels of the pictures that have a label and can be read."""
     pictures = [one for one in open_data(data).labelled(classifier, data) if one.label is not None]
+    read = Reader.of(data, classifier)
     for start in range(0, len(pictures), _PORTION):
         part = pictures[start : start + _PORTION]
-        pairs = zip(part, read(part, data, classifier), strict=True)
+        pairs = zip(part, read(part), strict=True)
         good = [(one.label, sample.pixels) for one, sample in pairs if isinstance(sample, Sample)]
         if good:
             yield torch.stack([pixels for _, pixels in good]), torch.tensor([label for label, _ in good])

@@ -5,7 +5,7 @@ Every part refuses keys that it does not have; names and parameters of methods a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,14 +16,15 @@ from torchvision.models import list_models
 from xaikit.core.classifier import Classifier
 from xaikit.core.errors import UnknownName, XaikitError
 from xaikit.core.measure import MEASURES, Measure
-from xaikit.core.method import METHODS, LayerMethod, Method
+from xaikit.core.method import METHODS, Cost, LayerMethod, Method
 from xaikit.data.folder import sha256
 from xaikit.zoo.catalogue import models
 
-__all__ = ["Count", "Data", "Part", "References", "Seed", "SuiteMeasure", "SuiteMethod", "SuiteModel"]
+__all__ = ["Count", "Data", "Part", "References", "Seed", "SuiteFamily", "SuiteMeasure", "SuiteMethod", "SuiteModel"]
 
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Part(BaseModel):
@@ -44,6 +45,8 @@ class Data(Part):
         resize: how pictures become inputs; "squash" scales both sides.
         count: number of synthetic images.
         seed: of the drawing.
+        share: only images whose names' hash, as a number from 0 to 1, lies between the two; [0, 0.5] and [0.5, 1] are
+            disjoint halves of a folder, such as what is explained and the references of a library.
         limit: most images, chosen by their names alone, so that a larger limit keeps those of a smaller one.
     """
 
@@ -54,7 +57,14 @@ class Data(Part):
     resize: Literal["weights", "squash"] = "weights"
     count: Count = 48
     seed: Seed = 0
+    share: tuple[Share, Share] = (0.0, 1.0)
     limit: Count | None = None
+
+    @model_validator(mode="after")
+    def _has_a_share(self) -> Data:
+        if not self.share[0] < self.share[1]:
+            raise ValueError(f"share: expected a lower and a higher number, got {list(self.share)}")
+        return self
 
     @model_validator(mode="after")
     def _has_path(self) -> Data:
@@ -130,11 +140,14 @@ class SuiteMethod(Part):
         name: registry name.
         params: parameters that differ from the defaults; "none" is None, which TOML has no word for.
         label: what rows call it; empty is the name.
+        budget: most passes for one image by its declared cost, a backward counted twice; where it costs more it is
+            left out. None asks for it whatever it costs.
     """
 
     name: str
     params: dict[str, Any] = Field(default_factory=dict)
     label: str = ""
+    budget: Annotated[float, Field(gt=0)] | None = None
 
     @field_validator("name")
     @classmethod
@@ -156,11 +169,38 @@ class SuiteMethod(Part):
         """What rows call it."""
         return self.label or self.name
 
+    def affords(self, cost: Cost) -> bool:
+        """Say whether the budget allows a cost."""
+        return self.budget is None or cost.forwards + 2 * cost.backwards <= self.budget
+
     def build(self, classifier: Classifier, layer: str | None = None, library: Any = None) -> Method:
         """Return the method bound to a classifier; one that needs a library takes the one given."""
         kind = METHODS.get(self.name)
         extra = {"library": library} if library is not None and "library" in kind.needs else {}
         return kind.build(classifier, layer if issubclass(kind, LayerMethod) else None, **(extra | self.params))
+
+
+_EXPLAINING = ("activation", "gradient", "decomposition", "perturbation")
+
+
+class SuiteFamily(Part):
+    """All native methods of a family, each by itself as if it were named.
+
+    Attributes:
+        family: of the methods; "all" is every family but the controls.
+        budget: of each method.
+    """
+
+    family: Literal["activation", "gradient", "decomposition", "perturbation", "all"]
+    budget: Annotated[float, Field(gt=0)] | None = None
+
+    def methods(self, named: Container[str]) -> list[dict[str, Any]]:
+        """Return its methods as entries, but for those that are named already."""
+        families = (
+            {"activation", "gradient", "decomposition", "perturbation"} if self.family == "all" else {self.family}
+        )
+        names = METHODS.names(lambda entry: entry.family in families)
+        return [{"name": name, "budget": self.budget} for name in names if name not in named]
 
 
 class SuiteMeasure(Part):

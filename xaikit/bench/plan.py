@@ -22,7 +22,7 @@ from xaikit.bench.suite import Suite
 from xaikit.core.classifier import Classifier
 from xaikit.core.errors import BadInput
 from xaikit.core.identity import SCHEMA_VERSION, fingerprint
-from xaikit.core.method import Cost, LayerMethod
+from xaikit.core.method import Cost, LayerMethod, Method
 from xaikit.measures.kept_confidence import KeptConfidence
 
 __all__ = ["Chunk", "Setting", "Shard", "chunks", "in_shard", "settings", "unit_id"]
@@ -96,7 +96,7 @@ def unit_id(setting: Setting, picture: Picture) -> str:
 
 
 def settings(suite: Suite, model: SuiteModel, classifier: Classifier, evidence: bool) -> list[Setting]:
-    """Return the settings of one model, methods first, then controls, for each seed.
+    """Return the settings of one model, methods first, then controls, for each seed; none beyond its budget.
 
     Raises:
         BadInput: a method's parameters do not fit the classifier.
@@ -118,22 +118,30 @@ def settings(suite: Suite, model: SuiteModel, classifier: Classifier, evidence: 
         "layer": model.layer,
     }
     common = {"schema": SCHEMA_VERSION, "dataset": suite.data.title, "model": network, "target": suite.target}
+    bound = [
+        (one, ORACLES[one](classifier) if isinstance(one, str) else one.build(classifier, model.layer))
+        for one in entries
+    ]
+    size = classifier.size or _NOMINAL
     return [
-        _setting(suite, model, classifier, entry, seed, common, protocol) for seed in suite.seeds for entry in entries
+        _setting(suite, model, entry, method, seed, common, protocol)
+        for seed in suite.seeds
+        for entry, method in bound
+        if isinstance(entry, str) or entry.affords(method.cost(size))
     ]
 
 
 def _setting(
     suite: Suite,
     model: SuiteModel,
-    classifier: Classifier,
     entry: SuiteMethod | str,
+    method: Method,
     seed: int,
     common: dict[str, Any],
     protocol: dict[str, Any],
 ) -> Setting:
+    classifier = method.classifier
     title = entry if isinstance(entry, str) else entry.title
-    method = ORACLES[entry](classifier) if isinstance(entry, str) else entry.build(classifier, model.layer)
     references = model.library or suite.library
     library = None if references is None or "library" not in method.needs else references.identity
     explained = common | {

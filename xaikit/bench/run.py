@@ -20,7 +20,7 @@ from xaikit.bench.plan import Chunk, Shard, chunks, in_shard, unit_id
 from xaikit.bench.score import Row
 from xaikit.bench.store import Store
 from xaikit.bench.suite import Suite
-from xaikit.bench.work import Worker
+from xaikit.bench.work import Model, Worker
 from xaikit.core.context import Progress
 from xaikit.core.errors import BadInput
 from xaikit.core.method import Cost
@@ -63,6 +63,7 @@ def run(
     retry_failed: bool = False,
     workers: int | None = None,
     address: str | None = None,
+    plugins: Sequence[str | Path] = (),
     progress: Progress | None = None,
     notice: Callable[[str], None] = lambda line: None,
     command: str = "",
@@ -79,6 +80,7 @@ def run(
         retry_failed: compute failed units again.
         workers: actors of the ray engine; None is one a GPU, or one a core.
         address: of a ray cluster.
+        plugins: Python files that were loaded before the suite was read; actors load them too.
         progress: told how many units are done.
         notice: told what is about to be done, and each image's failures for one reason, in one line.
         command: for the record.
@@ -107,8 +109,10 @@ def run(
         outcome.before += sum(states.get(unit) == "ok" for unit in planned)
         _describe(store, suite, worker, place, command)
         notice(_announcement(model.classifier.name, len(planned), missing))
+        if costly := _left_out(suite, model):
+            notice(f"{model.classifier.name}: beyond their budget: {', '.join(costly)}")
         total.expect(len(planned), len(planned) - sum(map(len, missing)))
-        for rows in _compute(engine, worker, missing, workers, address):
+        for rows in _compute(engine, worker, missing, workers, address, plugins):
             good = sum(row["status"] == "ok" for row in rows)
             outcome.computed += good
             for row in rows:
@@ -124,13 +128,18 @@ def run(
 
 
 def _compute(
-    engine: Engine, worker: Worker, missing: Sequence[Chunk], workers: int | None, address: str | None
+    engine: Engine,
+    worker: Worker,
+    missing: Sequence[Chunk],
+    workers: int | None,
+    address: str | None,
+    plugins: Sequence[str | Path],
 ) -> Iterator[list[Row]]:
     if engine == "local" or not missing:
         return local.compute(worker, missing)
     from xaikit.bench.engines.ray import compute
 
-    return compute(worker, missing, workers, address)
+    return compute(worker, missing, workers, address, plugins)
 
 
 class _Total:
@@ -148,6 +157,12 @@ class _Total:
         self.done += units
         if self.progress is not None:
             self.progress(self.done, self.units, "units")
+
+
+def _left_out(suite: Suite, model: Model) -> list[str]:
+    """Return the methods of a suite that cost more than their budget on a model."""
+    planned = {one.method for one in model.settings}
+    return [one.title for one in suite.all_methods if one.title not in planned]
 
 
 def _announcement(model: str, units: int, missing: Sequence[Chunk]) -> str:

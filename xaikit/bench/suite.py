@@ -2,7 +2,7 @@
 
     models   = ["texture-cnn"]
     data     = { kind = "synthetic", count = 48, seed = 2022 }
-    methods  = ["grad-cam", { name = "occlusion", params = { window = 9 } }]
+    methods  = ["grad-cam", { name = "occlusion", params = { window = 9 } }, { family = "gradient", budget = 60 }]
     measures = ["api", { name = "keep-auc", params = { mask = "binary" }, label = "insertion" }]
 
 Whatever a file leaves out has its default; a key, method, measure or model that does not exist is refused in one line
@@ -11,7 +11,6 @@ with near names. Paths are looked for beside the file.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,9 +18,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from xaikit.bench.defaults import default_controls, default_measures
-from xaikit.bench.parts import Count, Data, Part, References, Seed, SuiteMeasure, SuiteMethod, SuiteModel
-from xaikit.core.errors import BadInput, near_names
+from xaikit.bench.parts import Count, Data, Part, References, Seed, SuiteFamily, SuiteMeasure, SuiteMethod, SuiteModel
+from xaikit.core.errors import BadInput
 from xaikit.core.perturb import Fill
+from xaikit.core.toml import first_problem, read_toml
 
 __all__ = ["Suite"]
 
@@ -31,7 +31,22 @@ def _named(value: Any) -> Any:
     return [{"name": one} if isinstance(one, str) else one for one in value] if isinstance(value, list) else value
 
 
+def _spread(value: Any) -> Any:
+    """Let a family stand for its methods, but for those that are named without a label of their own."""
+    if not isinstance(value, list):
+        return value
+    named = {one["name"] for one in value if isinstance(one, dict) and "name" in one and not one.get("label")}
+    found: list[Any] = []
+    try:
+        for one in value:
+            found += SuiteFamily(**one).methods(named) if isinstance(one, dict) and "family" in one else [one]
+    except ValidationError as error:
+        raise ValueError(first_problem(error, SuiteFamily.model_fields)) from error
+    return found
+
+
 _Named = BeforeValidator(_named)
+_Spread = BeforeValidator(_spread)
 
 
 class Suite(Part):
@@ -41,7 +56,7 @@ class Suite(Part):
         title: heading of the report.
         models: the networks.
         data: what is explained.
-        methods: by which methods, in the order of the report.
+        methods: by which methods, in the order of the report; a family stands for all its methods.
         controls: what explains nothing and stands beside the methods; None takes all. Where the evidence is known,
             the oracle and its opposite are added unless this is empty.
         measures: None takes those of MEASURES that need no second explanation and no long computation.
@@ -58,7 +73,7 @@ class Suite(Part):
     title: str = ""
     models: Annotated[tuple[SuiteModel, ...], _Named, Field(min_length=1)]
     data: Data
-    methods: Annotated[tuple[SuiteMethod, ...], _Named, Field(min_length=1)]
+    methods: Annotated[tuple[SuiteMethod, ...], _Spread, _Named, Field(min_length=1)]
     controls: Annotated[tuple[SuiteMethod, ...], _Named] = Field(default_factory=lambda: _entries(default_controls()))
     measures: Annotated[tuple[SuiteMeasure, ...], _Named] = Field(
         default_factory=lambda: tuple(SuiteMeasure(**one) for one in default_measures())
@@ -100,7 +115,7 @@ class Suite(Part):
         try:
             return cls(**values)
         except ValidationError as error:
-            raise BadInput(_first_problem(error)) from error
+            raise BadInput(first_problem(error, _KEYS)) from error
 
     @classmethod
     def read(cls, path: str | Path) -> Suite:
@@ -110,12 +125,7 @@ class Suite(Part):
             BadInput: there is no such file, it is no TOML, or no suite.
         """
         path = Path(path)
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise BadInput(f"{path}: expected a suite file, got none ({error.strerror}); check the path") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise BadInput(f"{path}: expected TOML, got something else ({error}); correct it") from error
+        values = read_toml(path, "suite")
         try:
             return cls.of(**values)._beside(path.parent.absolute())
         except BadInput as error:
@@ -157,21 +167,5 @@ def _placed(owner: SuiteModel | Suite, folder: Path) -> References | None:
     return library.model_copy(update={"file": _path(library.file, folder), "data": data})
 
 
-_KEYS = sorted(
-    {key for part in (Suite, Data, References, SuiteModel, SuiteMethod, SuiteMeasure) for key in part.model_fields}
-)
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    key = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        close = near_names(str(problem["loc"][-1]), _KEYS)
-        remedy = f"did you mean {' or '.join(close)}?" if close else "leave it out"
-        return f"unknown key {key!r}; {remedy}"
-    if problem["type"] == "missing":
-        return f"expected the key {key!r}, got none; add it"
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "value_error":
-        return f"{key}: {message}" if key else message
-    return f"{key}: {message[:1].lower()}{message[1:]}, got {problem['input']!r}; change it"
+_PARTS = (Suite, Data, References, SuiteModel, SuiteMethod, SuiteFamily, SuiteMeasure)
+_KEYS = sorted({key for part in _PARTS for key in part.model_fields})

@@ -19,7 +19,7 @@ import torch
 from xaikit import __version__
 from xaikit.api import load
 from xaikit.bench.environment import steady
-from xaikit.bench.images import Dataset, Picture, Sample, open_data, read
+from xaikit.bench.images import Content, Dataset, Picture, Reader, Sample, open_data
 from xaikit.bench.libraries import open_library
 from xaikit.bench.oracle import ORACLES
 from xaikit.bench.plan import Chunk, Setting, settings, unit_id
@@ -34,10 +34,7 @@ from xaikit.core.identity import SCHEMA_VERSION, canonical_json, fingerprint, im
 from xaikit.core.method import Method
 from xaikit.methods.activation.library import Library
 
-__all__ = ["Content", "Model", "Worker"]
-
-Content = Sample | XaikitError
-"""One image as it was read, or the reason why it was not."""
+__all__ = ["Model", "Worker"]
 
 
 @dataclass
@@ -47,6 +44,7 @@ class Model:
     Args:
         classifier: the network.
         pictures: what is explained, labelled by the model's classes.
+        read: reads them as the network takes them; may run beside `work`, in a thread or in other processes.
         settings: of the plan.
         methods: bound so far, by setting.
         library: of the methods that need one, once some does.
@@ -55,6 +53,7 @@ class Model:
 
     classifier: Classifier
     pictures: tuple[Picture, ...]
+    read: Reader
     settings: list[Setting]
     methods: dict[str, Method] = field(default_factory=dict)
     library: Library | None = None
@@ -93,12 +92,8 @@ class Worker:
                 classifier = load(asked.name, asked.weights, device=self.device, layer=asked.layer)
                 pictures = self.dataset.labelled(classifier, self.suite.data)
                 planned = settings(self.suite, asked, classifier, self.dataset.evidence)
-            self._model = place, Model(classifier, pictures, planned)
+            self._model = place, Model(classifier, pictures, Reader.of(self.suite.data, classifier), planned)
         return self._model[1]
-
-    def read(self, chunk: Chunk) -> list[Content]:
-        """Return the pictures of a chunk, decoded; may run beside `work`."""
-        return read(chunk.pictures, self.suite.data, self.model(chunk.model).classifier)
 
     def work(self, chunk: Chunk, contents: Sequence[Content]) -> list[Row]:
         """Compute a chunk, write its rows and return them."""

@@ -44,9 +44,13 @@ def command(
     layer: Layer = None,
     device: Device = "auto",
     plugin: Plugins = None,
+    pictures: Annotated[
+        bool, typer.Option("--pictures/--no-pictures", help="Draw the images of the report (not with --shard).")
+    ] = True,
 ) -> None:
     """Measure explanations. Run it again to go on where it stopped; what is done is not done twice."""
     from xaikit.bench.run import run
+    from xaikit.cli.pictures import write_pictures
     from xaikit.cli.report import write_all
     from xaikit.cli.terminal import progress_bar
     from xaikit.core.registry import load_plugin
@@ -67,11 +71,14 @@ def command(
             retry_failed=retry_failed,
             workers=workers,
             address=address,
+            plugins=plugin or (),
             progress=bar,
             notice=lambda line: typer.echo(f"xaikit: {line}", err=True),
             command=shlex.join(["xaikit", *sys.argv[1:]]),
         )
     _conclude(outcome)
+    if pictures and part is None:
+        write_pictures(chosen, output, device, lambda line: typer.echo(f"xaikit: {line}", err=True))
     write_all(output)
     typer.echo(f"{outcome.done:,} of {outcome.units:,} units; see {output / 'report.html'}")
     if outcome.failed:

@@ -48,9 +48,10 @@ def command(
     from xaikit.bench.store import Store
     from xaikit.bench.suite import Suite
     from xaikit.bench.work import Worker
+    from xaikit.cli.pictures import write_pictures
     from xaikit.cli.report import write_all
     from xaikit.core.context import Context
-    from xaikit.core.files import output_directory, shipped, write_json
+    from xaikit.core.files import output_directory, shipped
     from xaikit.explain import explain
     from xaikit.report.aggregate import aggregate
     from xaikit.report.rows import read_benchmark
@@ -71,8 +72,8 @@ def command(
             explained = explain(files, methods, output, _draw, context=context, command=again)
         if explained.interrupted:
             raise typer.Abort
-        write_json(output / "pictures.json", _pictures(explained.records, names))
         run(suite, output, progress=progress, command=again)
+    write_pictures(suite, output, "auto")
     write_all(output)
     found = read_benchmark(output)
     table = summary_table(aggregate(found.rows))
@@ -80,35 +81,21 @@ def command(
 
 
 def _write(suite: Suite, names: Sequence[str], output: Path) -> None:
-    """Write the images, and the same with all but their evidence paled, as PNG."""
-    import numpy as np
-
+    """Write the images as PNG."""
     from xaikit.core.files import output_directory
     from xaikit.core.image import save_png
     from xaikit.data.synthetic import draw
 
-    scene = draw(suite.data.count, suite.data.seed)
-    folders = {name: output_directory(output / name) for name in ("images", "evidence")}
-    pictures = (scene.pixels * 255).round().byte().permute(0, 2, 3, 1).numpy()
-    for name, picture, evidence in zip(names, pictures, scene.objects.numpy(), strict=True):
-        save_png(folders["images"] / f"{name}.png", picture)
-        paled = (0.15 * picture + 0.85 * 255).astype(np.uint8)
-        save_png(folders["evidence"] / f"{name}.png", np.where(evidence[..., None], picture, paled))
+    folder = output_directory(output / "images")
+    pixels = draw(suite.data.count, suite.data.seed).pixels
+    for name, picture in zip(names, (pixels * 255).round().byte().permute(0, 2, 3, 1).numpy(), strict=True):
+        save_png(folder / f"{name}.png", picture)
 
 
 def _draw(picture: Any, maps: Sequence[tuple[Any, ...]], caption: str, title: str) -> tuple[Any, Mapping[str, Any]]:
     from xaikit.report.overlay import Map, illustrate
 
     return illustrate(picture, [Map(*one) for one in maps], caption, title)
-
-
-def _pictures(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Return the report's pictures by image and method, as files below the output."""
-    pictures = {name: {"input": f"images/{name}.png", "evidence": f"evidence/{name}.png"} for name in names}
-    for record in records:
-        if "error" not in record:
-            pictures[Path(record["file"]).stem][record["method"]] = record["outputs"]["overlay"]
-    return pictures
 
 
 def _print(table: Table, title: str, output: Path) -> None:

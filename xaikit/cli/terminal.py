@@ -19,6 +19,8 @@ _PIPE_WIDTH = 200  # columns where nobody says how many there are
 class ProgressCallback:
     """Shows how far a long computation is, one bar a unit; a unit's bar goes when it is done.
 
+    An estimate that the first call gives after the unit, as in "forwards, about 40 s", stays beside the bar.
+
     Args:
         progress: the bars.
     """
@@ -26,10 +28,17 @@ class ProgressCallback:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._tasks: dict[str, TaskID] = {}
+        self._estimates: dict[str, str] = {}
 
     def __call__(self, done: int, total: int, unit: str) -> None:
         """Show that `done` of `total` units are done."""
-        self._show(unit, done, total, f"{done}/{total} {unit}")
+        word, comma, _ = unit.partition(", ")
+        if comma:
+            self._estimates[word] = unit
+        known = self._estimates.get(word, word)
+        self._show(word, done, total, f"{done:,} of {total:,} {known}")
+        if done >= total:
+            self._estimates.pop(word, None)
 
     def message(self, done: int, total: int, unit: str) -> None:
         """Show how far it is where the words for the units change."""

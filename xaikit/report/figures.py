@@ -1,25 +1,28 @@
-"""The figures, drawn as inline SVG: small, sharp at any width, and coloured by the page's own style sheet.
+"""The paper's figure, and the same of one image: lines over the threshold.
 
-    results -> four panels: API (up), APD (down), IR (up), DR (down) over the threshold, one line a method
+    results       -> four panels: API (up), APD (down), IR (up), DR (down), a line and its 95 % band a method
+    one image     -> the confidence that each method's mask leaves, beside the confidence y in the whole image
 
-A method keeps its colour, dash and marker in every figure of a page; controls are thin and grey. Colours are classes
-(`s0` to `s7`), which the page defines for light and dark; together with five markers they tell forty methods apart.
-
-Units: user units of the view box, about a pixel at the usual width.
+Controls are thin and grey and lie below the methods.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+from typing import NamedTuple
 
 import numpy as np
 
 from xaikit.report.aggregate import Mask, Result
+from xaikit.report.drawing import Axis, Style, drawing, element, markers, round_ticks, text
 
-__all__ = ["PANELS", "Frame", "Panel", "Style", "panel_svg", "styles", "swatch_svg"]
+__all__ = ["PANELS", "Panel", "confidence_svg", "panel_svg"]
+
+_WIDTH, _HEIGHT = 340.0, 236.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 38.0, 12.0, 10.0, 34.0
+_AXIS = "share of pixels removed, t"
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,11 @@ class Panel:
     meaning: str
     better: str
 
+    @property
+    def arrow(self) -> str:
+        """Which way is better."""
+        return "\N{UPWARDS ARROW}" if self.better == "higher" else "\N{DOWNWARDS ARROW}"
+
 
 PANELS = (
     Panel("api", "API", "average relative rise of confidence", "higher"),
@@ -47,85 +55,56 @@ PANELS = (
 )
 
 
-@dataclass(frozen=True)
-class Style:
-    """How a method is drawn: a class for its colour, a dash pattern and a marker."""
+class _Line(NamedTuple):
+    """One method's values (T,) over the thresholds (T,), and the ends (2, T) of their interval, if there is one."""
 
-    colour: str
-    dash: str = ""
-    marker: int | None = None
-
-
-_AXIS = "share of pixels removed, t"
-_COLOURS = 8
-_DASHES = ("", "7 3", "2 3", "9 3 2 3")
-_CONTROL_DASHES = ("", "5 3", "1.5 2.5", "7 2 1.5 2", "10 4", "3 1.5")
+    method: str
+    thresholds: np.ndarray
+    values: np.ndarray
+    band: np.ndarray | None = None
 
 
-def styles(results: Sequence[Result]) -> dict[str, Style]:
-    """Return each method's style, by its place among the methods or among the controls."""
-    methods = [result.method for result in results if not result.is_control]
-    controls = [result.method for result in results if result.is_control]
-    drawn = {
-        name: Style(f"s{place % _COLOURS}", _DASHES[place % len(_DASHES)], place % len(_MARKERS))
-        for place, name in enumerate(methods)
-    }
-    return drawn | {
-        name: Style("control", _CONTROL_DASHES[place % len(_CONTROL_DASHES)]) for place, name in enumerate(controls)
-    }
-
-
-@dataclass(frozen=True)
-class Frame:
-    """Where a panel's axes lie in its view box, and how far up its values go."""
-
-    top_value: float
-    width: float = 340
-    height: float = 236
-    left: float = 38
-    right: float = 12
-    top: float = 10
-    bottom: float = 34
-
-    def x(self, threshold: float) -> float:
-        """Return the horizontal place of a threshold."""
-        return self.left + threshold * (self.width - self.left - self.right)
-
-    def y(self, value: float) -> float:
-        """Return the vertical place of a value; what lies above the axis stays at its top."""
-        share = min(value / self.top_value, 1.0)
-        return self.height - self.bottom - share * (self.height - self.top - self.bottom)
-
-
-def panel_svg(panel: Panel, results: Sequence[Result], mask: Mask, drawn: dict[str, Style]) -> str:
+def panel_svg(panel: Panel, results: Sequence[Result], mask: Mask, drawn: Mapping[str, Style]) -> str:
     """Return one panel for one kind of mask.
 
     The axis is the same for soft and binary masks, so that switching between them moves only the lines.
     """
-    frame = Frame(_top_value(panel, results))
-    order = sorted(results, key=lambda result: not result.is_control)
-    lines = [_line(frame, result, result.curves[mask][panel.key], drawn[result.method]) for result in order]
+    lines = [
+        _Line(one.method, one.thresholds, one.curves[mask][panel.key], one.bands[mask][panel.key])
+        for one in sorted(results, key=lambda result: not result.is_control)
+    ]
     label = f"{panel.title}, {panel.meaning}, over the threshold, {mask} masks; {panel.better} is better"
-    return "".join(
-        [
-            f'<svg class="panel" viewBox="0 0 {frame.width:g} {frame.height:g}" role="img" aria-label="{label}"',
-            f' data-curve="{panel.key}" data-left="{frame.left:g}" data-right="{frame.right:g}">',
-            _axes(frame),
-            f'<line class="cursor" y1="{frame.top:g}" y2="{frame.height - frame.bottom:g}"/>',
-            *lines,
-            "</svg>",
-        ]
-    )
+    return _lines_svg(label, panel.key, _top_value(panel, results), lines, drawn)
 
 
-def swatch_svg(style: Style) -> str:
-    """Return the short piece of line that stands for a method in the legend."""
-    marker = "" if style.marker is None else _marker(style.marker, 14, 6)
-    dash = f' stroke-dasharray="{style.dash}"' if style.dash else ""
-    return (
-        f'<svg class="swatch {style.colour}" viewBox="0 0 28 12" aria-hidden="true">'
-        f'<path class="curve" d="M1 6H27"{dash}/>{marker}</svg>'
-    )
+def confidence_svg(
+    image: str, mask: Mask, y: float, curves: Mapping[str, Sequence[float]], drawn: Mapping[str, Style]
+) -> str:
+    """Return the confidence left in one image over the threshold, one line a method, and y across.
+
+    Args:
+        image: its name.
+        mask: "soft" or "binary".
+        y: confidence in the whole image.
+        curves: by method, the controls first.
+        drawn: each method's style.
+    """
+    lines = [_Line(name, np.linspace(0, 1, len(curve)), np.asarray(curve, float)) for name, curve in curves.items()]
+    highest = max([y, *(float(np.nanmax(line.values, initial=0.0)) for line in lines)])
+    label = f"confidence left in {image} over the threshold, {mask} masks"
+    return _lines_svg(label, "confidence", 1.0 if highest > 0.5 else _round_up(highest), lines, drawn, y)
+
+
+def _lines_svg(
+    label: str, key: str, top: float, lines: Iterable[_Line], drawn: Mapping[str, Style], whole: float | None = None
+) -> str:
+    across, up = Axis(0, 1, _LEFT, _WIDTH - _RIGHT), Axis(0, top, _HEIGHT - _BOTTOM, _TOP)
+    parts = [_axes(across, up), element("line", class_="cursor", y1=_TOP, y2=_HEIGHT - _BOTTOM)]
+    if whole is not None:
+        parts.append(element("line", class_="zero", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=up(whole), y2=up(whole)))
+        parts.append(text("y", _WIDTH - _RIGHT + 3, up(whole) + 3.5))
+    parts += [_line_svg(line, across, up, drawn[line.method]) for line in lines]
+    return drawing("panel", (_WIDTH, _HEIGHT), label, parts, data_curve=key, data_left=_LEFT, data_right=_RIGHT)
 
 
 def _top_value(panel: Panel, results: Sequence[Result]) -> float:
@@ -133,66 +112,50 @@ def _top_value(panel: Panel, results: Sequence[Result]) -> float:
     if panel.key != "api":
         return 1.0
     highest = max((np.nanmax(curves["api"], initial=0.0) for r in results for curves in r.curves.values()), default=0.0)
-    return _round_up(float(highest) * 1.05) if highest > 0 else 1.0
+    return _round_up(float(highest) * 1.05)
 
 
 def _round_up(value: float) -> float:
-    """Return the next of 1, 1.5, 2, 3, 4, 5, 6, 8, 10 times a power of ten."""
+    """Return the next of 1, 1.5, 2, 3, 4, 5, 6, 8, 10 times a power of ten; 1 for nothing."""
+    if value <= 0:
+        return 1.0
     power = 10.0 ** math.floor(math.log10(value))
     return next(step * power for step in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if step * power >= value * (1 - 1e-9))
 
 
-def _axes(frame: Frame) -> str:
+def _axes(across: Axis, up: Axis) -> str:
     parts = []
-    for tick in np.linspace(0, frame.top_value, 6 if frame.top_value == 1 else 5):
-        y = frame.y(float(tick))
-        parts.append(
-            f'<line class="grid" x1="{frame.left:g}" x2="{frame.width - frame.right:g}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        )
-        parts.append(f'<text class="tick" x="{frame.left - 6:g}" y="{y + 3.5:.1f}" text-anchor="end">{tick:.3g}</text>')
-    bottom = frame.height - frame.bottom
+    for tick in round_ticks(up.low, up.high):
+        y = up(tick)
+        parts.append(element("line", class_="grid", x1=across.start, x2=across.end, y1=y, y2=y))
+        parts.append(text(f"{tick:.3g}", across.start - 6, y + 3.5, anchor="end"))
     for tenth in range(11):
-        x = frame.x(tenth / 10)
-        parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{bottom:g}" y2="{bottom + 4:g}"/>')
+        x = across(tenth / 10)
+        parts.append(element("line", class_="axis", x1=x, x2=x, y1=up.start, y2=up.start + 4))
         if tenth % 2 == 0:
-            parts.append(
-                f'<text class="tick" x="{x:.1f}" y="{bottom + 15:g}" text-anchor="middle">{tenth / 10:g}</text>'
-            )
-    parts.append(
-        f'<line class="axis" x1="{frame.left:g}" x2="{frame.width - frame.right:g}" y1="{bottom:g}" y2="{bottom:g}"/>'
-    )
-    middle = (frame.left + frame.width - frame.right) / 2
-    parts.append(
-        f'<text class="axis-title" x="{middle:g}" y="{frame.height - 4:g}" text-anchor="middle">{_AXIS}</text>'
-    )
+            parts.append(text(f"{tenth / 10:g}", x, up.start + 15, anchor="middle"))
+    parts.append(element("line", class_="axis", x1=across.start, x2=across.end, y1=up.start, y2=up.start))
+    parts.append(text(_AXIS, (across.start + across.end) / 2, _HEIGHT - 4, "axis-title", "middle"))
     return "".join(parts)
 
 
-def _line(frame: Frame, result: Result, values: np.ndarray, style: Style) -> str:
-    points = [
-        (frame.x(float(t)), frame.y(float(value)))
-        for t, value in zip(result.thresholds, values, strict=True)
-        if math.isfinite(value)
-    ]
+def _line_svg(line: _Line, across: Axis, up: Axis, style: Style) -> str:
+    points = _points(across, up, line.thresholds, line.values)
     if not points:
         return ""
-    path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-    dash = f' stroke-dasharray="{style.dash}"' if style.dash else ""
-    markers = "" if style.marker is None else "".join(_marker(style.marker, x, y) for x, y in points[:-1])
-    name = escape(result.method, quote=True)
-    return f'<g class="line {style.colour}" data-method="{name}"><path class="curve" d="{path}"{dash}/>{markers}</g>'
+    parts = [element("path", class_="curve", d=_path(points), stroke_dasharray=style.dash or None)]
+    if line.band is not None and np.isfinite(line.band).all():
+        low, high = (_points(across, up, line.thresholds, end) for end in line.band)
+        parts.insert(0, element("path", class_="band", d=_path([*high, *reversed(low)]) + "Z"))
+    if style.marker is not None:
+        parts.append(markers(style.marker, points[:-1]))
+    return element("g", *parts, class_=f"line {style.colour}", data_method=line.method)
 
 
-_MARKERS = (
-    "M{x0} {y}A3 3 0 1 0 {x1} {y}A3 3 0 1 0 {x0} {y}Z",
-    "M{x0} {y0}H{x1}V{y1}H{x0}Z",
-    "M{x} {y0}L{x1} {y1}H{x0}Z",
-    "M{x} {y0}L{x1} {y}L{x} {y1}L{x0} {y}Z",
-    "M{x} {y1}L{x1} {y0}H{x0}Z",
-)
+def _path(points: Iterable[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
 
 
-def _marker(kind: int, x: float, y: float, radius: float = 3.0) -> str:
-    places = {"x": x, "y": y, "x0": x - radius, "x1": x + radius, "y0": y - radius, "y1": y + radius}
-    shape = _MARKERS[kind].format(**{name: f"{value:.1f}" for name, value in places.items()})
-    return f'<path class="marker" d="{shape}"/>'
+def _points(across: Axis, up: Axis, thresholds: np.ndarray, values: np.ndarray) -> list[tuple[float, float]]:
+    pairs = zip(thresholds.tolist(), values.tolist(), strict=True)
+    return [(across(t), up(value)) for t, value in pairs if math.isfinite(value)]

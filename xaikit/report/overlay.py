@@ -23,7 +23,18 @@ from PIL import Image
 
 from xaikit.report.lettering import draw_text, line_height
 
-__all__ = ["Map", "Pictures", "Tile", "illustrate", "overlay", "panel", "saturated", "signed_overlay"]
+__all__ = [
+    "Map",
+    "Pictures",
+    "Tile",
+    "illustrate",
+    "map_tile",
+    "overlay",
+    "paled",
+    "panel",
+    "saturated",
+    "signed_overlay",
+]
 
 Picture = NDArray[np.uint8]
 Floats = NDArray[np.floating[Any]]
@@ -92,7 +103,7 @@ def illustrate(
         caption: above the panel, such as the class and its probability.
         title: above the input.
     """
-    tiles = [_tile(picture, Map(*one)) for one in maps]
+    tiles = [map_tile(picture, Map(*one)) for one in maps]
     return Pictures(panel(picture, tiles, caption, title), {tile.title: tile.picture for tile in tiles})
 
 
@@ -114,6 +125,11 @@ def signed_overlay(picture: Picture, values: Floats) -> Picture:
     strength = np.sign(strength) * saturated(np.abs(strength))
     colour = np.where(strength[..., None] < 0, _AGAINST, _FOR)
     return _blended(0.3 * _grey(picture) + 0.7 * 255.0, colour, np.abs(strength)[..., None] ** 0.7)
+
+
+def paled(picture: Picture, kept: NDArray[np.bool_]) -> Picture:
+    """Return the picture with everything paled but what is kept, (H, W)."""
+    return np.where(kept[..., None], picture, (0.15 * picture + 0.85 * 255).astype(np.uint8))
 
 
 def saturated(heatmap: Floats) -> Floats:
@@ -149,7 +165,8 @@ def panel(
     return np.asarray(page)
 
 
-def _tile(picture: Picture, one: Map) -> Tile:
+def map_tile(picture: Picture, one: Map) -> Tile:
+    """Return a map over the picture: signed values in two colours, all else in one."""
     if one.values is not None and one.signed:
         return Tile(one.method, signed_overlay(picture, one.values), "signed")
     return Tile(one.method, overlay(picture, one.heatmap if one.values is None else saturated(one.heatmap)))

@@ -2,7 +2,7 @@
 
     DIR/rows/*.parquet    rows, whatever process wrote them; a unit that stands twice is read once
     DIR/manifest.json     title, command, environment, and which settings belong to the report
-    DIR/pictures.json     files by image and method, if there are some to show
+    DIR/pictures.json     {"pictures": [{dataset, model, image, files by name}, ...]}, if there are some to show
 
 Without a manifest all rows belong to it. Names that start with a dot are no rows.
 """
@@ -31,13 +31,13 @@ class Benchmark:
         rows: one an image and method, in the order of the suite.
         run: title, command, created, seed and environment, as the page takes them.
         directions: by measure, which way is better: "higher", "lower" or "none".
-        pictures: by image_id and method, overlays as files.
+        pictures: by (dataset, model), image_id and method, overlays as files that are there.
     """
 
     rows: list[Row]
     run: dict[str, Any]
     directions: dict[str, str]
-    pictures: dict[str, dict[str, Path]]
+    pictures: dict[tuple[str, str], dict[str, dict[str, Path]]]
 
 
 def read_benchmark(folder: str | Path) -> Benchmark:
@@ -61,11 +61,16 @@ def read_benchmark(folder: str | Path) -> Benchmark:
     rows = sorted(units.values(), key=lambda row: (place.get(row["setting"], 0), row["image_id"]))
     run = {key: manifest[key] for key in ("title", "command", "created", "seed", "environment") if key in manifest}
     directions = {name: about["direction"] for name, about in manifest.get("measures", {}).items()}
-    pictures = {
-        image: {name: folder / file for name, file in files.items()}
-        for image, files in _json(folder / "pictures.json").items()
-    }
-    return Benchmark(rows, {"title": "Benchmark"} | run, directions, pictures)
+    return Benchmark(rows, {"title": "Benchmark"} | run, directions, _pictures(folder))
+
+
+def _pictures(folder: Path) -> dict[tuple[str, str], dict[str, dict[str, Path]]]:
+    found: dict[tuple[str, str], dict[str, dict[str, Path]]] = {}
+    for one in _json(folder / "pictures.json").get("pictures", []):
+        files = {name: folder / file for name, file in one["files"].items() if (folder / file).is_file()}
+        if files:
+            found.setdefault((one["dataset"], one["model"]), {})[one["image"]] = files
+    return found
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from xaikit.bench.store import Store
 from xaikit.bench.suite import Suite
 from xaikit.bench.work import Worker
 from xaikit.core.errors import BadInput, MissingExtra
+from xaikit.core.registry import load_plugin
 
 __all__ = ["Actor", "Actors", "compute"]
 
@@ -35,14 +36,17 @@ class Actor:
         output: folder of the results.
         device: of the models.
         threads: of the process.
+        plugins: Python files that register what the suite names.
     """
 
-    def __init__(self, suite: str, output: str, device: str, threads: int) -> None:
+    def __init__(self, suite: str, output: str, device: str, threads: int, plugins: Sequence[str]) -> None:
+        for file in plugins:
+            load_plugin(file)
         self._worker = Worker(Suite.model_validate_json(suite), Store.open(output), device, threads)
 
     def work(self, chunk: Chunk) -> list[Row]:
         """Read, compute and write a chunk."""
-        return self._worker.work(chunk, self._worker.read(chunk))
+        return self._worker.work(chunk, self._worker.model(chunk.model).read(chunk.pictures))
 
 
 class Actors:
@@ -51,14 +55,17 @@ class Actors:
     Args:
         worker: of the driver; the actors' are like it.
         count: how many; None is one a GPU of the cluster, or one for each `threads` cores.
-        address: of a cluster; None starts ray on this machine unless it runs.
+        address: of a cluster, "auto" for the one that runs here; None starts one on this machine.
+        plugins: Python files that every actor loads first.
 
     Raises:
         MissingExtra: ray is not installed.
         BadInput: no cluster at the address.
     """
 
-    def __init__(self, worker: Worker, count: int | None, address: str | None) -> None:
+    def __init__(
+        self, worker: Worker, count: int | None, address: str | None, plugins: Sequence[str | Path] = ()
+    ) -> None:
         try:
             import ray
         except ImportError as error:
@@ -67,7 +74,9 @@ class Actors:
         self._own = not ray.is_initialized()
         if self._own:
             try:
-                ray.init(address=address, include_dashboard=False, log_to_driver=False, configure_logging=False)
+                ray.init(
+                    address=address or "local", include_dashboard=False, log_to_driver=False, configure_logging=False
+                )
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise BadInput(f"ray: expected a cluster at {address}, got none ({error}); start it") from error
         found = self._ray.cluster_resources()
@@ -77,7 +86,8 @@ class Actors:
             {"num_gpus": 1} if gpus else {"num_cpus": min(worker.threads, cores / max(1, count or 1))}
         )
         kind: Any = self._ray.remote(max_restarts=-1, max_task_retries=_RETRIES, **share)(Actor)
-        about = (worker.suite.model_dump_json(), str(Path(worker.store.path).resolve()), worker.device, worker.threads)
+        folder, files = str(worker.store.path.resolve()), [str(Path(file).resolve()) for file in plugins]
+        about = (worker.suite.model_dump_json(), folder, worker.device, worker.threads, files)
         self.actors: list[Any] = [kind.remote(*about) for _ in range(count or gpus or max(1, cores // worker.threads))]
 
     def __enter__(self) -> Actors:
@@ -113,10 +123,14 @@ class Actors:
 
 
 def compute(
-    worker: Worker, chunks: Sequence[Chunk], count: int | None = None, address: str | None = None
+    worker: Worker,
+    chunks: Sequence[Chunk],
+    count: int | None = None,
+    address: str | None = None,
+    plugins: Sequence[str | Path] = (),
 ) -> Iterator[list[Row]]:
     """Yield the rows of chunks of one model, which are written by then, in any order."""
     if not chunks:
         return
-    with Actors(worker, count, address) as actors:
+    with Actors(worker, count, address, plugins) as actors:
         yield from actors.compute(chunks)
