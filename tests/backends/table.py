@@ -6,32 +6,17 @@ A new method is one `Pair` a counterpart. Where maps differ, `differs` says why,
 
 from __future__ import annotations
 
-import torch
-
 from tests.backends.formulas import cropped_at_the_border
 from tests.backends.networks import CIFAR
 from tests.backends.pairs import Pair
+from tests.backends.table_deep_lift import DEEP_LIFT
+from tests.backends.table_gradient_methods import GRADIENT_METHODS
 from tests.backends.table_with_gradients import WITH_GRADIENTS
 from tests.backends.table_without_gradients import WITHOUT_GRADIENTS
 
 __all__ = ["PAIRS", "WITHOUT_OURS", "WITHOUT_PEER"]
 
-MIDDLE = {"n_steps": 6, "quadrature": "riemann_middle"}
-
 TO_THE_INPUT = [
-    Pair("saliency", "captum/saliency"),
-    Pair("integrated-gradients", "captum/integrated-gradients", CIFAR, params={"steps": 6}, their_params=MIDDLE),
-    # In double precision: captum's path points are float32 midpoints that miss ours by one unit in the last place, and
-    # where such a point lies on a kink of a pooling the gradient jumps (5e-4 of the range at most, 2e-6 in the mean).
-    Pair(
-        "integrated-gradients",
-        "captum/integrated-gradients",
-        ("squeezenet1_0",),
-        params={"steps": 6},
-        their_params=MIDDLE,
-        images=2,
-        dtype=torch.float64,
-    ),
     Pair(
         "occlusion",
         "captum/occlusion",
@@ -58,7 +43,7 @@ TO_THE_INPUT = [
     ),
 ]
 
-PAIRS = [*WITH_GRADIENTS, *WITHOUT_GRADIENTS, *TO_THE_INPUT]
+PAIRS = [*WITH_GRADIENTS, *WITHOUT_GRADIENTS, *GRADIENT_METHODS, *DEEP_LIFT, *TO_THE_INPUT]
 
 WITHOUT_PEER = {
     "libra-cam": "no other package has it",

@@ -19,7 +19,7 @@ from xaikit.core.target import Contrast
 
 pytestmark = pytest.mark.backends
 
-PACKAGES = {"captum": 28, "pytorch-grad-cam": 20, "torchcam": 10}
+PACKAGES = {"captum": 28, "pytorch-grad-cam": 20, "torchcam": 10, "shap": 2}
 """At least so many methods of each, so that none drops out unnoticed."""
 
 REFUSED = {"captum/layer-lrp": "theirs has no relevance at a ReLU, the layer of this network"}

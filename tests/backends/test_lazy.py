@@ -11,7 +11,7 @@ from xaikit.core.errors import MissingExtra, UnknownName
 from xaikit.core.method import METHODS
 from xaikit.core.registry import Registry
 
-OTHERS = ("captum", "pytorch_grad_cam", "torchcam")
+OTHERS = ("captum", "pytorch_grad_cam", "torchcam", "shap")
 
 
 def test_native_names_import_no_other_package() -> None:

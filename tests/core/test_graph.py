@@ -10,8 +10,9 @@ import torchvision
 from torch import nn
 
 from tests.core import nets
+from xaikit.core.classifier import Classifier
 from xaikit.core.errors import BadInput
-from xaikit.core.graph import fold_batch_norm, trace
+from xaikit.core.graph import fold_batch_norm, folded, trace
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
@@ -138,3 +139,66 @@ def test_reused_and_functional_calls_are_nodes():
     assert (
         sum(node.op == "call_function" and node.target is torch.nn.functional.relu for node in graph.graph.nodes) == 2
     )
+
+
+def folding() -> Classifier:
+    def build() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
+
+    return Classifier(randomised(nets.made(build)).eval(), mean=[0.5] * 3, std=[0.2] * 3, size=8)
+
+
+def test_the_folded_copy_is_kept_while_nothing_changes():
+    clf = folding()
+    twin = folded(clf)
+    assert twin is not clf
+    assert left(twin.network) == 0
+    assert folded(clf) is twin
+    clf.network.train()
+    clf(nets.pixels())
+    clf.network.eval()
+    folded_anew = folded(clf)  # the statistics have moved
+    assert folded_anew is not twin
+    assert torch.allclose(folded_anew(nets.pixels()), clf(nets.pixels()), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda network: network[0].weight.data.mul_(2),  # past the version counter
+        lambda network: network[0].weight.data.neg_(),
+        lambda network: nn.init.normal_(network[4].weight),
+        lambda network: network[1].running_var.add_(1),
+        lambda network: network.float(),
+        lambda network: network.__setitem__(2, nn.SiLU()),
+        lambda network: setattr(network[1], "eps", 0.1),
+    ],
+)
+def test_the_folded_copy_is_made_anew_once_something_changes(change):
+    clf = folding()
+    twin = folded(clf)
+    change(clf.network)
+    anew = folded(clf)
+    assert anew is not twin
+    inputs = nets.pixels(dtype=clf.dtype)
+    assert anew.dtype == clf.dtype
+    assert torch.allclose(anew(inputs), clf(inputs), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("build", [nets.Net, lambda: nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(192, 2))])
+def test_where_nothing_folds_the_classifier_itself_is_used(build):
+    clf = Classifier(nets.made(build).eval(), size=8)
+    assert folded(clf) is clf
+
+
+def test_where_tracing_fails_the_classifier_itself_is_used():
+    class Deciding(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = folding().network
+
+        def forward(self, x):
+            return self.body(x if x.sum() > 0 else -x)
+
+    clf = Classifier(Deciding().eval(), size=8)
+    assert folded(clf) is clf

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,13 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from tests.methods.nets import GAPNet, bound, images
-from xaikit.core.classifier import Classifier
+from tests.methods.small import method
 from xaikit.core.context import Context
 from xaikit.core.errors import BadInput
-from xaikit.core.method import METHODS, InputMethod, LayerMethod, Method, attribute_all
+from xaikit.core.method import METHODS, InputMethod, LayerMethod, attribute_all
 
 NAMES = METHODS.names()
-MANY_FORWARDS = {"libra-cam", "occlusion", "integrated-gradients"}  # the others stop after one an image
 
 
 class Stumbling(nn.Module):
@@ -38,12 +36,6 @@ class Stumbling(nn.Module):
             if self.left < 0:
                 raise RuntimeError("stumbled")
         return self.body(self.drop(self.norm(x)))
-
-
-def method(name: str, classifier: Classifier, **params: Any) -> Method:
-    """Return a method with parameters small enough for a test."""
-    small: dict[str, dict[str, Any]] = {"integrated-gradients": {"steps": 6}, "libra-cam": {"references": 4}}
-    return METHODS.get(name).build(classifier, **(small.get(name, {}) | params))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -147,9 +139,10 @@ def test_nothing_is_left_behind(name: str, left: int | None) -> None:
     network.body.fc.weight.requires_grad_(False)
     network.body.conv2.weight.grad = torch.ones_like(network.body.conv2.weight)
     clf.outline()
+    passes = 2 * method(name, clf).cost((8, 8)).forwards
     with unchanged(network):
         network.left = left
-        if left is None or (left > 1 and name not in MANY_FORWARDS):
+        if left is None or left >= passes:
             method(name, clf).attribute(images(2))
         else:
             with pytest.raises(RuntimeError, match="stumbled"):

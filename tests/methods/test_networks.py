@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tests.core import nets
 from tests.methods.nets import GAPNet, bound, images
-from tests.methods.test_contract import method
+from tests.methods.small import method
 from xaikit.core.classifier import Classifier
 from xaikit.core.context import Context
 from xaikit.core.method import METHODS, attribute_all
@@ -71,9 +71,9 @@ def test_branches_and_gates(name: str, network: type[nn.Module]) -> None:
     assert torch.equal(found.scores, clf(nets.pixels()).amax(1).detach())
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "occlusion"])
+@pytest.mark.parametrize("name", [name for name in NAMES if METHODS.get(name).family != "perturbation"])
 def test_a_bfloat16_network_gives_nearly_the_same_map(name: str) -> None:
-    """Occlusion is left out: the drops of this small network are below the rounding of its bfloat16 logits."""
+    """Perturbation is left out: the drops of this small network are below the rounding of its bfloat16 logits."""
     exact = Classifier(nets.made(nets.Net, torch.float32), size=8)
     coarse = Classifier(nets.made(nets.Net, torch.float32).to(torch.bfloat16), size=8)
     x = nets.pixels(dtype=torch.float32)

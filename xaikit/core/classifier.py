@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
+from xaikit.core.black_box import BlackBox, Gives, Takes
 from xaikit.core.borrow import borrow, borrowing, unwrapped
 from xaikit.core.context import out_of_memory
 from xaikit.core.errors import BadInput, NoSuchLayer, XaikitError, XaikitWarning
@@ -119,6 +121,41 @@ class Classifier(nn.Module):
 
     mean: Tensor
     std: Tensor
+
+    @classmethod
+    def from_function(
+        cls,
+        function: Callable[[Any], Any],
+        labels: Sequence[str] | None = None,
+        size: tuple[int, int] | int | None = None,
+        *,
+        output: Output = "softmax",
+        gives: Gives = "probabilities",
+        takes: Takes = "numpy",
+        channels: int = 3,
+        mean: Sequence[float] | float = 0.5,
+        name: str = "",
+    ) -> Classifier:
+        """Return a classifier round a function, for the methods that need neither gradients nor layers.
+
+        Args:
+            function: from pixels (N, C, H, W) in [0, 1] to probabilities (N, K), such as an ONNX session's run.
+            labels: names of the K classes.
+            size: input size (H, W) or one side; None takes images of any size.
+            output: "softmax" probabilities sum to 1, "sigmoid" each stands for itself, "binary" one an image,
+                "regression" values.
+            gives: "logits" if the function gives no probabilities.
+            takes: NumPy arrays or torch tensors, float32.
+            channels: of the images.
+            mean: colour that stands for removed pixels where a method fills with "mean".
+            name: for reports.
+
+        Raises:
+            BadInput: no function, or an argument that does not fit.
+        """
+        check_output(output)
+        box = BlackBox(function, output, gives, takes, mean)
+        return cls(box, mean, None, size, labels, output=output, channels=channels, name=name or box.name)
 
     def _colour(self, values: Sequence[float] | float | None, default: float, name: str) -> Tensor:
         given = default if values is None else values
@@ -230,6 +267,8 @@ class Classifier(nn.Module):
             NoSuchLayer: no such name in the network.
             BadInput: the module is not in the network, or no default exists.
         """
+        if isinstance(self.module, BlackBox):
+            raise BadInput(self.module.refusal("layers"))
         if layer is not None:
             asked = self._asked_layer(layer)
             assert asked is not None
@@ -289,7 +328,8 @@ class Classifier(nn.Module):
         with self.borrowed(), torch.no_grad():
             inputs = self._fit(self.normalize(noise.to(self.device)))
             try:
-                return outline(self.module, inputs, unwrap_output)
+                seen = outline(self.module, inputs, unwrap_output)
+                return replace(seen, ends_in="logits") if isinstance(self.module, BlackBox) else seen
             except _FAILURES as error:
                 if isinstance(error, XaikitError) or out_of_memory(error):
                     raise

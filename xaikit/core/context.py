@@ -10,6 +10,7 @@ the bit, because every image then goes through the same arithmetic whatever its 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ from xaikit.core.errors import BadInput
 if TYPE_CHECKING:
     from xaikit.core.classifier import Classifier
 
-__all__ = ["Context", "Counters", "Precision", "Progress", "free_memory", "out_of_memory"]
+__all__ = ["Context", "Counters", "Precision", "Progress", "estimate", "free_memory", "out_of_memory"]
 
 Precision = Literal["float32", "bfloat16"]
 T = TypeVar("T")
@@ -31,6 +32,7 @@ T = TypeVar("T")
 _LARGEST = {"cpu": 64, "cuda": 128}
 _FEWEST = 4  # below that the calls cost more than the caches save
 _SWIFT = 200 * 2**20  # bytes of activations a thread, beyond which a CPU spends its time on caches and fresh pages
+_NOTICEABLE = 5.0  # seconds from which a computation announces how long it takes
 _SHARE = 0.25  # of the free memory that one portion's activations may take
 
 
@@ -38,7 +40,10 @@ class Progress(Protocol):
     """Told how far a long computation is."""
 
     def __call__(self, done: int, total: int, unit: str) -> None:
-        """Show that `done` of `total` units are done."""
+        """Show that `done` of `total` units are done.
+
+        After the first portion of a long computation the unit carries an estimate: "forwards, about 40 s".
+        """
 
 
 @dataclass
@@ -103,7 +108,7 @@ class Context:
             work: computes one portion.
             unit: word for the items; with it progress is reported.
         """
-        start = 0
+        start, begin = 0, time.perf_counter()
         while start < total:
             stop = min(start + size, total)
             result = self._attempt(work, slice(start, stop), size)
@@ -111,9 +116,10 @@ class Context:
                 size = max(1, size // 2)
                 continue
             yield result[0]
-            start = stop
             if unit and self.progress is not None:
-                self.progress(start, total, unit)
+                note = estimate(begin, stop, total) if start == 0 else ""
+                self.progress(stop, total, unit + note)
+            start = stop
 
     def _attempt(self, work: Callable[[slice], T], rows: slice, size: int) -> tuple[T] | None:
         """Return the result in a tuple, or None when memory ran out and a smaller portion may do."""
@@ -148,6 +154,19 @@ def out_of_memory(error: BaseException) -> bool:
     """Say whether an exception means that memory ran out, on any device."""
     words = ("can't allocate memory", "not enough memory", "out of memory")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(one in str(error) for one in words)
+
+
+def estimate(begin: float, done: int, total: int) -> str:
+    """Return ", about 40 s" for `total` units of which `done` took since `begin`; nothing below a few seconds."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    seconds = (time.perf_counter() - begin) * total / done
+    if seconds < _NOTICEABLE:
+        return ""
+    for unit, length in (("s", 1), ("min", 60), ("h", 3600)):
+        if seconds < 90 * length or unit == "h":
+            break
+    return f", about {float(f'{seconds / length:.1g}'):,.0f} {unit}"
 
 
 def free_memory(device: torch.device) -> int:

@@ -4,6 +4,9 @@
 
 The user's network is never touched. Functional calls, additions and reused modules are nodes like any other. A network
 that cannot be traced is refused with the module in which tracing stopped.
+
+`folded(classifier)` is the same classifier round such a copy. It is kept as long as modules, weights, buffers, type and
+device stay what they were, and made anew once one of them changes.
 """
 
 from __future__ import annotations
@@ -11,17 +14,23 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from typing import Any
+from weakref import WeakKeyDictionary
 
+import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
+from xaikit.core.classifier import Classifier
 from xaikit.core.errors import BadInput
 
-__all__ = ["fold_batch_norm", "trace"]
+__all__ = ["fold_batch_norm", "folded", "trace"]
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _UNTRACEABLE = (fx.proxy.TraceError, TypeError, RuntimeError, ValueError, AttributeError, LookupError, AssertionError)
+
+
+_FOLDED: WeakKeyDictionary[Classifier, tuple[Any, Classifier | None]] = WeakKeyDictionary()
 
 
 class _Tracer(fx.Tracer):
@@ -93,3 +102,55 @@ def fold_batch_norm(graph: fx.GraphModule) -> fx.GraphModule:
 def _put(graph: fx.GraphModule, name: str, module: nn.Module) -> None:
     parent, _, child = name.rpartition(".")
     setattr(graph.get_submodule(parent), child, module.requires_grad_(False))
+
+
+def folded(classifier: Classifier) -> Classifier:
+    """Return a classifier round a traced copy of the network with BatchNorm folded, the same one while nothing changes.
+
+    Where there is nothing to fold, or torch.fx cannot follow the network, that is the classifier itself.
+    """
+    network = classifier.module
+    if not any(isinstance(module, _BATCH_NORMS) for module in network.modules()):
+        return classifier
+    state = _state(network)
+    known = _FOLDED.get(classifier)
+    if known is None or known[0] != state:
+        known = state, _twin(classifier)
+        _FOLDED[classifier] = known
+    return classifier if known[1] is None else known[1]
+
+
+def _state(network: nn.Module) -> Any:
+    """Return what a folded copy depends on; sums and norms show what was written past the version counter."""
+    tensors = [*network.parameters(), *network.buffers()]
+    kinds = [(id(tensor), tensor._version, tensor.dtype, tensor.device) for tensor in tensors]
+    floats = [tensor.detach().float() for tensor in tensors if tensor.numel()]
+    sums = [measure(one).to(floats[0].device) for one in floats for measure in (torch.sum, torch.linalg.vector_norm)]
+    return str(network), [id(module) for module in network.modules()], kinds, torch.stack(sums).tolist()
+
+
+def _twin(classifier: Classifier) -> Classifier | None:
+    """Return the classifier round the folded copy, or None where nothing could be folded."""
+    try:
+        graph = trace(classifier.module)
+    except BadInput:
+        return None
+    before = _norms(graph)
+    graph = fold_batch_norm(graph)
+    if _norms(graph) == before:
+        return None
+    twin = Classifier(
+        graph,
+        classifier.mean.flatten().tolist() if classifier.bounded else None,
+        classifier.std.flatten().tolist() if classifier.bounded else None,
+        classifier.size,
+        output=classifier.output,
+        channels=classifier.channels,
+        name=classifier.name,
+    )
+    twin.outline(classifier.outline().size)
+    return twin
+
+
+def _norms(graph: fx.GraphModule) -> int:
+    return sum(isinstance(module, _BATCH_NORMS) for module in graph.modules())

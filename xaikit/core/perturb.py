@@ -6,7 +6,10 @@
 
 All in the network's own coordinates, where the mean colour is zero and `m * x` is the literature's product.
 
-Shapes: inputs (N, C, H, W); masks (N, H, W); ranks (N, P) with P = H * W.
+What stands for removed pixels is chosen before a mask is known (`fill_values`, `segment_mean`) or by the mask
+(`inpainted`, OpenCV's Telea, which grows the kept pixels into the hole).
+
+Shapes: inputs (N, C, H, W); masks and segments (N, H, W); ranks (N, P) with P = H * W.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,11 +25,23 @@ from torch import Tensor
 from xaikit.core.classifier import Classifier
 from xaikit.core.errors import BadInput
 
-__all__ = ["Fill", "blend", "blurred", "check_fill", "fill_values", "keep", "ranks", "removed"]
+__all__ = [
+    "Fill",
+    "blend",
+    "blurred",
+    "check_fill",
+    "fill_values",
+    "inpainted",
+    "keep",
+    "ranks",
+    "removed",
+    "segment_mean",
+]
 
 Fill = Literal["mean", "black", "white", "image-mean", "blur", "noise"]
 
 _BLUR_SHARE = 10 / 224  # sigma of the blur fill as a share of the short side
+_INPAINT_RADIUS = 3
 
 
 def check_fill(fill: Fill | Tensor) -> None:
@@ -87,6 +103,46 @@ def _given(fill: Tensor, pixels: Tensor) -> Tensor:
         raise BadInput(f"fill: expected pixels that broadcast to {shapes}; give (C, 1, 1) for one colour") from error
     fill = fill.to(pixels)
     return fill.reshape(*[1] * (4 - fill.ndim), *fill.shape)
+
+
+def segment_mean(pixels: Tensor, segments: Tensor) -> Tensor:
+    """Return pixels (N, C, H, W) with the mean colour of its segment at each pixel; segments (N, H, W) from 0."""
+    means = []
+    for image, numbers in zip(pixels, segments.flatten(1), strict=True):
+        colours = image.flatten(1).double()
+        count = int(numbers.max()) + 1
+        sums = colours.new_zeros(len(colours), count).index_add_(1, numbers, colours)
+        mean = sums / numbers.bincount(minlength=count).clamp(min=1)
+        means.append(mean[:, numbers].reshape(image.shape))
+    return torch.stack(means).to(pixels)
+
+
+def inpainted(pixels: Tensor, masks: Tensor) -> Tensor:
+    """Return pixels (N, C, H, W) in [0, 1] whose removed parts are grown from the kept ones, by OpenCV's Telea.
+
+    Args:
+        pixels: of one or three channels.
+        masks: (N, H, W), true where a pixel is kept; where none is, the image's mean colour stands.
+
+    Raises:
+        BadInput: another number of channels, which OpenCV does not inpaint.
+    """
+    if pixels.shape[1] not in (1, 3):
+        raise BadInput(f"fill: expected 1 or 3 channels for inpaint, got {pixels.shape[1]}; use the fill blur")
+    return torch.stack([_inpainted(image, kept) for image, kept in zip(pixels, masks, strict=True)])
+
+
+def _inpainted(image: Tensor, kept: Tensor) -> Tensor:
+    if kept.all():
+        return image
+    if not kept.any():
+        return image.mean((1, 2), keepdim=True).expand_as(image)
+    import cv2
+
+    colours = np.ascontiguousarray((image.float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy())
+    grown = cv2.inpaint(colours, (~kept).byte().cpu().numpy(), _INPAINT_RADIUS, cv2.INPAINT_TELEA)
+    hole = torch.from_numpy(grown.reshape(colours.shape)).permute(2, 0, 1).to(image) / 255
+    return torch.where(kept, image, hole)
 
 
 def blurred(pixels: Tensor, sigma: float) -> Tensor:

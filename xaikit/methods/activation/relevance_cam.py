@@ -25,7 +25,8 @@ from torch import Tensor
 from xaikit.core.batch import Batch
 from xaikit.core.errors import BadInput
 from xaikit.core.method import METHODS, Cost, Family, LayerMethod, Need, Values
-from xaikit.methods.decomposition.engine import carry_relevance
+from xaikit.methods.decomposition.composites import POSITIVE
+from xaikit.methods.decomposition.engine import Engine
 
 __all__ = ["RelevanceCAM"]
 
@@ -58,7 +59,7 @@ class RelevanceCAM(LayerMethod):
         Raises:
             BadInput: an operation after the layer has no rule, or the network ends in a softmax.
         """
-        relevance = batch.carried_back(self.place, carry_relevance, lambda: self._start(batch))
+        relevance = batch.carried_back(self.place, Engine(POSITIVE).install, lambda: self._start(batch))
         return Values(torch.einsum("nk,nkhw->nhw", relevance.sum((2, 3)), batch.activations(self.place)))
 
     def cost(self, size: tuple[int, int]) -> Cost:

@@ -1,153 +1,288 @@
 """The relevance engine: autograd carries relevance instead of gradients.
 
-    forward    every operation computes what it always does
-    backward   operations in the table hand relevance on by their rule; moving values about (flatten, cat, slicing,
-               max-pooling's winner) is left to autograd, which does just that
+    forward     every operation computes what it always does; linear maps keep what they were given
+    backward    a linear map shares its relevance by the composite's rule, an activation hands it on, a product gives it
+                to its signal; moving values about is left to autograd, which does just that
+    ledger      what a step does not hand on is booked
 
-Operations are seen through the probe as function calls, so functional, in-place and reused ones are all met one by one.
-An operation outside the table is refused by name.
+Operations are seen through the probe as function calls, so functional, in-place and reused ones are met one by one. The
+network runs as its folded copy (core/graph.py) where BatchNorm can be folded, else as it is.
 
-    with classifier.probe() as probe:
-        tap = probe.attach(layer)
-        carry_relevance(probe)
-        logits = ...
-    relevance, = torch.autograd.grad(logits, tap.activation, start)        outside the block
+    found, = relevance(batch, composite, [start])
+    found.values.sum() + sum(found.absorbed) = start.sum()
 
 Source: Bach et al., PLoS ONE 2015.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from xaikit.core.batch import Batch
 from xaikit.core.errors import BadInput
-from xaikit.core.probe import RELU, Probe
-from xaikit.methods.decomposition.rules import Share, norm, proportional, unchanged, z_plus
-
-__all__ = ["carry_relevance"]
-
-Call = Callable[..., Any]
-
-_ACTIVATIONS: tuple[Call, ...] = (
-    *RELU,
-    F.relu6,
-    F.leaky_relu,
-    F.elu,
-    F.silu,
-    F.gelu,
-    F.hardswish,
-    F.hardtanh,
-    F.softplus,
-)
-_PASSED: tuple[Call, ...] = (F.batch_norm, torch.batch_norm, F.layer_norm, torch.layer_norm, *_ACTIVATIONS)
-_POOLED: tuple[Call, ...] = (F.avg_pool2d, F.adaptive_avg_pool2d, torch.mean, Tensor.mean)
-_SUMMED: tuple[Call, ...] = (torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__iadd__, Tensor.__radd__)
-_MOVED = frozenset(
-    {
-        *(torch.flatten, Tensor.flatten, Tensor.view, torch.reshape, Tensor.reshape, torch.squeeze, Tensor.squeeze),
-        *(torch.unsqueeze, Tensor.unsqueeze, torch.permute, Tensor.permute, torch.transpose, Tensor.transpose),
-        *(torch.cat, torch.stack, torch.chunk, Tensor.chunk, torch.split, Tensor.split, Tensor.__getitem__),
-        *(F.dropout, F.dropout2d, Tensor.contiguous, Tensor.to, Tensor.float, Tensor.double, Tensor.clone),
-        *(F.max_pool2d, torch.max_pool2d, F.adaptive_max_pool2d, F.pad, Tensor.detach, Tensor.requires_grad_),
-        *(torch.neg, Tensor.neg, Tensor.__neg__),
-    }
+from xaikit.core.graph import folded
+from xaikit.core.method import Values
+from xaikit.core.probe import Probe
+from xaikit.methods.decomposition.composites import Composite
+from xaikit.methods.decomposition.ledger import Ledger, Reason
+from xaikit.methods.decomposition.operations import (
+    ACTIVATIONS,
+    GATES,
+    LINEAR,
+    MOVES,
+    PADS,
+    PRODUCTS,
+    QUOTIENTS,
+    Call,
+    Reading,
 )
 
+__all__ = ["Engine", "Relevance", "accounted", "promising", "relevance", "start_at_the_score"]
 
-def carry_relevance(probe: Probe) -> None:
-    """Put the rules on a probe, for a forward inside its block."""
-    probe.rule((F.linear,), _linear)
-    probe.rule((F.conv2d, torch.conv2d), _convolution)
-    probe.rule(_PASSED, _pass)
-    probe.rule(_POOLED, _pool)
-    probe.rule(_SUMMED, _sum)
-    probe.observe(None, _refuse_unknown)
+Share = Callable[[Tensor], Sequence[Tensor | None]]
+_NUMBERED = ("convolution", "dense")
+_UNBALANCED = 0.01
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """What one start became.
+
+    Args:
+        values: (n, C, H, W), at least float32.
+        promised: (n,) sum of the start.
+        size: (n,) sum of the start's absolute values.
+        absorbed: what did not arrive, by reason, (n,).
+        gap: (n,) sum of the values less the start's.
+        balanced: (n,) whether gap and absorbed cancel to 1 % of the start.
+    """
+
+    values: Tensor
+    promised: Tensor
+    size: Tensor
+    absorbed: dict[Reason, Tensor]
+    gap: Tensor
+    balanced: Tensor
+
+
+def relevance(batch: Batch, composite: Composite, starts: Sequence[Tensor]) -> list[Relevance]:
+    """Carry start vectors (n, K) from the logits to the image.
+
+    Args:
+        batch: of the images.
+        composite: rule of each map.
+        starts: one or several, on the same forward.
+
+    Raises:
+        BadInput: an operation that has no rule, or a network that cuts its graph.
+    """
+    view = folded(batch.classifier)
+    engine = Engine(composite, max(len(batch), batch.context.padded_batch or 0))
+    inputs = batch.inputs.detach().requires_grad_(True)
+    with torch.enable_grad(), view.probe() as probe:
+        engine.install(probe)
+        logits = batch.context.forward(view, inputs.clone())
+    found = []
+    for number, start in enumerate(starts):
+        batch.context.counters.backwards += len(batch)
+        values = _gradient(logits, inputs, start, keep=number + 1 < len(starts))
+        absorbed = {reason: one.to(values.device) for reason, one in engine.ledger.absorbed(len(batch)).items()}
+        found.append(_balanced(values, start.double().sum(1), start.double().abs().sum(1), absorbed))
+    return found
+
+
+def _gradient(logits: Tensor, inputs: Tensor, start: Tensor, *, keep: bool) -> Tensor:
+    values = None
+    if logits.requires_grad:
+        (values,) = torch.autograd.grad(logits, inputs, start.to(logits), retain_graph=keep, allow_unused=True)
+    if values is None:
+        raise BadInput(
+            "relevance: expected a network in which the image reaches the logits with a graph, got one without: part "
+            "of it runs under torch.no_grad; use a method without gradients, such as occlusion"
+        )
+    return values if values.dtype == torch.float64 else values.float()
+
+
+def _balanced(values: Tensor, promised: Tensor, size: Tensor, absorbed: dict[Reason, Tensor]) -> Relevance:
+    gap = values.flatten(1).sum(1).double() - promised
+    missing = gap + sum(absorbed.values())
+    return Relevance(values, promised, size, absorbed, gap, missing.abs() <= _UNBALANCED * size)
+
+
+def promising(found: Relevance, promised: float) -> Relevance:
+    """Return relevance whose rules promise another sum than the start's."""
+    return _balanced(found.values, torch.full_like(found.promised, promised), found.size, found.absorbed)
+
+
+def accounted(found: Relevance) -> Values:
+    """Return relevance with its books."""
+    return Values(
+        found.values,
+        completeness=found.gap.to(found.values.dtype),
+        flags=[set() if even else {"unbalanced"} for even in found.balanced.tolist()],
+        diagnostics={
+            "promised": found.promised,
+            **{f"absorbed_{reason}": amount for reason, amount in found.absorbed.items()},
+        },
+    )
+
+
+def start_at_the_score(batch: Batch) -> Tensor:
+    """Return each logit times the score's gradient there, (n, K): the explained logit at its class, else zero."""
+    with torch.enable_grad():
+        logits = batch.logits.detach().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(batch.target.score(logits).sum(), logits)
+    return logits.detach() * gradient
 
 
 class _Carry(torch.autograd.Function):
-    """An output that shares its relevance among inputs by a rule."""
+    """An operation that hands its relevance back to its sources by a share."""
 
     @staticmethod
-    def forward(ctx: Any, share: Share, output: Tensor, *inputs: Tensor) -> Tensor:
+    def forward(ctx: Any, share: Share, compute: Callable[[], Tensor], *sources: Tensor) -> Tensor:
         ctx.share = share
-        return output.clone()
+        return compute()
 
     @staticmethod
     def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor | None, ...]:
         return None, None, *ctx.share(relevance)
 
 
-def _carried(share: Share, output: Tensor, *inputs: Tensor) -> Tensor:
-    found: Tensor = _Carry.apply(share, output.detach(), *inputs)
-    return found
+class Engine:
+    """The rules of one forward and its ledger.
 
+    Args:
+        composite: rule of each map.
+        images: rows of the physical batch; None takes them from what is booked.
+    """
 
-def _linear(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    inputs, weight = args[0], args[1]
-    output = function(*args, **kwargs)
-    if not inputs.requires_grad:
+    def __init__(self, composite: Composite, images: int | None = None) -> None:
+        self.composite = composite
+        self.ledger = Ledger(images)
+        self._maps = 0
+        self._gates: dict[int, Tensor] = {}
+
+    def install(self, probe: Probe) -> None:
+        """Put the rules on a probe, for a forward inside its block."""
+        probe.rule(LINEAR, self._linear)
+        probe.rule(ACTIVATIONS, self._activation)
+        probe.rule(GATES, self._gate)
+        probe.rule(PRODUCTS, self._product)
+        probe.rule(QUOTIENTS, self._quotient)
+        probe.rule(PADS, self._border)
+        probe.observe(None, _refuse_unknown)
+
+    def _linear(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        reading = LINEAR[function](function, args, kwargs)
+        if reading is None:
+            output = function(*args, **kwargs)
+            _refuse_unknown(function, args, kwargs, output)
+            return output
+        return self._carried(self._share(reading), function, args, kwargs, reading.sources)
+
+    def _share(self, reading: Reading) -> Share:
+        step = reading.step
+        number = self._maps
+        self._maps += step.kind in _NUMBERED
+
+        def share(given: Tensor) -> Sequence[Tensor]:
+            counted = step.kind in _NUMBERED
+            rule = self.composite.rule(
+                step.kind, first=counted and number == 0, last=counted and number == self._maps - 1
+            )
+            bare = step if self.composite.bias == "absorb" else step.without_bias()
+            if bare.kind == "scale" and bare.bias is None:
+                return (given,)
+            return rule(bare, given, self.ledger)
+
+        return share
+
+    def _activation(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        inputs = args[0] if args else kwargs["input"]
+        if not inputs.requires_grad:
+            return function(*args, **kwargs)
+        if kwargs.get("inplace"):
+            with torch.no_grad():
+                function(inputs.detach(), *args[1:], **kwargs)
+            return inputs
+        return self._carried(_whole, function, args, kwargs, (inputs,))
+
+    def _gate(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        output = self._activation(function, args, kwargs)
+        self._gates[id(output)] = output
         return output
-    return _carried(z_plus(F.linear, inputs.detach(), weight.detach()), output, inputs)
+
+    def _product(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        factors = [one for one in (args[0], args[1] if len(args) > 1 else kwargs["other"]) if _is_signal(one)]
+        if not factors:
+            return function(*args, **kwargs)
+        signals = self._signals(factors)
+
+        def share(given: Tensor) -> Sequence[Tensor]:
+            return [(given / len(signals)).sum_to_size(one.shape) for one in signals]
+
+        return self._carried(share, function, args, kwargs, signals)
+
+    def _signals(self, factors: list[Tensor]) -> tuple[Tensor, ...]:
+        """Return the factors that get relevance: not the gate, which is bounded or the smaller one."""
+        ungated = [one for one in factors if id(one) not in self._gates]
+        if 0 < len(ungated) < len(factors):
+            return tuple(ungated)
+        largest = max(one.numel() for one in factors)
+        return tuple(one for one in factors if one.numel() == largest)
+
+    def _quotient(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not _is_signal(args[0]):
+            output = function(*args, **kwargs)
+            _refuse_unknown(function, args, kwargs, output)
+            return output
+        return self._carried(_whole, function, args, kwargs, (args[0],))
+
+    def _border(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        inputs = args[0] if args else kwargs["input"]
+        if not _is_signal(inputs):
+            return function(*args, **kwargs)
+        shape, rest = inputs.shape, args[1:]
+
+        def share(given: Tensor) -> Sequence[Tensor]:
+            with torch.enable_grad():
+                place = given.new_zeros(shape).requires_grad_(True)
+                (inside,) = torch.autograd.grad(function(place, *rest, **kwargs), place, given)
+            rows = inside.shape[0]
+            self.ledger.book("bias", given.reshape(rows, -1).sum(1) - inside.reshape(rows, -1).sum(1))
+            return (inside,)
+
+        return self._carried(share, function, args, kwargs, (inputs,))
+
+    def _carried(
+        self, share: Share, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any], sources: tuple[Tensor, ...]
+    ) -> Tensor:
+        plain = tuple(one.detach() if isinstance(one, Tensor) else one for one in args)
+        named = {name: one.detach() if isinstance(one, Tensor) else one for name, one in kwargs.items()}
+        found: Tensor = _Carry.apply(share, lambda: function(*plain, **named), *sources)
+        return found
 
 
-def _convolution(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    named = (
-        dict(zip(("input", "weight", "bias", "stride", "padding", "dilation", "groups"), args, strict=False)) | kwargs
-    )
-    output = function(*args, **kwargs)
-    inputs, weight = named.pop("input"), named.pop("weight")
-    if not inputs.requires_grad:
-        return output
-    named.pop("bias", None)
-
-    def without_bias(x: Tensor, w: Tensor) -> Tensor:
-        return F.conv2d(x, w, None, **named)
-
-    return _carried(z_plus(without_bias, inputs.detach(), weight.detach()), output, inputs)
+def _whole(given: Tensor) -> Sequence[Tensor]:
+    return (given,)
 
 
-def _pass(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    inputs = args[0] if args else kwargs["input"]
-    if not inputs.requires_grad:
-        return function(*args, **kwargs)
-    with torch.no_grad():
-        output = function(*(inputs.detach().clone(), *args[1:]), **kwargs)
-    return _carried(unchanged, output, inputs)
-
-
-def _pool(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    inputs, rest = args[0], args[1:]
-    output = function(*args, **kwargs)
-    if not inputs.requires_grad:
-        return output
-    return _carried(norm(lambda x: function(x, *rest, **kwargs), inputs.detach()), output, inputs)
-
-
-def _sum(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    first, second = args[0], args[1]
-    tensors = [one for one in (first, second) if isinstance(one, Tensor) and one.requires_grad]
-    if not tensors:
-        return function(*args, **kwargs)
-    with torch.no_grad():
-        output = torch.add(first.detach() if isinstance(first, Tensor) else first, _plain(second), **kwargs)
-    if len(tensors) == 1:
-        return _carried(unchanged, output, tensors[0])
-    return _carried(proportional(first.detach(), second.detach()), output, first, second)
-
-
-def _plain(value: Any) -> Any:
-    return value.detach() if isinstance(value, Tensor) else value
+def _is_signal(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.requires_grad
 
 
 def _refuse_unknown(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
     """Refuse an operation that mixes values by no rule, rather than let autograd's gradient pass for relevance."""
-    if not isinstance(output, Tensor) or not output.requires_grad or function in _MOVED:
+    outputs = output if isinstance(output, tuple | list) else [output]
+    if function in MOVES or not any(_is_signal(one) for one in outputs):
         return
     name = getattr(function, "__name__", str(function))
     if name != "__get__":
-        raise BadInput(f"relevance: expected operations with a rule, got {name}; choose a layer after it")
+        raise BadInput(
+            f"relevance: expected operations that have a rule, got {name}; use another method, or a layer after it"
+        )

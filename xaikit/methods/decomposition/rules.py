@@ -1,94 +1,285 @@
-"""Rules: how the relevance of an operation's output is shared among its inputs.
+"""Rules: how the relevance of a linear map's outputs is shared among its inputs.
 
-    z+ (alpha 1, beta 0)   R_j = sum_i x_j w_ij [x_j w_ij > 0] / z_i * R_i      z_i = sum_j x_j w_ij [x_j w_ij > 0]
-    norm                   R_j = sum_i x_j w_ij / z_i * R_i                     parameter-free linear operations, sums
-    pass                   R_j = R_j                                            activations, BatchNorm, LayerNorm
+Every rule shares among parts p that are linear in their input:
 
-A share takes the relevance of the output (n, ...) and returns that of each input, of the input's shape. Biases take no
-part, so what goes in comes out, but for outputs whose denominator is zero.
+    z = sum_p f_p(x_p, w_p) + b      R_j = sum_p x_p (*) f_p^T(w_p, R / stab(z))      stab(z) = z + sign(z) e mean|z|
 
-Source: Bach et al., PLoS ONE 2015; Montavon et al., Pattern Recognition 2017 (z+).
+    rule         parts of f(x, w)                                          bias
+    0            (x, w), e = 0                                             b
+    epsilon      (x, w)                                                    b
+    z-plus       (x+, w+) (x-, w-)                                         b+
+    alpha-beta   alpha: as z-plus;  -beta: (x+, w-) (x-, w+)               b+; b-        beta = alpha - 1
+    gamma        z > 0: (x+, w + g w+) (x-, w + g w-);  z < 0: w+, w- changed    b + g b+; b + g b-
+    z-box        (x, w) (low, -w+) (high, -w-)                             -
+    w-squared    (1, w^2)                                                  -
+    flat         (1, 1)                                                    -
+
+The mean is over one image's outputs of the map, so that the stabiliser depends on no other image; e is 1e-6, and 1e-9
+where all parts have one sign.
+
+Shapes: relevance as the map's output; returned shares as the map's sources.
+Source: Bach et al., PLoS ONE 2015; Montavon et al., Pattern Recognition 2017 (z-plus, z-box, w-squared); Montavon et
+    al., Explainable AI 2019 (gamma); Lapuschkin et al., Nature Communications 2019 (flat).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Literal, overload
 
 import torch
 from torch import Tensor
 
-__all__ = ["Share", "norm", "proportional", "unchanged", "z_plus"]
+from xaikit.methods.decomposition.ledger import Ledger
 
-Share = Callable[[Tensor], tuple[Tensor, ...]]
-Linear = Callable[[Tensor, Tensor], Tensor]
+__all__ = [
+    "EPSILON",
+    "Given",
+    "Kind",
+    "LinearMap",
+    "Part",
+    "Rule",
+    "alpha_beta",
+    "epsilon",
+    "flat",
+    "gamma",
+    "negative_parts",
+    "positive_parts",
+    "shared",
+    "w_squared",
+    "z_box",
+    "z_plus",
+]
+
+EPSILON = 1e-6
+ONE_SIGN = 1e-9  # where all parts have one sign nothing cancels, and less is enough
+
+Kind = Literal["convolution", "dense", "normalisation", "scale", "pool", "sum"]
 
 
-def z_plus(operation: Linear, inputs: Tensor, weight: Tensor) -> Share:
-    """Return the share of a linear operation by its positive contributions.
+@dataclass(frozen=True)
+class Part:
+    """One summand f(x, w) of a map.
 
     Args:
-        operation: (inputs, weight) -> output, without bias.
-        inputs: what it was given.
-        weight: its weight.
+        apply: f, linear in x and in w.
+        inputs: x.
+        weight: w; None where f has coefficients of its own, none of them negative.
+        source: number of the map's input that x is.
     """
-    parts = [(inputs.clamp_min(0), weight.clamp_min(0))]
-    if bool((inputs < 0).any()):
-        parts.append((inputs.clamp_max(0), weight.clamp_max(0)))
 
-    def share(relevance: Tensor) -> tuple[Tensor, ...]:
-        total = sum(operation(part, signed) for part, signed in parts)
-        messages = _divided(relevance, total)
-        shares = [part * _transposed(partial(_weighted, operation, signed), part, messages) for part, signed in parts]
-        return (torch.stack(shares).sum(0),)
-
-    return share
+    apply: Callable[[Tensor, Tensor | None], Tensor]
+    inputs: Tensor
+    weight: Tensor | None = None
+    source: int = 0
 
 
-def norm(operation: Callable[[Tensor], Tensor], inputs: Tensor) -> Share:
-    """Return the share of a linear operation without weights, such as average pooling."""
+@dataclass(frozen=True)
+class LinearMap:
+    """One linear step of a forward.
 
-    def share(relevance: Tensor) -> tuple[Tensor, ...]:
-        return (inputs * _transposed(operation, inputs, _divided(relevance, operation(inputs))),)
+    Args:
+        kind: which rule it gets.
+        parts: what it sums.
+        bias: what it adds, and what takes its share; broadcasts to the sum.
+        idle: what it adds, and what takes no share.
+    """
 
-    return share
+    kind: Kind
+    parts: tuple[Part, ...]
+    bias: Tensor | None = None
+    idle: Tensor | None = None
 
-
-def proportional(first: Tensor, second: Tensor) -> Share:
-    """Return the share of a sum of two tensors, in proportion to what each gives."""
-
-    def share(relevance: Tensor) -> tuple[Tensor, ...]:
-        messages = _divided(relevance, first + second)
-        return _summed(first * messages, first), _summed(second * messages, second)
-
-    return share
-
-
-def unchanged(relevance: Tensor) -> tuple[Tensor, ...]:
-    """Return the relevance as it is."""
-    return (relevance,)
+    def without_bias(self) -> LinearMap:
+        """Return the map with its bias idle."""
+        return replace(self, bias=None, idle=self.bias)
 
 
-def _weighted(operation: Linear, weight: Tensor, inputs: Tensor) -> Tensor:
-    return operation(inputs, weight)
+Rule = Callable[[LinearMap, Tensor, Ledger], list[Tensor]]
 
 
-def _divided(relevance: Tensor, total: Any) -> Tensor:
-    """Return relevance / total, zero where the total is too small to divide by."""
-    tiny = torch.finfo(total.dtype).tiny
-    usable = total.abs() > tiny
-    return torch.where(usable, relevance / torch.where(usable, total, 1), 0)
+def shared(
+    parts: Sequence[Part], bias: Tensor | None, relevance: Tensor, ledger: Ledger, share: float = EPSILON
+) -> list[Tensor]:
+    """Share relevance among parts, each in proportion to what it gives.
+
+    Args:
+        parts: what the outputs are made of.
+        bias: what is added to them.
+        relevance: of the outputs.
+        ledger: books what bias, stabiliser and dead outputs take.
+        share: of mean |z| that stabilises.
+
+    Returns:
+        One tensor a source.
+    """
+    given = Given(parts)
+    outputs = given.outputs if bias is None else given.outputs + _wide(bias)
+    return given.handed_back(_messages(outputs, bias, relevance.to(outputs.dtype), ledger, share))
 
 
-def _transposed(operation: Callable[[Tensor], Tensor], inputs: Tensor, messages: Tensor) -> Tensor:
-    """Return the operation's transpose applied to messages."""
-    with torch.enable_grad():
-        place = inputs.detach().requires_grad_(True)
-        (found,) = torch.autograd.grad(operation(place), place, messages)
+class Given:
+    """What parts give together, kept for handing messages back.
+
+    Args:
+        parts: of one map.
+    """
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self._parts = parts
+        self._places = [_wide(part.inputs.detach()).requires_grad_(True) for part in parts]
+        with torch.enable_grad():
+            given = [part.apply(place, _wide(part.weight)) for part, place in zip(parts, self._places, strict=True)]
+            self._total = given[0] if len(given) == 1 else reduce(torch.add, given)
+        self.outputs = self._total.detach()
+
+    def handed_back(self, messages: Tensor) -> list[Tensor]:
+        """Return sum_p x_p (*) f_p^T(w_p, messages), a tensor a source; once only."""
+        found: dict[int, Tensor] = {}
+        transposed = torch.autograd.grad(self._total, self._places, messages)
+        for part, place, message in zip(self._parts, self._places, transposed, strict=True):
+            share = message * place.detach()
+            found[part.source] = found[part.source] + share if part.source in found else share
+        return [found[source] for source in sorted(found)]
+
+
+def _messages(outputs: Tensor, bias: Tensor | None, relevance: Tensor, ledger: Ledger, share: float) -> Tensor:
+    """Return relevance / stab(outputs), zero where nothing was given."""
+    tiny = torch.finfo(outputs.dtype).tiny
+    sizes = outputs.abs()
+    alive = sizes > tiny
+    mean = sizes.flatten(1).mean(1).reshape(-1, *[1] * (outputs.ndim - 1))
+    offset = torch.copysign((share * mean).clamp_min(tiny), outputs) if share else torch.zeros_like(mean)
+    messages = torch.where(alive, relevance / torch.where(alive, outputs + offset, 1), 0)
+    ledger.book("dead", relevance.masked_fill(alive, 0))
+    if share:
+        ledger.book("stabiliser", messages * offset)
+    if bias is not None:
+        ledger.book("bias", messages * _wide(bias))
+    return messages
+
+
+def epsilon(step: LinearMap, relevance: Tensor, ledger: Ledger, share: float = EPSILON) -> list[Tensor]:
+    """Share by signed contributions; `share=0` is the rule 0."""
+    return shared(step.parts, step.bias, relevance, ledger, share)
+
+
+def z_plus(step: LinearMap, relevance: Tensor, ledger: Ledger, share: float = ONE_SIGN) -> list[Tensor]:
+    """Share by positive contributions."""
+    return shared(positive_parts(step), _clamped(step.bias, 1), relevance, ledger, share)
+
+
+def alpha_beta(step: LinearMap, relevance: Tensor, ledger: Ledger, alpha: float = 2.0) -> list[Tensor]:
+    """Share alpha times the relevance by positive and, negated, alpha - 1 times by negative contributions."""
+    found = shared(positive_parts(step), _clamped(step.bias, 1), alpha * relevance, ledger, ONE_SIGN)
+    if alpha == 1:
+        return found
+    taken = shared(negative_parts(step), _clamped(step.bias, -1), (1 - alpha) * relevance, ledger, ONE_SIGN)
+    return [one + other for one, other in zip(found, taken, strict=True)]
+
+
+def gamma(step: LinearMap, relevance: Tensor, ledger: Ledger, factor: float = 0.25) -> list[Tensor]:
+    """Share by contributions of which those of the output's own sign count 1 + factor times."""
+    outputs = Given(step.parts).outputs
+    for added in (step.bias, step.idle):
+        outputs = outputs if added is None else outputs + _wide(added)
+    found: list[Tensor] = []
+    for sign in (1, -1):
+        chosen = torch.where(outputs * sign > 0, relevance, 0)
+        parts = [one for part in step.parts for one in _favoured(part, sign, factor)]
+        bias = None if step.bias is None else step.bias + factor * _clamp(step.bias, sign)
+        shares = shared(parts, bias, chosen, ledger)
+        found = [one + other for one, other in zip(found, shares, strict=True)] if found else shares
+    ledger.book("dead", torch.where(outputs == 0, relevance, 0))
     return found
 
 
-def _summed(share: Tensor, like: Tensor) -> Tensor:
-    """Sum over axes along which `like` was broadcast."""
-    return share.sum_to_size(like.shape)
+def z_box(step: LinearMap, relevance: Tensor, ledger: Ledger, *, low: Tensor, high: Tensor) -> list[Tensor]:
+    """Share by the distance of each input from the end of its range that speaks against the output.
+
+    Args:
+        step: the first map.
+        relevance: of its outputs.
+        ledger: of the run.
+        low: smallest inputs, (1, C, 1, 1).
+        high: largest inputs, (1, C, 1, 1).
+    """
+    parts = []
+    for part in step.parts:
+        assert part.weight is not None
+        ends = [end.to(part.inputs).expand_as(part.inputs) for end in (low, high)]
+        parts += [
+            part,
+            replace(part, inputs=ends[0], weight=-part.weight.clamp_min(0)),
+            replace(part, inputs=ends[1], weight=-part.weight.clamp_max(0)),
+        ]
+    return shared(parts, None, relevance, ledger)
+
+
+def w_squared(step: LinearMap, relevance: Tensor, ledger: Ledger) -> list[Tensor]:
+    """Share by squared weights, whatever the inputs are."""
+    return shared([_ones(part, lambda w: w.square()) for part in step.parts], None, relevance, ledger, ONE_SIGN)
+
+
+def flat(step: LinearMap, relevance: Tensor, ledger: Ledger) -> list[Tensor]:
+    """Share evenly among all inputs of an output."""
+    return shared([_ones(part, torch.ones_like) for part in step.parts], None, relevance, ledger, ONE_SIGN)
+
+
+def positive_parts(step: LinearMap) -> list[Part]:
+    """Return the parts whose contributions are positive."""
+    return [part for whole in step.parts for part in _signed(whole, 1)]
+
+
+def negative_parts(step: LinearMap) -> list[Part]:
+    """Return the parts whose contributions are negative."""
+    return [part for whole in step.parts for part in _signed(whole, -1)]
+
+
+def _signed(part: Part, sign: int) -> list[Part]:
+    """Split inputs and weight by sign and keep the products of one sign."""
+    if part.weight is None:
+        return [replace(part, inputs=_clamp(part.inputs, sign))]
+    signed = bool((part.inputs < 0).any())
+    above = part.inputs.clamp_min(0) if signed else part.inputs
+    found = [replace(part, inputs=above, weight=_clamp(part.weight, sign))]
+    if signed:
+        found.append(replace(part, inputs=part.inputs.clamp_max(0), weight=_clamp(part.weight, -sign)))
+    return found
+
+
+def _favoured(part: Part, sign: int, factor: float) -> list[Part]:
+    """Return a part in which products of one sign count 1 + factor times."""
+    if part.weight is None:
+        inputs = part.inputs + factor * _clamp(part.inputs, sign)
+        return [replace(part, inputs=inputs)]
+    if not bool((part.inputs < 0).any()):
+        return [replace(part, weight=part.weight + factor * _clamp(part.weight, sign))]
+    return [
+        replace(part, inputs=part.inputs.clamp_min(0), weight=part.weight + factor * _clamp(part.weight, sign)),
+        replace(part, inputs=part.inputs.clamp_max(0), weight=part.weight + factor * _clamp(part.weight, -sign)),
+    ]
+
+
+def _ones(part: Part, weigh: Callable[[Tensor], Tensor]) -> Part:
+    weight = None if part.weight is None else weigh(part.weight)
+    return replace(part, inputs=torch.ones_like(part.inputs), weight=weight)
+
+
+def _clamp(tensor: Tensor, sign: int) -> Tensor:
+    return tensor.clamp_min(0) if sign > 0 else tensor.clamp_max(0)
+
+
+def _clamped(bias: Tensor | None, sign: int) -> Tensor | None:
+    return None if bias is None else _clamp(bias, sign)
+
+
+@overload
+def _wide(tensor: Tensor) -> Tensor: ...
+@overload
+def _wide(tensor: None) -> None: ...
+def _wide(tensor: Tensor | None) -> Tensor | None:
+    """Return a tensor in at least float32."""
+    return tensor if tensor is None or tensor.dtype == torch.float64 else tensor.float()

@@ -1,9 +1,12 @@
 """Integrated gradients: the gradient collected along the straight path from a baseline to the image.
 
-    values = (x - x') * mean_m d score / d x at x' + a_m (x - x')        a_m = (m + 1/2) / steps
+    values = (x - x') * sum_m w_m d score / d x at x' + a_m (x - x')
+    midpoint          a_m = (m + 1/2) / steps, w_m = 1 / steps
+    gauss-legendre    a_m, w_m of the Gauss-Legendre rule on [0, 1]
 
-Completeness: sum(values) = score(x) - score(x'), up to the quadrature; the gap is reported per image. Steps start at 50
-and double up to 400 for each image whose gap is above 1 % of the difference; `steps=N` fixes them.
+Of several baselines the values are averaged. Completeness: sum(values) = score(x) - mean score(x'), up to the
+quadrature; the gap is reported per image. Steps start at 50 and double up to 400 for each image whose gap is above 1 %
+of the difference; `steps=N` fixes them.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) summed over channels, or (N, C, H, W) with `channels=True`.
 Units:  score.
@@ -15,8 +18,9 @@ Departs from source: midpoints instead of right end points (smaller error at equ
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,8 +28,11 @@ from xaikit.core.batch import Batch
 from xaikit.core.errors import BadInput
 from xaikit.core.method import METHODS, Cost, Family, InputMethod, Need, Values
 from xaikit.core.perturb import Fill, check_fill, fill_values
+from xaikit.methods.gradient.folding import folded_batch
 
-__all__ = ["IntegratedGradients"]
+__all__ = ["IntegratedGradients", "Quadrature", "quadrature_rule"]
+
+Quadrature = Literal["midpoint", "gauss-legendre"]
 
 _FIRST, _MOST, _GAP = 50, 400, 0.01
 
@@ -37,11 +44,14 @@ class IntegratedGradients(InputMethod):
 
     Args:
         steps: points on the path; None starts at 50 and doubles up to 400 until the gap is under 1 %.
-        baseline: where the path begins: a fill by name, or pixels that broadcast to the images.
+        baseline: where the path begins: a fill by name, pixels that broadcast to the images, or several names, whose
+            values are averaged; a name given twice draws twice.
+        quadrature: which points on the path, and what each counts.
     """
 
     steps: int | None = None
-    baseline: Fill | Tensor = "mean"
+    baseline: Fill | Tensor | tuple[Fill, ...] = "mean"
+    quadrature: Quadrature = "midpoint"
 
     name: ClassVar[str] = "integrated-gradients"
     family: ClassVar[Family] = "gradient"
@@ -51,20 +61,27 @@ class IntegratedGradients(InputMethod):
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
             raise BadInput(f"steps: expected at least 1, got {self.steps}; leave it out to adapt it")
-        check_fill(self.baseline)
+        if not isinstance(self.baseline, Tensor) and not self.baseline:
+            raise BadInput("baseline: expected at least one, got none; leave it out for the mean colour")
+        for baseline in self._baselines:
+            check_fill(baseline)
+        if self.quadrature not in get_args(Quadrature):
+            raise BadInput(
+                f"quadrature: expected {' or '.join(get_args(Quadrature))}, got {self.quadrature!r}; choose one"
+            )
 
     def compute(self, batch: Batch) -> Values:
         """Return (x - x') times the mean gradient, (n, C, H, W)."""
-        filled = fill_values(self.classifier, batch.pixels, self.baseline, batch.generators("baseline"))
-        start = filled.expand_as(batch.inputs)
-        every = torch.arange(len(batch), device=start.device)
-        expected = batch.scores - batch.scores_of(start, every)
+        starts = self._starts(batch)
+        every = torch.arange(len(batch), device=starts.device)
+        expected = batch.scores - torch.stack([batch.scores_of(start, every) for start in starts]).mean(0)
         values = torch.zeros_like(batch.inputs)
         gaps = torch.zeros_like(expected)
         used = [0] * len(batch)
         steps, open_rows = self.steps or _FIRST, every
+        along = folded_batch(batch, steps * len(starts))
         while len(open_rows):
-            found = self._integrate(batch, start, open_rows, steps)
+            found = self._integrate(along, starts, open_rows, steps)
             gap = found.flatten(1).sum(1) - expected[open_rows]
             values[open_rows], gaps[open_rows] = found, gap
             for row in open_rows.tolist():
@@ -76,20 +93,44 @@ class IntegratedGradients(InputMethod):
         return Values(values, completeness=gaps, params={"steps": used})
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """A forward and a backward a step, and the two ends of the path."""
-        steps = self.steps or _FIRST
-        return Cost(steps + 2, steps)
+        """A forward and a backward a step and baseline, and the ends of the paths."""
+        steps, baselines = self.steps or _FIRST, len(self._baselines)
+        return Cost((steps + 1) * baselines + 1, steps * baselines)
 
-    def _integrate(self, batch: Batch, start: Tensor, rows: Tensor, steps: int) -> Tensor:
-        """Return (x - x') times the mean gradient over `steps` midpoints for the images `rows`."""
-        difference = (batch.inputs - start)[rows]
-        total = torch.zeros_like(difference)
+    @property
+    def _baselines(self) -> tuple[Fill | Tensor, ...]:
+        return self.baseline if isinstance(self.baseline, tuple) else (self.baseline,)
 
-        def gradients(places: Tensor, points: Tensor) -> Tensor:
-            along = ((points + 0.5) / steps).to(difference).reshape(-1, 1, 1, 1)
-            path = start[rows[places]] + along * difference[places]
-            return batch.score_gradients(path, rows[places])[1]
+    def _starts(self, batch: Batch) -> Tensor:
+        """Return where the paths begin, (baselines, n, C, H, W)."""
+        filled = [
+            fill_values(self.classifier, batch.pixels, baseline, batch.generators(f"baseline {place}"))
+            for place, baseline in enumerate(self._baselines)
+        ]
+        return torch.stack([one.expand_as(batch.inputs) for one in filled])
 
-        for places, _, gradient in batch.pairs(steps, gradients, "path points", images=len(rows)):
-            total.index_add_(0, places, gradient)
-        return difference * total / steps
+    def _integrate(self, batch: Batch, starts: Tensor, rows: Tensor, steps: int) -> Tensor:
+        """Return the sum over `steps` points of each path, averaged over baselines, for the images `rows`."""
+        points, weights = (one.to(batch.inputs) for one in quadrature_rule(self.quadrature, steps))
+        total = torch.zeros_like(batch.inputs[rows])
+
+        def products(places: Tensor, items: Tensor) -> Tensor:
+            images, step = rows[places], items % steps
+            start = starts[items // steps, images]
+            difference = batch.inputs[images] - start
+            path = start + points[step].reshape(-1, 1, 1, 1) * difference
+            gradient = batch.score_gradients(path, images)[1]
+            return gradient.mul_(difference).mul_(weights[step].reshape(-1, 1, 1, 1))
+
+        for places, _, product in batch.pairs(steps * len(starts), products, "path points", images=len(rows)):
+            total.index_add_(0, places, product)
+        return total / len(starts)
+
+
+def quadrature_rule(name: Quadrature, steps: int) -> tuple[Tensor, Tensor]:
+    """Return points and weights (steps,) float64 of a rule on [0, 1]; the weights sum to one."""
+    if name == "midpoint":
+        points = (torch.arange(steps, dtype=torch.float64) + 0.5) / steps
+        return points, torch.full_like(points, 1 / steps)
+    nodes, weights = np.polynomial.legendre.leggauss(steps)
+    return torch.from_numpy((nodes + 1) / 2), torch.from_numpy(weights / 2)

@@ -1,0 +1,74 @@
+"""zennit behind our interface: agreement with our LRP, what it cannot do, and nothing left behind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from tests.backends.networks import case_of, is_real
+from tests.backends.pairs import Pair
+from tests.backends.table_zennit import ZENNIT
+from tests.backends.test_agreement import share_of_range
+from tests.backends.test_contract import Adding, Functional, Ordinary, classifier, images
+from tests.methods.test_contract import unchanged
+from xaikit.core.errors import BadInput
+from xaikit.core.method import METHODS
+
+pytestmark = pytest.mark.backends
+pytest.importorskip("zennit", reason="the extra `backends` is missing")
+
+RELEVANCE = ("epsilon-plus", "epsilon-plus-flat", "epsilon-alpha2-beta1", "epsilon-gamma-box", "excitation-backprop")
+GRADIENTS = ("guided-backprop", "deconv-net", "beta-smooth")
+
+
+def cases() -> list[Any]:
+    """Return every pair by a readable name."""
+    return [
+        pytest.param(
+            pair,
+            pair.places[0],
+            id=f"{pair.theirs}@{pair.places[0]}-{pair.params['bias']}",
+            marks=[pytest.mark.real] if is_real(pair.places[0]) else [],
+        )
+        for pair in ZENNIT
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("pair", "place"), cases())
+def test_agreement(pair: Pair, place: str, request: pytest.FixtureRequest) -> None:
+    if is_real(place):
+        request.getfixturevalue("real_data")
+    case = case_of(place, pair.images, dtype=pair.dtype)
+    ours, theirs = (
+        METHODS.get(name).build(case.classifier, **params).attribute(case.pixels, case.target)
+        for name, params in ((pair.ours, pair.params), (pair.theirs, pair.their_params))
+    )
+    assert share_of_range(ours.values, theirs.values) <= pair.tolerance
+
+
+@pytest.mark.parametrize("name", [*RELEVANCE, *GRADIENTS])
+def test_it_runs_and_leaves_nothing_behind(name: str) -> None:
+    network = Ordinary()
+    clf = classifier(network)
+    clf.outline()
+    with unchanged(network):
+        found = METHODS.get(f"zennit/{name}").build(clf).attribute(images(), [0, 1, 2])
+    assert found.values.shape == (3, 16, 16)
+    assert found.values.isfinite().all()
+    if name in RELEVANCE[:-1]:
+        zero = METHODS.get(f"zennit/{name}").build(clf, zero_params=["bias"]).attribute(images(), [0, 1, 2])
+        assert torch.allclose(zero.values.sum((1, 2)), zero.scores, rtol=0.05)
+
+
+@pytest.mark.parametrize("name", RELEVANCE)
+def test_sums_that_it_does_not_see_are_refused(name: str) -> None:
+    with pytest.raises(BadInput, match="got 1 of them in Adding, at which zennit's relevance is not conserved"):
+        METHODS.get(f"zennit/{name}").build(classifier(Adding())).attribute(images(1))
+
+
+def test_relus_that_it_does_not_see_are_flagged() -> None:
+    found = METHODS.get("zennit/guided-backprop").build(classifier(Functional())).attribute(images(2))
+    assert found.flags == [{"functional-relu"}] * 2

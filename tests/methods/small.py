@@ -1,0 +1,36 @@
+"""Methods with parameters small enough for a test; those not named here are quick by themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xaikit.core.classifier import Classifier
+from xaikit.core.method import METHODS, Method
+
+__all__ = ["SMALL", "method"]
+
+SMALL: dict[str, dict[str, Any]] = {
+    "libra-cam": {"references": 4},
+    "integrated-gradients": {"steps": 6},
+    "guided-integrated-gradients": {"steps": 6},
+    "blur-integrated-gradients": {"steps": 6, "sigma": 3},
+    "deep-lift-shap": {"references": 3},
+    "expected-gradients": {"samples": 12, "references": 3},
+    "smooth-grad": {"samples": 4},
+    "smooth-grad-squared": {"samples": 4},
+    "var-grad": {"samples": 4},
+    "meaningful-perturbation": {"steps": 8},
+    "extremal-perturbation": {"steps": 40},
+    "xrai": {"steps": 6},
+    "rise": {"samples": 60},
+    "lime": {"samples": 60, "segments": 8},
+    "kernel-shap": {"segments": 6},
+    "partition-shap": {"samples": 60},
+    "sobol": {"samples": 4, "grid": 4},
+    "hsic": {"samples": 60, "grid": 4},
+}
+
+
+def method(name: str, classifier: Classifier, **params: Any) -> Method:
+    """Return a method with small parameters, and those given."""
+    return METHODS.get(name).build(classifier, **(SMALL.get(name, {}) | params))

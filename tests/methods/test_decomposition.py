@@ -1,0 +1,214 @@
+"""Relevance on networks of every kind: what arrives and what is absorbed is what was promised."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+import xaikit
+from tests.core import nets
+from tests.methods.nets import DeepNet, GAPNet, bound, images
+from xaikit.core.attribution import Attribution
+from xaikit.core.classifier import Classifier
+from xaikit.core.context import Context
+from xaikit.core.errors import BadInput
+from xaikit.core.graph import folded
+from xaikit.core.method import METHODS
+
+SIDE = 96
+NAMED = ("resnet18", "resnet50", "densenet121", "googlenet", "convnext_tiny")
+GATED = ("efficientnet_b0", "mobilenet_v3_small")
+PLAIN = ("vgg11", "squeezenet1_0")
+DECOMPOSITION = [name for name in METHODS.names() if METHODS.get(name).family == "decomposition"]
+
+
+def trained_on_noise(name: str, dtype: torch.dtype = torch.float32) -> Classifier:
+    """Return a torchvision network with seeded weights and the BatchNorm statistics of two batches of noise."""
+    options = {"init_weights": True, "aux_logits": False} if name == "googlenet" else {}
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        torch.manual_seed(0)
+        network = torchvision.models.get_model(name, weights=None, **options).train()
+        for norm in (one for one in network.modules() if isinstance(one, nn.BatchNorm2d)):
+            norm.momentum = None
+        with torch.no_grad():
+            for _ in range(2):
+                network(torch.randn(8, 3, SIDE, SIDE))
+    return Classifier(network.eval().to(dtype), mean=[0.5] * 3, std=[0.25] * 3, size=SIDE, name=name)
+
+
+def noise(dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1), dtype=dtype)
+
+
+def missing(found: Attribution) -> float:
+    """Return the largest share of the promised sum that neither arrived nor was booked."""
+    assert found.completeness is not None
+    absorbed = sum(amount for name, amount in found.diagnostics.items() if name.startswith("absorbed_"))
+    return float(((found.completeness + absorbed) / found.diagnostics["promised"]).abs().max())
+
+
+def gap(found: Attribution) -> float:
+    assert found.completeness is not None
+    return float((found.completeness / found.diagnostics["promised"]).abs().max())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*NAMED, *GATED, *PLAIN])
+def test_the_books_balance_on_torchvision_networks(name: str) -> None:
+    clf, x = trained_on_noise(name), noise()
+    zero = METHODS.get("lrp").build(clf, composite="epsilon-plus", bias="zero").attribute(x)
+    assert missing(zero) < 1e-3
+    if name in GATED:
+        dead = zero.diagnostics["absorbed_dead"] + zero.diagnostics["absorbed_stabiliser"]
+        assert torch.allclose(zero.completeness.double(), -dead, atol=1e-3 * float(zero.scores.abs().min()))
+        assert 0 < gap(zero) < 0.2
+    else:
+        assert gap(zero) < 0.01
+    for composite in ("epsilon-plus-flat", "epsilon-gamma-box"):
+        assert missing(METHODS.get("lrp").build(clf, composite=composite).attribute(x)) < 1e-3
+    assert (folded(clf) is clf) == (name in (*PLAIN, "convnext_tiny"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*NAMED, *GATED, *PLAIN])
+def test_the_epsilon_rule_balances_in_double_precision(name: str) -> None:
+    clf, x = trained_on_noise(name, torch.float64), noise(torch.float64)
+    found = METHODS.get("lrp").build(clf, composite="epsilon").attribute(x)
+    assert missing(found) < 1e-3
+    assert not any("unbalanced" in flags for flags in found.flags)
+
+
+@pytest.mark.slow
+def test_books_that_do_not_balance_are_flagged() -> None:
+    """Without biases the epsilon rule divides by sums that the network never saw, and some of them are next to zero."""
+    clf, x = trained_on_noise("densenet121"), noise()
+    found = METHODS.get("lrp").build(clf, composite="epsilon", bias="zero").attribute(x)
+    assert missing(found) > 0.01
+    assert found.flags == [{"unbalanced"}, {"unbalanced"}]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [name for name in DECOMPOSITION if name != "lrp"])
+@pytest.mark.parametrize("name", ["resnet18", "densenet121", "convnext_tiny", "mobilenet_v3_small"])
+def test_every_decomposition_runs_on_every_kind(name: str, method: str) -> None:
+    found = METHODS.get(method)(trained_on_noise(name)).attribute(noise())
+    assert found.values.isfinite().all()
+    assert not any("constant" in flags or "unbalanced" in flags for flags in found.flags)
+
+
+@pytest.mark.slow
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["cifar-resnet20", "cifar-resnet56"])
+def test_trained_residual_networks_keep_the_sum(name: str, real_data: Path) -> None:
+    weights = real_data / "weights" / f"{name.removeprefix('cifar-')}_cifar10.pth"
+    clf = xaikit.load(name, weights=weights, device="cpu")
+    x = clf.read(sorted((real_data / "cifar10").glob("*/*.jpg"))[::200][:4])
+    found = METHODS.get("lrp").build(clf, composite="epsilon-plus", bias="zero").attribute(x)
+    assert gap(found) < 0.01
+    assert missing(found) < 1e-3
+    assert missing(METHODS.get("lrp")(clf).attribute(x)) < 1e-3
+
+
+class Normalised(nn.Module):
+    """BatchNorm before a ReLU and a convolution, LayerNorm over channels, a group norm, a difference and a quotient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.conv = nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3, padding=1)
+        self.layer, self.group, self.fc = nn.LayerNorm(4), nn.GroupNorm(2, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(F.pad(self.norm(x).relu(), (1, 1, 1, 1), value=0.5))
+        x = self.layer(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        x = self.group(F.gelu(x)) * torch.sigmoid(x) - 0.1 * x
+        return self.fc(F.interpolate(x / 2 + 1, scale_factor=2.0).mean((2, 3)))
+
+
+@pytest.mark.parametrize("composite", ["epsilon", "z-plus", "gamma", "epsilon-alpha2-beta1", "epsilon-plus-flat"])
+@pytest.mark.parametrize("bias", ["absorb", "zero"])
+def test_the_books_balance_on_what_cannot_be_folded(composite: str, bias: str) -> None:
+    clf = bound(Normalised(), mean=[0.5] * 3, std=[0.25] * 3)
+    stream = torch.Generator().manual_seed(1)
+    for values in (clf.network.norm.running_mean, clf.network.norm.running_var):
+        values.copy_(torch.rand(3, generator=stream, dtype=torch.float64) + 0.5)
+    found = METHODS.get("lrp").build(clf, composite=composite, bias=bias).attribute(images(), 1)
+    assert missing(found) < 1e-9
+    assert float(found.values.abs().max()) > 0
+
+
+class AddingInPlace(nn.Module):
+    """A sum in place on what a convolution was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, padding=1), nn.Linear(4, 4)
+
+    def block(self, x: Tensor) -> Tensor:
+        x += self.conv(x)
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.block(self.stem(x).relu()).relu().mean((2, 3)))
+
+
+class Adding(AddingInPlace):
+    def block(self, x: Tensor) -> Tensor:
+        return x + self.conv(x)
+
+
+@pytest.mark.parametrize("name", DECOMPOSITION)
+def test_sums_in_place_are_sums(name: str) -> None:
+    found, expected = (METHODS.get(name)(bound(one)).attribute(images(), 2) for one in (AddingInPlace(), Adding()))
+    assert torch.allclose(found.values, expected.values, atol=1e-12)
+    assert float(expected.values.abs().max()) > 0
+
+
+class Attending(nn.Module):
+    """A product of two signals that mixes places."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.flatten(2)
+        return (flat @ flat.transpose(1, 2)).flatten(1)[:, :4]
+
+
+@pytest.mark.parametrize("name", DECOMPOSITION)
+def test_an_operation_without_a_rule_is_named(name: str) -> None:
+    with pytest.raises(BadInput, match="expected operations that have a rule, got matmul"):
+        METHODS.get(name)(bound(Attending())).attribute(images(), 1)
+
+
+@pytest.mark.parametrize("name", DECOMPOSITION)
+def test_a_network_that_cuts_its_graph_is_refused(name: str) -> None:
+    clf = Classifier(nets.made(nets.FrozenStem), size=8)
+    with pytest.raises(BadInput, match=r"under torch\.no_grad"):
+        METHODS.get(name)(clf).attribute(nets.pixels(), 1)
+
+
+@pytest.mark.parametrize("name", [name for name in DECOMPOSITION if name not in ("lrp", "rap")])
+def test_targets_that_are_no_class_are_refused(name: str) -> None:
+    with pytest.raises(BadInput, match="expected a class as target"):
+        METHODS.get(name)(bound(GAPNet())).attribute(images(), lambda logits: logits[:, 0])
+
+
+@pytest.mark.parametrize(
+    "params", [{"epsilon": -1}, {"alpha": 0.5}, {"gamma": -0.1}, {"convolution": "z-box"}, {"composite": "best"}]
+)
+def test_parameters_that_do_not_fit_are_refused(params: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match=r"expected .*, got .*;"):
+        METHODS.get("lrp").build(bound(GAPNet()), **params)
+
+
+def test_padded_batches_book_the_same() -> None:
+    clf, x = bound(DeepNet()), images(3)
+    plain = METHODS.get("rap")(clf).attribute(x)
+    padded = METHODS.get("rap")(clf).attribute(x, context=Context(padded_batch=8))
+    assert torch.allclose(plain.values, padded.values, atol=1e-12)
+    assert missing(padded) < 1e-9

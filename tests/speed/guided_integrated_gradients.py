@@ -1,0 +1,43 @@
+"""Guided integrated gradients: eight images in step against one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+import xaikit
+from tests.speed.contest import Claim, Contest
+from tests.speed.subjects import subject
+from xaikit.zoo.cifar_resnet import CifarResNet
+
+__all__ = ["contests"]
+
+STEPS = 20
+
+
+def contests() -> Iterator[Contest]:
+    """Yield one contest of a network whose passes are short and one of a network whose passes are long."""
+    torch.manual_seed(0)
+    small = xaikit.Classifier(CifarResNet(56), mean=[0.5] * 3, std=[0.25] * 3, size=32)
+    yield _guided("cifar-resnet56", small, torch.rand(8, 3, 32, 32))
+    one = subject("squeezenet1_0", "features.12")
+    yield _guided("squeezenet1_0", one.classifier, one.pixels)
+
+
+def _guided(network: str, classifier: xaikit.Classifier, pixels: torch.Tensor) -> Contest:
+    def explained(images: slice) -> object:
+        return xaikit.attribute(
+            classifier, pixels[images], method="guided-integrated-gradients", steps=STEPS, chunk_size=8
+        )
+
+    return Contest(
+        f"guided-integrated-gradients {network}",
+        f"8 images at {pixels.shape[2]}x{pixels.shape[3]}, float32, {STEPS} steps",
+        {
+            "together": lambda: explained(slice(None)),
+            "one at a time": lambda: [explained(slice(place, place + 1)) for place in range(8)],
+        },
+        [Claim("together", "one at a time", at_least=3)],
+        rounds=3,
+    )

@@ -1,0 +1,245 @@
+"""Operations: what a call of a torch function is to relevance.
+
+    linear map    convolution, linear, matmul with a weight, BatchNorm and LayerNorm (standard deviation held constant),
+                  pooling by mean, interpolation, sums: a `LinearMap`, shared by a rule
+    activation    every output is a function of one input: relevance is handed on as it is
+    product       the gate is a constant and the signal gets everything; two signals get a half each
+    border        padding: what falls on it is the bias's
+    move          values are moved about, copied or chosen (flatten, cat, max-pooling): autograd does just that
+
+A function in no table is refused by its name; no class of module is ever asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from xaikit.core.probe import RELU
+from xaikit.methods.decomposition.rules import Kind, LinearMap, Part
+
+__all__ = ["ACTIVATIONS", "GATES", "LINEAR", "MOVES", "PADS", "PRODUCTS", "QUOTIENTS", "Call", "Reading"]
+
+Call = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A call read as a linear map of some of its arguments."""
+
+    step: LinearMap
+    sources: tuple[Tensor, ...]
+
+
+def _methods(*names: str) -> frozenset[Call]:
+    """Return the functions of these names in torch, Tensor and torch.nn.functional, as far as there are any."""
+    places = (torch, Tensor, F)
+    return frozenset(getattr(place, name) for name in names for place in places if callable(getattr(place, name, None)))
+
+
+ACTIVATIONS: frozenset[Call] = (
+    frozenset(RELU)
+    | _methods("relu6", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "silu", "mish", "gelu", "hardswish")
+    | _methods("hardtanh", "softplus", "softsign", "logsigmoid", "threshold", "clamp", "clamp_min", "clamp_max")
+    | _methods("leaky_relu_", "elu_", "selu_", "celu_", "hardtanh_", "threshold_", "clamp_", "clamp_min_")
+    | _methods("clip", "neg", "neg_", "positive", "local_response_norm", "hardshrink", "softshrink", "tanhshrink")
+)
+GATES = _methods("sigmoid", "sigmoid_", "hardsigmoid", "tanh", "tanh_", "softmax") | {torch.special.expit}
+PRODUCTS = _methods("mul", "multiply", "mul_", "__mul__", "__rmul__")
+QUOTIENTS = _methods("div", "true_divide", "divide", "div_", "__truediv__")
+PADS: frozenset[Call] = frozenset({F.pad, torch.constant_pad_nd})
+MOVES = (
+    _methods("flatten", "view", "view_as", "reshape", "reshape_as", "squeeze", "unsqueeze", "unflatten", "ravel")
+    | _methods("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "flip", "roll", "rot90")
+    | _methods("cat", "concat", "concatenate", "stack", "hstack", "vstack", "chunk", "split", "tensor_split", "unbind")
+    | _methods("narrow", "select", "index_select", "gather", "expand", "expand_as", "repeat", "repeat_interleave")
+    | _methods("tile", "broadcast_to", "contiguous", "clone", "to", "type", "type_as", "float", "double", "half")
+    | _methods("bfloat16", "detach", "requires_grad_", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle")
+    | _methods("max_pool1d", "max_pool2d", "max_pool3d", "max_pool1d_with_indices", "max_pool2d_with_indices")
+    | _methods("max_pool3d_with_indices", "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d")
+    | _methods("adaptive_max_pool2d_with_indices", "amax", "max", "maximum", "unfold", "dropout", "dropout1d")
+    | _methods("dropout2d", "dropout3d", "alpha_dropout", "feature_dropout", "feature_alpha_dropout", "dropout_")
+    | {Tensor.__getitem__, Tensor.cpu, Tensor.cuda, F.max_unpool2d}
+)
+
+
+def _kept(tensor: Tensor) -> Tensor:
+    """Return a copy that no later operation in place can change."""
+    return tensor.detach().clone()
+
+
+def _is_signal(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.requires_grad
+
+
+def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], place: int, name: str, default: Any = None) -> Any:
+    return args[place] if len(args) > place else kwargs.get(name, default)
+
+
+def _without(kwargs: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in kwargs.items() if name not in names}
+
+
+def _weighted(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any], kind: Kind, axes: int) -> Reading | None:
+    """Read a map of (input, weight, bias, ...); the bias is followed by `axes` axes of the output."""
+    inputs, weight, bias = (_argument(args, kwargs, *one) for one in enumerate(("input", "weight", "bias")))
+    if weight.requires_grad or not _is_signal(inputs):
+        return None
+    rest, named = args[3:], _without(kwargs, "input", "weight", "bias")
+
+    def apply(x: Tensor, w: Tensor | None) -> Tensor:
+        found: Tensor = function(x, w, None, *rest, **named)
+        return found
+
+    bias = None if bias is None else bias.detach().reshape(-1, *[1] * axes)
+    return Reading(LinearMap(kind, (Part(apply, _kept(inputs), weight.detach()),), bias), (inputs,))
+
+
+def _convolution(axes: int, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading | None:
+    return _weighted(function, args, kwargs, "convolution", axes)
+
+
+def _linear(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading | None:
+    """Read a linear map; at each of several places it is a convolution of one pixel."""
+    dense = _argument(args, kwargs, 0, "input").ndim == 2
+    return _weighted(function, args, kwargs, "dense" if dense else "convolution", 0)
+
+
+def _matmul(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading | None:
+    inputs, weight = args[0], _argument(args, kwargs, 1, "other")
+    if not _is_signal(inputs) or weight.requires_grad:
+        return None
+    kind: Kind = "dense" if inputs.ndim == 2 else "convolution"
+    return Reading(LinearMap(kind, (Part(torch.matmul, _kept(inputs), weight.detach()),)), (inputs,))  # type: ignore[arg-type]
+
+
+def _batch_norm(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading | None:
+    """Read a BatchNorm with running statistics as a scale and a bias of each channel."""
+    names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+    if function is torch.batch_norm:
+        names = ("input", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps")
+    given = dict(zip(names, args, strict=False)) | kwargs
+    inputs, mean, variance = given["input"], given["running_mean"], given["running_var"]
+    if not _is_signal(inputs) or mean is None or given.get("training"):
+        return None
+    weight, bias = given.get("weight"), given.get("bias")
+    scale = (variance + given.get("eps", 1e-5)).rsqrt() * (1 if weight is None else weight)
+    moved = -mean * scale + (0 if bias is None else bias)
+    shape = (-1, *[1] * (inputs.ndim - 2))
+    part = Part(_scaled, _kept(inputs), scale.detach().reshape(shape))
+    return Reading(LinearMap("scale", (part,), moved.detach().reshape(shape)), (inputs,))
+
+
+def _scaled(x: Tensor, w: Tensor | None) -> Tensor:
+    assert w is not None
+    return x * w
+
+
+def _centred(inputs: Tensor, rows: tuple[int, ...], weight: Any, bias: Any, eps: float, affine: int) -> Reading:
+    """Read (x - mean x) * w / sd + b as a map of x and of its mean, with sd held constant.
+
+    Args:
+        inputs: x.
+        rows: shape in which the last axis is what mean and deviation are taken over.
+        weight: w, or None.
+        bias: b, or None.
+        eps: added to the variance.
+        affine: number of axes that follow the one of weight and bias.
+    """
+    shape = inputs.shape
+    detached = inputs.detach()
+    deviation = (detached.reshape(rows).var(-1, correction=0, keepdim=True) + eps).sqrt()
+    spread = deviation.expand(rows).reshape(shape).reciprocal()
+    if weight is not None:
+        spread = spread * weight.detach().reshape(*weight.shape, *[1] * affine)
+
+    def mean(x: Tensor, w: Tensor | None) -> Tensor:
+        return _scaled(x.reshape(rows).mean(-1, keepdim=True).expand(rows).reshape(shape), w)
+
+    kept = _kept(inputs)
+    parts = (Part(_scaled, kept, spread), Part(mean, kept, -spread))
+    moved = None if bias is None else bias.detach().reshape(*bias.shape, *[1] * affine)
+    return Reading(LinearMap("normalisation", parts, moved), (inputs,))
+
+
+def _layer_norm(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading | None:
+    names = ("input", "normalized_shape", "weight", "bias", "eps")
+    given = dict(zip(names, args, strict=False)) | kwargs
+    inputs, over = given["input"], tuple(given["normalized_shape"])
+    if not _is_signal(inputs):
+        return None
+    rows = (*inputs.shape[: inputs.ndim - len(over)], math.prod(over))
+    return _centred(inputs, rows, given.get("weight"), given.get("bias"), given.get("eps", 1e-5), 0)
+
+
+def _group_norm(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading | None:
+    given = dict(zip(("input", "num_groups", "weight", "bias", "eps"), args, strict=False)) | kwargs
+    inputs = given["input"]
+    if not _is_signal(inputs):
+        return None
+    rows = (inputs.shape[0], int(given["num_groups"]), inputs[0].numel() // int(given["num_groups"]))
+    return _centred(inputs, rows, given.get("weight"), given.get("bias"), given.get("eps", 1e-5), inputs.ndim - 2)
+
+
+def _pooled(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading | None:
+    inputs = _argument(args, kwargs, 0, "input")
+    if not _is_signal(inputs):
+        return None
+    rest, named = args[1:], _without(kwargs, "input")
+
+    def apply(x: Tensor, w: Tensor | None) -> Tensor:
+        found: Tensor = function(x, *rest, **named)
+        return found
+
+    return Reading(LinearMap("pool", (Part(apply, _kept(inputs)),)), (inputs,))
+
+
+def _sum(signs: tuple[int, int], function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading | None:
+    """Read a sum or difference of two; what is no signal is a bias."""
+    first, second = args[0], _argument(args, kwargs, 1, "other")
+    factors = (signs[0], signs[1] * kwargs.get("alpha", 1))
+    if not _is_signal(first) and not _is_signal(second):
+        return None
+    parts: list[Part] = []
+    sources: list[Tensor] = []
+    bias: Tensor | None = None
+    for one, factor in zip((first, second), factors, strict=True):
+        if _is_signal(one):
+            kept = one.detach() * factor if factor != 1 else _kept(one)
+            parts.append(Part(_itself, kept, source=len(sources)))
+            sources.append(one)
+        else:
+            constant = one.detach() if isinstance(one, Tensor) else torch.tensor(float(one))
+            bias = constant * factor
+    like = sources[0]
+    bias = None if bias is None else bias.to(device=like.device, dtype=like.dtype)
+    return Reading(LinearMap("sum" if len(parts) > 1 else "scale", tuple(parts), bias), tuple(sources))
+
+
+def _itself(x: Tensor, w: Tensor | None) -> Tensor:
+    return x
+
+
+Reader = Callable[[Call, tuple[Any, ...], dict[str, Any]], Reading | None]
+
+LINEAR: dict[Call, Reader] = {
+    **{one: partial(_convolution, axes) for axes in (1, 2, 3) for one in _methods(f"conv{axes}d")},
+    **{one: partial(_convolution, axes) for axes in (1, 2, 3) for one in _methods(f"conv_transpose{axes}d")},
+    F.linear: _linear,
+    **dict.fromkeys(_methods("matmul", "mm", "__matmul__"), _matmul),
+    **dict.fromkeys(_methods("batch_norm"), _batch_norm),
+    F.layer_norm: _layer_norm,
+    F.group_norm: _group_norm,
+    **dict.fromkeys(_methods("avg_pool1d", "avg_pool2d", "avg_pool3d", "mean", "sum", "interpolate"), _pooled),
+    **dict.fromkeys(_methods("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"), _pooled),
+    **dict.fromkeys(_methods("add", "add_", "__add__", "__radd__", "__iadd__"), partial(_sum, (1, 1))),
+    **dict.fromkeys(_methods("sub", "sub_", "subtract", "__sub__", "__isub__"), partial(_sum, (1, -1))),
+    **dict.fromkeys(_methods("rsub", "__rsub__"), partial(_sum, (-1, 1))),
+}

@@ -1,0 +1,78 @@
+"""Softmax-gradient LRP: relevance that starts as the gradient of the class's probability.
+
+    start_c = p_c (1 - p_c)        start_j = - p_c p_j        p = softmax(logits)
+
+The start sums to 0, other classes count as much as the network mistakes the image for them, and the rest is LRP.
+
+Completeness: sum(values) + absorbed = 0 with the amounts of the diagnostics.
+
+Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) summed over channels, or (N, C, H, W) with `channels=True`.
+Units:  probability.
+Source: Iwana, Kuroki & Uchida, ICCV Workshops 2019, arXiv:1908.04351, eq. 10.
+Departs from source: where p_c is 1 in the arithmetic's precision p_c (1 - p_c) is held at 1e-8, so that a map is left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from xaikit.core.batch import Batch
+from xaikit.core.errors import BadInput
+from xaikit.core.method import METHODS, Cost, Family, InputMethod, Need, Values
+from xaikit.methods.decomposition.composites import Bias, CompositeName, Strength, composed
+from xaikit.methods.decomposition.engine import accounted, relevance
+
+__all__ = ["SoftmaxGradientLRP", "softmax_gradient"]
+
+_SMALLEST = 1e-8
+
+
+@METHODS.register
+@dataclass(frozen=True)
+class SoftmaxGradientLRP(InputMethod):
+    """Relevance of each pixel for the class against those it is mistaken for.
+
+    Args:
+        composite: which rule each kind of map gets, as for lrp.
+        bias: whether biases absorb relevance, as for lrp.
+    """
+
+    composite: CompositeName = "z-plus"
+    bias: Bias = "zero"
+
+    name: ClassVar[str] = "softmax-gradient-lrp"
+    family: ClassVar[Family] = "decomposition"
+    source: ClassVar[str] = "Iwana et al., ICCV Workshops 2019, arXiv:1908.04351"
+    needs: ClassVar[frozenset[Need]] = frozenset({"input-gradient"})
+
+    def compute(self, batch: Batch) -> Values:
+        """Return the relevance (n, C, H, W) of the probability's gradient.
+
+        Raises:
+            BadInput: a target that is no class, a single class, or an operation without a rule, by its name.
+        """
+        if batch.target.function is not None or batch.target.against is not None:
+            raise BadInput(f"{self.name}: expected a class as target, got {batch.target.names[0]}; give an index")
+        if batch.logits.shape[1] < 2:
+            raise BadInput(f"{self.name}: expected several classes, got one; use lrp")
+        composite = composed(self.composite, Strength.of(self.classifier), self.bias)
+        (found,) = relevance(batch, composite, [softmax_gradient(batch.logits, batch.target.index)])
+        return accounted(found)
+
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """Two forwards, one of them of the folded copy, and a backward that runs each map anew."""
+        return Cost(2, 2)
+
+
+def softmax_gradient(logits: Tensor, index: Tensor) -> Tensor:
+    """Return the gradient of the probability of class `index` (n,) by the logits (n, K), exact where it saturates."""
+    chosen = torch.zeros_like(logits, dtype=torch.bool).scatter(1, index[:, None], True)
+    double = logits.double()
+    others = double.masked_fill(chosen, -torch.inf)
+    rest = (others.logsumexp(1) - double.logsumexp(1)).exp()
+    size = (double.softmax(1)[chosen] * rest).clamp_min(_SMALLEST)
+    return (size[:, None] * torch.where(chosen, 1, -others.softmax(1))).to(logits)

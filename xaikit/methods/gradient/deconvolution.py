@@ -1,0 +1,41 @@
+"""Deconvolution: the gradient, of which each ReLU hands back what is positive, whatever it was given itself.
+
+    values = d score / d x  with  g [g > 0]  in place of  g [x > 0]  at every ReLU
+
+Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) summed over channels, or (N, C, H, W) with `channels=True`.
+Units:  none.
+Source: Zeiler & Fergus, ECCV 2014, section 2.1, arXiv:1311.2901.
+Departs from source: starts at the score instead of one unit of a layer; ReLU6 counts as a ReLU; other activations hand
+    back their gradient (flag `not-only-relu`), and a network without any ReLU is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from xaikit.core.batch import Batch
+from xaikit.core.method import METHODS, Cost, Family, InputMethod, Need, Values
+from xaikit.methods.gradient.rectifiers import rectified_gradients
+
+__all__ = ["Deconvolution"]
+
+
+@METHODS.register
+@dataclass(frozen=True)
+class Deconvolution(InputMethod):
+    """The gradient with ReLUs applied on the way back only."""
+
+    name: ClassVar[str] = "deconvolution"
+    family: ClassVar[Family] = "gradient"
+    source: ClassVar[str] = "Zeiler & Fergus, ECCV 2014, arXiv:1311.2901"
+    needs: ClassVar[frozenset[Need]] = frozenset({"input-gradient"})
+
+    def compute(self, batch: Batch) -> Values:
+        """Return what is handed back to the input, (n, C, H, W)."""
+        values, flags = rectified_gradients(batch, "deconvolution", self.name)
+        return Values(values, flags=flags)
+
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """One forward and one backward."""
+        return Cost(1, 1)

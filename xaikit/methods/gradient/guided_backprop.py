@@ -1,0 +1,44 @@
+"""Guided backpropagation: the gradient, of which each ReLU hands back only what is positive in both directions.
+
+    values = d score / d x  with  g [x > 0] [g > 0]  in place of  g [x > 0]  at every ReLU
+
+The maps are sharp and hardly depend on the class, nor on the weights of the last layers (Adebayo et al. 2018): they
+show edges that the network sees, not why it decides.
+
+Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) summed over channels, or (N, C, H, W) with `channels=True`.
+Units:  none.
+Source: Springenberg et al., 2015, arXiv:1412.6806, section 3.4.
+Departs from source: ReLU6 counts as a ReLU; other activations hand back their gradient (flag `not-only-relu`), and a
+    network without any ReLU is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from xaikit.core.batch import Batch
+from xaikit.core.method import METHODS, Cost, Family, InputMethod, Need, Values
+from xaikit.methods.gradient.rectifiers import rectified_gradients
+
+__all__ = ["GuidedBackprop"]
+
+
+@METHODS.register
+@dataclass(frozen=True)
+class GuidedBackprop(InputMethod):
+    """The gradient with negative parts cut at every ReLU."""
+
+    name: ClassVar[str] = "guided-backprop"
+    family: ClassVar[Family] = "gradient"
+    source: ClassVar[str] = "Springenberg et al. 2015, arXiv:1412.6806"
+    needs: ClassVar[frozenset[Need]] = frozenset({"input-gradient"})
+
+    def compute(self, batch: Batch) -> Values:
+        """Return the guided gradient (n, C, H, W)."""
+        values, flags = rectified_gradients(batch, "guided", self.name)
+        return Values(values, flags=flags)
+
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """One forward and one backward."""
+        return Cost(1, 1)

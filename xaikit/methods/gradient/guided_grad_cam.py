@@ -1,0 +1,44 @@
+"""Guided Grad-CAM: guided backpropagation where Grad-CAM sees evidence.
+
+    values = guided * U(relu(sum_k mean_xy(d score / d A_k) * A_k))        U bilinear to the image
+
+Shapes: inputs (N, C, H, W) in [0, 1]; A (N, K, h, w); values (N, H, W) summed over channels, or (N, C, H, W) with
+        `channels=True`.
+Units:  none.
+Source: Selvaraju et al., ICCV 2017, section 3.1, arXiv:1610.02391.
+Departs from source: as Grad-CAM and guided backpropagation do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from xaikit.core.batch import Batch
+from xaikit.core.method import METHODS, Cost, Family, InputMethod, LayerMethod, Need, Values
+from xaikit.core.shapes import upsample
+from xaikit.methods.activation.grad_cam import GradCAM
+from xaikit.methods.gradient.rectifiers import rectified_gradients
+
+__all__ = ["GuidedGradCAM"]
+
+
+@METHODS.register
+@dataclass(frozen=True)
+class GuidedGradCAM(InputMethod, LayerMethod):
+    """Guided backpropagation times Grad-CAM."""
+
+    name: ClassVar[str] = "guided-grad-cam"
+    family: ClassVar[Family] = "gradient"
+    source: ClassVar[str] = "Selvaraju et al., ICCV 2017, arXiv:1610.02391"
+    needs: ClassVar[frozenset[Need]] = frozenset({"gradients", "input-gradient"})
+
+    def compute(self, batch: Batch) -> Values:
+        """Return the guided gradient times the enlarged map, (n, C, H, W)."""
+        maps = GradCAM(self.classifier, self.layer).compute(batch).values
+        guided, flags = rectified_gradients(batch, "guided", self.name)
+        return Values(guided * upsample(maps, batch.size)[:, None], flags=flags)
+
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """Grad-CAM, whose part the layer methods of a batch share, and guided backpropagation."""
+        return Cost(2, 1.05)

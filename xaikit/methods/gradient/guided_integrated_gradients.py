@@ -1,0 +1,127 @@
+"""Guided integrated gradients: a path that goes first where the gradient is small.
+
+    values = sum_t (x_{t+1} - x_t) * d score / d x at x_t        x_0 = x' the baseline, x_T = x
+    x_t = x' + a * (x - x')                                     a, the progress of each coordinate, from 0 to 1
+
+In step t, of T, with b = (t + 1) / T:
+    every coordinate that is behind b - reach is brought there
+    the `fraction` of coordinates with the smallest |gradient|, among those that are not yet at b + reach, advance
+    towards b + reach, all by the same share, so far that sum |x - x_t| = (1 - b) sum |x - x'|
+    where these do not suffice they go all the way, and the next `fraction` follows, by the same gradient
+
+Completeness: sum(values) = score(x) - score(x') only nearly, as coordinates take steps up to twice the reach by one
+gradient; the gap is reported per image. All images go in step; a step is one forward and one backward of all.
+
+Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) summed over channels, or (N, C, H, W) with `channels=True`.
+Units:  score.
+Source: Kapishnikov et al., CVPR 2021, algorithm 1 with anchors, arXiv:2106.09788.
+Departs from source: nothing; coordinates of equal |gradient| advance together.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from xaikit.core.batch import Batch
+from xaikit.core.errors import BadInput
+from xaikit.core.method import METHODS, Cost, Family, InputMethod, Need, Values
+from xaikit.core.perturb import Fill, check_fill, fill_values
+from xaikit.core.shapes import per_image
+from xaikit.methods.gradient.folding import folded_batch
+
+__all__ = ["GuidedIntegratedGradients"]
+
+_DONE = 1e-9  # of the distance; what is missing below that is nothing
+
+
+@METHODS.register
+@dataclass(frozen=True)
+class GuidedIntegratedGradients(InputMethod):
+    """Path integral of the gradient along a path of small gradients.
+
+    Args:
+        steps: points on the path.
+        fraction: share of the coordinates that advance together.
+        reach: how far a coordinate may be before or behind the straight line, as a share of it.
+        baseline: where the path begins: a fill by name, or pixels that broadcast to the images.
+    """
+
+    steps: int = 200
+    fraction: float = 0.25
+    reach: float = 0.02
+    baseline: Fill | Tensor = "mean"
+
+    name: ClassVar[str] = "guided-integrated-gradients"
+    family: ClassVar[Family] = "gradient"
+    source: ClassVar[str] = "Kapishnikov et al., CVPR 2021, arXiv:2106.09788"
+    needs: ClassVar[frozenset[Need]] = frozenset({"input-gradient"})
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise BadInput(f"steps: expected at least 1, got {self.steps}; 200 are usual")
+        if not 0 < self.fraction <= 1:
+            raise BadInput(f"fraction: expected a share above 0 and up to 1, got {self.fraction}; 0.25 is usual")
+        if not 0 <= self.reach <= 1:
+            raise BadInput(f"reach: expected a share from 0 to 1, got {self.reach}; 0.02 is usual")
+        check_fill(self.baseline)
+
+    def compute(self, batch: Batch) -> Values:
+        """Return the sum along the path, (n, C, H, W)."""
+        filled = fill_values(self.classifier, batch.pixels, self.baseline, batch.generators("baseline"))
+        start = filled.expand_as(batch.inputs)
+        difference = batch.inputs - start
+        distance = difference.abs()
+        along = folded_batch(batch, self.steps)
+        values, progress = torch.zeros_like(difference), torch.zeros_like(difference)
+        for step in range(1, self.steps + 1):
+            gradient = along.score_gradients(torch.lerp(start, batch.inputs, progress))[1]
+            advanced = self._advanced(progress, distance, gradient.abs(), step)
+            values += (advanced - progress) * difference * gradient
+            progress = advanced
+            if batch.context.progress is not None:
+                batch.context.progress(step, self.steps, "path points")
+        every = torch.arange(len(batch), device=start.device)
+        promised = batch.scores - batch.scores_of(start, every)
+        return Values(values, completeness=values.flatten(1).sum(1) - promised)
+
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """A forward and a backward a step, and the two ends of the path."""
+        return Cost(self.steps + 2, self.steps)
+
+    def _advanced(self, progress: Tensor, distance: Tensor, slope: Tensor, step: int) -> Tensor:
+        """Return the progress (n, C, H, W) of all coordinates after step 1, 2, ... from that before.
+
+        Args:
+            progress: in [0, 1].
+            distance: |x - x'|.
+            slope: |gradient|.
+            step: which.
+        """
+        if step == self.steps:
+            return torch.ones_like(progress)
+        goal = step / self.steps
+        furthest = progress.new_tensor(min(goal + self.reach, 1.0))
+        progress = progress.clamp(min=goal - self.reach)
+        missing = _total((goal - progress) * distance)
+        room = (furthest - progress).clamp(min=0) * distance
+        slope = slope.masked_fill(room <= 0, torch.inf)
+        together = math.floor(self.fraction * (slope[0].numel() - 1)) + 1
+        while bool((missing > _DONE * _total(distance)).any()):
+            threshold = slope.flatten(1).kthvalue(together).values
+            chosen = (slope <= per_image(threshold, slope)) & slope.isfinite()
+            possible = _total(room * chosen)
+            share = torch.where(possible > missing, missing / possible, 1.0).clamp(min=0)
+            progress = torch.lerp(progress, furthest, chosen * per_image(share, slope))
+            slope = slope.masked_fill(chosen, torch.inf)
+            missing = (missing - possible).clamp(min=0) * (possible > 0)
+        return progress
+
+
+def _total(values: Tensor) -> Tensor:
+    """Return the sum (n,) of values (n, C, H, W), in an order that does not depend on n."""
+    return values.sum(3).sum((1, 2))

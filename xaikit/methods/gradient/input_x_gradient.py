@@ -1,0 +1,41 @@
+"""Input times gradient: what each pixel gives to the score, to first order from the mean colour.
+
+    values = x * d score / d x          x in the network's coordinates, where zero is the data's mean colour
+
+The sum is the score itself where the network is piecewise linear without biases; with biases they hold the rest, so no
+gap is reported.
+
+Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) summed over channels, or (N, C, H, W) with `channels=True`.
+Units:  score.
+Source: Shrikumar et al., 2016, arXiv:1605.01713, section 3.
+Departs from source: nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from xaikit.core.batch import Batch
+from xaikit.core.method import METHODS, Cost, Family, InputMethod, Need, Values
+
+__all__ = ["InputXGradient"]
+
+
+@METHODS.register
+@dataclass(frozen=True)
+class InputXGradient(InputMethod):
+    """The gradient times the normalised input."""
+
+    name: ClassVar[str] = "input-x-gradient"
+    family: ClassVar[Family] = "gradient"
+    source: ClassVar[str] = "Shrikumar et al. 2016, arXiv:1605.01713"
+    needs: ClassVar[frozenset[Need]] = frozenset({"input-gradient"})
+
+    def compute(self, batch: Batch) -> Values:
+        """Return the gradient times the input, (n, C, H, W)."""
+        return Values(batch.inputs * batch.input_gradients)
+
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """One forward and one backward."""
+        return Cost(1, 1)

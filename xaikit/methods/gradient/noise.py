@@ -1,0 +1,116 @@
+"""Noise: a method's values on noisy copies of each image, one portion of copies after another.
+
+    e_i ~ N(0, sigma^2),  sigma = level * (max x - min x)        of each image, in the network's coordinates
+    v_i = values of the base method at x + e_i, before its channels are brought together
+
+Each copy has a random stream of its own, from (seed, content of the image, number of the copy), so that values depend
+neither on the batch nor on the portions. Sums are all that is kept, whatever the number of samples.
+
+Shapes: inputs and e_i (N, C, H, W); v_i (N, C, H, W), or (N, h, w) of a method that reads a layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from xaikit.core.batch import Batch
+from xaikit.core.errors import BadInput
+from xaikit.core.identity import generator
+from xaikit.core.method import METHODS, Cost, Family, InputMethod, LayerMethod, Method, Need
+from xaikit.core.shapes import per_image
+from xaikit.methods.gradient.folding import folded_batch
+from xaikit.methods.gradient.saliency import Saliency
+
+__all__ = ["NoisyMethod"]
+
+Term = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class NoisyMethod(InputMethod):
+    """What becomes of another method under noise.
+
+    Args:
+        samples: noisy copies of each image.
+        level: standard deviation of the noise as a share of the image's range.
+        base: name of the method that explains the copies; `saliency` is the signed gradient here.
+        base_params: parameters of that method, and `layer` for one that reads a layer.
+    """
+
+    samples: int = 50
+    level: float = 0.15
+    base: str = "saliency"
+    base_params: Mapping[str, Any] = field(default_factory=dict)
+
+    family: ClassVar[Family] = "gradient"
+    needs: ClassVar[frozenset[Need]] = frozenset({"input-gradient"})
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise BadInput(f"samples: expected at least 1, got {self.samples}; 50 are usual")
+        if not self.level >= 0:
+            raise BadInput(f"level: expected a share of the image's range from 0, got {self.level}; 0.15 is usual")
+        if isinstance(self.inner, NoisyMethod):
+            raise BadInput(f"base: expected a method without noise of its own, got {self.base}; name what it smooths")
+
+    @cached_property
+    def inner(self) -> Method:
+        """The method that explains the copies.
+
+        Raises:
+            UnknownName: no such method.
+            BadInput: parameters that it does not have.
+        """
+        return METHODS.get(self.base).build(self.classifier, **self.base_params)
+
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """The base method's passes a sample."""
+        one = self.inner.cost(size)
+        return Cost(self.samples * one.forwards, self.samples * one.backwards)
+
+    def means(self, batch: Batch, *terms: Term) -> list[Tensor]:
+        """Return the mean over copies of each term, (n, C, H, W) or (n, h, w).
+
+        Args:
+            batch: of the clean images.
+            terms: functions of the values (m, ...) at copies and the images (m,) that these belong to.
+        """
+        there = folded_batch(batch, self.samples) if isinstance(self.inner, Saliency) else batch
+        spread = batch.inputs.amax((1, 2, 3)) - batch.inputs.amin((1, 2, 3))
+        sigma = per_image(self.level * spread, batch.inputs)
+
+        def explained(rows: Tensor, copies: Tensor) -> Tensor:
+            noise = [_drawn(batch, row, copy) for row, copy in zip(rows.tolist(), copies.tolist(), strict=True)]
+            noisy = batch.inputs[rows] + sigma[rows] * torch.stack(noise).to(batch.inputs)
+            return self.inner.compute(_moved(there, noisy, rows)).values.detach()
+
+        totals: list[Tensor] = []
+        for rows, _, values in there.pairs(self.samples, explained, "noisy copies"):
+            totals = totals or [values.new_zeros(len(batch), *values.shape[1:]) for _ in terms]
+            for total, term in zip(totals, terms, strict=True):
+                total.index_add_(0, rows, term(values, rows))
+        return [total / self.samples for total in totals]
+
+    def decided(self) -> dict[str, Any]:
+        """Return what is settled by the base method: the layer that it reads."""
+        return {"base_layer": str(self.inner.place)} if isinstance(self.inner, LayerMethod) else {}
+
+
+def _drawn(batch: Batch, row: int, copy: int) -> Tensor:
+    """Return the noise (C, H, W) of one copy of one image, on the CPU."""
+    stream = generator(batch.context.seed, batch.hashes[row], "noise", str(copy))
+    return torch.randn(batch.inputs.shape[1:], generator=stream)
+
+
+def _moved(batch: Batch, inputs: Tensor, rows: Tensor) -> Batch:
+    """Return a batch of other inputs (m, C, H, W), each with the target of image `rows` (m,)."""
+    mean, std = (one.to(inputs) for one in (batch.classifier.mean, batch.classifier.std))
+    moved = Batch(batch.classifier, inputs * std + mean, None, batch.context)
+    moved.inputs, moved.target = inputs, batch.target.take(rows)
+    return moved

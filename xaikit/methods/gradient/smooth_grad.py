@@ -1,0 +1,37 @@
+"""SmoothGrad: the mean gradient over noisy copies of the image.
+
+    values = mean_i v_i        v_i = d score / d x at x + e_i,  e_i ~ N(0, (level * range of x)^2)
+
+`base` names another method to be smoothed instead of the gradient, such as integrated-gradients or grad-cam.
+
+Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) summed over channels, or (N, C, H, W) with `channels=True`;
+        (N, h, w) where the base reads a layer.
+Units:  the base's; for the gradient score per standard deviation of the normalised input.
+Source: Smilkov et al., 2017, arXiv:1706.03825, section 3.
+Departs from source: signed values are averaged; whoever wants absolute values takes them of the mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from xaikit.core.batch import Batch
+from xaikit.core.method import METHODS, Values
+from xaikit.methods.gradient.noise import NoisyMethod
+
+__all__ = ["SmoothGrad"]
+
+
+@METHODS.register
+@dataclass(frozen=True)
+class SmoothGrad(NoisyMethod):
+    """Mean over noisy copies."""
+
+    name: ClassVar[str] = "smooth-grad"
+    source: ClassVar[str] = "Smilkov et al. 2017, arXiv:1706.03825"
+
+    def compute(self, batch: Batch) -> Values:
+        """Return the mean, (n, C, H, W) or (n, h, w)."""
+        (mean,) = self.means(batch, lambda values, rows: values)
+        return Values(mean, params=self.decided())

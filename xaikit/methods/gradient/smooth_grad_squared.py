@@ -1,0 +1,40 @@
+"""SmoothGrad squared: the mean squared gradient over noisy copies of the image.
+
+    values = mean_i v_i^2      v_i = d score / d x at x + e_i,  e_i ~ N(0, (level * range of x)^2)
+
+It is the square of SmoothGrad plus the (biased) variance of VarGrad. `base` names another method in place of the
+gradient.
+
+Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) averaged over channels, or (N, C, H, W) with `channels=True`;
+        (N, h, w) where the base reads a layer.
+Units:  the square of the base's.
+Source: Hooker et al., NeurIPS 2019, section 3.1, arXiv:1806.10758.
+Departs from source: nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from xaikit.core.batch import Batch
+from xaikit.core.method import METHODS, Reduction, Values
+from xaikit.methods.gradient.noise import NoisyMethod
+
+__all__ = ["SmoothGradSquared"]
+
+
+@METHODS.register
+@dataclass(frozen=True)
+class SmoothGradSquared(NoisyMethod):
+    """Mean square over noisy copies."""
+
+    name: ClassVar[str] = "smooth-grad-squared"
+    source: ClassVar[str] = "Hooker et al., NeurIPS 2019, arXiv:1806.10758"
+    signed: ClassVar[bool] = False
+    reduction: ClassVar[Reduction] = "mean"
+
+    def compute(self, batch: Batch) -> Values:
+        """Return the mean square, (n, C, H, W) or (n, h, w)."""
+        (mean,) = self.means(batch, lambda values, rows: values**2)
+        return Values(mean, params=self.decided())

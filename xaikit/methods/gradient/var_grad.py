@@ -1,0 +1,67 @@
+"""VarGrad: the variance of the gradient over noisy copies of the image.
+
+    values = sum_i (v_i - mean v)^2 / (n - 1)        v_i = d score / d x at x + e_i,  e_i ~ N(0, (level * range of x)^2)
+
+Deviations are taken from the value at the clean image, and their mean is taken off at the end: one pass, and no
+difference of large numbers. `base` names another method in place of the gradient.
+
+Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) averaged over channels, or (N, C, H, W) with `channels=True`;
+        (N, h, w) where the base reads a layer.
+Units:  the square of the base's.
+Source: Adebayo et al., NeurIPS 2018, section 2, arXiv:1810.03292.
+Departs from source: divides by n - 1 unless `estimate="biased"`, which divides by n.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from xaikit.core.batch import Batch
+from xaikit.core.errors import BadInput
+from xaikit.core.method import METHODS, Cost, Reduction, Values
+from xaikit.methods.gradient.noise import NoisyMethod
+
+__all__ = ["VarGrad"]
+
+
+@METHODS.register
+@dataclass(frozen=True)
+class VarGrad(NoisyMethod):
+    """Variance over noisy copies.
+
+    Args:
+        estimate: of the variance, dividing by n - 1 or by n.
+    """
+
+    estimate: Literal["unbiased", "biased"] = "unbiased"
+
+    name: ClassVar[str] = "var-grad"
+    source: ClassVar[str] = "Adebayo et al., NeurIPS 2018, arXiv:1810.03292"
+    signed: ClassVar[bool] = False
+    reduction: ClassVar[Reduction] = "mean"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.estimate not in ("unbiased", "biased"):
+            raise BadInput(f"estimate: expected unbiased or biased, got {self.estimate!r}; choose one")
+        if self.estimate == "unbiased" and self.samples < 2:
+            raise BadInput(f"samples: expected at least 2 for a variance, got {self.samples}; 50 are usual")
+
+    def compute(self, batch: Batch) -> Values:
+        """Return the variance, (n, C, H, W) or (n, h, w)."""
+        clean = self.inner.compute(batch).values.detach()
+        square, mean = self.means(
+            batch,
+            lambda values, rows: (values - clean[rows]) ** 2,
+            lambda values, rows: values - clean[rows],
+        )
+        variance = (square - mean**2).clamp(min=0)
+        if self.estimate == "unbiased":
+            variance = variance * (self.samples / (self.samples - 1))
+        return Values(variance, params=self.decided())
+
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """The base method's passes a sample, and once more at the clean image."""
+        one, noisy = self.inner.cost(size), super().cost(size)
+        return Cost(noisy.forwards + one.forwards, noisy.backwards + one.backwards)
