@@ -11,6 +11,7 @@ from tests.backends.networks import CIFAR
 from tests.backends.pairs import Pair
 from tests.backends.table_deep_lift import DEEP_LIFT
 from tests.backends.table_gradient_methods import GRADIENT_METHODS
+from tests.backends.table_perturbation import PERTURBATION
 from tests.backends.table_with_gradients import WITH_GRADIENTS
 from tests.backends.table_without_gradients import WITHOUT_GRADIENTS
 
@@ -43,7 +44,7 @@ TO_THE_INPUT = [
     ),
 ]
 
-PAIRS = [*WITH_GRADIENTS, *WITHOUT_GRADIENTS, *GRADIENT_METHODS, *DEEP_LIFT, *TO_THE_INPUT]
+PAIRS = [*WITH_GRADIENTS, *WITHOUT_GRADIENTS, *GRADIENT_METHODS, *DEEP_LIFT, *TO_THE_INPUT, *PERTURBATION]
 
 WITHOUT_PEER = {
     "libra-cam": "no other package has it",

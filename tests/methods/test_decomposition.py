@@ -89,7 +89,7 @@ def test_the_epsilon_rule_balances_in_double_precision(name: str) -> None:
 @pytest.mark.slow
 def test_books_that_do_not_balance_are_flagged() -> None:
     """Without biases the epsilon rule divides by sums that the network never saw, and some of them are next to zero."""
-    clf, x = trained_on_noise("densenet121"), noise()
+    clf, x = trained_on_noise("densenet121", torch.float64), noise(torch.float64)
     found = METHODS.get("lrp").build(clf, composite="epsilon", bias="zero").attribute(x)
     assert missing(found) > 0.01
     assert found.flags == [{"unbalanced"}, {"unbalanced"}]

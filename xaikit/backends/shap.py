@@ -15,7 +15,7 @@ the names of their classes and takes functions for linear; where its values miss
 more than 1 %, it raises, or with `check_additivity=False` images are flagged `incomplete`. The gap stands in
 `completeness`.
 
-Left out: KernelExplainer, PartitionExplainer and others that ask for features of a table.
+KernelExplainer and PartitionExplainer are in shap_perturbation.py. Left out: those that ask for features of a table.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from xaikit.backends import shap_perturbation  # noqa: F401 - its explainers register themselves
 from xaikit.backends.generate import behind, guest_package, method_name, parameters
 from xaikit.backends.guest import Guest, Model
 from xaikit.core.batch import Batch

@@ -108,7 +108,7 @@ def _given(fill: Tensor, pixels: Tensor) -> Tensor:
 def segment_mean(pixels: Tensor, segments: Tensor) -> Tensor:
     """Return pixels (N, C, H, W) with the mean colour of its segment at each pixel; segments (N, H, W) from 0."""
     means = []
-    for image, numbers in zip(pixels, segments.flatten(1), strict=True):
+    for image, numbers in zip(pixels.cpu(), segments.flatten(1).cpu(), strict=True):
         colours = image.flatten(1).double()
         count = int(numbers.max()) + 1
         sums = colours.new_zeros(len(colours), count).index_add_(1, numbers, colours)

@@ -84,11 +84,13 @@ class ContrastiveLRP(InputMethod):
         start = chosen * batch.logits
         if self.opposite == "weights":
             negated = replace(composite, last=_negated)
-            return relevance(batch, composite, [start])[0], relevance(batch, negated, [start])[0]
+            (own,) = relevance(batch, composite, lambda: [start])
+            (other,) = relevance(batch, negated, lambda: [start])
+            return own, other
         if classes < 2:
             raise BadInput(f"{self.name}: expected several classes, got one; use opposite='weights'")
         dual = (1 - chosen) * start.sum(1, keepdim=True) / (classes - 1)
-        own, other = relevance(batch, composite, [start, dual])
+        own, other = relevance(batch, composite, lambda: [start, dual])
         return own, other
 
     def _ratio(self, own: Relevance, other: Relevance) -> Tensor:

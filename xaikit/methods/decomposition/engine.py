@@ -8,7 +8,7 @@
 Operations are seen through the probe as function calls, so functional, in-place and reused ones are met one by one. The
 network runs as its folded copy (core/graph.py) where BatchNorm can be folded, else as it is.
 
-    found, = relevance(batch, composite, [start])
+    found, = relevance(batch, composite, lambda: [start])
     found.values.sum() + sum(found.absorbed) = start.sum()
 
 Source: Bach et al., PLoS ONE 2015.
@@ -70,13 +70,13 @@ class Relevance:
     balanced: Tensor
 
 
-def relevance(batch: Batch, composite: Composite, starts: Sequence[Tensor]) -> list[Relevance]:
+def relevance(batch: Batch, composite: Composite, starts: Callable[[], Sequence[Tensor]]) -> list[Relevance]:
     """Carry start vectors (n, K) from the logits to the image.
 
     Args:
         batch: of the images.
         composite: rule of each map.
-        starts: one or several, on the same forward.
+        starts: gives one or several once the logits are known.
 
     Raises:
         BadInput: an operation that has no rule, or a network that cuts its graph.
@@ -87,10 +87,13 @@ def relevance(batch: Batch, composite: Composite, starts: Sequence[Tensor]) -> l
     with torch.enable_grad(), view.probe() as probe:
         engine.install(probe)
         logits = batch.context.forward(view, inputs.clone())
+    if view is batch.classifier:
+        batch._keep(logits.detach())
+    given = starts()
     found = []
-    for number, start in enumerate(starts):
+    for number, start in enumerate(given):
         batch.context.counters.backwards += len(batch)
-        values = _gradient(logits, inputs, start, keep=number + 1 < len(starts))
+        values = _gradient(logits, inputs, start, keep=number + 1 < len(given))
         absorbed = {reason: one.to(values.device) for reason, one in engine.ledger.absorbed(len(batch)).items()}
         found.append(_balanced(values, start.double().sum(1), start.double().abs().sum(1), absorbed))
     return found

@@ -62,7 +62,7 @@ class ExcitationBackprop(InputMethod):
             raise BadInput(f"{self.name}: expected a class as target, got {batch.target.names[0]}; give an index")
         start = F.one_hot(batch.target.index, batch.logits.shape[1]).to(batch.logits)
         last = _against_its_opposite if self.variant == "contrastive" else None
-        (found,) = relevance(batch, replace(POSITIVE, last=last), [start])
+        (found,) = relevance(batch, replace(POSITIVE, last=last), lambda: [start])
         if self.variant == "plain":
             return accounted(found)
         contrast = accounted(promising(found, 0.0))

@@ -82,11 +82,11 @@ class LRP(InputMethod):
         Raises:
             BadInput: an operation without a rule, by its name.
         """
-        (found,) = relevance(batch, self._composed(), [start_at_the_score(batch)])
+        (found,) = relevance(batch, self._composed(), lambda: [start_at_the_score(batch)])
         return accounted(found)
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """Two forwards, one of them of the folded copy, and a backward that runs each map anew."""
+        """A forward, one more where BatchNorm is folded, and a backward that runs each map anew."""
         several = {"zero": 2, "epsilon": 2, "z-plus": 2, "epsilon-plus": 2, "epsilon-plus-flat": 2}
         return Cost(2, several.get(self.composite, 4))
 

@@ -63,7 +63,7 @@ class RAP(InputMethod):
             last=_absolute,
             bias="zero",
         )
-        (found,) = relevance(batch, composite, [start_at_the_score(batch)])
+        (found,) = relevance(batch, composite, lambda: [start_at_the_score(batch)])
         return accounted(found)
 
     def cost(self, size: tuple[int, int]) -> Cost:

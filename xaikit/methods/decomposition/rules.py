@@ -149,16 +149,26 @@ def _messages(outputs: Tensor, bias: Tensor | None, relevance: Tensor, ledger: L
     """Return relevance / stab(outputs), zero where nothing was given."""
     tiny = torch.finfo(outputs.dtype).tiny
     sizes = outputs.abs()
-    alive = sizes > tiny
+    dead = sizes <= tiny
     mean = sizes.flatten(1).mean(1).reshape(-1, *[1] * (outputs.ndim - 1))
     offset = torch.copysign((share * mean).clamp_min(tiny), outputs) if share else torch.zeros_like(mean)
-    messages = torch.where(alive, relevance / torch.where(alive, outputs + offset, 1), 0)
-    ledger.book("dead", relevance.masked_fill(alive, 0))
+    steady = outputs + offset
+    if bool(dead.any()):
+        ledger.book("dead", relevance * dead)
+        relevance, steady = relevance.masked_fill(dead, 0), steady.masked_fill(dead, 1)
+    messages = relevance / steady
     if share:
-        ledger.book("stabiliser", messages * offset)
+        ledger.book("stabiliser", torch.linalg.vecdot(messages.flatten(1), offset.flatten(1)))
     if bias is not None:
-        ledger.book("bias", messages * _wide(bias))
+        ledger.book("bias", _summed(messages, bias) * _wide(bias))
     return messages
+
+
+def _summed(messages: Tensor, bias: Tensor) -> Tensor:
+    """Return messages summed over the axes along which a bias is the same, but for that of the images."""
+    shape = [1] * (messages.ndim - bias.ndim) + list(bias.shape)
+    alike = [axis for axis in range(1, messages.ndim) if shape[axis] == 1]
+    return messages.sum(alike, keepdim=True) if alike else messages
 
 
 def epsilon(step: LinearMap, relevance: Tensor, ledger: Ledger, share: float = EPSILON) -> list[Tensor]:

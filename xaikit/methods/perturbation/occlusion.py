@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from torch import Tensor
 from xaikit.core.batch import Batch
 from xaikit.core.errors import BadInput
 from xaikit.core.method import METHODS, Cost, Family, InputMethod, Need, Values
-from xaikit.core.perturb import Fill, check_fill, fill_values
+from xaikit.methods.perturbation.scorer import MaskedFill, Score, Scorer, check_masked_fill, check_score
 
 __all__ = ["Occlusion"]
 
@@ -42,8 +42,8 @@ class Occlusion(InputMethod):
 
     window: int | None = None
     stride: int | None = None
-    fill: Fill | Tensor = "mean"
-    score: Literal["logit", "probability"] = "logit"
+    fill: MaskedFill | Tensor = "mean"
+    score: Score = "logit"
 
     name: ClassVar[str] = "occlusion"
     family: ClassVar[Family] = "perturbation"
@@ -57,28 +57,23 @@ class Occlusion(InputMethod):
                 raise BadInput(
                     f"{name}: expected at least 1 pixel, got {value}; leave it out to choose by the image's size"
                 )
-        if self.score not in ("logit", "probability"):
-            raise BadInput(f"score: expected logit or probability, got {self.score!r}; choose one")
-        check_fill(self.fill)
+        check_score(self.score)
+        check_masked_fill(self.fill, without=("segment-mean",))
 
     def compute(self, batch: Batch) -> Values:
         """Return the mean drop over covering windows, (n, H, W)."""
         window, stride = self._grid(batch.size)
-        rows_covered = _cover(batch.size[0], window[0], stride).to(batch.scores)
-        columns_covered = _cover(batch.size[1], window[1], stride).to(batch.scores)
+        scorer = Scorer(batch, self.fill, self.score)
+        rows_covered = _cover(batch.size[0], window[0], stride).to(scorer.clean)
+        columns_covered = _cover(batch.size[1], window[1], stride).to(scorer.clean)
         down, across = len(rows_covered), len(columns_covered)
-        filled = fill_values(self.classifier, batch.pixels, self.fill, batch.generators("fill")).expand_as(batch.inputs)
-        probability = self.score == "probability"
-        score_of = batch.probabilities_of if probability else batch.scores_of
 
-        def covered(rows: Tensor, windows: Tensor) -> Tensor:
-            mask = rows_covered[windows // across, :, None] * columns_covered[windows % across, None, :]
-            return score_of(torch.where(mask[:, None] > 0, filled[rows], batch.inputs[rows]), rows)
+        def uncovered(_: Tensor, windows: Tensor) -> Tensor:
+            return 1 - rows_covered[windows // across, :, None] * columns_covered[windows % across, None, :]
 
-        clean = batch.probabilities if probability else batch.scores
-        remaining = torch.cat([clean[:0], *(found for _, _, found in batch.pairs(down * across, covered, "windows"))])
-        drops = clean[:, None, None] - remaining.reshape(len(batch), down, across)
-        spread = torch.einsum("nyx,yh,xw->nhw", drops, rows_covered, columns_covered)
+        remaining = torch.stack(scorer.of_masks(down * across, uncovered))
+        drops = scorer.clean[:, None, None] - remaining.reshape(len(batch), down, across)
+        spread = torch.stack([rows_covered.T @ one @ columns_covered for one in drops])
         return Values(
             spread / torch.outer(rows_covered.sum(0), columns_covered.sum(0)),
             params={"window": window if window[0] != window[1] else window[0], "stride": stride},
@@ -92,6 +87,10 @@ class Occlusion(InputMethod):
 
     def _grid(self, size: tuple[int, int]) -> tuple[tuple[int, int], int]:
         """Return the window (h, w), at most the image, and the stride."""
+        if self.window is not None and self.window > max(size):
+            raise BadInput(
+                f"window: expected at most the image's {max(size)} pixels, got {self.window}; leave it out to choose"
+            )
         side = self.window or max(1, round(min(size) / 7))
         window = (min(side, size[0]), min(side, size[1]))
         stride = self.stride or max(1, min(window) // 2)

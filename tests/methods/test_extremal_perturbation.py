@@ -1,0 +1,148 @@
+"""Extremal perturbation: the area asked for, a better score than any mask drawn, and the parts of the search."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import xaikit
+from tests.methods.nets import DeepNet, GAPNet, bound, images
+from xaikit.core.classifier import Classifier
+from xaikit.core.context import Context
+from xaikit.core.errors import BadInput
+from xaikit.core.method import METHODS, Method
+from xaikit.core.shapes import upsample
+from xaikit.data.synthetic import draw
+from xaikit.methods.perturbation.extremal_perturbation import (
+    _pyramid,
+    _sharpened,
+    _SmoothMaximum,
+    _sorted_targets,
+    _taps,
+)
+
+
+def extremal(clf: Classifier, **params: object) -> Method:
+    return METHODS.get("extremal-perturbation").build(clf, **params)
+
+
+def test_the_smooth_maximum_has_the_gradient_that_it_says() -> None:
+    weights = _taps(2.0, 2)
+    p = torch.rand(2, 4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda one: _SmoothMaximum.apply(one, weights), (p,))
+
+
+def test_the_smooth_maximum_spreads_one_parameter_over_its_neighbours() -> None:
+    p = torch.zeros(1, 9, 9, dtype=torch.float64)
+    p[0, 4, 4] = 1
+    mask = _SmoothMaximum.apply(p, _taps(3.0, 1))[0]
+    assert float(mask.max()) > 0.99
+    assert torch.allclose(mask[4, 4], mask[4, 5], atol=1e-9)
+    assert torch.allclose(mask, mask.T)
+    assert float(mask[0, 0]) < 0.05
+
+
+def test_the_pyramid_ends_in_the_image_and_masks_choose_between_levels() -> None:
+    x = images(2, size=32)
+    pyramid = _pyramid(x)
+    assert torch.equal(pyramid[:, -1], x)
+    roughness = pyramid.diff(dim=3).abs().mean((0, 2, 3, 4))
+    assert (roughness.diff() > 0).all()
+    for level in range(8):
+        masks = torch.full((2, 32, 32), level / 7, dtype=torch.float64)
+        assert torch.allclose(_sharpened(pyramid, masks), pyramid[:, level], atol=1e-12)
+    halfway = torch.full((2, 32, 32), 0.5 / 7, dtype=torch.float64)
+    assert torch.allclose(_sharpened(pyramid, halfway), (pyramid[:, 0] + pyramid[:, 1]) / 2)
+
+
+def test_sorted_targets_share_ties() -> None:
+    values = torch.tensor([[0.1, 0.9, 0.5, 0.5], [0.3, 0.3, 0.3, 0.3]])
+    found = _sorted_targets(values, torch.tensor([2.0, 1.0]))
+    assert torch.allclose(found, torch.tensor([[0.0, 1.0, 0.5, 0.5], [0.25, 0.25, 0.25, 0.25]]))
+
+
+def test_a_constant_model_shows_the_area_everywhere() -> None:
+    network = GAPNet()
+    clf = bound(network)
+    nn.init.zeros_(network.fc.weight)
+    found = extremal(clf, areas=0.3, steps=150).attribute(images(1))
+    assert abs(float(found.values.mean()) - 0.3) < 0.03
+    assert float(found.values.max() - found.values.min()) < 1e-3
+
+
+@pytest.mark.parametrize("variant", ["preserve", "delete"])
+def test_the_area_is_met_and_the_score_beats_masks_drawn_at_random(variant: str) -> None:
+    clf = xaikit.load("texture-cnn", device="cpu")
+    scene = draw(2)
+    found = extremal(clf, areas=0.12, steps=120, variant=variant).attribute(scene.pixels, scene.labels)
+    assert 0 <= float(found.values.min()) <= float(found.values.max()) <= 1
+    assert (found.values.mean((1, 2)) - 0.12).abs().max() < 0.03
+    assert torch.allclose(found.diagnostics["area error"], (found.values.mean((1, 2)) - 0.12).abs(), atol=1e-6)
+    sign = 1 if variant == "preserve" else -1
+    drawn = drawn_masks(found.values, 30)
+    kept = shown_scores(clf, scene.pixels, scene.labels, found.values, variant)
+    for one in drawn:
+        assert (sign * kept > sign * shown_scores(clf, scene.pixels, scene.labels, one, variant)).all()
+
+
+def drawn_masks(like: Tensor, count: int) -> Tensor:
+    """Return smooth random masks (count, n, H, W) of the same areas."""
+    noise = torch.rand(count, *like.shape[:1], 5, 5, generator=torch.Generator().manual_seed(5))
+    smooth = upsample(noise.flatten(0, 1), like.shape[1:]).reshape(count, *like.shape).flatten(2)
+    kept = (like.mean((1, 2)) * smooth.shape[2]).round().long()
+    places = smooth.argsort(dim=2, descending=True).argsort(dim=2)
+    return (places < kept[None, :, None]).float().reshape(count, *like.shape)
+
+
+def shown_scores(clf: Classifier, pixels: Tensor, labels: Tensor, masks: Tensor, variant: str) -> Tensor:
+    pyramid = _pyramid(clf.normalize(pixels))
+    with torch.no_grad():
+        logits = clf.logits(_sharpened(pyramid, masks if variant == "preserve" else 1 - masks))
+    return logits.gather(1, labels[:, None])[:, 0]
+
+
+def test_several_areas_are_averaged() -> None:
+    clf, x = bound(DeepNet()), images(2)
+    both = extremal(clf, areas=(0.2, 0.5), steps=30).attribute(x, 1).values
+    single = [extremal(clf, areas=area, steps=30).attribute(x, 1).values for area in (0.2, 0.5)]
+    assert torch.allclose(both, (single[0] + single[1]) / 2, atol=1e-9)
+
+
+def test_batches_equal_singles_over_many_steps_in_the_padded_batch() -> None:
+    clf, x = xaikit.load("texture-cnn", device="cpu"), draw(3).pixels
+    method = extremal(clf, steps=8, areas=(0.1, 0.3))
+    together = method.attribute(x, context=Context(padded_batch=2)).values
+    single = [method.attribute(x[i : i + 1], context=Context(padded_batch=2)).values for i in range(3)]
+    assert torch.equal(together, torch.cat(single))
+
+
+def test_progress_and_passes_are_those_declared() -> None:
+    clf, x, seen = bound(GAPNet()), images(3), []
+    context = Context(chunk_size=2, progress=lambda done, total, unit: seen.append((done, total, unit)))
+    method = extremal(clf, areas=(0.1, 0.2), steps=5)
+    method.attribute(x, context=context)
+    cost = method.cost((8, 8))
+    assert context.counters.backwards == 3 * cost.backwards
+    assert context.counters.forwards <= 3 * (cost.forwards + len(method.areas))
+    steps = [one for one in seen if one[2] == "search steps"]
+    assert [one[0] for one in steps[:10]] == [2, 4, 6, 8, 10, 12, 14, 16, 18, 20]
+    assert steps[9][:2] == (20, 20)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"areas": 0.0}, "areas: expected shares between 0 and 1, got 0.0"),
+        ({"areas": 1.0}, "areas: expected shares between 0 and 1, got 1.0"),
+        ({"areas": (0.1, 1.5)}, "areas: expected shares between 0 and 1"),
+        ({"areas": ()}, "areas: expected shares between 0 and 1"),
+        ({"steps": 0}, "steps: expected at least 1, got 0"),
+        ({"sigma": 0.0}, "sigma: expected pixels above 0, got 0.0"),
+        ({"variant": "dual"}, "variant"),
+    ],
+)
+def test_bad_input_is_one_line(params: dict[str, object], message: str) -> None:
+    with pytest.raises(BadInput, match=message) as caught:
+        extremal(bound(GAPNet()), **params)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,113 @@
+"""RISE: what must come out on models whose expectation is known, and how far the sampling noise reaches."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.methods.nets import DeepNet, bound, images
+from tests.methods.replicas.perturbation import smooth_masks
+from xaikit.core.classifier import Classifier
+from xaikit.core.method import METHODS
+from xaikit.methods.perturbation.rise import SmoothMasks
+
+SLOPE = torch.rand(8, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64) / 64
+
+
+def linear(pixels: Tensor) -> Tensor:
+    """A probability that is linear in the pixels: 0.1 + sum_v a_v x_v, x the mean over channels."""
+    p = 0.1 + (pixels.double().mean(1) * SLOPE).sum((1, 2))
+    return torch.stack([p, 1 - p], 1)
+
+
+def linear_box() -> Classifier:
+    return Classifier.from_function(linear, size=8, mean=0.0, takes="torch")
+
+
+def explain(x: Tensor, clf: Classifier, seed: int = 0, **params: object) -> Tensor:
+    return METHODS.get("rise").build(clf, **params).attribute(x, 0, seed=seed).values
+
+
+def test_a_linear_probability_with_the_very_masks_that_were_drawn() -> None:
+    """S(u) = 1 / (N p) (b sum_i M_i(u) + sum_v a_v x_v sum_i M_i(v) M_i(u))."""
+    x = images(2).float()
+    masks = smooth_masks(100, 4, 0.4, 8).flatten(1)
+    products = (x.double().mean(1) * SLOPE).flatten(1)
+    expected = (0.1 * masks.sum(0) + products @ masks.T @ masks) / (100 * 0.4)
+    found = explain(x, linear_box(), samples=100, grid=4, keep=0.4)
+    assert torch.allclose(found.flatten(1), expected, atol=1e-6)
+
+
+def test_its_expectation_within_the_standard_error() -> None:
+    x = images(2).float()
+    many = smooth_masks(40_000, 4, 0.5, 8, seed=99).flatten(1)
+    products = (x.double().mean(1) * SLOPE).flatten(1)
+    expected = ((0.1 * many.mean(0) + products @ many.T @ many / len(many)) / 0.5).reshape(2, 8, 8)
+    attribution = METHODS.get("rise").build(linear_box(), samples=1000, grid=4).attribute(x, 0)
+    error = attribution.diagnostics["standard_error"]
+    away = (attribution.values - expected).abs().mean((1, 2)) / error
+    assert (away < 2.5).all()
+
+
+def test_the_standard_error_is_what_seeds_differ_by() -> None:
+    x = images(1).float()
+    runs = [METHODS.get("rise").build(linear_box(), samples=60, grid=4).attribute(x, 0, seed=s) for s in range(40)]
+    spread = float(torch.cat([one.values for one in runs]).std(0).mean())
+    told = float(torch.stack([one.diagnostics["standard_error"] for one in runs]).mean())
+    assert 0.8 < told / spread < 1.2
+
+
+def test_a_constant_probability_is_the_mean_mask() -> None:
+    clf = Classifier.from_function(lambda p: np.full((len(p), 2), 0.5, np.float32), size=8, mean=0.0)
+    mean = smooth_masks(70, 3, 0.5, 8).mean(0)
+    assert torch.allclose(explain(images(1), clf, samples=70, grid=3)[0].double(), 0.5 * mean / 0.5, atol=1e-6)
+    assert float(explain(images(1), clf, samples=70, grid=3, variant="centred").abs().max()) < 1e-6
+
+
+def test_masks_of_ones_give_the_probability_everywhere() -> None:
+    clf, x = bound(DeepNet()), images(2)
+    expected = clf.probabilities(x)[:, 0].detach()[:, None, None].expand(2, 8, 8)
+    assert torch.allclose(explain(x, clf, samples=5, grid=3, keep=1.0), expected, atol=1e-6)
+    assert float(explain(x, clf, samples=5, grid=3, keep=1.0, variant="centred").abs().max()) == 0
+
+
+@pytest.mark.parametrize("size", [(8, 8), (224, 224), (30, 50)])
+def test_masks_are_smooth_and_keep_their_share(size: tuple[int, int]) -> None:
+    masks = SmoothMasks(400, 7, 0.5, size, 0, torch.zeros(1))(torch.arange(400))
+    assert masks.shape == (400, *size)
+    assert 0 <= float(masks.min()) <= float(masks.max()) <= 1 + 1e-6
+    assert abs(float(masks.mean()) - 0.5) < 0.02
+    assert float((masks.mean(0) - 0.5).abs().max()) < 0.15
+    steps = masks.diff(dim=2).abs().max()
+    assert float(steps) <= 7 / size[1] * 1.2 + 0.01 or size == (8, 8)
+
+
+def test_masks_belong_to_the_seed_and_the_size() -> None:
+    def drawn(seed: int, size: tuple[int, int], count: int = 20) -> Tensor:
+        return SmoothMasks(count, 4, 0.5, size, seed, torch.zeros(1))(torch.arange(4))
+
+    assert torch.equal(drawn(1, (16, 16)), drawn(1, (16, 16)))
+    assert not torch.equal(drawn(1, (16, 16)), drawn(2, (16, 16)))
+
+
+def test_centred_maps_are_nearer_to_the_slope_than_plain_ones() -> None:
+    """Against a linear probability whose true slope on each pixel's mask is known by many samples."""
+    x = images(1).float()
+    truth = explain(x, linear_box(), seed=50, samples=20_000, grid=4, variant="centred")[0].flatten()
+
+    def likeness(variant: str) -> float:
+        runs = torch.cat([explain(x, linear_box(), seed=s, samples=80, grid=4, variant=variant) for s in range(8)])
+        return float(torch.stack([torch.corrcoef(torch.stack([one.flatten(), truth]))[0, 1] for one in runs]).mean())
+
+    assert likeness("centred") > likeness("plain") + 0.1
+
+
+def test_plain_maps_are_shown_as_they_are_and_centred_ones_from_least_to_most() -> None:
+    clf, x = bound(DeepNet()), images(1)
+    plain = METHODS.get("rise").build(clf, samples=50, grid=3).attribute(x)
+    centred = METHODS.get("rise").build(clf, samples=50, grid=3, variant="centred").attribute(x)
+    assert torch.equal(plain.heatmap(), plain.values.clamp(0, 1))
+    assert (float(centred.heatmap().min()), float(centred.heatmap().max())) == (0, 1)
+    assert float(centred.values.min()) < 0 < float(centred.values.max())

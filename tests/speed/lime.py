@@ -1,0 +1,61 @@
+"""LIME on SqueezeNet: 1,000 samples of one image against lime's own explainer and the bare forwards it needs."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import redirect_stderr
+from typing import Any
+
+import torch
+from lime.lime_image import LimeImageExplainer
+
+import xaikit
+from tests.speed.contest import Claim, Contest, peak_bytes
+from tests.speed.subjects import MEAN, STD, subject
+
+__all__ = ["contests"]
+
+SAMPLES = 1000
+PORTION = 8
+
+
+def contests() -> Iterator[Contest]:
+    """Yield the contest."""
+    one = subject("squeezenet1_0", "features.12", count=1)
+    theirs = one.peer()
+    picture = one.pixels[0].permute(1, 2, 0).double().cpu().numpy()
+    target = int(one.classifier(one.pixels).argmax())
+    mean, std = (torch.tensor(values).to(one.pixels)[:, None, None] for values in (MEAN, STD))
+
+    def predict(pictures: Any) -> Any:
+        pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).to(one.pixels)
+        with torch.no_grad():
+            return theirs((pixels - mean) / std).softmax(1).cpu().numpy()
+
+    def ours(samples: int = SAMPLES) -> object:
+        return xaikit.attribute(one.classifier, one.pixels, target, method="lime", samples=samples)
+
+    def by_lime() -> object:
+        explainer = LimeImageExplainer(random_state=0)
+        with redirect_stderr(io.StringIO()):
+            return explainer.explain_instance(picture, predict, labels=(target,), top_labels=None, num_samples=SAMPLES)
+
+    def bare() -> None:
+        images = one.inputs.expand(PORTION, -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            for _ in range(0, SAMPLES, PORTION):
+                one.classifier.network(images)
+
+    chunk = peak_bytes(
+        torch.no_grad()(lambda: one.classifier.network(one.inputs.expand(PORTION, -1, -1, -1).contiguous()))
+    )
+    yield Contest(
+        "lime squeezenet1_0",
+        f"one image at 224x224, float32, {SAMPLES} samples, slic against their quickshift",
+        {"xaikit": ours, "lime": by_lime, "bare forwards": bare},
+        [Claim("xaikit", "lime", at_least=3.0), Claim("xaikit", "bare forwards", at_most=1.15)],
+        rounds=3,
+        warm=False,
+        facts={"peak of a bare chunk's (wanted <= 1.5)": round(peak_bytes(lambda: ours(200)) / chunk, 2)},
+    )

@@ -1,0 +1,65 @@
+"""Feature ablation: how much the score drops when one segment of the image is taken away.
+
+    d_k = score(x) - score(x without segment k)
+    map(u) = d_k at every pixel u of segment k
+
+Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W), signed, one value a segment.
+Units:  score (or probability) a segment, not divided by its area.
+Source: Kokhlikyan et al., arXiv:2009.07896 (captum); leaving one feature out, Zeiler & Fergus, ECCV 2014.
+Departs from source: features are superpixels, found by scikit-image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from xaikit.core.batch import Batch
+from xaikit.core.method import METHODS, Cost, Family, InputMethod, Values
+from xaikit.methods.perturbation.scorer import MaskedFill, Score, Scorer, check_masked_fill, check_score
+from xaikit.methods.perturbation.segments import check_segmentation, flags_of, segment, segment_counts, spread
+
+__all__ = ["FeatureAblation"]
+
+
+@METHODS.register
+@dataclass(frozen=True)
+class FeatureAblation(InputMethod):
+    """Drop of the score when a segment is taken away.
+
+    Args:
+        segmentation: slic, grid, quickshift, felzenszwalb, or segment numbers (H, W).
+        segments: how many slic and grid look for.
+        fill: what covers the segment: a fill by name, or pixels that broadcast to the images.
+        score: "logit" is the explained score, "probability" that of the class.
+    """
+
+    segmentation: str | Tensor = "slic"
+    segments: int = 64
+    fill: MaskedFill | Tensor = "mean"
+    score: Score = "logit"
+
+    name: ClassVar[str] = "feature-ablation"
+    family: ClassVar[Family] = "perturbation"
+    source: ClassVar[str] = "Kokhlikyan et al., arXiv:2009.07896"
+
+    def __post_init__(self) -> None:
+        check_segmentation(self.segmentation, self.segments)
+        check_masked_fill(self.fill)
+        check_score(self.score)
+
+    def compute(self, batch: Batch) -> Values:
+        """Return each segment's drop at its pixels, (n, H, W)."""
+        segments = segment(batch.pixels, self.segmentation, self.segments)
+        counts = segment_counts(segments)
+        scorer = Scorer(batch, self.fill, self.score, segments)
+        remaining = scorer.of_coalitions([~torch.eye(count, dtype=torch.bool) for count in counts])
+        drops = [clean - without for clean, without in zip(scorer.clean, remaining, strict=True)]
+        return Values(spread(drops, segments), flags=flags_of(counts), diagnostics={"segments": torch.tensor(counts)})
+
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """The clean image and one forward a segment."""
+        return Cost(1 + min(self.segments, size[0] * size[1]), 0)

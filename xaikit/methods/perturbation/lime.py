@@ -1,0 +1,139 @@
+"""LIME: a linear model of the probability, fitted in the neighbourhood of the image.
+
+    z_i ~ Bernoulli(1/2)^M, z_0 = ones           which segments are kept
+    y_i = p_c(x under z_i)
+    pi_i = sqrt(exp(-d_i^2 / width^2))           d_i the cosine distance of z_i to ones, 1 - sqrt(|z_i| / M)
+    w, b = argmin sum_i pi_i (y_i - b - w z_i)^2 + alpha |w|^2
+    map(u) = w_k at every pixel u of segment k
+
+The fit is the `lime` package's own local linear model. Samples are drawn from the seed and the image's content.
+
+Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W), signed, one value a segment.
+Units:  probability (or score) a segment; comparable within an image only. Diagnostic `fit` is the weighted R^2.
+Source: Ribeiro et al., KDD 2016, eq. 1, arXiv:1602.04938, and the authors' package for images.
+Departs from source: segments are slic's by default instead of quickshift's, all are used (no feature selection), and
+    the class that is explained is fitted alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xaikit.core.batch import Batch
+from xaikit.core.errors import BadInput
+from xaikit.core.method import METHODS, Cost, Family, InputMethod, Values
+from xaikit.methods.perturbation.scorer import (
+    MaskedFill,
+    Score,
+    Scorer,
+    check_masked_fill,
+    check_samples,
+    check_score,
+)
+from xaikit.methods.perturbation.segments import check_segmentation, flags_of, segment, segment_counts, spread
+
+__all__ = ["Lime", "local_weights"]
+
+
+@METHODS.register
+@dataclass(frozen=True)
+class Lime(InputMethod):
+    """Coefficients of a linear model of the probability on the segments that are kept.
+
+    Args:
+        samples: images in the neighbourhood, the unchanged one among them.
+        segmentation: slic, grid, quickshift, felzenszwalb, or segment numbers (H, W).
+        segments: how many slic and grid look for.
+        fill: what covers a segment: a fill by name, or pixels that broadcast to the images.
+        width: of the kernel, in cosine distance.
+        alpha: strength of the ridge penalty.
+        score: "probability" of the class, or "logit", the explained score.
+    """
+
+    samples: int = 1000
+    segmentation: str | Tensor = "slic"
+    segments: int = 64
+    fill: MaskedFill | Tensor = "segment-mean"
+    width: float = 0.25
+    alpha: float = 1.0
+    score: Score = "probability"
+
+    name: ClassVar[str] = "lime"
+    family: ClassVar[Family] = "perturbation"
+    source: ClassVar[str] = "Ribeiro et al., KDD 2016, arXiv:1602.04938"
+
+    def __post_init__(self) -> None:
+        check_samples(self.samples, 2)
+        check_segmentation(self.segmentation, self.segments)
+        check_masked_fill(self.fill)
+        check_score(self.score)
+        for name, least in (("width", 1e-6), ("alpha", 0.0)):
+            value = getattr(self, name)
+            if not least <= value < float("inf"):
+                raise BadInput(f"{name}: expected a finite number from {least:g}, got {value}; leave it out")
+
+    def compute(self, batch: Batch) -> Values:
+        """Return each segment's coefficient at its pixels, (n, H, W)."""
+        segments = segment(batch.pixels, self.segmentation, self.segments)
+        counts = segment_counts(segments)
+        if max(counts) >= self.samples:
+            raise BadInput(
+                f"samples: expected more than the {max(counts)} segments, got {self.samples}; raise samples or lower "
+                "segments"
+            )
+        drawn = [self._draw(count, stream) for count, stream in zip(counts, batch.generators("lime"), strict=True)]
+        scores = Scorer(batch, self.fill, self.score, segments).of_coalitions(drawn)
+        fitted = [local_weights(kept, found, self.width, self.alpha) for kept, found in zip(drawn, scores, strict=True)]
+        return Values(
+            spread([weights for weights, _ in fitted], segments),
+            flags=flags_of(counts),
+            diagnostics={
+                "segments": torch.tensor(counts),
+                "fit": torch.tensor([fit for _, fit in fitted]),
+            },
+        )
+
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """The clean image and one forward a sample."""
+        return Cost(1 + self.samples, 0)
+
+    def _draw(self, count: int, stream: torch.Generator) -> Tensor:
+        """Return which segments are kept, (samples, count) bool; all of them first."""
+        kept = torch.rand(self.samples, count, generator=stream) < 0.5
+        kept[0] = True
+        return kept
+
+
+def local_weights(kept: Tensor, scores: Tensor, width: float = 0.25, alpha: float = 1.0) -> tuple[Tensor, float]:
+    """Return the coefficients (M,) and the weighted R^2 of lime's local linear model.
+
+    Args:
+        kept: (samples, M) bool; the first row is all true.
+        scores: (samples,).
+        width: of the kernel.
+        alpha: strength of the ridge penalty.
+    """
+    from lime.lime_base import LimeBase
+    from sklearn.linear_model import Ridge
+
+    data = kept.cpu().double().numpy()
+    distances = 1 - np.sqrt(data.mean(1))
+    base = LimeBase(lambda distance: np.sqrt(np.exp(-(distance**2) / width**2)), random_state=0)
+    _, found, fit, _ = base.explain_instance_with_data(
+        data,
+        scores.cpu().double().numpy()[:, None],
+        distances,
+        label=0,
+        num_features=data.shape[1],
+        feature_selection="none",
+        model_regressor=Ridge(alpha=alpha, fit_intercept=True),
+    )
+    weights = torch.zeros(data.shape[1], dtype=torch.float64)
+    for number, weight in found:
+        weights[number] = weight
+    return weights.to(scores), float(fit)

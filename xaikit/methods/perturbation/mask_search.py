@@ -1,0 +1,126 @@
+"""The search for a mask by gradient descent, of many images and several masks each at once.
+
+    inputs = the image as mask p shows it            made by the method, differentiable in p
+    objective = pull * score(inputs) + penalty(p)
+    p <- move(p, d objective / d p)                  `steps` times
+
+Pairs of an image and a mask are searched a portion at a time, so memory does not grow with the number of masks. Each
+pair goes its own way: no sum, order or draw mixes two of them. Over hundreds of steps rounding grows all the same;
+under `padded_batch` the whole state has that fixed size, and a pair's answer is equal to the bit whatever its
+neighbours are.
+
+Shapes: pairs (m,); parameters (m, ...); inputs and slopes (m, C, H, W); penalties (m,).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from xaikit.core.batch import Batch
+from xaikit.core.errors import BadInput
+from xaikit.core.shapes import per_image
+
+__all__ = ["Begin", "Search", "SearchScore", "search_masks"]
+
+SearchScore = Literal["logit", "probability"]
+
+
+class Search(ABC):
+    """One portion of pairs on their way.
+
+    Attributes:
+        parameters: (m, ...) what is moved.
+        score: what the network says that counts.
+        pull: (m,) what the score counts for in the objective; above 0 brings it down, below 0 keeps it up.
+    """
+
+    parameters: Tensor
+    pull: Tensor
+    score: SearchScore = "logit"
+
+    @abstractmethod
+    def masks(self, parameters: Tensor) -> Tensor:
+        """Return the masks (m, H, W) of parameters."""
+
+    @abstractmethod
+    def inputs(self, masks: Tensor, step: int) -> Tensor:
+        """Return what the network sees in a step, (m, C, H, W) in its own coordinates."""
+
+    @abstractmethod
+    def penalty(self, parameters: Tensor, masks: Tensor, step: int) -> Tensor:
+        """Return what a step's objective holds beside the score, (m,)."""
+
+    @abstractmethod
+    def move(self, gradient: Tensor, step: int) -> None:
+        """Move the parameters against the objective's gradient."""
+
+
+Begin = Callable[[Tensor, Tensor], Search]
+
+
+def search_masks(batch: Batch, copies: int, steps: int, begin: Begin) -> Tensor:
+    """Return the masks found for every image, (n, copies, H, W).
+
+    Args:
+        batch: of the images.
+        copies: masks of each image.
+        steps: of the descent.
+        begin: makes the search of the pairs of images (m,) and copies (m,).
+    """
+    total = len(batch) * copies
+
+    def portion(places: Tensor) -> Tensor:
+        count = len(places)
+        filled = _filled(places, batch.context.padded_batch)
+        search = begin(filled // copies, filled % copies)
+        for step in range(steps):
+            _advance(batch, search, places // copies, step)
+            if batch.context.progress is not None:
+                batch.context.progress(int(places[0]) * steps + (step + 1) * count, total * steps, "search steps")
+        with torch.no_grad():
+            return search.masks(search.parameters)[:count]
+
+    found = torch.cat([masks for _, masks in batch.packed(total, portion)])
+    return found.reshape(len(batch), copies, *batch.size)
+
+
+def _filled(places: Tensor, size: int | None) -> Tensor:
+    """Return places lengthened to a fixed number by the last one."""
+    missing = 0 if size is None else size - len(places)
+    return torch.cat([places, places[-1:].expand(missing)])
+
+
+def _advance(batch: Batch, search: Search, rows: Tensor, step: int) -> None:
+    """Go one step; of a lengthened portion only the `rows` that are meant go through the network."""
+    with torch.enable_grad():
+        parameters = search.parameters.detach().requires_grad_(True)
+        masks = search.masks(parameters)
+        inputs = search.inputs(masks, step)
+        penalty = search.penalty(parameters, masks, step)
+    slope = torch.zeros_like(inputs)
+    slope[: len(rows)] = _slope(batch, inputs[: len(rows)], rows, search.score)
+    slope *= per_image(search.pull, slope)
+    (gradient,) = torch.autograd.grad([inputs, penalty], parameters, [slope, torch.ones_like(penalty)])
+    search.move(gradient, step)
+
+
+def _slope(batch: Batch, inputs: Tensor, rows: Tensor, score: SearchScore) -> Tensor:
+    """Return the gradient (m, C, H, W) of the score or probability by the inputs."""
+    if score == "logit":
+        return batch.score_gradients(inputs, rows)[1]
+    with torch.enable_grad():
+        inputs = inputs.detach().requires_grad_(True)
+        logits = batch.context.forward(batch.classifier, inputs)
+        kept = batch.target.take(rows).pick(batch.classifier.to_probabilities(logits))
+    if not kept.requires_grad:
+        raise BadInput(
+            "model: expected logits with a gradient, got them without: its forward runs under torch.no_grad; "
+            "use a method without gradients, such as occlusion"
+        )
+    batch.context.counters.backwards += len(rows)
+    return torch.autograd.grad(kept.sum(), inputs)[0]

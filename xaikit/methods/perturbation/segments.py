@@ -1,0 +1,136 @@
+"""Segments: which pixels are switched on and off together.
+
+    slic          about `count` compact regions of like colour, deterministic
+    grid          about `count` equal rectangles
+    quickshift    modes of the colour density, as many as it finds; fixed seed
+    felzenszwalb  regions by a minimum spanning tree, as many as it finds
+
+Segments are found in pixels, never in the network's coordinates, each image by itself.
+
+Shapes: pixels (N, C, H, W) in [0, 1]; segments (N, H, W) int64, numbered 0 to M - 1 without gaps in each image.
+Source: scikit-image; Achanta et al., TPAMI 2012 (slic), Vedaldi & Soatto, ECCV 2008 (quickshift), Felzenszwalb &
+    Huttenlocher, IJCV 2004.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import warnings
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from xaikit.core.errors import BadInput, near_names
+
+__all__ = ["Segmentation", "check_segmentation", "flags_of", "segment", "segment_counts", "spread"]
+
+Segmentation = Literal["slic", "quickshift", "felzenszwalb", "grid"]
+
+_SEED = 0  # of quickshift's tie-breaking noise; never the run's seed, so that every method sees the same segments
+
+
+def check_segmentation(segmentation: str | Tensor, count: int) -> None:
+    """Refuse an unknown segmentation, a mask that is no (H, W) of integers, or fewer than one segment.
+
+    Raises:
+        BadInput: any of them.
+    """
+    known = get_args(Segmentation)
+    if isinstance(segmentation, Tensor):
+        if segmentation.ndim != 2 or segmentation.is_floating_point() or segmentation.dtype == torch.bool:
+            got = f"{tuple(segmentation.shape)} {segmentation.dtype}"
+            raise BadInput(f"segmentation: expected segment numbers (H, W) as integers, got {got}; give one a pixel")
+    elif segmentation not in known:
+        near = near_names(str(segmentation), known)
+        remedy = f"did you mean {near[0]}?" if near else "choose one, or give segment numbers (H, W) as a tensor"
+        raise BadInput(f"segmentation: expected {', '.join(known)}, got {segmentation!r}; {remedy}")
+    if count < 1:
+        raise BadInput(f"segments: expected at least 1, got {count}; give for example 64")
+
+
+def segment(pixels: Tensor, segmentation: str | Tensor = "slic", count: int = 64) -> Tensor:
+    """Return the segment of each pixel.
+
+    Args:
+        pixels: (N, C, H, W).
+        segmentation: a name of the table above, or segment numbers (H, W) for all images.
+        count: how many are wanted; quickshift and felzenszwalb find their own number.
+
+    Returns:
+        (N, H, W) int64 on the device of the pixels.
+
+    Raises:
+        BadInput: an unknown name, or numbers of another size than the images.
+    """
+    check_segmentation(segmentation, count)
+    size = (pixels.shape[-2], pixels.shape[-1])
+    if isinstance(segmentation, Tensor):
+        if tuple(segmentation.shape) != size:
+            shapes = f"{size}, got {tuple(segmentation.shape)}"
+            raise BadInput(f"segmentation: expected segment numbers {shapes}; give one a pixel of the image")
+        numbers: Tensor = torch.unique(segmentation, return_inverse=True)[1]
+        return numbers.reshape(size).to(pixels.device).expand(len(pixels), *size)
+    if segmentation == "grid" or math.prod(size) == 1:
+        return _grid(size, count).to(pixels.device).expand(len(pixels), *size)
+    found = [_regions(picture, segmentation, count) for picture in _pictures(pixels)]
+    return torch.stack([torch.from_numpy(one) for one in found]).to(pixels.device)
+
+
+def segment_counts(segments: Tensor) -> list[int]:
+    """Return how many segments each image of `segments` (N, H, W) has."""
+    return [int(one) + 1 for one in segments.flatten(1).amax(1)]
+
+
+def flags_of(counts: list[int]) -> list[set[str]]:
+    """Return the flag `one-segment` for images in which nothing can be compared, such as those of one colour."""
+    return [{"one-segment"} if count == 1 else set() for count in counts]
+
+
+def spread(values: list[Tensor], segments: Tensor) -> Tensor:
+    """Return maps (N, H, W) that show at each pixel the value of its segment.
+
+    Args:
+        values: one (M,) an image.
+        segments: (N, H, W).
+    """
+    return torch.stack([one[numbers] for one, numbers in zip(values, segments, strict=True)])
+
+
+def _grid(size: tuple[int, int], count: int) -> Tensor:
+    """Return about `count` equal rectangles, as nearly square as the image allows."""
+    down = min(size[0], count, max(1, round(math.sqrt(count * size[0] / size[1]))))
+    across = min(size[1], max(1, round(count / down)))
+    rows, columns = (torch.arange(side) * parts // side for side, parts in zip(size, (down, across), strict=True))
+    return rows[:, None] * across + columns
+
+
+def _pictures(pixels: Tensor) -> list[NDArray[Any]]:
+    """Return each image as scikit-image takes it: (H, W, C) float64 in [0, 1], grey ones as three equal channels."""
+    images = pixels.detach().double().cpu()
+    if bool((images < 0).any() or (images > 1).any()):
+        low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
+        images = (images - low) / (high - low).clamp(min=1e-12)
+    images = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+    return [np.ascontiguousarray(image.permute(1, 2, 0).numpy()) for image in images]
+
+
+def _regions(picture: NDArray[Any], segmentation: str, count: int) -> NDArray[Any]:
+    regions: Any = importlib.import_module("skimage.segmentation")
+    height, width, channels = picture.shape
+    coloured = channels == 3
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", (UserWarning, RuntimeWarning))
+        if segmentation == "slic":
+            wanted = min(count, height * width)
+            found = regions.slic(picture, wanted, sigma=1, start_label=0, convert2lab=coloured)
+        elif segmentation == "quickshift":
+            options = {"kernel_size": 4, "max_dist": 200, "ratio": 0.2}
+            found = regions.quickshift(picture, **options, convert2lab=coloured, rng=_SEED)
+        else:
+            found = regions.felzenszwalb(picture, scale=100, sigma=0.8, min_size=max(1, height * width // 256))
+    numbers: NDArray[Any] = np.unique(found, return_inverse=True)[1].reshape(height, width)
+    return numbers.astype(np.int64)

@@ -1,0 +1,104 @@
+"""Sobol indices: the share of the score's variance that a cell takes part in when the whole image is dimmed at random.
+
+    A, B (n, d)   points of a Sobol sequence in [0, 1]^2d, one dimension a cell of a g x g grid, d = g^2
+    C_i           A with column i from B
+    ST_i = sum_n (f(A) - f(C_i))^2 / (2 n Var f(A))             the total-order index by Jansen's estimator
+
+f is the score of the image under the mask whose cells have those values. B itself is never scored, so an image takes
+n (d + 1) forwards. The sequence is scrambled by the seed and the same for all images. A constant score gives zeros.
+
+Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W), one value a cell.
+Units:  share of the variance; interactions count for every cell in them, so the sum may pass 1.
+Source: Fel et al., NeurIPS 2021, eq. 3 and section 3.2, arXiv:2111.04138; Jansen, Comp. Phys. Comm. 1999.
+Departs from source: the sequence is scrambled, so that a seed means something; values are shown cell by cell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.quasirandom import SobolEngine
+
+from xaikit.core.batch import Batch
+from xaikit.core.errors import BadInput
+from xaikit.core.identity import stream_seed
+from xaikit.core.method import METHODS, Cost, Family, InputMethod, Need, Values
+from xaikit.core.perturb import Fill, check_fill
+from xaikit.methods.perturbation.cells import cell_numbers, check_grid
+from xaikit.methods.perturbation.scorer import Score, Scorer, check_score
+
+__all__ = ["Sobol"]
+
+
+@METHODS.register
+@dataclass(frozen=True)
+class Sobol(InputMethod):
+    """Share of the score's variance that a cell takes part in.
+
+    Args:
+        samples: points n of the sequence, a power of two; each takes one forward and one more a cell.
+        grid: cells a side.
+        fill: what a dimmed cell fades to: a fill by name, or pixels that broadcast to the images.
+        score: "probability" is that of the class, "logit" the explained score.
+    """
+
+    samples: int = 32
+    grid: int = 8
+    fill: Fill | Tensor = "mean"
+    score: Score = "probability"
+
+    name: ClassVar[str] = "sobol"
+    family: ClassVar[Family] = "perturbation"
+    source: ClassVar[str] = "Fel et al., NeurIPS 2021, arXiv:2111.04138"
+    signed: ClassVar[bool] = False
+    needs: ClassVar[frozenset[Need]] = frozenset({"probabilities"})
+
+    def __post_init__(self) -> None:
+        if self.samples < 2 or self.samples & (self.samples - 1):
+            raise BadInput(f"samples: expected a power of two from 2, got {self.samples}; the paper has 32")
+        check_grid(self.grid)
+        if 2 * self.grid**2 > SobolEngine.MAXDIM:
+            most = int((SobolEngine.MAXDIM / 2) ** 0.5)
+            raise BadInput(f"grid: expected at most {most} cells a side, got {self.grid}; the sequence has no more")
+        check_fill(self.fill)
+        check_score(self.score)
+
+    def compute(self, batch: Batch) -> Values:
+        """Return the total-order index of each pixel's cell, (n, H, W)."""
+        scorer = Scorer(batch, self.fill, self.score)
+        numbers = cell_numbers(self.grid, batch.size, batch.pixels.device)
+        cells = self.grid**2
+        first, second = torch.split(self._points(batch.context.seed).to(scorer.clean), cells, dim=1)
+
+        def masks(rows: Tensor, items: Tensor) -> Tensor:
+            sample, place = items // (cells + 1), items % (cells + 1)
+            dimmed = first[sample]
+            changed = (place < cells).nonzero()[:, 0]
+            dimmed[changed, place[changed]] = second[sample[changed], place[changed]]
+            return dimmed[:, numbers]
+
+        scores = scorer.of_masks(self.samples * (cells + 1), masks)
+        found = [_total_indices(one.reshape(self.samples, cells + 1)) for one in scores]
+        return Values(torch.stack([one[numbers] for one in found]))
+
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """The clean image, and for each point one forward and one more a cell."""
+        return Cost(1 + self.samples * (self.grid**2 + 1), 0)
+
+    def _points(self, seed: int) -> Tensor:
+        """Return both designs side by side, (samples, 2 * cells) float64."""
+        root = stream_seed(seed, self.name, f"{self.grid}x{self.grid}")
+        sequence = SobolEngine(2 * self.grid**2, scramble=True, seed=root)  # type: ignore[no-untyped-call]
+        return sequence.draw(self.samples, dtype=torch.float64)
+
+
+def _total_indices(scores: Tensor) -> Tensor:
+    """Return the total-order indices (d,) of scores (n, d + 1), whose last column is f(A)."""
+    plain = scores[:, -1]
+    variance = plain.var(correction=0)
+    if float(variance) <= 1e-12 * float(plain.square().mean()):
+        return torch.zeros_like(scores[0, :-1])
+    return (plain[:, None] - scores[:, :-1]).square().mean(0) / (2 * variance)
