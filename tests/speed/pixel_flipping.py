@@ -3,10 +3,10 @@
 Quantus is no dependency, because it brings the GUI OpenCV; these contests run where it can be imported. A second
 virtual environment that sees the first one's packages does not touch them:
 
-    python -m venv /tmp/quantus
-    pwd | sed 's|$|/.venv/lib/python3.11/site-packages|' > /tmp/quantus/lib/python3.11/site-packages/xaikit.pth
-    /tmp/quantus/bin/python -m pip install quantus
-    /tmp/quantus/bin/python -m tests.speed pixel_flipping
+    python -m venv ../quantus
+    pwd | sed 's|$|/.venv/lib/python3.11/site-packages|' > ../quantus/lib/python3.11/site-packages/xaikit.pth
+    ../quantus/bin/python -m pip install quantus
+    ../quantus/bin/python -m tests.speed pixel_flipping
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from xaikit.core.identity import generators, image_hashes
 from xaikit.core.probe import Layer, Probe
 from xaikit.core.target import Target, resolve_target
 
-__all__ = ["Batch"]
+__all__ = ["Batch", "check_graph"]
 
 T = TypeVar("T")
 
@@ -69,7 +69,7 @@ class Batch:
         """(n, K) of the unchanged images, detached."""
         if self._logits is None:
             with torch.no_grad():
-                self._keep(self.context.forward(self.classifier, self.inputs))
+                self.keep_logits(self.context.forward(self.classifier, self.inputs))
         assert self._logits is not None
         return self._logits
 
@@ -102,7 +102,7 @@ class Batch:
         if layer not in self._activations:
             with torch.no_grad(), self.classifier.probe() as probe:
                 tap = probe.record(layer)
-                self._keep(self.context.forward(self.classifier, self.inputs))
+                self.keep_logits(self.context.forward(self.classifier, self.inputs))
             self._activations[layer] = _full(tap.activation[: len(self)])
         return self._activations[layer]
 
@@ -123,7 +123,7 @@ class Batch:
             taps = [probe.attach(layer) for layer in missing]
             logits = self.context.forward(self.classifier, self.inputs)
             activations = [tap.activation for tap in taps]
-        self._keep(logits.detach())
+        self.keep_logits(logits.detach())
         gradients = self._gradients(self.target.score(logits), activations)
         for layer, activation, gradient in zip(missing, activations, gradients, strict=True):
             self._activations[layer] = _full(layer.to_grid(activation.detach()[: len(self)]))
@@ -142,9 +142,9 @@ class Batch:
             install(probe)
             logits = self.context.forward(self.classifier, self.inputs)
             activation = tap.activation
-        self._keep(logits.detach())
+        self.keep_logits(logits.detach())
         self.context.counters.backwards += len(self)
-        _check_graph(logits)
+        check_graph(logits)
         (found,) = torch.autograd.grad(logits, activation, start().to(logits))
         return _full(layer.to_grid(found[: len(self)]))
 
@@ -157,7 +157,7 @@ class Batch:
         """Return the same by a forward and backward of its own, for who has put rules on the network."""
         inputs = self.inputs.detach().requires_grad_(True)
         logits = self.context.forward(self.classifier, inputs)
-        self._keep(logits.detach())
+        self.keep_logits(logits.detach())
         return self._gradients(self.target.score(logits), [inputs])[0]
 
     def score_gradients(self, inputs: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -216,13 +216,18 @@ class Batch:
 
     def _gradients(self, score: Tensor, by: Sequence[Tensor]) -> list[Tensor]:
         self.context.counters.backwards += len(score)
-        _check_graph(score)
+        check_graph(score)
         found = torch.autograd.grad(score.sum(), by, allow_unused=True)
         return [
             torch.zeros_like(one) if gradient is None else gradient for one, gradient in zip(by, found, strict=True)
         ]
 
-    def _keep(self, logits: Tensor) -> None:
+    def keep_logits(self, logits: Tensor) -> None:
+        """Remember the logits (n, K) of the unchanged images, if none are known yet.
+
+        Raises:
+            BadInput: they are not finite.
+        """
         if self._logits is not None:
             return
         bad = (~logits.isfinite()).any(1).nonzero().flatten().tolist()
@@ -231,7 +236,7 @@ class Batch:
         self._logits = logits
 
 
-def _check_graph(score: Tensor) -> None:
+def check_graph(score: Tensor) -> None:
     """Refuse a score that autograd knows nothing of, rather than call its gradient zero."""
     if not score.requires_grad:
         raise BadInput(

@@ -88,7 +88,7 @@ def relevance(batch: Batch, composite: Composite, starts: Callable[[], Sequence[
         engine.install(probe)
         logits = batch.context.forward(view, inputs.clone())
     if view is batch.classifier:
-        batch._keep(logits.detach())
+        batch.keep_logits(logits.detach())
     given = starts()
     found = []
     for number, start in enumerate(given):

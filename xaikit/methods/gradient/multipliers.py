@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from xaikit.core.batch import Batch
+from xaikit.core.batch import Batch, check_graph
 from xaikit.core.errors import BadInput
 from xaikit.core.probe import Probe
 from xaikit.core.target import Target
@@ -83,11 +83,7 @@ def pair_multipliers(
         _install(probe, pairing)
         logits = context.run(batch.classifier, both)
         scores, compared = _scores(batch.target.take(rows), logits, pairing, count)
-    if not scores.requires_grad:
-        raise BadInput(
-            "model: expected a score with a gradient, got one without: its forward runs under torch.no_grad, or its "
-            "output or the target is not differentiable; use a method without gradients, such as occlusion"
-        )
+    check_graph(scores)
     (found,) = torch.autograd.grad(scores.sum(), both)
     return Multipliers(found[:count], scores.detach(), compared.detach())
 
