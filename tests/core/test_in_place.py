@@ -118,6 +118,16 @@ def test_a_hooked_convolution_keeps_its_output(pixels) -> None:
         assert torch.equal(seen[0], network.conv1(classifier._fit(pixels)))
 
 
+def test_modules_put_in_the_place_of_others_are_left_alone(pixels) -> None:
+    network = Normed().eval()
+    classifier = Classifier(network)
+    classifier.outline((12, 12))
+    network.norm1 = nn.Identity()
+    network.conv2 = nn.Sequential(network.conv2, nn.Identity())
+    with torch.no_grad():
+        torch.testing.assert_close(classifier.logits(pixels), network(pixels))
+
+
 def test_training_mode_and_graphs_are_left_alone(pixels) -> None:
     network = Normed()
     classifier = Classifier(network.eval())

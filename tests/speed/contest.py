@@ -18,6 +18,8 @@ from typing import Any
 
 import torch
 
+from xaikit.measures.cost.peak_memory import peak_bytes as watched_peak
+
 __all__ = ["Claim", "Contest", "Outcome", "peak_bytes"]
 
 
@@ -125,12 +127,5 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def peak_bytes(work: Callable[[], object]) -> int:
-    """Return the most bytes that tensors held above the start while `work` ran, counted by torch's own allocator."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        work()
-    held = most = 0
-    for event in profile.profiler.kineto_results.events():  # type: ignore[union-attr]
-        if event.name() == "[memory]":
-            held += event.nbytes()
-            most = max(most, held)
-    return most
+    """Return the most bytes that tensors held above the start while `work` ran."""
+    return watched_peak(work, torch.device("cuda" if torch.cuda.is_available() else "cpu"))

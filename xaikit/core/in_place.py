@@ -8,7 +8,7 @@ CPU, a tenth of a ResNet's forward). Weights are read at each call, so there is 
 
 The outline sees on one forward which BatchNorms may do so (`Readers`); each forward checks again, call by call, that
 the tensor is the latest convolution's and has no graph (`InPlace`). A convolution that somebody has hooked keeps its
-output. Anything else runs as the network wrote it.
+output, and a module put in another's place since is left alone. Anything else runs as the network wrote it.
 
 Shapes: x and y (N, C, ...); mean, var, w and b (C,).
 """
@@ -102,7 +102,8 @@ class InPlace(TorchFunctionMode):
         self._means = {
             id(modules[name].running_mean)
             for name, makers in norms.items()
-            if not any(modules[maker]._forward_hooks for maker in makers)
+            if all(place in modules and not modules[place]._forward_hooks for place in makers)
+            and isinstance(modules.get(name), nn.modules.batchnorm._BatchNorm)
         }
         self._latest: weakref.ref[Tensor] | None = None
 
