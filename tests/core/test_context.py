@@ -143,10 +143,10 @@ def test_portion_follows_the_request_or_the_memory(classifier, monkeypatch):
         assert Context().portion(classifier, (8, 8)) == expected
 
 
-def test_on_a_cpu_portions_of_large_activations_stay_small(classifier, monkeypatch):
+def test_on_a_cpu_no_tensor_of_a_portion_is_large_unless_threads_would_idle(classifier, monkeypatch):
     monkeypatch.setattr("xaikit.core.context.free_memory", lambda device: 10**15)
-    for bytes_of_one, threads, expected in [(50 * 2**20, 2, 8), (50 * 2**20, 16, 64), (10**9, 2, 4)]:
-        monkeypatch.setattr(type(classifier), "activation_bytes", lambda self, size, one=bytes_of_one: one)
+    for bytes_of_one, threads, expected in [(4 * 2**20, 2, 8), (4 * 2**20, 16, 16), (10**9, 2, 2), (1, 2, 64)]:
+        monkeypatch.setattr(type(classifier), "largest_bytes", lambda self, size, one=bytes_of_one: one)
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         assert Context().portion(classifier, (8, 8)) == expected
 

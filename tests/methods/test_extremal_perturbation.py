@@ -74,7 +74,7 @@ def test_a_constant_model_shows_the_area_everywhere() -> None:
 @pytest.mark.parametrize("variant", ["preserve", "delete"])
 def test_the_area_is_met_and_the_score_beats_masks_drawn_at_random(variant: str) -> None:
     clf = xaikit.load("texture-cnn", device="cpu")
-    scene = draw(2)
+    scene = draw(4)
     found = extremal(clf, areas=0.12, steps=120, variant=variant).attribute(scene.pixels, scene.labels)
     assert 0 <= float(found.values.min()) <= float(found.values.max()) <= 1
     assert (found.values.mean((1, 2)) - 0.12).abs().max() < 0.03

@@ -11,7 +11,7 @@ import torch
 from captum.attr import KernelShap
 
 import xaikit
-from tests.speed.contest import Claim, Contest, peak_bytes
+from tests.speed.contest import Claim, Contest
 from tests.speed.subjects import subject
 from xaikit.backends.choices import squares
 
@@ -22,7 +22,6 @@ with warnings.catch_warnings():
 __all__ = ["contests"]
 
 SAMPLES = 300
-PORTION = 8
 SHAPS_BATCH = 50  # what a user's function takes at once; shap hands over all samples
 
 
@@ -54,24 +53,15 @@ def contests() -> Iterator[Contest]:
         explainer = shap.KernelExplainer(scores, np.zeros((1, 49)))
         return explainer.shap_values(np.ones(49), nsamples=SAMPLES, l1_reg=0, silent=True)
 
-    def bare() -> None:
-        images = one.inputs.expand(PORTION, -1, -1, -1).contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode():
-            for _ in range(0, SAMPLES, PORTION):
-                one.classifier.network(images)
-
-    chunk = peak_bytes(
-        torch.no_grad()(lambda: one.classifier.network(one.inputs.expand(PORTION, -1, -1, -1).contiguous()))
-    )
     yield Contest(
         "kernel-shap squeezenet1_0",
         f"one image at 224x224, float32, 49 squares, {SAMPLES} samples",
-        {"xaikit": ours, "captum": by_captum, "shap": by_shap, "bare forwards": bare},
+        {"xaikit": ours, "captum": by_captum, "shap": by_shap, "bare forwards": lambda: one.bare_forwards(SAMPLES)},
         [
             Claim("xaikit", "captum", at_least=2.0),
             Claim("xaikit", "shap", at_least=2.0),
             Claim("xaikit", "bare forwards", at_most=1.15),
         ],
         rounds=3,
-        facts={"peak of a bare chunk's (wanted <= 1.5)": round(peak_bytes(lambda: ours(200)) / chunk, 2)},
+        facts={"peak of a bare chunk's (wanted <= 1.5)": one.of_a_bare_portion(lambda: ours(200))},
     )

@@ -11,13 +11,12 @@ import torch
 from lime.lime_image import LimeImageExplainer
 
 import xaikit
-from tests.speed.contest import Claim, Contest, peak_bytes
+from tests.speed.contest import Claim, Contest
 from tests.speed.subjects import MEAN, STD, subject
 
 __all__ = ["contests"]
 
 SAMPLES = 1000
-PORTION = 8
 
 
 def contests() -> Iterator[Contest]:
@@ -41,21 +40,12 @@ def contests() -> Iterator[Contest]:
         with redirect_stderr(io.StringIO()):
             return explainer.explain_instance(picture, predict, labels=(target,), top_labels=None, num_samples=SAMPLES)
 
-    def bare() -> None:
-        images = one.inputs.expand(PORTION, -1, -1, -1).contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode():
-            for _ in range(0, SAMPLES, PORTION):
-                one.classifier.network(images)
-
-    chunk = peak_bytes(
-        torch.no_grad()(lambda: one.classifier.network(one.inputs.expand(PORTION, -1, -1, -1).contiguous()))
-    )
     yield Contest(
         "lime squeezenet1_0",
         f"one image at 224x224, float32, {SAMPLES} samples, slic against their quickshift",
-        {"xaikit": ours, "lime": by_lime, "bare forwards": bare},
+        {"xaikit": ours, "lime": by_lime, "bare forwards": lambda: one.bare_forwards(SAMPLES)},
         [Claim("xaikit", "lime", at_least=3.0), Claim("xaikit", "bare forwards", at_most=1.15)],
         rounds=3,
         warm=False,
-        facts={"peak of a bare chunk's (wanted <= 1.5)": round(peak_bytes(lambda: ours(200)) / chunk, 2)},
+        facts={"peak of a bare chunk's (wanted <= 1.5)": one.of_a_bare_portion(lambda: ours(200))},
     )

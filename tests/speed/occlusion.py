@@ -8,13 +8,12 @@ import torch
 from captum.attr import Occlusion
 
 import xaikit
-from tests.speed.contest import Claim, Contest, peak_bytes
+from tests.speed.contest import Claim, Contest
 from tests.speed.subjects import subject
 
 __all__ = ["contests"]
 
 WINDOW, STRIDE, WINDOWS = 32, 16, 13 * 13
-PORTION = 8
 
 
 def contests() -> Iterator[Contest]:
@@ -32,18 +31,11 @@ def contests() -> Iterator[Contest]:
                 one.inputs, (3, WINDOW, WINDOW), strides=(3, STRIDE, STRIDE), target=target, baselines=0
             )
 
-    def bare() -> None:
-        images = one.inputs.repeat(PORTION // 4, 1, 1, 1).contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode():
-            for _ in range(0, 4 * (WINDOWS + 1), PORTION):
-                one.classifier.network(images)
-
-    chunk = peak_bytes(torch.no_grad()(lambda: one.classifier.network(one.inputs.repeat(PORTION // 4, 1, 1, 1))))
     yield Contest(
         "occlusion squeezenet1_0",
         f"four images at 224x224, float32, {WINDOWS} windows",
-        {"xaikit": ours, "captum": by_captum, "bare forwards": bare},
+        {"xaikit": ours, "captum": by_captum, "bare forwards": lambda: one.bare_forwards(4 * (WINDOWS + 1))},
         [Claim("xaikit", "captum", at_least=2.0), Claim("xaikit", "bare forwards", at_most=1.15)],
         rounds=3,
-        facts={"peak of a bare chunk's (wanted <= 1.5)": round(peak_bytes(ours) / chunk, 2)},
+        facts={"peak of a bare chunk's (wanted <= 1.5)": one.of_a_bare_portion(ours)},
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,8 @@ import torchvision
 from torch import Tensor, nn
 
 import xaikit
+from tests.speed.contest import peak_bytes
+from xaikit.core.context import Context
 
 __all__ = ["MEAN", "STD", "Subject", "subject"]
 
@@ -42,6 +45,23 @@ class Subject:
         """Run a bare forward in our memory format, on the first `count` images."""
         with torch.no_grad():
             return self.classifier.network(self.inputs[:count].contiguous(memory_format=torch.channels_last))
+
+    def bare_forwards(self, total: int) -> None:
+        """Run `total` bare forwards in our memory format and portions."""
+        portion = self.portion
+        images = self.inputs[:1].expand(portion, -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            for done in range(0, total, portion):
+                self.classifier.network(images[: total - done])
+
+    def of_a_bare_portion(self, work: Callable[[], object]) -> float:
+        """Return the peak memory of `work`, as a multiple of that of bare forwards of one portion."""
+        return round(peak_bytes(work) / peak_bytes(lambda: self.bare_forwards(self.portion)), 2)
+
+    @property
+    def portion(self) -> int:
+        """How many images xaikit takes at once unless told otherwise."""
+        return Context().portion(self.classifier, (self.pixels.shape[2], self.pixels.shape[3]))
 
 
 def subject(name: str, layer: str, count: int = 8) -> Subject:

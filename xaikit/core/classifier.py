@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from xaikit.core.black_box import BlackBox, Gives, Takes
 from xaikit.core.borrow import borrow, borrowing, unwrapped
 from xaikit.core.context import out_of_memory
 from xaikit.core.errors import BadInput, NoSuchLayer, XaikitError, XaikitWarning
+from xaikit.core.folded_weights import Folded, fold
 from xaikit.core.head import (
     Output,
     as_logits,
@@ -48,6 +49,7 @@ ReadPolicy = Literal["weights", "squash", "native"]
 Source = str | Path | Image
 
 _NATIVE_PROBE = (64, 64)
+_REPAID = 2  # values normalised, for each weight of the network, from which on folding repays its proof
 _FAILURES = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError)
 
 
@@ -182,8 +184,7 @@ class Classifier(nn.Module):
     def logits(self, inputs: Tensor) -> Tensor:
         """Return logits (N, K), at least float32, of inputs (N, C, H, W) in the network's own coordinates."""
         seen = self.outline(inputs.shape[-2:])
-        with self._sparing(seen):
-            outputs = unwrap_output(self.module(self._fit(inputs)), seen.classes)
+        outputs = unwrap_output(self._run(self._fit(inputs), seen), seen.classes)
         outputs = outputs if outputs.dtype == torch.float64 else outputs.float()
         return as_logits(outputs, self.output, seen.ends_in)
 
@@ -204,11 +205,20 @@ class Classifier(nn.Module):
             inputs = inputs.to(self.dtype)
         return inputs if self._memory_format is None else inputs.contiguous(memory_format=self._memory_format)
 
-    def _sparing(self, seen: Outline) -> AbstractContextManager[Any]:
-        """Return what saves memory traffic in a forward on a CPU; a GPU has bandwidth to spare and pays per call."""
+    def _run(self, inputs: Tensor, seen: Outline) -> Any:
+        """Run the network; on a CPU save memory traffic, of which a GPU has plenty while it pays per call."""
+        network = self.module
         if not seen.in_place or self.device.type != "cpu":
-            return nullcontext()
-        return InPlace(self.module, seen.in_place)
+            return network(inputs)
+        with InPlace(network, seen.in_place, self._folded(inputs, seen)) as sparing:
+            outputs = network(inputs)
+        return network(inputs) if sparing.misread else outputs
+
+    def _folded(self, inputs: Tensor, seen: Outline) -> dict[int, Folded]:
+        """Return what convolutions run with where that repays the proof that it still holds."""
+        exact = self.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled(inputs.device.type)
+        spared = len(inputs) * self._scaled(seen.normed_values, inputs.shape[-2:])
+        return fold(self.module, seen.in_place, seen.calls) if exact and spared > _REPAID * seen.weights else {}
 
     # ---- what the network is ----------------------------------------------------------------------------------------
 
@@ -347,8 +357,15 @@ class Classifier(nn.Module):
 
     def activation_bytes(self, size: Sequence[int]) -> int:
         """Return the memory of all activations for one image of `size` = (H, W)."""
-        seen = self.outline(size)
-        return int(seen.activation_bytes * size[0] * size[1] / (seen.size[0] * seen.size[1]))
+        return self._scaled(self.outline(size).activation_bytes, size)
+
+    def largest_bytes(self, size: Sequence[int]) -> int:
+        """Return the memory of the largest activation for one image of `size` = (H, W)."""
+        return self._scaled(self.outline(size).largest_bytes, size)
+
+    def _scaled(self, seen: int, size: Sequence[int]) -> int:
+        height, width = self.outline(size).size
+        return int(seen * size[0] * size[1] / (height * width))
 
     @property
     def fingerprint(self) -> str:

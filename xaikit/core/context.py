@@ -30,8 +30,7 @@ Precision = Literal["float32", "bfloat16"]
 T = TypeVar("T")
 
 _LARGEST = {"cpu": 64, "cuda": 128}
-_FEWEST = 4  # below that the calls cost more than the caches save
-_SWIFT = 200 * 2**20  # bytes of activations a thread, beyond which a CPU spends its time on caches and fresh pages
+_KEPT = 32 * 2**20  # bytes from which on the C library gives a freed tensor back, so that each new one is fresh pages
 _NOTICEABLE = 5.0  # seconds from which a computation announces how long it takes
 _SHARE = 0.25  # of the free memory that one portion's activations may take
 
@@ -96,7 +95,8 @@ class Context:
         need = max(1, classifier.activation_bytes(size))
         largest = _LARGEST.get(device.type, 32)
         if device.type == "cpu":
-            largest = min(largest, max(_FEWEST, _SWIFT * torch.get_num_threads() // need))
+            kept = _KEPT // max(1, classifier.largest_bytes(size))
+            largest = min(largest, max(kept, torch.get_num_threads()))
         return max(1, min(largest, int(_SHARE * free_memory(device) / need)))
 
     def portions(self, total: int, size: int, work: Callable[[slice], T], unit: str = "") -> Iterator[T]:

@@ -5,10 +5,12 @@
 In eval mode BatchNorm is a scale and a shift a channel. Where nothing else reads the convolution's output, it need not
 be copied: one pass over memory that is already in the cache instead of two over fresh pages (a third of the time on a
 CPU, a tenth of a ResNet's forward). Weights are read at each call, so there is no copy of them that could grow stale.
+In larger batches the convolution runs with folded weights (folded_weights.py), and BatchNorm has nothing left to do.
 
 The outline sees on one forward which BatchNorms may do so (`Readers`); each forward checks again, call by call, that
 the tensor is the latest convolution's and has no graph (`InPlace`). A convolution that somebody has hooked keeps its
-output, and a module put in another's place since is left alone. Anything else runs as the network wrote it.
+output, and a module put in another's place since is left alone. Anything else runs as the network wrote it. If this
+forward reads what only the norm should, `misread` says so, and it has to be run again as it is written.
 
 Shapes: x and y (N, C, ...); mean, var, w and b (C,).
 """
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -27,9 +29,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from xaikit.core.folded_weights import Folded
+
 __all__ = ["InPlace", "Read", "Readers"]
 
 _CONVOLUTIONS = frozenset({torch.conv1d, torch.conv2d, torch.conv3d})
+_ARGUMENTS = 7  # of a convolution as modules call it: input, weight, bias, stride, padding, dilation, groups
 
 
 @dataclass(frozen=True)
@@ -94,10 +99,17 @@ class InPlace(TorchFunctionMode):
     Args:
         network: what runs inside the block.
         norms: names of its BatchNorms that alone read a convolution's output, and of the modules that give it out.
+        folded: what convolutions run with instead, by the `id` of their weights.
     """
 
-    def __init__(self, network: nn.Module, norms: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self, network: nn.Module, norms: Mapping[str, Sequence[str]], folded: Mapping[int, Folded] | None = None
+    ) -> None:
         super().__init__()
+        self.misread = False
+        self._folded = folded or {}
+        self._awaiting: dict[int, tuple[Tensor, Folded]] = {}
+        self._watched: dict[int, weakref.ref[Tensor]] = {}
         modules = dict(network.named_modules())
         self._means = {
             id(modules[name].running_mean)
@@ -111,14 +123,48 @@ class InPlace(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func is F.batch_norm and self._latest is not None:
+        if func is F.batch_norm:
             call = _Call(*args, **kwargs)
+            if self._is_done(call):
+                return self._spent(call.input)
             if self._may(call):
-                return _normalised(call)
-        output = func(*args, **kwargs)
-        if func in _CONVOLUTIONS:
-            self._latest = weakref.ref(output)
+                return self._spent(_normalised(call))
+        output = self._convolved(func, args, kwargs) if func in _CONVOLUTIONS else func(*args, **kwargs)
+        if self._watched and any(True for _ in _tensors((output,))):
+            self.misread |= any(self._is_watched(one) for one in _tensors((*args, *kwargs.values())))
         return output
+
+    def __exit__(self, *error: Any) -> None:
+        self.misread |= bool(self._awaiting)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+
+    def _convolved(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        folded = self._folded.get(id(args[1])) if len(args) == _ARGUMENTS else None
+        if folded is None or (torch.is_grad_enabled() and (args[0].requires_grad or args[1].requires_grad)):
+            output: Tensor = func(*args, **kwargs)
+            self._latest = weakref.ref(output)
+            return output
+        output = folded.convolution(func, args[0], *args[3:])
+        self._awaiting[id(output)] = output, folded
+        self._watched[id(output)] = weakref.ref(output)
+        return output
+
+    def _is_done(self, call: _Call) -> bool:
+        """Say whether this call would normalise what folded weights have normalised."""
+        awaiting = self._awaiting.get(id(call.input))
+        if awaiting is None or awaiting[1].norm.running_mean is not call.running_mean or call.training:
+            return False
+        del self._awaiting[id(call.input)]
+        return True
+
+    def _spent(self, written: Tensor) -> Tensor:
+        """Return the normalised values as another tensor, so that who reads the convolution's is noticed."""
+        self._watched[id(written)] = weakref.ref(written)
+        return written.detach()
+
+    def _is_watched(self, tensor: Tensor) -> bool:
+        watched = self._watched.get(id(tensor))
+        return watched is not None and watched() is tensor
 
     def _may(self, call: _Call) -> bool:
         """Say whether this call normalises what the latest convolution has just made, without a graph."""
@@ -133,6 +179,15 @@ class InPlace(TorchFunctionMode):
             and all(one is not None and one.dtype == call.input.dtype for one in parts)
             and not (torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in parts))
         )
+
+
+def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    """Yield the tensors among the arguments of a call, also those in a list."""
+    for one in values:
+        if isinstance(one, Tensor):
+            yield one
+        elif isinstance(one, list | tuple):
+            yield from _tensors(one)
 
 
 class _Call(NamedTuple):

@@ -15,6 +15,7 @@ The default target layer, as a rule without class names:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -60,7 +61,10 @@ class Outline:
         classes: number of outputs K.
         ends_in: what the network's outputs are.
         in_place: BatchNorms that alone read a convolution's output, and the modules that give it out.
+        normed_values: how many values those BatchNorms give out for one image.
+        weights: how many weights the network's convolutions have.
         activation_bytes: memory of all module outputs for one image.
+        largest_bytes: memory of the largest tensor that any call gave for one image.
         size: (H, W) of that image.
     """
 
@@ -71,7 +75,10 @@ class Outline:
     classes: int
     ends_in: EndsIn
     in_place: dict[str, tuple[str, ...]]
+    normed_values: int
+    weights: int
     activation_bytes: int
+    largest_bytes: int
     size: tuple[int, int]
 
 
@@ -93,6 +100,7 @@ class _Trace:
     alive: list[Tensor] = field(default_factory=list)
     readers: Readers = field(default_factory=Readers)
     memory: int = 0
+    largest: int = 0
 
     def on_module(self, name: str, module: nn.Module, output: Any) -> None:
         self.readers.on_module(name, module, output)
@@ -102,7 +110,7 @@ class _Trace:
         if not isinstance(output, Tensor):
             return
         self.alive.append(output)
-        self.memory += output.numel() * output.element_size()
+        self.memory += output.nbytes
         self.names.setdefault(id(output), []).append(name)
         if output.ndim == 4 and name:
             self.layers.pop(name, None)
@@ -112,6 +120,8 @@ class _Trace:
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
         self.readers.on_function(function, args, kwargs, output)
+        if isinstance(output, Tensor):
+            self.largest = max(self.largest, output.nbytes)
         if not args or not isinstance(args[0], Tensor) or not isinstance(output, Tensor):
             return
         given = args[0]
@@ -152,11 +162,12 @@ def outline(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor])
     """
     seen, reads = _seen(network, inputs, unwrap)
     kept = {name: read.makers for name, read in reads.items() if read.tensor() is None}
-    return replace(seen, in_place=kept)
+    normed = sum(math.prod(seen.layers.get(name, (0,))) for name in kept)
+    return replace(seen, in_place=kept, normed_values=normed)
 
 
 def _seen(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor]) -> tuple[Outline, dict[str, Read]]:
-    """Return the outline without `in_place`, and what may become that once the trace is gone."""
+    """Return the outline without what can run in place, and what may become that once the trace is gone."""
     trace = _Trace()
     with torch.no_grad(), Probe(network) as probe:
         probe.observe(trace.on_module, trace.on_function)
@@ -172,7 +183,10 @@ def _seen(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor]) -
         classes=outputs.shape[1],
         ends_in=trace.heads.get(id(outputs)) or _ends_in(outputs),
         in_place={},
+        normed_values=0,
+        weights=sum(one.weight.numel() for one in network.modules() if isinstance(one, nn.modules.conv._ConvNd)),
         activation_bytes=trace.memory,
+        largest_bytes=trace.largest,
         size=(inputs.shape[2], inputs.shape[3]),
     )
     return about, trace.readers.alone()

@@ -17,8 +17,9 @@ Departs from source: the score has that unit and the weight grows faster (the au
     that early on what carries the class outweighs the area, in a network of small logits too; the area is counted
     inside the image, so that it is what was asked for, and the parameters are mirrored at its border, where the source
     counts a margin too; pixels of equal value share their targets, where a sort picks some by their position; the
-    first step is damped as the others are; lengths follow the image's size, the rate the number of steps and of
-    parameters (32 x 32 at 224), the growth that of steps.
+    first step is damped as the others are; the search begins with the unchanged image also for "delete" (the authors:
+    p = 1, which there is the blurred image, whose gradients do not tell what carries the class); lengths follow the
+    image's size, the rate the number of steps and of parameters (32 x 32 at 224), the growth that of steps.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ class ExtremalPerturbation(InputMethod):
 
 
 class _Extremal(Search):
-    """The masks of one portion, from p = 1 everywhere."""
+    """The masks of one portion, from the one that leaves the image as it is."""
 
     def __init__(self, method: ExtremalPerturbation, inputs: Tensor, areas: Tensor, sigma: float) -> None:
         stride = max(1, round(sigma / _STRIDES))
@@ -130,7 +131,8 @@ class _Extremal(Search):
         self.covered = areas * self.size[0] * self.size[1]
         self.deletes = method.variant == "delete"
         self.stretch = _STEPS / max(method.steps, _FEWEST)
-        self.parameters = inputs.new_ones(len(inputs), *(math.ceil(side / stride) for side in self.size))
+        cells = [math.ceil(side / stride) for side in self.size]
+        self.parameters = inputs.new_full((len(inputs), *cells), 0.0 if self.deletes else 1.0)
         self.speed = torch.zeros_like(self.parameters)
         self.rate = _RATE * self.stretch * self.parameters[0].numel() / _CELLS
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
@@ -186,12 +187,15 @@ def _prepared(picture: NDArray[np.float64]) -> NDArray[np.float64]:
 def _partitions(content: bytes, channels: int) -> NDArray[np.int16]:
     """Return the regions of a prepared picture, numbered at each scale, (scales, 224, 224).
 
-    They take most of the time and depend on the picture alone, so the last ones are kept for another class.
+    They take most of the time and depend on the picture alone, so the last ones are kept for another class. The scales
+    run side by side: scikit-image lets go of Python's lock.
     """
     filters: Any = importlib.import_module("scipy.ndimage")
     picture = filters.gaussian_filter(np.frombuffer(content).reshape(_SIDE, _SIDE, channels), (_SIGMA, _SIGMA, 0))
     felzenszwalb: Any = importlib.import_module("skimage.segmentation").felzenszwalb
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), ThreadPoolExecutor(torch.get_num_threads()) as threads:
         warnings.simplefilter("ignore", RuntimeWarning)  # pictures with other than three channels
-        found = [felzenszwalb(picture, scale=scale, sigma=0, min_size=_LEAST_REGION) for scale in _SCALES]
+        found = list(
+            threads.map(lambda scale: felzenszwalb(picture, scale=scale, sigma=0, min_size=_LEAST_REGION), _SCALES)
+        )
     return np.stack(found).astype(np.int16)
