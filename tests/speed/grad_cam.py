@@ -56,7 +56,6 @@ def _against_the_field(name: str, layer: str) -> Contest:
             Claim("xaikit", "pytorch-grad-cam", at_least=4.0),
             Claim("xaikit", "captum LayerGradCam", at_least=2.2),
             Claim("xaikit", "torchcam", at_least=1.2),
-            Claim("bare forward", "pytorch-grad-cam", at_least=4.0),
         ],
     )
 
