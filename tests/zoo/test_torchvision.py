@@ -153,6 +153,7 @@ def test_an_answer_that_is_not_the_file_is_told_in_one_line(
         load("squeezenet1_0")
     assert "\n" not in str(caught.value)
     assert list(cache.iterdir()) == []
+    assert getattr(caught.value.__cause__, "closed", True), "the error holds the connection"
 
 
 def test_a_server_that_never_answers_is_left(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

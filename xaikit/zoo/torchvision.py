@@ -21,6 +21,7 @@ from http.client import HTTPException
 from io import StringIO
 from pathlib import Path
 from typing import Any, cast
+from urllib.error import HTTPError
 from urllib.parse import urlparse
 
 import torch
@@ -83,6 +84,8 @@ def _downloaded(name: str, weights: Any) -> Mapping[str, Tensor]:
                 progress=False, check_hash=True, map_location="cpu", weights_only=True
             )
     except (OSError, HTTPException, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        if isinstance(error, HTTPError):
+            error.close()  # it holds the connection
         ways = f"give --weights FILE, or take a shipped model: {', '.join(shipped_names())}"
         if had:
             raise BadInput(f"{name}: the cached weights {cached} are damaged; delete the file, {ways}") from error
