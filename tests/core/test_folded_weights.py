@@ -36,6 +36,11 @@ class Tied(Normed):
         self.norm1, self.norm2, self.head = nn.BatchNorm2d(3), nn.BatchNorm2d(3), nn.Linear(3, self.head.out_features)
 
 
+@pytest.fixture(autouse=True)
+def every_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xaikit.core.classifier._LARGE", 0)
+
+
 @pytest.fixture
 def pixels() -> Tensor:
     return torch.rand(3, 3, 12, 12, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -135,15 +140,20 @@ def test_a_norm_in_training_mode_is_left_alone(pixels: Tensor) -> None:
     assert folded(clf) == {"norm2"}
 
 
-def test_small_batches_half_precision_and_autocast_do_not_repay_it(pixels: Tensor) -> None:
-    clf = classifier(Wide)
-    assert clf._folded(pixels.repeat(2, 1, 1, 1), clf.outline())
-    assert not clf._folded(pixels, clf.outline())
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert not clf._folded(pixels, clf.outline())
-    half = Classifier(Normed().bfloat16().eval())
-    half.outline((12, 12))
-    assert not half._folded(pixels.bfloat16(), half.outline())
+def test_small_batches_half_precision_and_autocast_do_not_repay_it(
+    pixels: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[object] = []
+    monkeypatch.setattr("xaikit.core.classifier.fold", lambda *args: calls.append(args) or {})
+    clf, half = classifier(Wide), Classifier(Normed().bfloat16().eval())
+    with torch.no_grad():
+        half.logits(pixels)
+        clf.logits(pixels)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            clf.logits(pixels.repeat(4, 1, 1, 1))
+        assert not calls
+        clf.logits(pixels.repeat(2, 1, 1, 1))
+        assert len(calls) == 1
 
 
 def test_a_norm_before_the_convolution_is_not_folded_and_copies_do_not_travel(pixels: Tensor) -> None:

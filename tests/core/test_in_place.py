@@ -81,6 +81,7 @@ class Before(Normed):
 
 @pytest.fixture(params=[2, float("inf")], ids=["folded", "in place"], autouse=True)
 def repaid(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xaikit.core.classifier._LARGE", 0)
     monkeypatch.setattr("xaikit.core.classifier._REPAID", request.param)
 
 
@@ -123,6 +124,20 @@ def test_it_writes_into_the_convolutions_output(pixels) -> None:
     with torch.no_grad(), InPlace(network, {"norm1": ("conv1",)}):
         made = network.conv1(pixels)
         assert network.norm1(made).data_ptr() == made.data_ptr()
+
+
+def test_a_small_batch_runs_as_it_is_written(pixels, monkeypatch) -> None:
+    def refuse(*args: object) -> None:
+        raise AssertionError(args)
+
+    classifier = Classifier(Normed().eval())
+    normed = 5 * 10 * 10 + 6 * 8 * 8
+    monkeypatch.setattr("xaikit.core.classifier.InPlace", refuse)
+    monkeypatch.setattr("xaikit.core.classifier._LARGE", 3 * normed / 2)
+    with torch.no_grad():
+        classifier.logits(pixels)
+        with pytest.raises(AssertionError):
+            classifier.logits(torch.cat([pixels, pixels]))
 
 
 def test_weights_are_read_at_each_call(pixels) -> None:

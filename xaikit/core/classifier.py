@@ -49,6 +49,7 @@ ReadPolicy = Literal["weights", "squash", "native"]
 Source = str | Path | Image
 
 _NATIVE_PROBE = (64, 64)
+_LARGE = 600_000  # values that a BatchNorm gives out in the mean, from which on writing in place repays watching calls
 _REPAID = 2  # values normalised, for each weight of the network, from which on folding repays its proof
 _FAILURES = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError)
 
@@ -206,19 +207,19 @@ class Classifier(nn.Module):
         return inputs if self._memory_format is None else inputs.contiguous(memory_format=self._memory_format)
 
     def _run(self, inputs: Tensor, seen: Outline) -> Any:
-        """Run the network; on a CPU save memory traffic, of which a GPU has plenty while it pays per call."""
+        """Run the network; on a CPU save memory traffic in larger batches, where it costs more than the calls."""
         network = self.module
-        if not seen.in_place or self.device.type != "cpu":
+        normed = len(inputs) * self._scaled(seen.normed_values, inputs.shape[-2:])
+        if self.device.type != "cpu" or normed <= _LARGE * len(seen.in_place):
             return network(inputs)
-        with InPlace(network, seen.in_place, self._folded(inputs, seen)) as sparing:
+        with InPlace(network, seen.in_place, self._folded(inputs, seen, normed)) as sparing:
             outputs = network(inputs)
         return network(inputs) if sparing.misread else outputs
 
-    def _folded(self, inputs: Tensor, seen: Outline) -> dict[int, Folded]:
+    def _folded(self, inputs: Tensor, seen: Outline, normed: int) -> dict[int, Folded]:
         """Return what convolutions run with where that repays the proof that it still holds."""
         exact = self.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled(inputs.device.type)
-        spared = len(inputs) * self._scaled(seen.normed_values, inputs.shape[-2:])
-        return fold(self.module, seen.in_place, seen.calls) if exact and spared > _REPAID * seen.weights else {}
+        return fold(self.module, seen.in_place, seen.calls) if exact and normed > _REPAID * seen.weights else {}
 
     # ---- what the network is ----------------------------------------------------------------------------------------
 

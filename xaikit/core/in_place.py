@@ -5,7 +5,9 @@
 In eval mode BatchNorm is a scale and a shift a channel. Where nothing else reads the convolution's output, it need not
 be copied: one pass over memory that is already in the cache instead of two over fresh pages (a third of the time on a
 CPU, a tenth of a ResNet's forward). Weights are read at each call, so there is no copy of them that could grow stale.
-In larger batches the convolution runs with folded weights (folded_weights.py), and BatchNorm has nothing left to do.
+Watching the calls costs some microseconds each, so the classifier asks for it in batches whose activations outgrow the
+caches. In larger batches yet the convolution runs with folded weights (folded_weights.py), and BatchNorm has nothing
+left to do.
 
 The outline sees on one forward which BatchNorms may do so (`Readers`); each forward checks again, call by call, that
 the tensor is the latest convolution's and has no graph (`InPlace`). A convolution that somebody has hooked keeps its

@@ -24,6 +24,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -78,20 +79,21 @@ class GuidedIntegratedGradients(InputMethod):
         distance = difference.abs()
         along = folded_batch(batch, self.steps)
         values, progress = torch.zeros_like(difference), torch.zeros_like(difference)
+        scores = []
         for step in range(1, self.steps + 1):
-            gradient = along.score_gradients(torch.lerp(start, batch.inputs, progress))[1]
+            score, gradient = along.score_gradients(torch.lerp(start, batch.inputs, progress))
+            scores.append(score)
             advanced = self._advanced(progress, distance, gradient.abs(), step)
             values += (advanced - progress) * difference * gradient
             progress = advanced
             if batch.context.progress is not None:
                 batch.context.progress(step, self.steps, "path points")
-        every = torch.arange(len(batch), device=start.device)
-        promised = batch.scores - batch.scores_of(start, every)
+        promised = batch.scores - scores[0]
         return Values(values, completeness=values.flatten(1).sum(1) - promised)
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """A forward and a backward a step, and the two ends of the path."""
-        return Cost(self.steps + 2, self.steps)
+        """A forward and a backward a step, and the image."""
+        return Cost(self.steps + 1, self.steps)
 
     def _advanced(self, progress: Tensor, distance: Tensor, slope: Tensor, step: int) -> Tensor:
         """Return the progress (n, C, H, W) of all coordinates after step 1, 2, ... from that before.
@@ -107,19 +109,30 @@ class GuidedIntegratedGradients(InputMethod):
         goal = step / self.steps
         furthest = progress.new_tensor(min(goal + self.reach, 1.0))
         progress = progress.clamp(min=goal - self.reach)
-        missing = _total((goal - progress) * distance)
+        missing, nothing = _total((goal - progress) * distance), _DONE * _total(distance)
         room = (furthest - progress).clamp(min=0) * distance
         slope = slope.masked_fill(room <= 0, torch.inf)
-        together = math.floor(self.fraction * (slope[0].numel() - 1)) + 1
-        while bool((missing > _DONE * _total(distance)).any()):
-            threshold = slope.flatten(1).kthvalue(together).values
-            chosen = (slope <= per_image(threshold, slope)) & slope.isfinite()
+        ordered = _ascending(slope.flatten(1))
+        last, largest = ordered.shape[1] - 1, torch.finfo(slope.dtype).max
+        group = math.floor(self.fraction * last)
+        gone = torch.zeros(len(slope), 1, dtype=torch.int64, device=slope.device)
+        while bool((missing > nothing).any()):
+            threshold = ordered.gather(1, (gone + group).clamp(max=last)).clamp(max=largest)
+            chosen = slope <= per_image(threshold[:, 0], slope)
             possible = _total(room * chosen)
             share = torch.where(possible > missing, missing / possible, 1.0).clamp(min=0)
             progress = torch.lerp(progress, furthest, chosen * per_image(share, slope))
-            slope = slope.masked_fill(chosen, torch.inf)
+            slope.masked_fill_(chosen, torch.inf)
             missing = (missing - possible).clamp(min=0) * (possible > 0)
+            gone += chosen.flatten(1).sum(1, keepdim=True)
         return progress
+
+
+def _ascending(values: Tensor) -> Tensor:
+    """Return the values (n, m) of each image in ascending order; NumPy sorts ten times faster than torch on a CPU."""
+    if values.device.type == "cpu":
+        return torch.from_numpy(np.sort(values.numpy(), axis=1))
+    return values.sort(1).values
 
 
 def _total(values: Tensor) -> Tensor:
