@@ -125,8 +125,7 @@ class Guest(Method):
         Raises:
             BadInput: a target that is no class, or whatever makes theirs fail.
         """
-        if batch.target.function is not None or batch.target.against is not None:
-            raise BadInput(f"{self.name}: expected a class as target, got {batch.target.names[0]}; give an index")
+        batch.target.require_class(self.name)
         _seed(batch.context.seed)
         with self._copy(batch) as model:
             return self.explain(model, batch, batch.target.index)

@@ -66,6 +66,15 @@ class Target:
             return score
         return score - logits.gather(1, self.against[:, None])[:, 0]
 
+    def require_class(self, method: str) -> None:
+        """Refuse a contrast or a function, for a method that explains a class.
+
+        Raises:
+            BadInput: it names the method.
+        """
+        if self.function is not None or self.against is not None:
+            raise BadInput(f"{method}: expected a class as target, got {self.names[0]}; give an index")
+
     def pick(self, values: Tensor) -> Tensor:
         """Return the entry (N,) of each image's class from values (N, K), such as probabilities."""
         return values.gather(1, self.index[:, None])[:, 0]

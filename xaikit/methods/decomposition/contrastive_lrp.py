@@ -62,8 +62,7 @@ class ContrastiveLRP(InputMethod):
         Raises:
             BadInput: a target that is no class, a single class, or an operation without a rule, by its name.
         """
-        if batch.target.function is not None or batch.target.against is not None:
-            raise BadInput(f"{self.name}: expected a class as target, got {batch.target.names[0]}; give an index")
+        batch.target.require_class(self.name)
         own, other = self._both(batch)
         ratio = self._ratio(own, other)
         values = own.values - ratio.to(own.values).reshape(-1, 1, 1, 1) * other.values

@@ -25,7 +25,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xaikit.core.batch import Batch
-from xaikit.core.errors import BadInput
 from xaikit.core.method import METHODS, Cost, Family, InputMethod, Need, Values
 from xaikit.methods.decomposition.composites import POSITIVE
 from xaikit.methods.decomposition.engine import accounted, promising, relevance
@@ -58,8 +57,7 @@ class ExcitationBackprop(InputMethod):
         Raises:
             BadInput: a target that is no class, or an operation without a rule, by its name.
         """
-        if batch.target.function is not None or batch.target.against is not None:
-            raise BadInput(f"{self.name}: expected a class as target, got {batch.target.names[0]}; give an index")
+        batch.target.require_class(self.name)
         start = F.one_hot(batch.target.index, batch.logits.shape[1]).to(batch.logits)
         last = _against_its_opposite if self.variant == "contrastive" else None
         (found,) = relevance(batch, replace(POSITIVE, last=last), lambda: [start])

@@ -55,8 +55,7 @@ class SoftmaxGradientLRP(InputMethod):
         Raises:
             BadInput: a target that is no class, a single class, or an operation without a rule, by its name.
         """
-        if batch.target.function is not None or batch.target.against is not None:
-            raise BadInput(f"{self.name}: expected a class as target, got {batch.target.names[0]}; give an index")
+        batch.target.require_class(self.name)
         if batch.logits.shape[1] < 2:
             raise BadInput(f"{self.name}: expected several classes, got one; use lrp")
         composite = composed(self.composite, Strength.of(self.classifier), self.bias)
