@@ -7,6 +7,7 @@ curve = keep_curve(classifier, pixels, attribution.heatmap(), attribution.target
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from xaikit.core.attribution import Attribution
 from xaikit.core.classifier import Classifier
 from xaikit.core.context import Context
-from xaikit.core.errors import BadInput
+from xaikit.core.errors import BadInput, XaikitError, XaikitWarning
 from xaikit.core.measure import MEASURES, Measure
 from xaikit.core.method import METHODS, LayerMethod, Method, attribute_all
 from xaikit.data.folder import class_folder
@@ -104,6 +105,10 @@ def attribute_many(
         One attribution by method name, in the given order.
     """
     params = params or {}
+    if not isinstance(params, Mapping) or not all(isinstance(one, Mapping) for one in params.values()):
+        raise BadInput(
+            f"params: expected parameters by method name, got {params!r}; such as {{'rise': {{'samples': 99}}}}"
+        )
     methods = [methods] if isinstance(methods, str) else methods
     unknown = [name for name in params if name not in methods]
     if unknown:
@@ -152,7 +157,10 @@ def build_library(
         context: portions, precision, progress.
 
     Raises:
-        BadInput: class names that do not fit the model's labels, labels out of range, or a file that cannot be read.
+        BadInput: class names that do not fit the model's labels, or labels out of range.
+
+    Warns:
+        XaikitWarning: a file that cannot be read, which is left out.
     """
     batches = _labelled_batches(classifier, Path(data)) if isinstance(data, str | Path) else data
     return Library.build(classifier, batches, references, layer=layer, dtype=dtype, context=context)
@@ -164,7 +172,15 @@ def _labelled_batches(classifier: Classifier, root: Path) -> Iterator[tuple[Tens
     index = class_indices(names, classifier, root)
     for start in range(0, len(files), _FOLDER_BATCH):
         part = files[start : start + _FOLDER_BATCH]
-        yield classifier.read([path for path, _ in part]), torch.tensor([index[place] for _, place in part])
+        pixels, labels = [], []
+        for (_, image), (_, place) in zip(classifier.read_each([path for path, _ in part]), part, strict=True):
+            if isinstance(image, XaikitError):
+                warnings.warn(f"left out of the library: {image}", XaikitWarning, stacklevel=2)
+            else:
+                pixels.append(image)
+                labels.append(index[place])
+        if pixels:
+            yield torch.stack(pixels).to(classifier.device), torch.tensor(labels, device="cpu")
 
 
 def class_indices(names: Sequence[str], classifier: Classifier, root: Path) -> list[int]:

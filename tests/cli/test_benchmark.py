@@ -117,12 +117,15 @@ def test_the_report_is_rebuilt_from_rows_without_torch(output, tmp_path):
     assert {"report.html", "summary.csv", "summary.tex"} <= {file.name for file in tmp_path.iterdir()}
 
 
-def test_limit_and_shards(pictures, tmp_path):
+def test_limit_and_shards(pictures, tmp_path, capsys):
     assert benchmark(pictures, tmp_path / "few", "--limit", "2") == 0
     assert len(read(tmp_path / "few")) == 2 * 8
     assert benchmark(pictures, tmp_path / "half", "--shard", "0/2") == 0
     assert benchmark(pictures, tmp_path / "half", "--shard", "1/2") == 0
     assert len({row["unit_id"] for row in read(tmp_path / "half")}) == 48
+    capsys.readouterr()
+    assert benchmark(pictures, tmp_path / "none", "--shard", "5/6") == 0
+    assert "no image is in this shard" in capsys.readouterr().out
 
 
 def test_one_bad_picture_is_exit_1_and_all_bad_exit_2(pictures, tmp_path, capsys):

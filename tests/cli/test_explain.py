@@ -167,3 +167,15 @@ def test_photographs_with_local_weights(run: Command, real_data: Path, tmp_path:
     assert (done.code, done.err) == (0, "")
     records = results(tmp_path)["records"]
     assert [one["label"].replace(" ", "_") in one["file"] for one in records] == [True] * 4
+
+
+def test_what_was_written_before_is_not_explained(
+    explain: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(tmp_path / "a.png", 1)
+    for _ in range(2):
+        assert explain(tmp_path).code == 0
+        assert [Path(one["file"]).name for one in results(tmp_path)["records"]] == ["a.png"]
+    panel = next((tmp_path / "out" / "panels").iterdir())
+    assert explain(panel).code == 0
+    assert [Path(one["file"]).name for one in results(tmp_path)["records"]] == ["a.png"]

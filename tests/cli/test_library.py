@@ -65,3 +65,13 @@ def test_a_library_cannot_be_written_into_a_file(run: Command, album: Path, phot
     done = run("library", "--model", "texture-cnn", "--data", album, "-o", photo / "lib.safetensors")
     assert done.code == 2
     assert "photo.png" in done.line
+
+
+def test_pictures_that_cannot_be_read_are_named_and_left_out(run: Command, album: Path, tmp_path: Path) -> None:
+    bad = next(album.rglob("*.png"))
+    bad.write_text("no picture", encoding="utf-8")
+    file = tmp_path / "lib.safetensors"
+    done = run("library", "--model", "texture-cnn", "--data", album, "-o", file, "--references", "2")
+    assert done.code == 1
+    assert done.line.startswith(f"xaikit: left out of the library: {bad}: expected a picture")
+    assert file.is_file()

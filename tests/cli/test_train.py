@@ -30,6 +30,10 @@ def test_a_folder_of_classes_is_trained(run: Command, tmp_path: Path) -> None:
     photo = draw(tmp_path / "photo.png", side=32)
     done = run("explain", photo, "--model", tmp_path / "net", "--target", "cat", "-o", tmp_path / "out")
     assert (done.code, done.err) == (0, "")
+    (tmp_path / "data" / "cat" / "text.jpg").write_text("no picture", encoding="utf-8")
+    done = run("train", *options)
+    assert done.code == 1
+    assert done.line.startswith("xaikit: left out of the training: ")
 
 
 @pytest.mark.parametrize(

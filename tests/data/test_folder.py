@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from xaikit.core.errors import BadInput
+from xaikit.core.image import decode
 from xaikit.data.folder import class_folder, sha256, walk, walk_each
 
 
@@ -86,3 +89,41 @@ def test_files_are_hashed_by_their_bytes(tmp_path: Path) -> None:
     assert sha256(tmp_path / "a.png") == hashlib.sha256(b"bytes").hexdigest()
     with pytest.raises(BadInput, match=r"gone\.png"):
         sha256(tmp_path / "gone.png")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+def test_a_pipe_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png")
+    os.mkfifo(tmp_path / "z.png")
+    found = list(walk_each([tmp_path, tmp_path / "z.png"]))
+    assert [path.name for path, _ in found] == ["a.png", "z.png", "z.png"]
+    assert found[0][1] is None
+    assert str(found[1][1]).endswith("z.png: expected a picture, got a pipe, a socket or a device; take it away")
+    assert "expected a file or a folder, got a pipe" in str(found[2][1])
+    with pytest.raises(BadInput, match="expected a picture, got a pipe"):
+        decode(tmp_path / "z.png")
+
+
+def test_what_cannot_be_looked_into_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "a.png")
+    (tmp_path / "locked").mkdir()
+    listed, stat = Path.iterdir, Path.stat
+
+    def iterdir(path: Path) -> Iterator[Path]:
+        if path.name == "locked":
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    def looked(path: Path, **options: bool) -> os.stat_result:
+        if path.parent.name == "locked":
+            raise PermissionError(13, "Permission denied")
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    monkeypatch.setattr(Path, "stat", looked)
+    (good, none), (locked, refused), (_, inside) = walk_each([tmp_path, tmp_path / "locked" / "b.png"])
+    assert (good.name, none, locked.name) == ("a.png", None, "locked")
+    assert "the folder cannot be listed (Permission denied)" in str(refused)
+    assert "got no permission to look; check the path" in str(inside)
+    with pytest.raises(BadInput, match="expected a picture, got no permission to look"):
+        decode(tmp_path / "locked" / "b.png")

@@ -14,6 +14,7 @@ import importlib
 import os
 import pkgutil
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -93,9 +94,9 @@ def _run(arguments: list[str], debug: bool) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the user gets one line
         if debug:
-            raise
+            traceback.print_exc()
         return _fail(_line(error), _WRONG)
     if code == _INTERRUPTED:
         return _fail("interrupted", _INTERRUPTED)

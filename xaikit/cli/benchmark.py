@@ -35,7 +35,8 @@ def command(
     engine: Annotated[Literal["local", "ray"], typer.Option("--engine", help="Who computes.")] = "local",
     limit: Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Most images.")] = None,
     shard: Annotated[
-        str | None, typer.Option("--shard", metavar="I/N", help="Every N-th part of the images, from the I-th.")
+        str | None,
+        typer.Option("--shard", metavar="I/N", help="Every N-th block of 16 images, from the I-th."),
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Compute failed units again.")] = False,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Actors of the ray engine.")] = None,
@@ -76,6 +77,9 @@ def command(
             notice=lambda line: typer.echo(f"xaikit: {line}", err=True),
             command=shlex.join(["xaikit", *sys.argv[1:]]),
         )
+    if not outcome.units:
+        typer.echo("no image is in this shard")
+        return
     _conclude(outcome)
     if pictures and part is None:
         write_pictures(chosen, output, device, lambda line: typer.echo(f"xaikit: {line}", err=True))

@@ -65,7 +65,7 @@ def command(
     from xaikit.report.overlay import illustrate
 
     build = _prepared(method or ["grad-cam"], param or [], library, plugin or [])
-    files = _files(paths)
+    files = _files(paths, output)
     output_directory(output)
     classifier = load(model, weights=weights, device=device, layer=layer)
     with progress_bar() as bar:
@@ -114,16 +114,28 @@ def _prepared(
     return [(kind, by_method[kind.name]) for kind in kinds]
 
 
-def _files(paths: Sequence[Path]) -> list[tuple[Path, XaikitError | None]]:
-    """Return the images, and what leads to none with the reason; refuse when there is no image at all."""
+def _files(paths: Sequence[Path], output: Path) -> list[tuple[Path, XaikitError | None]]:
+    """Return the images, and what leads to none with the reason; refuse when there is no image at all.
+
+    What an earlier run wrote into the output is passed over in folders that hold it.
+    """
     from xaikit.core.errors import BadInput
     from xaikit.data.folder import walk_each
 
-    files: list[tuple[Path, XaikitError | None]] = list(walk_each(paths))
+    files: list[tuple[Path, XaikitError | None]] = [
+        (path, error)
+        for asked in paths
+        for path, error in walk_each([asked])
+        if path == asked or not _inside(path, output) or _inside(asked, output)
+    ]
     errors = [error for _, error in files if error is not None]
     if len(errors) == len(files):
         raise BadInput(f"{errors[0]}" + (f" (and {len(errors) - 1} more like it)" if len(errors) > 1 else ""))
     return files
+
+
+def _inside(path: Path, folder: Path) -> bool:
+    return path.absolute().is_relative_to(folder.absolute()) and path.absolute() != folder.absolute()
 
 
 def _print(result: Result, files: int, output: Path, verbose: bool) -> None:

@@ -11,6 +11,8 @@ from xaikit.cli.options import Device, Layer, Model, Weights
 
 __all__ = ["command"]
 
+_SOME_FAILED = 1
+
 
 def command(
     model: Model,
@@ -23,13 +25,13 @@ def command(
 ) -> None:
     """Build a library of reference images, for `explain --method libra-cam --library FILE`."""
     from xaikit.api import build_library, load
-    from xaikit.cli.terminal import progress_bar
+    from xaikit.cli.terminal import left_out, progress_bar
     from xaikit.core.context import Context
     from xaikit.core.files import output_directory
 
     output_directory(output.absolute().parent)
     classifier = load(model, weights=weights, device=device, layer=layer)
-    with progress_bar() as bar:
+    with progress_bar() as bar, left_out() as bad:
         library = build_library(classifier, data, references, context=Context(progress=bar))
     library.save(output)
     found = (library.places >= 0).sum(1).tolist()
@@ -42,3 +44,5 @@ def command(
             f"xaikit: {first}{more}: expected references, got none; add images of other classes that are recognised",
             err=True,
         )
+    if bad:
+        raise typer.Exit(_SOME_FAILED)

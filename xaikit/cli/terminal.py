@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -11,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["ProgressCallback", "print_table", "progress_bar"]
+__all__ = ["ProgressCallback", "left_out", "print_table", "progress_bar"]
 
 _PIPE_WIDTH = 200  # columns where nobody says how many there are
 
@@ -78,3 +80,21 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Se
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     console.print(table)
+
+
+@contextmanager
+def left_out() -> Iterator[list[str]]:
+    """Yield a list that gathers the warnings of images that were left out, which are shown all the same."""
+    found: list[str] = []
+    before = warnings.showwarning
+
+    def show(message: Warning | str, *about: Any, **more: Any) -> None:
+        if str(message).startswith("left out of"):
+            found.append(str(message))
+        before(message, *about, **more)
+
+    warnings.showwarning = show
+    try:
+        yield found
+    finally:
+        warnings.showwarning = before

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+_SOME_FAILED = 1
+
 
 def command(
     recipe: Annotated[Path | None, typer.Argument(metavar="[RECIPE.toml]", help="A recipe; or give --data.")] = None,
@@ -29,7 +31,7 @@ def command(
     device: Device = "auto",
 ) -> None:
     """Train a network; the folder written is a model name everywhere. A run that was stopped goes on."""
-    from xaikit.cli.terminal import progress_bar
+    from xaikit.cli.terminal import left_out, progress_bar
     from xaikit.core.errors import BadInput
     from xaikit.train import train
 
@@ -39,9 +41,11 @@ def command(
         output = recipe.parent
     if output is None:
         raise BadInput("train: expected a folder to write, got none; add -o DIR")
-    with progress_bar() as bar:
+    with progress_bar() as bar, left_out() as bad:
         metrics = train(chosen, output, device=device, progress=bar.message)
     typer.echo(f"accuracy {metrics['accuracy']:.2%} after {metrics['seconds']:.0f} s; the model is in {output}")
+    if bad:
+        raise typer.Exit(_SOME_FAILED)
 
 
 def _recipe(recipe: Path | None, data: Path | None, arch: str | None, asked: dict[str, Any]) -> Recipe:

@@ -135,7 +135,11 @@ class Attribution:
         """Return maps (N, H, W) in [0, 1] at the images' size or at `size` = (H, W).
 
         A constant map is ones where its value is > 0, else zeros; one that is not finite is zeros. Both are flagged.
+
+        Raises:
+            BadInput: a size that is not two numbers from 1.
         """
+        _check_size(size)
         maps = reduced(self.values, self.reduction)
         if not len(self):
             return maps.new_zeros(0, *(size or self.size))
@@ -228,3 +232,11 @@ def _joined(parts: list[tuple[Any, int]]) -> Any:
     return _agreed(
         [entry for value, count in parts for entry in (value if isinstance(value, list) else [value] * count)]
     )
+
+
+def _check_size(size: Any) -> None:
+    if size is None:
+        return
+    sides = list(size) if isinstance(size, Sequence) else []
+    if len(sides) != 2 or not all(isinstance(side, int | np.integer) and side > 0 for side in sides):
+        raise BadInput(f"size: expected (H, W), two numbers from 1, got {size!r}; leave it out for the images' own")

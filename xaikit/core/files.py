@@ -9,6 +9,7 @@ import json
 import math
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 from xaikit.core.errors import BadInput
 
-__all__ = ["atomic", "output_directory", "shipped", "write_json", "write_text"]
+__all__ = ["atomic", "kind_of", "output_directory", "shipped", "write_json", "write_text"]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -65,6 +66,19 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def kind_of(path: str | Path) -> str:
+    """Return what is at a path, in words: "file", "folder", "nothing there", "no permission to look" or what else."""
+    try:
+        mode = Path(path).stat().st_mode
+    except PermissionError:
+        return "no permission to look"
+    except (OSError, ValueError):
+        return "nothing there"
+    if stat.S_ISDIR(mode):
+        return "folder"
+    return "file" if stat.S_ISREG(mode) else "a pipe, a socket or a device"
 
 
 def output_directory(path: str | Path) -> Path:

@@ -19,7 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from xaikit.core.errors import BadInput
-from xaikit.core.files import atomic
+from xaikit.core.files import atomic, kind_of
 
 __all__ = ["IMAGE_SUFFIXES", "Interpolation", "Resize", "decode", "picture_name", "save_png", "to_pixels"]
 
@@ -102,6 +102,10 @@ def decode(source: str | Path | Image.Image, channels: int = 3) -> Image.Image:
         raise BadInput(
             f"{name}: pictures have 1 or 3 channels, the network takes {channels}; build its tensor yourself"
         )
+    kind = "file" if isinstance(source, Image.Image) else kind_of(source)
+    if kind not in ("file", "nothing there"):
+        remedy = "give its files" if kind == "folder" else "give a file that can be read"
+        raise BadInput(f"{name}: expected a picture, got {'a folder' if kind == 'folder' else kind}; {remedy}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -115,11 +119,7 @@ def decode(source: str | Path | Image.Image, channels: int = 3) -> Image.Image:
         raise BadInput(f"{name}: expected at most {limit} pixels, got more; make the picture smaller") from error
     except (FileNotFoundError, NotADirectoryError) as error:
         raise BadInput(f"{name}: no such file; check the path") from error
-    except IsADirectoryError as error:
-        raise BadInput(f"{name}: expected a picture, got a folder; give its files") from error
     except PermissionError as error:
-        if Path(name).is_dir():
-            raise BadInput(f"{name}: expected a picture, got a folder; give its files") from error
         raise BadInput(f"{name}: no permission to read it; change its permissions") from error
     except UnidentifiedImageError as error:
         what = "an empty file" if Path(name).is_file() and Path(name).stat().st_size == 0 else "something else"
@@ -157,6 +157,8 @@ def _as_mode(image: Image.Image, channels: int) -> Image.Image:
 def _eight_bit_scale(image: Image.Image) -> Image.Image:
     """Bring integer and float grey to a float picture in [0, 255], by the depth of its type."""
     values = np.asarray(image).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("it holds NaN or infinity")
     if image.mode == "F":
         top = 1.0 if values.max(initial=0.0) <= 1.0 else (255.0 if values.max() <= 255.0 else 65535.0)
     else:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from xaikit.core.errors import BadInput
+from xaikit.core.files import kind_of
 from xaikit.core.image import IMAGE_SUFFIXES
 
 __all__ = ["class_folder", "sha256", "walk", "walk_each"]
@@ -36,19 +37,16 @@ def walk(paths: Iterable[str | Path]) -> list[Path]:
 def walk_each(paths: Iterable[str | Path]) -> Iterator[tuple[Path, BadInput | None]]:
     """Yield each file with None, and each path that leads to no image with the reason."""
     for path in map(Path, paths):
-        if path.is_dir():
-            try:
-                images = _images(path)
-            except BadInput as error:
-                yield path, error
-                continue
-            if not images:
+        kind = kind_of(path)
+        if kind == "folder":
+            found = _below(path)
+            if not found:
                 yield path, BadInput(f"{path}: expected a folder with images, got none in it; {_suffixes()} count")
-            yield from ((image, None) for image in images)
-        elif path.exists():
+            yield from found
+        elif kind == "file":
             yield path, None
         else:
-            yield path, BadInput(f"{path}: expected a file or a folder, got nothing there; check the path")
+            yield path, BadInput(f"{path}: expected a file or a folder, got {kind}; check the path")
 
 
 def class_folder(root: str | Path) -> tuple[list[str], list[tuple[Path, int]]]:
@@ -58,9 +56,9 @@ def class_folder(root: str | Path) -> tuple[list[str], list[tuple[Path, int]]]:
         BadInput: `root` is no folder, has no subfolders, or a subfolder has no image in it.
     """
     root = Path(root)
-    if not root.is_dir():
+    if kind_of(root) != "folder":
         raise BadInput(f"{root}: expected a folder with one subfolder a class, got no folder; check the path")
-    folders = sorted((entry for entry in _entries(root) if entry.is_dir()), key=lambda entry: entry.name)
+    folders = sorted((entry for entry in _entries(root) if kind_of(entry) == "folder"), key=lambda entry: entry.name)
     if not folders:
         raise BadInput(f"{root}: expected one subfolder a class, got none; sort the images into class folders")
     samples = [(image, index) for index, folder in enumerate(folders) for image in walk([folder])]
@@ -80,9 +78,9 @@ def sha256(path: str | Path) -> str:
         raise BadInput(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
 
 
-def _images(folder: Path) -> list[Path]:
-    """Return the images below a folder, sorted by path."""
-    found: list[Path] = []
+def _below(folder: Path) -> list[tuple[Path, BadInput | None]]:
+    """Return the images below a folder, sorted by path, and what cannot be looked into with the reason."""
+    found: list[tuple[Path, BadInput | None]] = []
     seen: set[Path] = set()
     pending = [folder]
     while pending:
@@ -90,12 +88,19 @@ def _images(folder: Path) -> list[Path]:
         if (real := current.resolve()) in seen:
             continue
         seen.add(real)
-        for entry in _entries(current):
-            if entry.is_dir():
+        try:
+            entries = _entries(current)
+        except BadInput as error:
+            found.append((current, error))
+            continue
+        for entry in entries:
+            kind = kind_of(entry)
+            if kind == "folder":
                 pending.append(entry)
             elif entry.suffix.lower() in IMAGE_SUFFIXES:
-                found.append(entry)
-    return sorted(found, key=lambda path: path.relative_to(folder).parts)
+                refused = None if kind == "file" else BadInput(f"{entry}: expected a picture, got {kind}; take it away")
+                found.append((entry, refused))
+    return sorted(found, key=lambda one: one[0].relative_to(folder).parts)
 
 
 def _entries(folder: Path) -> list[Path]:
