@@ -64,12 +64,11 @@ def our_noise(case: Case, samples: int, level: float) -> Tensor:
 
 
 def captums_noise(case: Case, samples: int, strength: float) -> Tensor:
-    """Noise (samples, n, C, H, W) of one stream for the whole batch and of one strength."""
-    count, *shape = case.pixels.shape
+    """Noise (samples, n, C, H, W) of one strength, the same for every image, whose stream begins anew."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        drawn = torch.normal(0, torch.full((count * samples, *shape), strength))
-    return drawn.reshape(count, samples, *shape).transpose(0, 1)
+        drawn = torch.normal(0, torch.full((samples, *case.pixels.shape[1:]), strength))
+    return drawn[:, None].expand(samples, *case.pixels.shape)
 
 
 def moments(kind: str, noise: Noise, samples: int, strength: float) -> Formula:

@@ -98,7 +98,7 @@ def _noisy(ours: str, kind: str, theirs: str, params: Mapping[str, Any]) -> Pair
         images=2,
         formula=moments(kind, captums_noise, 4, 0.3),
         own=moments(kind, our_noise, 4, 0.1),
-        differs="draws from one stream for the whole batch, of a strength that knows nothing of the image",
+        differs="draws with a strength that knows nothing of the image",
     )
 
 

@@ -79,7 +79,9 @@ GRADIENT_WEIGHTED = [
     Pair(
         "grad-cam-plus-plus",
         "torchcam/smooth-grad-cam-plus-plus",
-        ("squeezenet1_0", "cifar-resnet56", *RANDOM),  # in cifar-resnet20 1e-8 just reaches the tolerance
+        # Left out: cifar-resnet20, where 1e-8 just reaches the tolerance, and vgg11 and efficientnet_b0, where
+        # denominators pass so near zero that theirs is another map for one image than for the same one of two.
+        ("squeezenet1_0", "cifar-resnet56", *(one for one in RANDOM if one not in ("vgg11", "efficientnet_b0"))),
         params={"variant": "local"},
         their_params={"num_samples": 1, "std": 1e-12},
         formula=squares_with_added_constant(1e-8, third="cubes"),

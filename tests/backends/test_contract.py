@@ -272,3 +272,16 @@ def test_deep_lift_that_misses_its_promise_is_flagged() -> None:
     assert whole.flags == [set()] * 3
     missed = METHODS.get("captum/deep-lift").build(classifier(Functional())).attribute(images())
     assert {"incomplete"} in missed.flags
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_image_depends_on_its_neighbours(package: str) -> None:
+    clf = classifier(Ordinary())
+
+    def check(name: str) -> None:
+        method = METHODS.get(name).build(clf)
+        together = method.attribute(images(), [0, 1, 2], seed=5).values
+        alone = method.attribute(images()[1:2], [1], seed=5).values
+        assert torch.allclose(together[1:2], alone, rtol=1e-3, atol=1e-4 * float(alone.abs().max()) + 1e-12)
+
+    assert problems(package, check).keys() == REFUSED.keys() & set(guests(package))

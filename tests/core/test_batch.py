@@ -162,3 +162,14 @@ def test_two_hundred_calls_leave_no_tensor_behind(classifier):
     for _ in range(200):
         run()
     assert alive() == before
+
+
+def test_pixels_given_for_every_image_are_cut_like_the_images(classifier):
+    given = torch.rand(3, 1, 1, 1)
+    batch = Batch(classifier, pixels()[1:3], None, Context(), slice(1, 3), 3)
+    assert torch.equal(batch.own(given), given[1:3])
+    assert batch.own("mean") == "mean"
+    assert torch.equal(batch.own(given[:1]), given[:1])
+    assert torch.equal(batch.own(given[:, 0]), given[:, 0])
+    with pytest.raises(BadInput, match="expected pixels for 1 or 3 images, got 2; give one, or one an image"):
+        batch.own(given[:2])

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import nn
 
 from tests.core import nets
+from xaikit.api import attribute
 from xaikit.core.classifier import Classifier
 from xaikit.core.errors import BadInput, NoSuchLayer, XaikitError, XaikitWarning
 from xaikit.core.image import Resize
@@ -423,3 +424,59 @@ def test_batch_norm_without_statistics_is_told():
     )
     with pytest.warns(XaikitWarning, match=r"got none in '1'.*chunk_size=1"):
         Classifier(network, size=8).outline()
+
+
+@pytest.mark.parametrize("memory_format", [torch.channels_last, None])
+def test_a_network_that_writes_into_its_input_leaves_ours(memory_format):
+    class Writing(nets.Net):
+        def forward(self, x):
+            return super().forward(x.sub_(0.5).div_(0.25))
+
+    clf = Classifier(nets.made(Writing), size=8, memory_format=memory_format)
+    inputs = nets.pixels().contiguous(memory_format=torch.channels_last)
+    before = inputs.clone()
+    first = clf.logits(inputs)
+    assert torch.equal(inputs, before)
+    assert torch.equal(clf.logits(inputs), first)
+    clf.logits(inputs.requires_grad_(True)).sum().backward()
+    assert inputs.grad is not None
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("network", [torch.bfloat16, torch.float32, torch.float64])
+def test_pixels_get_the_networks_type_but_at_least_float32(dtype, network):
+    clf = Classifier(nets.made(nets.Net, network), size=8)
+    expected = torch.float64 if network == torch.float64 else torch.float32
+    assert clf.check(torch.rand(1, 3, 8, 8).to(dtype)).dtype == expected
+
+
+def test_labels_by_index_and_labels_that_are_none():
+    network = nets.made(nets.Net, torch.float32)
+    names = {2: "c", 0: "a", 1: "b", 3: "d"}
+    assert Classifier(network, size=8, labels=names).labels == ["a", "b", "c", "d"]
+    for labels in ("bird", 4, {"a": 0, "b": 1}):
+        with pytest.raises(BadInput, match="labels: expected a name for each class, got"):
+            Classifier(network, size=8, labels=labels)
+    with pytest.raises(BadInput, match="resize: expected a Resize, got 'foo'"):
+        Classifier(network, size=8, resize="foo")
+
+
+def test_a_plain_call_refuses_what_is_no_picture():
+    clf = Classifier(nets.made(nets.Net, torch.float32), mean=0.5, std=0.25, size=8)
+    pixels = nets.pixels(dtype=torch.float32)
+    for wrong in (pixels * 255, (pixels * 255).byte(), pixels[:, :1], pixels / 0, pixels[0]):
+        with pytest.raises(BadInput, match="inputs: expected"):
+            clf.probabilities(wrong)
+
+
+@pytest.mark.parametrize(
+    "mixing", [lambda z: z.mean(0, keepdim=True), lambda z: torch.cat([z, z]), lambda z: z[:, :0], lambda z: z.T]
+)
+def test_logits_that_are_not_one_row_an_image_are_refused(mixing):
+    class Mixing(nets.Net):
+        def forward(self, x):
+            return mixing(super().forward(x))
+
+    clf = Classifier(nets.made(Mixing, torch.float32), size=8)
+    with pytest.raises(BadInput, match="model: expected logits"):
+        attribute(clf, nets.pixels(dtype=torch.float32), method="saliency")

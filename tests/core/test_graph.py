@@ -202,3 +202,29 @@ def test_where_tracing_fails_the_classifier_itself_is_used():
 
     clf = Classifier(Deciding().eval(), size=8)
     assert folded(clf) is clf
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda net: setattr(net, "factor", 0.0),
+        lambda net: net.norm.register_forward_hook(lambda module, args, output: 0 * output),
+    ],
+    ids=["attribute", "hook"],
+)
+def test_a_copy_follows_attributes_and_hooks(change) -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm, self.factor = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), 2.0
+
+        def forward(self, x):
+            return (self.factor * self.norm(self.conv(x))).mean((2, 3))
+
+    torch.manual_seed(0)
+    clf = Classifier(randomised(Scaled()).eval(), size=8)
+    pixels = torch.rand(2, 3, 8, 8)
+    before = folded(clf).logits(pixels)
+    assert folded(clf) is folded(clf)
+    change(clf.network)
+    assert torch.equal(folded(clf).logits(pixels), torch.zeros_like(before))

@@ -196,3 +196,15 @@ def test_bfloat16_and_autocast_agree_with_the_network(pixels) -> None:
     with torch.no_grad():
         half = Classifier(Normed().bfloat16().eval())
         torch.testing.assert_close(half.logits(pixels), half.network(pixels.bfloat16()).float(), rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize("kind", ["register_forward_hook", "register_forward_pre_hook"])
+def test_what_the_hook_of_a_norm_keeps_stays_as_it_is(kind: str, pixels) -> None:
+    network = Normed().eval()
+    classifier = Classifier(network)
+    classifier.outline((12, 12))
+    kept: list[Tensor] = []
+    getattr(network.norm1, kind)(lambda module, args, *output: kept.append(args[0]))
+    with torch.no_grad():
+        classifier.logits(pixels)
+        torch.testing.assert_close(kept[0], network.conv1(pixels), rtol=1e-5, atol=1e-6)

@@ -115,3 +115,13 @@ def test_the_network_is_left_without_hooks():
     network = nets.made(nets.Net, torch.float32).eval()
     outline(network, nets.pixels(1, dtype=torch.float32), unwrap_output)
     assert not any(module._forward_hooks for module in network.modules())
+
+
+@pytest.mark.parametrize("kind", [nn.ReLU6, nn.SiLU, nn.LeakyReLU, nn.Hardswish, nn.ELU, nn.Mish, nn.Hardtanh])
+@pytest.mark.parametrize("inplace", [False, True])
+def test_default_of_other_activations_is_what_comes_after_them(kind, inplace):
+    def net() -> nn.Module:
+        tail = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 4))
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), kind(inplace=inplace), *tail)
+
+    assert seen(net).default == Layer("3")

@@ -10,7 +10,7 @@ from tests.core import nets
 from xaikit.core.classifier import Classifier
 from xaikit.core.errors import BadInput
 from xaikit.core.identity import generators
-from xaikit.core.perturb import blend, blurred, check_fill, fill_values, keep, ranks, removed
+from xaikit.core.perturb import blend, blurred, check_fill, fill_values, inpainted, keep, ranks, removed
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 
@@ -123,3 +123,14 @@ def test_keep_drops_exactly_the_lowest(level):
 def test_keep_with_one_count_an_image():
     masks = keep(ranks(torch.rand(2, 8, 8)), torch.tensor([0, 60]), (8, 8))
     assert masks.flatten(1).sum(1).tolist() == [64, 4]
+
+
+def test_holes_of_pictures_outside_the_unit_range_are_grown_in_their_own():
+    kept = torch.ones(1, 8, 8, dtype=torch.bool)
+    kept[0, 2:6, 2:6] = False
+    low, high = torch.full((1, 3, 8, 8), -1.0), torch.linspace(-2, 2, 8).expand(1, 3, 8, 8)
+    assert torch.equal(inpainted(low, kept), low)
+    hole = inpainted(high, kept)[0, :, 2:6, 2:6]
+    assert torch.allclose(hole, high[0, :, 2:6, 2:6], atol=1.2)
+    assert float(hole.min()) < -0.5
+    assert float(hole.max()) > 0.5

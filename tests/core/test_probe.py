@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -297,3 +298,37 @@ def test_parse_layer():
     assert str(Layer("relu", 2)) == "relu:2"
     with pytest.raises(BadInput, match="CALL a number"):
         parse_layer("relu:last")
+
+
+def test_a_reflected_operator_does_not_write():
+    class Reflected(nn.Module):
+        def forward(self, x):
+            return (1 - x) + (2 / (x + 1)) + 2**x
+
+    network, inputs = Reflected(), nets.pixels() + 0.5
+    seen = []
+
+    def rule(function, args, kwargs):
+        seen.append(function.__name__)
+        return function(*args, **kwargs)
+
+    before = inputs.clone()
+    with Probe(network) as probe:
+        probe.rule({torch.Tensor.__rsub__, torch.Tensor.__rdiv__, torch.Tensor.__rpow__}, rule)
+        found = network(inputs)
+    assert seen == ["__rsub__", "__rdiv__", "__rpow__"]
+    assert torch.equal(inputs, before)
+    assert torch.equal(found, network(inputs))
+
+
+def test_forwards_of_other_threads_are_left_alone():
+    network, inputs = nets.made(nets.Net).eval(), nets.pixels()
+    plain = network(inputs)
+    with Probe(network) as probe:
+        tap = probe.replace(Layer("conv2"), lambda output: 2 * output)
+        changed = network(inputs)
+        with ThreadPoolExecutor(1) as pool:
+            elsewhere = pool.submit(network, inputs).result()
+        assert tap.calls == 1
+    assert torch.equal(elsewhere, plain)
+    assert not torch.equal(changed, plain)

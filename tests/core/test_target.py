@@ -185,3 +185,12 @@ def test_portions_of_a_target_equal_the_whole(target):
 def test_a_wrong_length_is_refused_before_it_is_cut(target):
     with pytest.raises(BadInput, match="expected 3 entries"):
         check_target(target, 3)
+
+
+def test_what_stands_for_the_score_in_probabilities():
+    logits = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    shares = logits.softmax(1)
+    assert torch.equal(resolve_target(2, logits).confidence(logits, shares), shares[:, 2])
+    contrast = resolve_target(Contrast(2, 0), logits)
+    assert torch.equal(contrast.confidence(logits, shares), shares[:, 2] - shares[:, 0])
+    assert torch.equal(resolve_target(lambda z: -z[:, 1], logits).confidence(logits, shares), -logits[:, 1])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from tests.methods.nets import ConvolutionalHead, DeepNet, FlatNet, GAPNet, bound, images
-from xaikit.core.errors import BadInput
+from xaikit.core.errors import BadInput, XaikitWarning
 from xaikit.core.method import METHODS
+from xaikit.core.target import Contrast
 
 
 class TwoLinear(nn.Module):
@@ -88,3 +91,28 @@ def test_a_layer_asked_for_is_taken_at_its_word() -> None:
         METHODS.get("cam")(clf, layer="features.0").attribute(images())
     found = METHODS.get("cam")(clf).attribute(images())
     assert found.layer == "classifier.1"
+
+
+def test_a_class_map_of_one_logit_speaks_for_both_classes() -> None:
+    clf = bound(ConvolutionalHead(1))
+    zero, one = (METHODS.get("cam").build(clf).attribute(images(), target) for target in (0, 1))
+    assert torch.allclose(one.values.mean((1, 2)), one.scores)
+    assert torch.equal(zero.values, -one.values)
+    contrast = METHODS.get("cam").build(clf).attribute(images(), Contrast(1, 0))
+    assert torch.allclose(contrast.values, 2 * one.values)
+
+
+@pytest.mark.parametrize("end", [nn.LogSoftmax(1), nn.Softmax(1)])
+def test_ablation_sees_the_softmax_that_a_network_ends_in(end: nn.Module) -> None:
+    class Ending(GAPNet):
+        def forward(self, x: Tensor) -> Tensor:
+            return end(super().forward(x))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", XaikitWarning)
+        clf = bound(Ending())
+        ablation = METHODS.get("ablation-cam").build(clf, layer="relu")
+        by_class, by_function = ablation.attribute(images(), 1), ablation.attribute(images(), lambda z: z[:, 1])
+        contrast = ablation.attribute(images(), Contrast(1, 0))
+    assert torch.allclose(by_class.values, by_function.values, atol=1e-12)
+    assert contrast.params["path"] == "closed-form"

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.core.test_batch import NamedDevices
 from tests.methods.nets import GAPNet, bound, images
 from tests.methods.small import method
 from xaikit.core.context import Context
@@ -230,3 +231,11 @@ def test_a_network_that_cuts_its_own_graph_is_refused_where_gradients_are_needed
         with pytest.raises(BadInput, match="expected a score with a gradient"):
             method(name, clf).attribute(images(1))
     assert float(method("grad-cam", clf).attribute(images(2)).values.max()) > 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_tensor_is_made_on_the_default_device(name: str) -> None:
+    one, pixels = method(name, bound(GAPNet())), images(2)
+    one.attribute(pixels, 1)
+    with NamedDevices():
+        one.attribute(pixels, 1)

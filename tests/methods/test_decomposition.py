@@ -18,7 +18,7 @@ from tests.methods.nets import DeepNet, GAPNet, bound, images
 from xaikit.core.attribution import Attribution
 from xaikit.core.classifier import Classifier
 from xaikit.core.context import Context
-from xaikit.core.errors import BadInput
+from xaikit.core.errors import BadInput, XaikitWarning
 from xaikit.core.graph import folded
 from xaikit.core.method import METHODS
 
@@ -212,3 +212,139 @@ def test_padded_batches_book_the_same() -> None:
     padded = METHODS.get("rap")(clf).attribute(x, context=Context(padded_batch=8))
     assert torch.allclose(plain.values, padded.values, atol=1e-12)
     assert missing(padded) < 1e-9
+
+
+class After(nn.Module):
+    """GAPNet and something after it."""
+
+    def __init__(self, after: Any, classes: int = 4) -> None:
+        super().__init__()
+        self.body, self.side, self.aux = GAPNet(classes), nn.Conv2d(3, 2, 3), nn.Linear(classes, 2)
+        self.after = after
+
+    def forward(self, x: Tensor) -> Any:
+        return self.after(self, x)
+
+
+def plain(net: After, x: Tensor) -> Tensor:
+    return net.body(x)
+
+
+COMPOSITES = ("epsilon-plus", "z-plus", "epsilon-alpha2-beta1", "epsilon-plus-flat", "gamma")
+
+
+@pytest.mark.parametrize("composite", COMPOSITES)
+@pytest.mark.parametrize(
+    "after",
+    [
+        lambda net, x: net.body(x) + 0.0,
+        lambda net, x: sum([net.body(x)]),
+        lambda net, x: 0.0 - (0.0 - net.body(x)),
+    ],
+    ids=["plus nothing", "sum of one", "twice from nothing"],
+)
+def test_a_constant_takes_its_share_and_no_more(after: Any, composite: str) -> None:
+    found, expected = (
+        METHODS.get("lrp").build(bound(After(one)), composite=composite).attribute(images()) for one in (after, plain)
+    )
+    assert torch.allclose(found.values, expected.values, rtol=1e-4, atol=1e-12)
+    shifted = METHODS.get("lrp").build(bound(After(lambda net, x: net.body(x) + 0.3)), composite=composite)
+    assert missing(shifted.attribute(images(), 1)) < 1e-9
+
+
+SIDES = {
+    "two heads": lambda net, x: (z := net.body(x), net.aux(z)),
+    "a map that leads nowhere": lambda net, x: (net.side(x), net.body(x))[1],
+}
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("contrastive-lrp", {"opposite": "weights"}),
+        ("excitation-backprop", {"variant": "contrastive"}),
+        ("rap", {}),
+        ("lrp", {"composite": "epsilon-plus-flat"}),
+        ("lrp", {"composite": "epsilon-gamma-box"}),
+    ],
+)
+def test_first_and_last_are_those_that_the_score_depends_on(name: str, params: dict[str, Any], side: str) -> None:
+    found, expected = (
+        METHODS.get(name).build(bound(After(one)), **params).attribute(images(), 1) for one in (SIDES[side], plain)
+    )
+    assert torch.equal(found.values, expected.values)
+
+
+@pytest.mark.parametrize("name", ["excitation-backprop", "contrastive-lrp", "softmax-gradient-lrp", "lrp", "rap"])
+def test_one_logit_is_two_classes_with_opposite_weights(name: str) -> None:
+    class Both(GAPNet):
+        def forward(self, x: Tensor) -> Tensor:
+            features = self.relu(self.conv2(F.relu(self.conv1(x)))).mean((2, 3))
+            return F.linear(
+                features, torch.cat([-self.fc.weight, self.fc.weight]), torch.cat([-self.fc.bias, self.fc.bias])
+            )
+
+    one, two = bound(GAPNet(1), seed=4), bound(Both(1), seed=4, output="sigmoid")
+    weights = one.network.fc.weight.detach()
+    assert float(weights.min()) < 0 < float(weights.max())
+    for target in (0, 1):
+        found = METHODS.get(name).build(one).attribute(images(), target)
+        assert float(found.values.abs().max()) > 0
+        if name != "softmax-gradient-lrp":
+            expected = METHODS.get(name).build(two).attribute(images(), target)
+            assert torch.allclose(found.values, expected.values, atol=1e-12)
+        else:
+            share = torch.sigmoid(one(images())[:, target].double())
+            assert torch.allclose(found.diagnostics["promised"], torch.zeros(3, dtype=torch.float64), atol=1e-12)
+            assert bool((found.values.abs().amax((1, 2)) < 2 * share * (1 - share)).all())
+
+
+def test_relevance_cam_tells_the_classes_of_one_logit_apart() -> None:
+    zero, one = (METHODS.get("relevance-cam").build(bound(GAPNet(1))).attribute(images(), target) for target in (0, 1))
+    assert not torch.allclose(zero.values, one.values)
+    with pytest.raises(BadInput, match="relevance-cam: expected a class as target"):
+        METHODS.get("relevance-cam").build(bound(GAPNet())).attribute(images(), xaikit.Contrast(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "params"), [("rap", {}), ("lrp", {"composite": "epsilon-gamma-box"}), ("lrp", {"first": "z-box"})]
+)
+def test_a_box_reaches_through_the_flattening(name: str, params: dict[str, Any]) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(192, 10), nn.ReLU(), nn.Linear(10, 4))
+    found = METHODS.get(name).build(bound(network), **params).attribute(images(), 1)
+    assert missing(found) < 1e-9
+
+
+def test_a_box_on_something_else_than_the_image_is_refused() -> None:
+    def grey(net: nn.Module, x: Tensor) -> Tensor:
+        return net[1](x.mean(1, keepdim=True).expand(-1, 2, -1, -1).contiguous())
+
+    network = nn.Sequential(
+        nn.Conv2d(3, 3, 1), nn.Sequential(nn.Conv2d(2, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    )
+    network.forward = lambda x: grey(network, x)  # type: ignore[method-assign]
+    with pytest.raises(BadInput, match=r"z-box: expected a first map that reads the image's 3 channels, got inputs"):
+        METHODS.get("lrp").build(bound(network), first="z-box").attribute(images(), 1)
+
+
+def test_a_handwritten_function_is_refused() -> None:
+    class Swish(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return x * torch.sigmoid(x)
+
+        @staticmethod
+        def backward(ctx: Any, gradient: Tensor) -> Tensor:
+            return gradient
+
+    network = After(lambda net, x: net.body(Swish.apply(net.side(x)).sum(1, keepdim=True).expand(-1, 3, -1, -1)))
+    with pytest.raises(BadInput, match=r"got the autograd\.Function Swish; use another method"):
+        METHODS.get("lrp").build(bound(network)).attribute(images(), 1)
+
+
+def test_a_sigmoid_at_the_end_is_undone() -> None:
+    with pytest.warns(XaikitWarning, match="its inverse is explained"):
+        found = METHODS.get("lrp").build(bound(After(lambda net, x: torch.sigmoid(net.body(x))))).attribute(images(), 1)
+    expected = METHODS.get("lrp").build(bound(After(plain), output="sigmoid")).attribute(images(), 1)
+    assert torch.allclose(found.values, expected.values, rtol=1e-6, atol=1e-12)

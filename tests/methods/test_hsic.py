@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -68,3 +69,16 @@ def test_bad_input_is_one_line(params: dict[str, object], message: str) -> None:
     with pytest.raises(BadInput, match=message) as caught:
         hsic(bound(GAPNet()), **params).attribute(images(1))
     assert "\n" not in str(caught.value)
+
+
+def test_scores_that_mostly_tie_still_depend_on_the_cells_behind_them() -> None:
+    def both(pixels: np.ndarray) -> np.ndarray:
+        lit = (pixels[:, :, :4, :4].mean((1, 2, 3)) > 0.2) & (pixels[:, :, 4:, 4:].mean((1, 2, 3)) > 0.2)
+        share = np.where(lit, 0.9, 0.1)
+        return np.stack([share, 1 - share], 1)
+
+    clf = Classifier.from_function(both, size=8, mean=0.0)
+    found = hsic(clf, grid=2).attribute(torch.full((1, 3, 8, 8), 0.6), 0)
+    cells = found.values[0, ::4, ::4]
+    assert found.flags == [set()]
+    assert float(cells.diagonal().min()) > 10 * float(cells.fliplr().diagonal().max())

@@ -299,3 +299,59 @@ def test_numpy_seeds_of_the_user_are_left_alone() -> None:
     expected = np.random.get_state()[1].tolist()  # noqa: NPY002
     METHODS.get("partition-shap").build(bound(GAPNet()), samples=20).attribute(images(1))
     assert np.random.get_state()[1].tolist() == expected  # noqa: NPY002
+
+
+@pytest.mark.parametrize("name", ["rise", "lime", "sobol", "hsic", "occlusion", "meaningful-perturbation", "score-cam"])
+def test_contrasts_and_functions_are_explained_where_the_score_is_a_probability(name: str) -> None:
+    params: dict[str, Any] = {
+        **{key: {"samples": 32} for key in ("sobol", "hsic", "rise")},
+        "lime": {"samples": 80},
+        "occlusion": {"score": "probability"},
+        "meaningful-perturbation": {"steps": 5},
+        "score-cam": {"weight": "probability"},
+    }[name]
+    clf, pixels = bound(GAPNet()), images(2)
+    targets = (0, xaikit.Contrast(0, 1), xaikit.Contrast(0, 2), lambda logits: -logits[:, 3])
+    found = [METHODS.get(name).build(clf, **params).attribute(pixels, one).values for one in targets]
+    for place, one in enumerate(found):
+        assert all(not torch.allclose(one, other, atol=0) for other in found[:place])
+
+
+@pytest.mark.parametrize("name", ["rise", "occlusion", "lime"])
+def test_a_fill_for_each_image_goes_with_it_through_the_portions(name: str) -> None:
+    clf, pixels = bound(GAPNet()), images(5)
+    params = {"samples": 80} if name != "occlusion" else {"window": 4}
+    whole, cut = (
+        METHODS.get(name).build(clf, fill=pixels / 2, **params).attribute(pixels, 1, chunk_size=size).values
+        for size in (8, 2)
+    )
+    assert torch.allclose(whole, cut, atol=1e-12)
+    with pytest.raises(BadInput, match="expected pixels for 1 or 5 images, got 2"):
+        METHODS.get(name).build(clf, fill=pixels[:2], **params).attribute(pixels, 1, chunk_size=2)
+
+
+@pytest.mark.parametrize("segmentation", ["slic", "quickshift", "felzenszwalb"])
+def test_segments_of_an_image_do_not_depend_on_the_range_of_its_neighbours(segmentation: str) -> None:
+    plain = 0.4 + 0.2 * images(1, size=32)
+    together = segment(torch.cat([plain, 3 * images(1, size=32)]), segmentation, 20)
+    assert torch.equal(together[:1], segment(plain, segmentation, 20))
+
+
+def test_scores_that_are_no_numbers_make_an_image_invalid_and_leave_the_others() -> None:
+    class Logarithm(GAPNet):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.log(x.mean((1, 2, 3)) - 0.2)[:, None] * torch.arange(1.0, 5, dtype=x.dtype)
+
+    clf = bound(Logarithm())
+    pixels = torch.stack([torch.full((3, 8, 8), 0.3), torch.full((3, 8, 8), 0.9)]).double()
+    pixels[:, :, :4] += 0.05
+    for name, params in (("kernel-shap", {"segments": 4}), ("lime", {"segments": 4, "samples": 40, "score": "logit"})):
+        build = METHODS.get(name).build(
+            clf, segmentation="grid", fill=torch.tensor([0.15] * 3)[:, None, None], **params
+        )
+        found = build.attribute(pixels, 1)
+        assert "invalid" in found.flags[0]
+    found = (
+        METHODS.get("kernel-shap").build(clf, segmentation="grid", segments=4, fill="image-mean").attribute(pixels, 1)
+    )
+    assert found.flags == [set(), set()]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tests.methods.nets import DeepNet, LinearNet, bound, images
 from tests.methods.replicas.perturbation import game, shapley
+from xaikit.core.errors import BadInput
 from xaikit.core.identity import generator
 from xaikit.core.method import METHODS
 from xaikit.methods.perturbation.kernel_shap import draw_coalitions, solve
@@ -157,3 +158,27 @@ def test_partition_is_shaps_own_for_images() -> None:
     assert np.allclose(_owen_values(scores, (8, 8), 60, 0), theirs, atol=1e-10)
     found = METHODS.get("partition-shap").build(clf, samples=60).attribute(x, 1)
     assert np.allclose(found.values[0].numpy(), theirs, atol=1e-10)
+
+
+@pytest.mark.parametrize(("count", "samples"), [(64, 128), (16, 32), (8, 16)])
+def test_coalitions_that_leave_values_open_are_refused(count: int, samples: int) -> None:
+    nothing = torch.zeros((), dtype=torch.float64)
+    ranks = []
+    for seed in range(8):
+        kept, weights = draw_coalitions(count, samples, generator(seed, "test"))
+        truth = torch.randn(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        scores = kept.double() @ truth
+        ranks.append(int(torch.linalg.matrix_rank(kept[:, :-1].double() - kept[:, -1:].double())))
+        if ranks[-1] < count - 1:
+            with pytest.raises(BadInput, match=f"determine the values of {count} segments, got {len(kept)} different"):
+                solve(kept, weights, scores, nothing, truth.sum())
+        else:
+            assert torch.allclose(solve(kept, weights, scores, nothing, truth.sum()), truth, atol=1e-9)
+    assert min(ranks) < count - 1
+
+
+def test_a_score_that_is_no_number_makes_the_values_invalid() -> None:
+    kept, weights = draw_coalitions(4, 14, generator(0, "test"))
+    scores = kept.double().sum(1)
+    scores[3] = torch.nan
+    assert solve(kept, weights, scores, scores[0] * 0, scores[0]).isnan().all()

@@ -46,6 +46,7 @@ _CALL = ("inputs", "target", "additional_forward_args", "return_convergence_delt
 _REFERENCES = 8
 _GAP = 0.01
 theirs = guest_package("captum.attr", _DISTRIBUTION)
+_DRAWING = (theirs.LimeBase, theirs.GradientShap, theirs.LayerGradientShap)
 _GUIDED = (theirs.GuidedBackprop, theirs.Deconvolution, theirs.GuidedGradCam)
 
 
@@ -225,6 +226,7 @@ def _register(kind: Any) -> None:
         signed=kind is not theirs.Saliency,
         class_specific="target" in inspect.signature(inspect.unwrap(kind.attribute)).parameters,
         needs=frozenset[Need](() if perturbs or kind is theirs.LayerActivation else (gradients,)),
+        draws=issubclass(kind, _DRAWING),
         reduction="max-abs" if kind is theirs.Saliency else "mean" if perturbs else "sum",
         **({"squares": 2} if kind is theirs.ShapleyValues else {}),
     )
@@ -241,5 +243,6 @@ behind(
     {},
     parameters(theirs.NoiseTunnel.attribute, _CALL) | {"abs": False},
     family="gradient",
+    draws=True,
     needs=frozenset[Need]({"input-gradient"}),
 )

@@ -109,9 +109,14 @@ class Model(nn.Module):
 
 @dataclass(frozen=True)
 class Guest(Method):
-    """A method of another package."""
+    """A method of another package.
+
+    What theirs draws comes from global streams. Where it draws, images are taken one by one and the streams begin anew
+    for each, so that no image depends on its neighbours.
+    """
 
     theirs: ClassVar[Any]
+    draws: ClassVar[bool] = False
     made_with: ClassVar[tuple[str, ...]] = ()
     called_with: ClassVar[tuple[str, ...]] = ()
 
@@ -126,9 +131,22 @@ class Guest(Method):
             BadInput: a target that is no class, or whatever makes theirs fail.
         """
         batch.target.require_class(self.name)
-        _seed(batch.context.seed)
+        classes = batch.target.index
         with self._copy(batch) as model:
-            return self.explain(model, batch, batch.target.index)
+            if not self.draws:
+                _begin_streams(batch.context.seed)
+                return self.explain(model, batch, classes)
+            found = []
+            for image, index in enumerate(classes.tolist()):
+                _begin_streams(batch.context.seed)
+                alone = Batch(batch.classifier, batch.pixels[image : image + 1], index, batch.context)
+                found.append(self.explain(model, alone, classes[image : image + 1]))
+        gaps = [one.completeness for one in found if one.completeness is not None]
+        return Values(
+            torch.cat([one.values for one in found]),
+            completeness=torch.cat(gaps) if gaps else None,
+            flags=[flags for one in found for flags in one.flags],
+        )
 
     @contextmanager
     def _copy(self, batch: Batch) -> Iterator[Model]:
@@ -174,7 +192,7 @@ class GuestLayer(Guest, LayerMethod):
         return Layer(place.name)
 
 
-def _seed(seed: int) -> None:
+def _begin_streams(seed: int) -> None:
     """Start the global streams, which theirs draw from; the borrowed network's owner gets them back as they were."""
     torch.manual_seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - theirs draw from it

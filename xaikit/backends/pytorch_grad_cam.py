@@ -132,6 +132,7 @@ def _register(kind: Any) -> None:
         class_specific=gradients or by_channel,
         gradients=gradients,
         by_channel=by_channel,
+        draws=kind is theirs.RandomCAM,
     )
 
 

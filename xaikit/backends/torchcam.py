@@ -70,6 +70,7 @@ def _register(kind: Any) -> None:
         needs=frozenset[Need]({"gradients"} if gradients else {"activations"}),
         gradients=gradients,
         by_channel=issubclass(kind, theirs.ScoreCAM),
+        draws=issubclass(kind, theirs.SSCAM | theirs.SmoothGradCAMpp),
     )
 
 

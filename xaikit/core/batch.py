@@ -11,9 +11,9 @@ Shapes: pixels and inputs (n, C, H, W); logits (n, K); activations and gradients
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -38,10 +38,22 @@ class Batch:
         pixels: (n, C, H, W) in [0, 1], on the classifier's device.
         target: what the user asked for, for these images.
         context: seed, portions, precision, counters.
+        rows: which of the user's images these are; None: all.
+        count: how many images the user gave.
     """
 
-    def __init__(self, classifier: Classifier, pixels: Tensor, target: Any, context: Context) -> None:
+    def __init__(
+        self,
+        classifier: Classifier,
+        pixels: Tensor,
+        target: Any,
+        context: Context,
+        rows: slice | None = None,
+        count: int | None = None,
+    ) -> None:
         self.classifier = classifier
+        self._rows = slice(None) if rows is None else rows
+        self._count = len(pixels) if count is None else count
         self.pixels = pixels
         self.context = context
         self.inputs = classifier.normalize(pixels)
@@ -89,9 +101,28 @@ class Batch:
         return self.target.pick(self.classifier.to_probabilities(self.logits))
 
     @cached_property
+    def confidences(self) -> Tensor:
+        """(n,) what stands for the score in probabilities: `Target.confidence`."""
+        return self.target.confidence(self.logits, self.classifier.to_probabilities(self.logits))
+
+    @cached_property
     def hashes(self) -> list[str]:
         """Content of each image, the root of its random stream."""
         return image_hashes(self.pixels)
+
+    def own(self, given: T) -> T:
+        """Return what belongs to these images of pixels (N, C, H, W), one for each of the user's N; all else as it is.
+
+        Raises:
+            BadInput: pixels of another number of images.
+        """
+        if not isinstance(given, Tensor) or given.ndim != 4 or len(given) == 1:
+            return given
+        if len(given) != self._count:
+            raise BadInput(
+                f"fill: expected pixels for 1 or {self._count} images, got {len(given)}; give one, or one an image"
+            )
+        return cast("T", given[self._rows])
 
     def generators(self, purpose: str) -> list[torch.Generator]:
         """Return one CPU generator per image, from the seed, the image's content and `purpose`."""
@@ -129,13 +160,15 @@ class Batch:
             self._activations[layer] = _full(layer.to_grid(activation.detach()[: len(self)]))
             self._layers[layer] = self._activations[layer], _full(layer.to_grid(gradient[: len(self)]))
 
-    def carried_back(self, layer: Layer, install: Callable[[Probe], None], start: Callable[[], Tensor]) -> Tensor:
+    def carried_back(
+        self, layer: Layer, install: Callable[[Probe], None], starts: Callable[[Tensor], Iterable[Tensor]]
+    ) -> Tensor:
         """Return what rules carry from the logits to a layer, (n, C, h, w), at least float32.
 
         Args:
             layer: where it ends.
             install: puts the rules on the probe of this forward.
-            start: gives the start vector (n, K) once the logits are known.
+            starts: gives start vectors (n, K) for the logits with their graph; what they become is summed.
         """
         with torch.enable_grad(), self.classifier.probe() as probe:
             tap = probe.attach(layer)
@@ -143,10 +176,12 @@ class Batch:
             logits = self.context.forward(self.classifier, self.inputs)
             activation = tap.activation
         self.keep_logits(logits.detach())
-        self.context.counters.backwards += len(self)
         check_graph(logits)
-        (found,) = torch.autograd.grad(logits, activation, start().to(logits))
-        return _full(layer.to_grid(found[: len(self)]))
+        carried = torch.zeros_like(activation)
+        for start in starts(logits):
+            self.context.counters.backwards += len(self)
+            carried = carried + torch.autograd.grad(logits, activation, start.to(logits), retain_graph=True)[0]
+        return _full(layer.to_grid(carried[: len(self)]))
 
     @cached_property
     def input_gradients(self) -> Tensor:
@@ -182,6 +217,12 @@ class Batch:
         with torch.no_grad():
             logits = self.context.forward(self.classifier, inputs)
         return self.target.take(rows).pick(self.classifier.to_probabilities(logits))
+
+    def confidences_of(self, inputs: Tensor, rows: Tensor) -> Tensor:
+        """Return `Target.confidence` (m,) at inputs (m, C, H, W), each for the target of image `rows` (m,)."""
+        with torch.no_grad():
+            logits = self.context.forward(self.classifier, inputs)
+        return self.target.take(rows).confidence(logits, self.classifier.to_probabilities(logits))
 
     def packed(self, total: int, work: Callable[[Tensor], T], unit: str = "") -> Iterator[tuple[Tensor, T]]:
         """Yield `(places, work(places))` over `total` items in full portions, whichever image they belong to.
@@ -226,10 +267,15 @@ class Batch:
         """Remember the logits (n, K) of the unchanged images, if none are known yet.
 
         Raises:
-            BadInput: they are not finite.
+            BadInput: they are not finite, or not one row an image.
         """
         if self._logits is not None:
             return
+        if len(logits) != len(self):
+            raise BadInput(
+                f"model: expected logits ({len(self)}, K) for {len(self)} images, got {tuple(logits.shape)}; it mixes "
+                "the images of a batch"
+            )
         bad = (~logits.isfinite()).any(1).nonzero().flatten().tolist()
         if bad:
             raise BadInput(f"model: expected finite logits, got NaN or infinity for image {bad[0]}; check its weights")

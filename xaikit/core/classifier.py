@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -104,11 +104,13 @@ class Classifier(nn.Module):
         self.network = network
         self.channels = _first_channels(network) if channels is None else channels
         self.size = _size(size)
+        if resize is not None and not callable(resize):
+            raise BadInput(f"resize: expected a Resize, got {resize!r}; leave it out to squash pictures to `size`")
         self.resize = resize or Resize("native" if self.size is None else "squash", self.size)
         self.name = name or type(unwrapped(network)).__name__
         self.weights = weights
         self._output = output
-        self._labels = None if labels is None else [str(label) for label in labels]
+        self._labels = None if labels is None else _names(labels)
         self._memory_format = memory_format
         self._borrowed = False
         self.bounded = mean is not None or std is not None
@@ -175,7 +177,13 @@ class Classifier(nn.Module):
     # ---- from pixels to probabilities -------------------------------------------------------------------------------
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Return logits (N, K) of pixels (N, C, H, W)."""
+        """Return logits (N, K) of pixels (N, C, H, W).
+
+        Raises:
+            BadInput: not (N, C, H, W), or far outside [0, 1] although the classifier normalises, or not finite.
+        """
+        check_images(pixels, self.channels)
+        self._check_range(pixels)
         return self.logits(self.normalize(pixels))
 
     def normalize(self, pixels: Tensor) -> Tensor:
@@ -201,10 +209,11 @@ class Classifier(nn.Module):
         return to_probabilities(logits, self.output)
 
     def _fit(self, inputs: Tensor) -> Tensor:
-        """Bring inputs to the network's type, unless autocast does, and memory format."""
-        if not torch.is_autocast_enabled(inputs.device.type):
-            inputs = inputs.to(self.dtype)
-        return inputs if self._memory_format is None else inputs.contiguous(memory_format=self._memory_format)
+        """Return a copy of inputs in the network's type, unless autocast sees to it, and memory format."""
+        fitted = inputs if torch.is_autocast_enabled(inputs.device.type) else inputs.to(self.dtype)
+        if self._memory_format is not None:
+            fitted = fitted.contiguous(memory_format=self._memory_format)
+        return fitted.clone() if fitted is inputs else fitted  # a network may write into its input
 
     def _run(self, inputs: Tensor, seen: Outline) -> Any:
         """Run the network; on a CPU save memory traffic in larger batches, where it costs more than the calls."""
@@ -434,7 +443,7 @@ class Classifier(nn.Module):
     # ---- borrowing --------------------------------------------------------------------------------------------------
 
     def check(self, pixels: Tensor) -> Tensor:
-        """Return `pixels` on the classifier's device, ready to be explained.
+        """Return `pixels` on the classifier's device and in its type, at least float32, ready to be explained.
 
         Raises:
             BadInput: not (N, C, H, W), or far outside [0, 1] although the classifier normalises, or not finite, or of
@@ -442,11 +451,18 @@ class Classifier(nn.Module):
         """
         check_images(pixels, self.channels)
         with torch.inference_mode(False):
-            pixels = pixels.detach().to(self.device)
+            pixels = pixels.detach().to(self.device, torch.promote_types(self.dtype, torch.float32))
             pixels = pixels.clone() if pixels.is_inference() else pixels
         if pixels.numel() == 0:
             return pixels
-        low, high = float(pixels.amin()), float(pixels.amax())
+        self._check_range(pixels)
+        self._try_size(pixels.shape[2], pixels.shape[3])
+        return pixels
+
+    def _check_range(self, pixels: Tensor) -> None:
+        if not pixels.numel():
+            return
+        low, high = (float(end) for end in pixels.detach().aminmax())
         if not (math.isfinite(low) and math.isfinite(high)):
             raise BadInput("inputs: expected finite pixels, got NaN or infinity; check how they were read")
         if self.bounded and (low < -0.25 or high > 1.25):
@@ -454,8 +470,6 @@ class Classifier(nn.Module):
                 f"inputs: expected pixels in [0, 1], got {low:.3g} to {high:.3g}; "
                 "give them before normalisation, the classifier normalises inside"
             )
-        self._try_size(pixels.shape[2], pixels.shape[3])
-        return pixels
 
     @contextmanager
     def borrowed(self) -> Iterator[nn.Module]:
@@ -500,6 +514,15 @@ def _first_channels(network: nn.Module) -> int:
         if isinstance(module, nn.Conv2d):
             return module.in_channels
     return 3
+
+
+def _names(labels: Any) -> list[str]:
+    """Return the names of the classes, of a sequence or of a dictionary by class index."""
+    if isinstance(labels, Mapping) and set(labels) == set(range(len(labels))):
+        labels = [labels[index] for index in range(len(labels))]
+    if isinstance(labels, str | Mapping) or not isinstance(labels, Iterable):
+        raise BadInput(f"labels: expected a name for each class, got {labels!r}; give a list of names")
+    return [str(label) for label in labels]
 
 
 def _several(sources: Any) -> Iterable[Any]:

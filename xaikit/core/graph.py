@@ -5,8 +5,8 @@
 The user's network is never touched. Functional calls, additions and reused modules are nodes like any other. A network
 that cannot be traced is refused with the module in which tracing stopped.
 
-`folded(classifier)` is the same classifier round such a copy. It is kept as long as modules, weights, buffers, type and
-device stay what they were, and made anew once one of them changes.
+`folded(classifier)` is the same classifier round such a copy. It is kept as long as modules, their hooks and plain
+attributes, weights, buffers, type and device stay what they were, and made anew once one of them changes.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from xaikit.core.errors import BadInput
 
 __all__ = ["fold_batch_norm", "folded", "trace"]
 
+_PLAIN = (int, float, str, type(None))
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _UNTRACEABLE = (fx.proxy.TraceError, TypeError, RuntimeError, ValueError, AttributeError, LookupError, AssertionError)
@@ -69,7 +70,8 @@ def trace(network: nn.Module) -> fx.GraphModule:
 def fold_batch_norm(graph: fx.GraphModule) -> fx.GraphModule:
     """Fold each BatchNorm into the convolution or linear map whose output only it uses; change and return `graph`.
 
-    A BatchNorm that follows anything else (DenseNet's pre-activation), or a module that runs more than once, stays.
+    A BatchNorm that follows anything else (DenseNet's pre-activation) stays, and so does one where it or what it
+    follows runs more than once or has a hook.
     """
     calls = Counter(node.target for node in graph.graph.nodes if node.op == "call_module")
     modules = dict(graph.named_modules())
@@ -82,7 +84,7 @@ def fold_batch_norm(graph: fx.GraphModule) -> fx.GraphModule:
         if calls[node.target] > 1 or calls[before.target] > 1:
             continue
         first, norm = modules[str(before.target)], modules[node.target]
-        if norm.running_var is None:
+        if norm.running_var is None or _hooks(first) or _hooks(norm):
             continue
         if isinstance(first, _CONVOLUTIONS):
             folded: nn.Module = fuse_conv_bn_eval(first, norm)
@@ -97,6 +99,10 @@ def fold_batch_norm(graph: fx.GraphModule) -> fx.GraphModule:
     graph.delete_all_unused_submodules()
     graph.recompile()
     return graph
+
+
+def _hooks(module: nn.Module) -> list[Any]:
+    return [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
 
 
 def _put(graph: fx.GraphModule, name: str, module: nn.Module) -> None:
@@ -126,7 +132,14 @@ def _state(network: nn.Module) -> Any:
     kinds = [(id(tensor), tensor._version, tensor.dtype, tensor.device) for tensor in tensors]
     floats = [tensor.detach().float() for tensor in tensors if tensor.numel()]
     sums = [measure(one).to(floats[0].device) for one in floats for measure in (torch.sum, torch.linalg.vector_norm)]
-    return str(network), [id(module) for module in network.modules()], kinds, torch.stack(sums).tolist()
+    return str(network), [_settings(module) for module in network.modules()], kinds, torch.stack(sums).tolist()
+
+
+def _settings(module: nn.Module) -> Any:
+    """Return what a module computes by beside its tensors: itself, its hooks and its plain attributes."""
+    hooks = [id(one) for one in _hooks(module)]
+    plain = [(name, one) for name, one in vars(module).items() if isinstance(one, _PLAIN) and name != "training"]
+    return id(module), hooks, plain
 
 
 def _twin(classifier: Classifier) -> Classifier | None:

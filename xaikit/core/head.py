@@ -77,7 +77,8 @@ def as_logits(outputs: Tensor, output: Output, ends_in: EndsIn) -> Tensor:
     """Undo a softmax or sigmoid that the network ends in, and show one logit as two classes."""
     if _undone(output, ends_in):
         limits = torch.finfo(outputs.dtype)
-        outputs = outputs.clamp_min(limits.tiny).log() if ends_in == "softmax" else torch.logit(outputs, eps=limits.eps)
+        outputs = outputs.clamp(limits.tiny, 1 if ends_in == "softmax" else 1 - limits.eps)
+        outputs = outputs.log() if ends_in == "softmax" else torch.logit(outputs)
     return torch.cat([-outputs, outputs], 1) if output == "binary" else outputs
 
 

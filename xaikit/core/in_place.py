@@ -10,9 +10,9 @@ caches. In larger batches yet the convolution runs with folded weights (folded_w
 left to do.
 
 The outline sees on one forward which BatchNorms may do so (`Readers`); each forward checks again, call by call, that
-the tensor is the latest convolution's and has no graph (`InPlace`). A convolution that somebody has hooked keeps its
-output, and a module put in another's place since is left alone. Anything else runs as the network wrote it. If this
-forward reads what only the norm should, `misread` says so, and it has to be run again as it is written.
+the tensor is the latest convolution's and has no graph (`InPlace`). Where somebody has hooked the convolution or the
+norm, its output stays, and a module put in another's place since is left alone. Anything else runs as the network wrote
+it. If this forward reads what only the norm should, `misread` says so, and it has to be run again as it is written.
 
 Shapes: x and y (N, C, ...); mean, var, w and b (C,).
 """
@@ -117,7 +117,8 @@ class InPlace(TorchFunctionMode):
             id(modules[name].running_mean)
             for name, makers in norms.items()
             if all(place in modules and not modules[place]._forward_hooks for place in makers)
-            and isinstance(modules.get(name), nn.modules.batchnorm._BatchNorm)
+            and isinstance(norm := modules.get(name), nn.modules.batchnorm._BatchNorm)
+            and not (norm._forward_pre_hooks or norm._forward_hooks)
         }
         self._latest: weakref.ref[Tensor] | None = None
 

@@ -80,7 +80,7 @@ class Subject:
         keys = [(*about, content, index) for content, index in zip(self.hashes, self.target.tolist(), strict=True)]
         missing = [place for place, key in enumerate(keys) if key not in self.image_facts]
         if missing:
-            rows = compute(torch.tensor(missing))
+            rows = compute(torch.tensor(missing, device="cpu"))
             self.image_facts.update((keys[place], row) for place, row in zip(missing, rows, strict=True))
         return torch.stack([self.image_facts[key] for key in keys])
 

@@ -233,11 +233,14 @@ def attribute_all(methods: Sequence[Method], inputs: Tensor, target: Any, contex
         return []
     classifier = methods[0].classifier
     check_classifier(classifier)
+    if not isinstance(context, Context):
+        raise BadInput(f"context: expected a Context, got {type(context).__name__}; leave it out")
     pixels = classifier.check(inputs)
     count = len(pixels)
     target = check_target(target, count)
     for method in methods:
-        if "probabilities" in method.needs and classifier.output == "regression":
+        logits_will_do = method.params.get("score") == "logit"
+        if "probabilities" in method.needs and not logits_will_do and classifier.output == "regression":
             raise BadInput(
                 f"{method.name}: expected a classifier with probabilities, got a regression; choose another method"
             )
@@ -248,7 +251,7 @@ def attribute_all(methods: Sequence[Method], inputs: Tensor, target: Any, contex
     order = sorted(range(len(methods)), key=lambda place: _rank(methods[place]))
 
     def explain(rows: slice) -> list[Attribution]:
-        batch = Batch(classifier, pixels[rows], target_rows(target, rows), context)
+        batch = Batch(classifier, pixels[rows], target_rows(target, rows), context, rows, count)
         done: dict[int, Attribution] = {place: _explain(methods[place], batch) for place in order}
         return [done[place] for place in range(len(methods))]
 

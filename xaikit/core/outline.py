@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xaikit.core.errors import BadInput
 from xaikit.core.in_place import Read, Readers
 from xaikit.core.probe import RELU, Layer, Probe
 
@@ -40,6 +41,13 @@ _FLATTEN = frozenset(
     {torch.flatten, Tensor.flatten, Tensor.view, Tensor.reshape, torch.reshape, torch.squeeze, Tensor.squeeze}
 )
 _PASS = frozenset({F.dropout, F.dropout2d, Tensor.contiguous})
+_ACTIVATIONS = frozenset(
+    getattr(F, name)
+    for name in (
+        *("relu6", "hardtanh", "silu", "leaky_relu", "elu", "selu", "celu", "mish", "hardswish", "hardsigmoid"),
+        *("rrelu", "threshold", "leaky_relu_", "elu_", "selu_", "celu_", "hardtanh_", "rrelu_", "threshold_"),
+    )
+)
 _SAME_VALUES = _FLATTEN | _PASS | {Tensor.__getitem__, torch.unsqueeze, Tensor.unsqueeze, Tensor.float, Tensor.to}
 _HEADS: dict[Callable[..., Any], EndsIn] = {
     **dict.fromkeys((F.softmax, torch.softmax, Tensor.softmax), "softmax"),
@@ -86,11 +94,13 @@ class Outline:
 class _Trace:
     """The tensors of one forward; they stay alive, so that an `id` means one tensor.
 
-    `rectified` counts the names that a tensor had before a ReLU changed it in place.
+    `rectified` has those that a ReLU changed in place; `written` counts the names that a tensor had before an
+    activation changed it in place.
     """
 
     names: dict[int, list[str]] = field(default_factory=dict)
-    rectified: dict[int, int] = field(default_factory=dict)
+    rectified: set[int] = field(default_factory=set)
+    written: dict[int, int] = field(default_factory=dict)
     layers: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
     poolings: list[tuple[Tensor, Tensor]] = field(default_factory=list)
@@ -129,9 +139,11 @@ class _Trace:
         head = _HEADS.get(function) or (self.heads.get(id(given)) if function in _SAME_VALUES else None)
         if head is not None:
             self.heads[id(output)] = head
+        if output is given and function in RELU | _ACTIVATIONS:
+            self.written[id(given)] = len(self.names.get(id(given), []))
         if function in RELU:
             if output is given:
-                self.rectified[id(given)] = len(self.names.get(id(given), []))
+                self.rectified.add(id(given))
             else:
                 self.source[id(output)] = ("relu", given)
         elif function in _CONVOLUTION:
@@ -172,6 +184,10 @@ def _seen(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor]) -
     with torch.no_grad(), Probe(network) as probe:
         probe.observe(trace.on_module, trace.on_function)
         outputs = unwrap(network(inputs))
+    if len(outputs) != 1 or not outputs.shape[1]:
+        raise BadInput(
+            f"model: expected logits (1, K) for one image, got {tuple(outputs.shape)}; return one row an image"
+        )
     pooled = _pooled(trace)
     class_map = pooled if pooled is not None and _is_class_map(pooled, outputs) else None
     entered = _before_convolution(trace, class_map) if class_map is not None else pooled
@@ -237,8 +253,8 @@ def _named(trace: _Trace, tensor: Tensor) -> Layer | None:
     names = _names(trace, tensor)
     while not names:
         before = [name for name in trace.names.get(id(tensor), []) if name]
-        if before and id(tensor) in trace.rectified:
-            follow, names = "relu", before
+        if before and id(tensor) in trace.written:
+            follow, names = "relu" if id(tensor) in trace.rectified else follow, before
             continue
         kind, tensor = trace.source.get(id(tensor), ("", tensor))
         if kind in ("", "convolution"):
@@ -252,8 +268,8 @@ def _named(trace: _Trace, tensor: Tensor) -> Layer | None:
 
 
 def _names(trace: _Trace, tensor: Tensor) -> list[str]:
-    """Return the names that a tensor got after the last ReLU in place."""
-    return [name for name in trace.names.get(id(tensor), [])[trace.rectified.get(id(tensor), 0) :] if name]
+    """Return the names that a tensor got after the last activation in place."""
+    return [name for name in trace.names.get(id(tensor), [])[trace.written.get(id(tensor), 0) :] if name]
 
 
 def _holds_all(name: str, convolutions: list[str]) -> bool:

@@ -30,6 +30,7 @@ __all__ = [
     "blend",
     "blurred",
     "check_fill",
+    "ends",
     "fill_values",
     "inpainted",
     "keep",
@@ -118,7 +119,7 @@ def segment_mean(pixels: Tensor, segments: Tensor) -> Tensor:
 
 
 def inpainted(pixels: Tensor, masks: Tensor) -> Tensor:
-    """Return pixels (N, C, H, W) in [0, 1] whose removed parts are grown from the kept ones, by OpenCV's Telea.
+    """Return pixels (N, C, H, W) whose removed parts are grown from the kept ones, by OpenCV's Telea.
 
     Args:
         pixels: of one or three channels.
@@ -139,10 +140,19 @@ def _inpainted(image: Tensor, kept: Tensor) -> Tensor:
         return image.mean((1, 2), keepdim=True).expand_as(image)
     import cv2
 
-    colours = np.ascontiguousarray((image.float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy())
+    low, span = ends(image[None])
+    bytes_of = ((image - low[0]) / span[0] * 255).round().byte()
+    colours = np.ascontiguousarray(bytes_of.permute(1, 2, 0).cpu().numpy())
     grown = cv2.inpaint(colours, (~kept).byte().cpu().numpy(), _INPAINT_RADIUS, cv2.INPAINT_TELEA)
     hole = torch.from_numpy(grown.reshape(colours.shape)).permute(2, 0, 1).to(image) / 255
-    return torch.where(kept, image, hole)
+    return torch.where(kept, image, hole * span[0] + low[0])
+
+
+def ends(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return where each image's range begins and how long it is, (N, 1, 1, 1): [0, 1], or its own if that is wider."""
+    low, high = pixels.amin((1, 2, 3), keepdim=True), pixels.amax((1, 2, 3), keepdim=True)
+    inside = (low >= 0) & (high <= 1)
+    return low.masked_fill(inside, 0), (high - low).clamp(min=1e-12).masked_fill(inside, 1)
 
 
 def blurred(pixels: Tensor, sigma: float) -> Tensor:

@@ -12,11 +12,13 @@
         gradients, = torch.autograd.grad(score(logits), tap.activation)
 
 Hooks live inside the `with` block only. Rules and functional taps go through a `TorchFunctionMode`, which sees
-in-place, reused and functional calls one by one, so no class names are listed and no module is changed.
+in-place, reused and functional calls one by one, so no class names are listed and no module is changed. Both see the
+forwards of their own thread alone.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -31,7 +33,7 @@ from torch.utils.hooks import RemovableHandle
 
 from xaikit.core.errors import BadInput, NoSuchLayer
 
-__all__ = ["RELU", "Layer", "Probe", "Tap", "grid", "parse_layer"]
+__all__ = ["RELU", "Layer", "Probe", "Tap", "grid", "parse_layer", "writes"]
 
 RELU: frozenset[Callable[..., Any]] = frozenset({F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_})
 
@@ -134,10 +136,12 @@ class Probe:
         self._functions = _Functions()
         self._stack = ExitStack()
         self._grad_mode = torch.is_grad_enabled()
+        self._thread = threading.get_ident()
 
     def __enter__(self) -> Probe:
         self._grad_mode = torch.is_grad_enabled()
-        self._handles.append(self._network.register_forward_pre_hook(self._begin))
+        self._thread = threading.get_ident()
+        self._handles.append(self._network.register_forward_pre_hook(self._here(self._begin)))
         return self
 
     def __exit__(
@@ -186,7 +190,7 @@ class Probe:
         """Call `on_module(name, module, output)` and `on_function(function, args, kwargs, output)` after each run."""
         if on_module is not None:
             for name, module in self._network.named_modules():
-                self._handles.append(module.register_forward_hook(_module_observer(name, on_module)))
+                self._handles.append(module.register_forward_hook(self._here(_module_observer(name, on_module))))
         self._functions.observer = on_function
         self._use_functions()
 
@@ -209,7 +213,7 @@ class Probe:
                 return None
             return tap.fill(output)
 
-        self._handles.append(self._modules[layer.name].register_forward_hook(hook))
+        self._handles.append(self._modules[layer.name].register_forward_hook(self._here(hook)))
         self._taps.append(tap)
         if layer.follow:
             self._use_functions()
@@ -221,10 +225,23 @@ class Probe:
         for tap in self._taps:
             tap.reset()
 
+    def _here(self, hook: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a hook that leaves the forwards of other threads alone."""
+
+        def guarded(*args: Any) -> Any:
+            return hook(*args) if threading.get_ident() == self._thread else None
+
+        return guarded
+
     def _use_functions(self) -> None:
         if not self._functions.entered:
             self._functions.entered = True
             self._stack.enter_context(self._functions)
+
+
+def writes(function: Callable[..., Any]) -> bool:
+    """Say whether a function writes its result into its first argument: `add_` does, `__rsub__` does not."""
+    return function.__name__.endswith("_") and not function.__name__.endswith("__")
 
 
 def _module_observer(name: str, on_module: OnModule) -> Callable[[nn.Module, Any, Any], None]:
@@ -256,7 +273,7 @@ class _Functions(TorchFunctionMode):
                     rectified = torch.relu(output)
                     replacement = tap.fill(rectified)
                     found = rectified if replacement is None else replacement
-                    return output.copy_(found) if func.__name__.endswith("_") else found
+                    return output.copy_(found) if writes(func) else found
         if func in self.rules:
             return self._ruled(self.rules[func], func, args, kwargs)
         result = func(*args, **kwargs)
@@ -266,6 +283,6 @@ class _Functions(TorchFunctionMode):
 
     def _ruled(self, rule: Rule, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Apply a rule; a function whose name says in place also writes the result into its argument."""
-        if not (args and func.__name__.endswith("_")):
+        if not (args and writes(func)):
             return rule(func, args, kwargs)
         return args[0].copy_(rule(func, (args[0].clone(), *args[1:]), kwargs))

@@ -79,6 +79,17 @@ class Target:
         """Return the entry (N,) of each image's class from values (N, K), such as probabilities."""
         return values.gather(1, self.index[:, None])[:, 0]
 
+    def confidence(self, logits: Tensor, probabilities: Tensor) -> Tensor:
+        """Return what stands for the score in probabilities, (N,); differentiable.
+
+        That is the class's probability; for a contrast the difference of two; for a function what it gives.
+
+        Args:
+            logits: (N, K).
+            probabilities: (N, K) of them.
+        """
+        return self.score(logits if self.function is not None else probabilities)
+
     def take(self, rows: Tensor | slice) -> Target:
         """Return the target of selected images; an index may repeat."""
         picked = range(len(self.index))[rows] if isinstance(rows, slice) else rows.tolist()

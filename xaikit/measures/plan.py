@@ -56,9 +56,9 @@ class Plan:
             whole=whole,
             gone=gone,
             invalid=invalid,
-            first=torch.where(fresh, torch.arange(blank.shape[1]), 0).cummax(1).values,
+            first=torch.where(fresh, torch.arange(blank.shape[1], device="cpu"), 0).cummax(1).values,
             items=asked.flatten().nonzero()[:, 0].repeat_interleave(times),
-            orders=torch.arange(len(start)) - start,
+            orders=torch.arange(len(start), device="cpu") - start,
         )
 
     def complete(self, values: Tensor, y: Tensor, floor: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ class Plan:
             y: (Q,) confidence on the unchanged image.
             floor: (Q,) confidence on the fill alone.
         """
-        o = torch.zeros(self.gone.numel(), dtype=torch.float64).index_add_(0, self.items, values)
+        o = torch.zeros(self.gone.numel(), dtype=torch.float64, device="cpu").index_add_(0, self.items, values)
         o = (o / self._times.clamp(min=1)).reshape(self.gone.shape).gather(1, self.first)
         o = torch.where(self.whole, y[:, None], o)
         o = torch.where(self.gone, floor[:, None], o)

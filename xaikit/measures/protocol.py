@@ -123,8 +123,8 @@ class KeepProtocol:
     def thresholds(self) -> Tensor:
         """(T,) float64 on the CPU: t = j / J; one NaN for Otsu's, which differs from map to map."""
         if self.threshold == "otsu":
-            return torch.tensor([torch.nan], dtype=torch.float64)
-        return torch.arange(self.levels + 1, dtype=torch.float64) / self.levels
+            return torch.tensor([torch.nan], dtype=torch.float64, device="cpu")
+        return torch.arange(self.levels + 1, dtype=torch.float64, device="cpu") / self.levels
 
     @property
     def hash(self) -> str:

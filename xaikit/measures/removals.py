@@ -103,7 +103,7 @@ class Removals:
         stream = self._stream
         family = self._families.setdefault(protocol.family, _Family())
         steps = [step for step in protocol.steps if step not in family.o]
-        forwards = torch.zeros(len(stream.pixels), len(self._names), dtype=torch.int64)
+        forwards = torch.zeros(len(stream.pixels), len(self._names), dtype=torch.int64, device="cpu")
         taken = forwards + len(protocol.steps) - len(steps)
         if steps:
             with stream.classifier.borrowed(), torch.no_grad():

@@ -156,7 +156,9 @@ class Stream:
             return fill_values(self.classifier, pixels, fill[rows] if own else fill)
         if fill == "imputed":
             streams = self._generators(rows, "imputation")
-            return NOISE * torch.stack([torch.randn(pixels.shape[1:], generator=one) for one in streams]).to(pixels)
+            return NOISE * torch.stack(
+                [torch.randn(pixels.shape[1:], generator=one, device="cpu") for one in streams]
+            ).to(pixels)
         noise = self._generators(rows, "noise fill") if fill == "noise" else []
         return fill_values(self.classifier, pixels, fill, noise)
 
@@ -187,7 +189,9 @@ class Stream:
             return None
         pixels = self.size[0] * self.size[1]
         drawn = [
-            torch.stack([torch.randperm(pixels, generator=one) for one in self._generators(rows, f"ties {order}")])
+            torch.stack(
+                [torch.randperm(pixels, generator=one, device="cpu") for one in self._generators(rows, f"ties {order}")]
+            )
             for order in range(protocol.orders)
         ]
         return torch.stack(drawn).repeat_interleave(len(self.maps), 1).to(self.pixels.device)

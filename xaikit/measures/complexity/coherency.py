@@ -41,7 +41,7 @@ class Coherency(Measure):
     def compute(self, subject: Subject) -> Tensor:
         """Return the coherency of each image, (N,)."""
         again = subject.shared("masked attribution", lambda: _explained_again(subject))
-        finite = subject.finite & torch.tensor(["invalid" not in flags for flags in again.flags])
+        finite = subject.finite & torch.tensor(["invalid" not in flags for flags in again.flags], device="cpu")
         first, second = (one.detach().cpu().double().flatten(1) for one in (subject.maps, again.heatmap()))
         r = pearson(first, second).nan_to_num(0.0).masked_fill((first == second).all(1), 1.0)
         return ((1 + r) / 2).masked_fill(~finite, torch.nan)

@@ -41,7 +41,7 @@ class Entropy(Measure):
         """Return the relative entropy of each map, (N,)."""
         magnitudes = subject.raw.abs().flatten(1)
         shares = magnitudes / magnitudes.sum(1, keepdim=True)
-        largest = torch.tensor(math.log(shares.shape[1]), dtype=torch.float64)
+        largest = torch.tensor(math.log(shares.shape[1]), dtype=torch.float64, device="cpu")
         spread: Tensor = torch.special.entr(shares).sum(1) / largest
         return spread.clamp(0, 1).masked_fill(~subject.finite, torch.nan)
 

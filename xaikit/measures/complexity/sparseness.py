@@ -39,7 +39,7 @@ class Sparseness(Measure):
         """Return the Gini index of each map, (N,)."""
         ordered = subject.raw.abs().flatten(1).sort(1).values
         count = ordered.shape[1]
-        weights = 2 * torch.arange(1, count + 1, dtype=torch.float64) - count - 1
+        weights = 2 * torch.arange(1, count + 1, dtype=torch.float64, device="cpu") - count - 1
         index = (ordered @ weights) / (count * ordered.sum(1))
         return index.clamp(0, 1).masked_fill(~subject.finite, torch.nan)
 

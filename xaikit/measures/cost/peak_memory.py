@@ -52,7 +52,7 @@ class PeakMemory(Measure):
                 return subject.explainer.attribute(pixels, target, context=context)
 
             peaks.append(peak_bytes(explain, subject.classifier.device) / _MEBIBYTE)
-        return torch.tensor(peaks, dtype=torch.float64).masked_fill(~subject.finite, torch.nan)
+        return torch.tensor(peaks, dtype=torch.float64, device="cpu").masked_fill(~subject.finite, torch.nan)
 
     def cost(self) -> Cost:
         """Nothing but the explanation."""

@@ -42,7 +42,7 @@ class CompletenessGap(Measure):
         """Return the relative gap, (N,)."""
         made = subject.attribution
         if made is None or made.completeness is None:
-            return torch.full((len(subject.maps),), torch.nan, dtype=torch.float64)
+            return torch.full((len(subject.maps),), torch.nan, dtype=torch.float64, device="cpu")
         gap = made.completeness.detach().cpu().double()
         promised = made.diagnostics.get("promised")
         if promised is None:

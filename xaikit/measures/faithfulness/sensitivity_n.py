@@ -65,7 +65,9 @@ class SensitivityN(Measure):
         down, across = GridSubsets.grid(self.cells, subject.size)
         sizes = [size for size in self.sizes if size < down * across]
         every = [responses(subject, GridSubsets(self.subsets, self.fill, self.cells, size)) for size in sizes]
-        found = [pearson(*one) for one in every] or [torch.full(subject.target.shape, torch.nan, dtype=torch.float64)]
+        found = [pearson(*one) for one in every] or [
+            torch.full(subject.target.shape, torch.nan, dtype=torch.float64, device="cpu")
+        ]
         return torch.stack(found, 1).masked_fill(~subject.finite[:, None], torch.nan)
 
     def cost(self) -> Cost:

@@ -83,7 +83,7 @@ class GridSubsets(Regions):
     def draw(self, generator: torch.Generator, size: tuple[int, int]) -> Tensor:
         """Return which superpixels are removed, bool (S, G)."""
         total = self.grid(self.cells, size)[0] * self.grid(self.cells, size)[1]
-        order = torch.rand(self.count, total, generator=generator, dtype=torch.float64).argsort(1)
+        order = torch.rand(self.count, total, generator=generator, dtype=torch.float64, device="cpu").argsort(1)
         return order < self.removed
 
     def inside(self, drawn: Tensor, size: tuple[int, int]) -> Tensor:
@@ -104,7 +104,10 @@ class GridSubsets(Regions):
     def _cell(self, size: tuple[int, int]) -> Tensor:
         """Return the superpixel of each pixel, int64 (H, W)."""
         down, across = self.grid(self.cells, size)
-        row, column = torch.arange(size[0]) * down // size[0], torch.arange(size[1]) * across // size[1]
+        row, column = (
+            torch.arange(size[0], device="cpu") * down // size[0],
+            torch.arange(size[1], device="cpu") * across // size[1],
+        )
         return row[:, None] * across + column
 
 
@@ -120,23 +123,23 @@ class Patches(Regions):
 
     def draw(self, generator: torch.Generator, size: tuple[int, int]) -> Tensor:
         """Return top, left, bottom and right of each square, int64 (S, 4)."""
-        lengths = torch.tensor([max(1, round(share * min(size))) for share in self.sides])
-        side = lengths[torch.randint(len(lengths), (self.count,), generator=generator)]
-        place = torch.rand(2, self.count, generator=generator, dtype=torch.float64)
+        lengths = torch.tensor([max(1, round(share * min(size))) for share in self.sides], device="cpu")
+        side = lengths[torch.randint(len(lengths), (self.count,), generator=generator, device="cpu")]
+        place = torch.rand(2, self.count, generator=generator, dtype=torch.float64, device="cpu")
         top, left = ((place[axis] * (size[axis] - side + 1)).long() for axis in (0, 1))
         return torch.stack([top, left, top + side, left + side], 1)
 
     def inside(self, drawn: Tensor, size: tuple[int, int]) -> Tensor:
         """Return the pixels of the squares."""
         top, left, bottom, right = (one[:, None] for one in drawn.unbind(1))
-        row, column = torch.arange(size[0]), torch.arange(size[1])
+        row, column = torch.arange(size[0], device="cpu"), torch.arange(size[1], device="cpu")
         return ((row >= top) & (row < bottom))[:, :, None] & ((column >= left) & (column < right))[:, None]
 
     def sums(self, drawn: Tensor, maps: Tensor) -> Tensor:
         """Return the sums over the squares, from the corners of the map's running sum."""
         running = F.pad(maps.cumsum(1).cumsum(2), (1, 0, 1, 0))
         top, left, bottom, right = drawn.unbind(2)
-        image = torch.arange(len(maps))[:, None]
+        image = torch.arange(len(maps), device="cpu")[:, None]
         return (
             running[image, bottom, right]
             - running[image, top, right]
@@ -170,7 +173,7 @@ def _observed(subject: Subject, regions: Regions, drawn: Tensor, places: Tensor)
         filled = fill_values(classifier, pixels, regions.fill, noise)
 
         def work(part: slice) -> Tensor:
-            item = torch.arange(part.start, part.stop)
+            item = torch.arange(part.start, part.stop, device="cpu")
             image, region = item // regions.count, item % regions.count
             masks = ~regions.inside(drawn[image, region], subject.size).to(classifier.device)
             masked = blend(inputs[image], masks, filled[image] if len(filled) > 1 else filled)

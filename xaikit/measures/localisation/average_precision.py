@@ -49,7 +49,7 @@ class AveragePrecision(Measure):
         first, last = tie_bounds(ordered)
         before = found.gather(1, first)
         group, hits = (last - first + 1).double(), (found.gather(1, last + 1) - before).double()
-        place = torch.arange(inside.shape[1], dtype=torch.float64)
+        place = torch.arange(inside.shape[1], dtype=torch.float64, device="cpu")
         others = (place - first) * (hits - 1) / (group - 1).clamp(min=1)
         gains = hits / group * (before + 1 + others) / (place + 1)
         return (gains.sum(1) / size).clamp(max=1).masked_fill((size == 0) | ~subject.finite, torch.nan)

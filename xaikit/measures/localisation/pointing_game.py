@@ -65,6 +65,6 @@ class PointingGame(Measure):
 def _grown(masks: Tensor, radius: float) -> Tensor:
     """Return masks with all pixels no further than `radius` from them."""
     reach = int(radius)
-    offsets = torch.arange(-reach, reach + 1)
+    offsets = torch.arange(-reach, reach + 1, device="cpu")
     disc = (offsets[:, None].square() + offsets.square() <= radius**2).float()
     return F.conv2d(masks[:, None].float(), disc[None, None], padding=reach)[:, 0] > 0.5

@@ -51,7 +51,7 @@ class RandomLogit(Measure):
     def compute(self, subject: Subject) -> Tensor:
         """Return the likeness of the two classes' maps, (N,)."""
         if subject.classifier.classes < 2:
-            return torch.full((len(subject.maps),), torch.nan, dtype=torch.float64)
+            return torch.full((len(subject.maps),), torch.nan, dtype=torch.float64, device="cpu")
         context = replace(subject.context, progress=None)
         again = subject.explainer.attribute(subject.pixels, self.other(subject), context=context)
         first, second = (one.values.detach().cpu().double().flatten(1) for one in (subject.explanation, again))
@@ -64,7 +64,7 @@ class RandomLogit(Measure):
             return subject.logits.scatter(1, target[:, None], -torch.inf).argmax(1)
         classes = subject.classifier.classes
         streams = generators(subject.context.seed, subject.hashes, self.name)
-        steps = torch.cat([torch.randint(1, classes, (1,), generator=one) for one in streams])
+        steps = torch.cat([torch.randint(1, classes, (1,), generator=one, device="cpu") for one in streams])
         return (subject.target.cpu() + steps) % classes
 
     def cost(self) -> Cost:

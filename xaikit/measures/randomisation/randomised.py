@@ -80,5 +80,5 @@ def _draw(module: nn.Module, name: str, seed: int) -> None:
     with torch.no_grad():
         for part, parameter in module.named_parameters(recurse=False):
             stream = generator(seed, "randomised", name, part)
-            normal = torch.randn(parameter.shape, generator=stream).to(parameter)
+            normal = torch.randn(parameter.shape, generator=stream, device="cpu").to(parameter)
             parameter.copy_(parameter.mean() + parameter.std(correction=0) * normal)

@@ -68,7 +68,7 @@ class MaxSensitivity(Measure):
     def noisy(self, subject: Subject) -> list[Tensor]:
         """Return the images with noise, once for each draw."""
         drawn = [
-            torch.rand(self.draws, *image.shape, generator=one)
+            torch.rand(self.draws, *image.shape, generator=one, device="cpu")
             for image, one in zip(
                 subject.pixels, generators(subject.context.seed, subject.hashes, self.name), strict=True
             )

@@ -73,8 +73,9 @@ class AblationCAM(LayerMethod):
 
     def _drops(self, batch: Batch, activations: Tensor) -> tuple[Tensor, str]:
         """Return y - y_k (n, C) and the path taken."""
-        head = linear_head(batch, activations)
-        if head.weights is not None and batch.target.function is None:
+        head, target = linear_head(batch, activations), batch.target
+        normalised = self.classifier.outline().ends_in in ("softmax", "log-softmax") and target.against is None
+        if head.weights is not None and target.function is None and not normalised:
             return (score_by_logits(batch) @ head.weights) * activations.mean((2, 3)), "closed-form"
         found = self._tail(batch, activations)
         return (found, "tail") if found is not None else (self._full(batch, activations), "full")
@@ -88,7 +89,7 @@ class AblationCAM(LayerMethod):
             for start in range(0, len(channels), portion - 1):
                 some = channels[start : start + portion - 1]
                 kept = torch.ones(len(some) + 1, activations.shape[1], 1, 1, dtype=torch.bool, device=some.device)
-                kept[torch.arange(1, len(some) + 1), some] = False
+                kept[torch.arange(1, len(some) + 1, device="cpu"), some] = False
                 scores = self._opened(batch, image, kept)
                 if scores is None or not _close(scores[0], batch.scores[image], batch.arithmetic):
                     return None
@@ -115,7 +116,7 @@ class AblationCAM(LayerMethod):
 
         def ablated(places: Tensor) -> Tensor:
             silent = torch.zeros(len(places), activations.shape[1], 1, 1, dtype=torch.bool, device=places.device)
-            silent[torch.arange(len(places)), channels[places]] = True
+            silent[torch.arange(len(places), device="cpu"), channels[places]] = True
             with batch.classifier.probe() as probe:
                 probe.replace(self.place, lambda activation: _silenced(activation, silent))
                 return batch.scores_of(batch.inputs[rows[places]], rows[places])

@@ -55,6 +55,8 @@ class CAM(LayerMethod):
         activations = batch.activations(self.place)
         by_class = score_by_logits(batch)
         if self.place == self.classifier.outline().class_map:
+            if self.classifier.output == "binary":  # one map for [-z, z]
+                by_class = by_class[:, 1:] - by_class[:, :1]
             return Values(torch.einsum("nk,nkhw->nhw", by_class, activations))
         head = linear_head(batch, activations)
         if head.weights is None:

@@ -75,7 +75,7 @@ class LibraCAM(LayerMethod):
             raise BadInput(f"order: expected upsample-first or official, got {self.order!r}; choose one")
 
     @cached_property
-    def _drawn(self) -> dict[tuple[int, int], Library]:
+    def _drawn(self) -> dict[tuple[tuple[int, int], str], Library]:
         return {}
 
     def used_library(self, size: tuple[int, int]) -> Library:
@@ -83,9 +83,10 @@ class LibraCAM(LayerMethod):
         if self.library is not None:
             self.library.check(self.classifier, str(self.place))
             return self.library
-        if size not in self._drawn:
-            self._drawn[size] = Library.of_drawn_pictures(self.classifier, self.place, size, self.references)
-        return self._drawn[size]
+        key = size, self.classifier.fingerprint
+        if key not in self._drawn:
+            self._drawn[key] = Library.of_drawn_pictures(self.classifier, self.place, size, self.references)
+        return self._drawn[key]
 
     def compute(self, batch: Batch) -> Values:
         """Return the calibrated mean contrast, (n, H, W)."""

@@ -190,8 +190,8 @@ class _Selection:
     """The best candidates so far, kept as a small pool."""
 
     def __init__(self, classes: int, references: int, dtype: torch.dtype) -> None:
-        self.confidence = torch.full((classes, references), torch.inf, dtype=torch.float64)
-        self.images = torch.full((classes, references), -1, dtype=torch.int64)
+        self.confidence = torch.full((classes, references), torch.inf, dtype=torch.float64, device="cpu")
+        self.images = torch.full((classes, references), -1, dtype=torch.int64, device="cpu")
         self.pool: dict[int, Tensor] = {}
         self.seen = 0
         self.dtype = dtype
@@ -206,7 +206,7 @@ class _Selection:
         """
         count, classes = log_probability.shape
         offered = log_probability.masked_fill(~eligible, torch.inf).T.cpu()
-        numbers = torch.arange(self.seen, self.seen + count).expand(classes, count)
+        numbers = torch.arange(self.seen, self.seen + count, device="cpu").expand(classes, count)
         confidence = torch.cat([self.confidence, offered], 1)
         images = torch.cat([self.images, numbers], 1)
         kept = confidence.argsort(dim=1, stable=True)[:, : self.confidence.shape[1]]
@@ -223,7 +223,9 @@ class _Selection:
         if not self.pool:
             raise BadInput(f"library: expected correctly classified images, got none of {self.seen}; check the labels")
         numbers = sorted(self.pool)
-        places = torch.searchsorted(torch.tensor(numbers), self.images.clamp_min(0)).masked_fill(self.images < 0, -1)
+        places = torch.searchsorted(torch.tensor(numbers, device="cpu"), self.images.clamp_min(0)).masked_fill(
+            self.images < 0, -1
+        )
         return Library(torch.stack([self.pool[number] for number in numbers]), places, self.confidence, model, layer)
 
 

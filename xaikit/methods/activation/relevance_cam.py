@@ -16,6 +16,7 @@ Departs from source: others = 1/K for K classes (the published code has 1/1000 f
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -57,9 +58,16 @@ class RelevanceCAM(LayerMethod):
         """Return sum_k w_k A_k, (n, h, w).
 
         Raises:
-            BadInput: an operation after the layer has no rule, or the network ends in a softmax.
+            BadInput: a target that is no class, an operation after the layer without a rule, or a softmax at the end.
         """
-        relevance = batch.carried_back(self.place, Engine(POSITIVE).install, lambda: self._start(batch))
+        batch.target.require_class(self.name)
+        engine = Engine(POSITIVE)
+
+        def starts(logits: Tensor) -> Iterator[Tensor]:
+            engine.look_at(logits)
+            return engine.each(self._start(batch), self.classifier.output)
+
+        relevance = batch.carried_back(self.place, engine.install, starts)
         return Values(torch.einsum("nk,nkhw->nhw", relevance.sum((2, 3)), batch.activations(self.place)))
 
     def cost(self, size: tuple[int, int]) -> Cost:

@@ -74,7 +74,7 @@ class ScoreCAM(LayerMethod):
     def _kept(self, batch: Batch, activations: Tensor, spoken: Tensor) -> Tensor:
         """Return the logit or probability (n, C) that each channel's mask keeps."""
         rows, channels = spoken.nonzero(as_tuple=True)
-        kept_by = batch.scores_of if self.weight == "softmax-logit" else batch.probabilities_of
+        kept_by = batch.scores_of if self.weight == "softmax-logit" else batch.confidences_of
 
         def masked(places: Tensor) -> Tensor:
             mask = unit(upsample(activations[rows[places], channels[places]], batch.size))[0]

@@ -35,7 +35,8 @@ class Center(Method):
     def compute(self, batch: Batch) -> Values:
         """Return the Gaussian (n, H, W)."""
         rows, columns = (
-            torch.linspace(-2, 2, side, dtype=torch.float64) if side > 1 else torch.zeros(1) for side in batch.size
+            torch.linspace(-2, 2, side, dtype=torch.float64, device="cpu") if side > 1 else torch.zeros(1, device="cpu")
+            for side in batch.size
         )
         bell = torch.exp(-0.5 * (rows[:, None] ** 2 + columns[None, :] ** 2))
         return Values(bell.to(batch.pixels).expand(len(batch), *batch.size))

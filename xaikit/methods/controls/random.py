@@ -34,7 +34,7 @@ class Random(Method):
 
     def compute(self, batch: Batch) -> Values:
         """Return noise (n, H, W)."""
-        drawn = [torch.rand(batch.size, generator=stream) for stream in batch.generators(self.name)]
+        drawn = [torch.rand(batch.size, generator=stream, device="cpu") for stream in batch.generators(self.name)]
         return Values(torch.stack(drawn).to(batch.pixels) if drawn else batch.pixels[:, 0])
 
     def cost(self, size: tuple[int, int]) -> Cost:

@@ -46,7 +46,7 @@ class RandomGrid(Method):
     def compute(self, batch: Batch) -> Values:
         """Return noise (n, grid, grid)."""
         shape = (self.grid, self.grid)
-        drawn = [torch.rand(shape, generator=stream) for stream in batch.generators(self.name)]
+        drawn = [torch.rand(shape, generator=stream, device="cpu") for stream in batch.generators(self.name)]
         return Values(torch.stack(drawn).to(batch.pixels) if drawn else batch.pixels.new_zeros(0, *shape))
 
     def cost(self, size: tuple[int, int]) -> Cost:

@@ -9,9 +9,9 @@
     epsilon-alpha2-beta1-flat    alpha-beta     epsilon    flat
     epsilon-gamma-box            gamma          epsilon    z-box
 
-A linear map at each of several places is a convolution of one pixel. Sums and poolings by mean are shared by signed
-contributions (epsilon) in each of them; normalisations that are left get the convolution's rule, and maps of one input
-an output hand everything on but for their bias. The first map is the first that runs.
+A linear map at each of several places is a convolution of one pixel. Sums, also with constants, and poolings by mean
+are shared by signed contributions (epsilon) in each of them; normalisations that are left get the convolution's rule.
+The first map is the first that runs, the last the last, among those that the score depends on.
 
 Source: Montavon et al., Explainable AI 2019; Kohlbrenner et al., IJCNN 2020.
 """
@@ -120,7 +120,7 @@ class Composite:
         dense: of linear maps of flat inputs.
         first: of the first map that runs, instead.
         last: of the last map that runs, instead.
-        mean: of sums and poolings.
+        mean: of sums, also with a constant, and of poolings.
         bias: "absorb": biases get their share; "zero": they take no part.
     """
 
@@ -133,7 +133,7 @@ class Composite:
 
     def rule(self, kind: Kind, *, first: bool, last: bool) -> Rule:
         """Return the rule of a map."""
-        if kind in ("sum", "pool"):
+        if kind in ("sum", "pool", "shift"):
             return self.mean
         if kind in ("normalisation", "scale"):
             return self.convolution

@@ -16,7 +16,7 @@ Source: Bach et al., PLoS ONE 2015.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from torch import Tensor
 from xaikit.core.batch import Batch
 from xaikit.core.errors import BadInput
 from xaikit.core.graph import folded
+from xaikit.core.head import Output
 from xaikit.core.method import Values
 from xaikit.core.probe import Probe
 from xaikit.methods.decomposition.composites import Composite
@@ -89,20 +90,22 @@ def relevance(batch: Batch, composite: Composite, starts: Callable[[], Sequence[
         logits = batch.context.forward(view, inputs.clone())
     if view is batch.classifier:
         batch.keep_logits(logits.detach())
-    given = starts()
+    engine.look_at(logits)
     found = []
-    for number, start in enumerate(given):
-        batch.context.counters.backwards += len(batch)
-        values = _gradient(logits, inputs, start, keep=number + 1 < len(given))
+    for start in starts():
+        values = torch.zeros_like(inputs)
+        for one in engine.each(start, batch.classifier.output):
+            batch.context.counters.backwards += len(batch)
+            values = values + _gradient(logits, inputs, one)
         absorbed = {reason: one.to(values.device) for reason, one in engine.ledger.absorbed(len(batch)).items()}
         found.append(_balanced(values, start.double().sum(1), start.double().abs().sum(1), absorbed))
     return found
 
 
-def _gradient(logits: Tensor, inputs: Tensor, start: Tensor, *, keep: bool) -> Tensor:
+def _gradient(logits: Tensor, inputs: Tensor, start: Tensor) -> Tensor:
     values = None
     if logits.requires_grad:
-        (values,) = torch.autograd.grad(logits, inputs, start.to(logits), retain_graph=keep, allow_unused=True)
+        (values,) = torch.autograd.grad(logits, inputs, start.to(logits), retain_graph=True, allow_unused=True)
     if values is None:
         raise BadInput(
             "relevance: expected a network in which the image reaches the logits with a graph, got one without: part "
@@ -147,13 +150,39 @@ class _Carry(torch.autograd.Function):
     """An operation that hands its relevance back to its sources by a share."""
 
     @staticmethod
-    def forward(ctx: Any, share: Share, compute: Callable[[], Tensor], *sources: Tensor) -> Tensor:
-        ctx.share = share
+    def forward(ctx: Any, share: Share, number: int | None, compute: Callable[[], Tensor], *sources: Tensor) -> Tensor:
+        ctx.share, ctx.number = share, number
         return compute()
 
     @staticmethod
     def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, *ctx.share(relevance)
+        return None, None, None, *ctx.share(relevance)
+
+
+def _numbers(logits: Tensor) -> list[int]:
+    """Return the numbers of the maps that logits depend on.
+
+    Raises:
+        BadInput: an operation written as an `autograd.Function`, of which nobody knows what it computes.
+    """
+    waiting: list[Any] = [logits.grad_fn]
+    seen: set[Any] = {None}
+    found = []
+    while waiting:
+        node = waiting.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        waiting += [before for before, _ in node.next_functions]
+        if isinstance(getattr(node, "number", None), int):
+            found.append(node.number)
+        elif isinstance(node, torch.autograd.function.BackwardCFunction) and not hasattr(node, "share"):
+            name = type(node).__name__.removesuffix("Backward")
+            raise BadInput(
+                f"relevance: expected operations that have a rule, got the autograd.Function {name}; use another "
+                "method, or a layer after it"
+            )
+    return found
 
 
 class Engine:
@@ -168,6 +197,8 @@ class Engine:
         self.composite = composite
         self.ledger = Ledger(images)
         self._maps = 0
+        self._ends = (0, 0)
+        self._negated = False
         self._gates: dict[int, Tensor] = {}
 
     def install(self, probe: Probe) -> None:
@@ -186,22 +217,45 @@ class Engine:
             output = function(*args, **kwargs)
             _refuse_unknown(function, args, kwargs, output)
             return output
-        return self._carried(self._share(reading), function, args, kwargs, reading.sources)
+        number = None
+        if reading.step.kind in _NUMBERED:
+            number, self._maps = self._maps, self._maps + 1
+        return self._carried(self._share(reading, number), function, args, kwargs, reading.sources, number)
 
-    def _share(self, reading: Reading) -> Share:
+    def look_at(self, logits: Tensor) -> None:
+        """Find out, after the forward, which maps are the first and the last that the logits depend on."""
+        numbers = _numbers(logits)
+        self._ends = (min(numbers, default=0), max(numbers, default=0))
+
+    def each(self, start: Tensor, output: Output) -> Iterator[Tensor]:
+        """Yield the start vectors (n, K) to carry back one by one, whose sum is `start`.
+
+        Where one logit stands for two classes, each class has its own: the first is the logit of the negated last map.
+
+        Args:
+            start: (n, K).
+            output: what the logits mean.
+        """
+        if output != "binary":
+            yield start
+            return
+        for column in (0, 1):
+            self._negated = column == 0
+            alone = torch.zeros_like(start)
+            alone[:, column] = start[:, column]
+            if bool(alone.any()):
+                yield alone
+
+    def _share(self, reading: Reading, number: int | None) -> Share:
         step = reading.step
-        number = self._maps
-        self._maps += step.kind in _NUMBERED
 
         def share(given: Tensor) -> Sequence[Tensor]:
-            counted = step.kind in _NUMBERED
-            rule = self.composite.rule(
-                step.kind, first=counted and number == 0, last=counted and number == self._maps - 1
-            )
+            first, last = (number == end for end in self._ends)
+            rule = self.composite.rule(step.kind, first=first, last=last)
             bare = step if self.composite.bias == "absorb" else step.without_bias()
-            if bare.kind == "scale" and bare.bias is None:
+            if bare.kind in ("scale", "shift") and bare.bias is None:
                 return (given,)
-            return rule(bare, given, self.ledger)
+            return rule(bare.negated() if last and self._negated else bare, given, self.ledger)
 
         return share
 
@@ -263,11 +317,17 @@ class Engine:
         return self._carried(share, function, args, kwargs, (inputs,))
 
     def _carried(
-        self, share: Share, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any], sources: tuple[Tensor, ...]
+        self,
+        share: Share,
+        function: Call,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        sources: tuple[Tensor, ...],
+        number: int | None = None,
     ) -> Tensor:
         plain = tuple(one.detach() if isinstance(one, Tensor) else one for one in args)
         named = {name: one.detach() if isinstance(one, Tensor) else one for name, one in kwargs.items()}
-        found: Tensor = _Carry.apply(share, lambda: function(*plain, **named), *sources)
+        found: Tensor = _Carry.apply(share, number, lambda: function(*plain, **named), *sources)
         return found
 
 

@@ -42,5 +42,5 @@ class Ledger:
     def absorbed(self, images: int) -> dict[Reason, Tensor]:
         """Return what each reason took from the first `images` rows, and begin anew."""
         amounts, self.amounts = self.amounts, {}
-        nothing = torch.zeros(images, dtype=torch.float64)
+        nothing = torch.zeros(images, dtype=torch.float64, device="cpu")
         return {reason: amounts[reason][:images] if reason in amounts else nothing for reason in REASONS}

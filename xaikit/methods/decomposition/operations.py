@@ -49,7 +49,9 @@ ACTIVATIONS: frozenset[Call] = (
     | _methods("relu6", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "silu", "mish", "gelu", "hardswish")
     | _methods("hardtanh", "softplus", "softsign", "logsigmoid", "threshold", "clamp", "clamp_min", "clamp_max")
     | _methods("leaky_relu_", "elu_", "selu_", "celu_", "hardtanh_", "threshold_", "clamp_", "clamp_min_")
-    | _methods("clip", "neg", "neg_", "positive", "local_response_norm", "hardshrink", "softshrink", "tanhshrink")
+    | _methods(
+        "clip", "neg", "neg_", "positive", "logit", "local_response_norm", "hardshrink", "softshrink", "tanhshrink"
+    )
 )
 GATES = _methods("sigmoid", "sigmoid_", "hardsigmoid", "tanh", "tanh_", "softmax") | {torch.special.expit}
 PRODUCTS = _methods("mul", "multiply", "mul_", "__mul__", "__rmul__")
@@ -216,11 +218,11 @@ def _sum(signs: tuple[int, int], function: Call, args: tuple[Any, ...], kwargs: 
             parts.append(Part(_itself, kept, source=len(sources)))
             sources.append(one)
         else:
-            constant = one.detach() if isinstance(one, Tensor) else torch.tensor(float(one))
+            constant = one.detach() if isinstance(one, Tensor) else torch.tensor(float(one), device="cpu")
             bias = constant * factor
     like = sources[0]
     bias = None if bias is None else bias.to(device=like.device, dtype=like.dtype)
-    return Reading(LinearMap("sum" if len(parts) > 1 else "scale", tuple(parts), bias), tuple(sources))
+    return Reading(LinearMap("sum" if len(parts) > 1 else "shift", tuple(parts), bias), tuple(sources))
 
 
 def _itself(x: Tensor, w: Tensor | None) -> Tensor:

@@ -20,7 +20,6 @@ Departs from source: on signed inputs contributions are split by their own sign;
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -52,14 +51,10 @@ class RAP(InputMethod):
         Raises:
             BadInput: an operation without a rule, by its name.
         """
-        low = batch.inputs.amin((1, 2, 3), keepdim=True)
-        high = batch.inputs.amax((1, 2, 3), keepdim=True)
-        if (padded := (batch.context.padded_batch or 0) - len(batch)) > 0:
-            low, high = (torch.cat([end, end.new_zeros(padded, 1, 1, 1)]) for end in (low, high))
         composite = Composite(
             convolution=_relative,
             dense=_relative,
-            first=partial(z_box, low=low, high=high),
+            first=_within_its_range,
             last=_absolute,
             bias="zero",
         )
@@ -69,6 +64,14 @@ class RAP(InputMethod):
     def cost(self, size: tuple[int, int]) -> Cost:
         """Two forwards, one of them of the folded copy, and a backward that runs each map anew twice."""
         return Cost(2, 4)
+
+
+def _within_its_range(step: LinearMap, given: Tensor, ledger: Ledger) -> list[Tensor]:
+    """Share by z-box over the smallest and largest value that the map reads of each image."""
+    inputs = torch.cat([part.inputs.flatten(1) for part in step.parts], 1)
+    shape = (-1, *[1] * (step.parts[0].inputs.ndim - 1))
+    low, high = inputs.amin(1).reshape(shape), inputs.amax(1).reshape(shape)
+    return z_box(step, given, ledger, low=low, high=high)
 
 
 def _absolute(step: LinearMap, given: Tensor, ledger: Ledger) -> list[Tensor]:

@@ -32,6 +32,7 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
+from xaikit.core.errors import BadInput
 from xaikit.methods.decomposition.ledger import Ledger
 
 __all__ = [
@@ -56,7 +57,7 @@ __all__ = [
 EPSILON = 1e-6
 ONE_SIGN = 1e-9  # where all parts have one sign nothing cancels, and less is enough
 
-Kind = Literal["convolution", "dense", "normalisation", "scale", "pool", "sum"]
+Kind = Literal["convolution", "dense", "normalisation", "scale", "shift", "pool", "sum"]
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,12 @@ class LinearMap:
     def without_bias(self) -> LinearMap:
         """Return the map with its bias idle."""
         return replace(self, bias=None, idle=self.bias)
+
+    def negated(self) -> LinearMap:
+        """Return the map with its outputs' signs changed."""
+        parts = tuple(replace(part, inputs=-part.inputs) for part in self.parts)
+        bias, idle = (None if one is None else -one for one in (self.bias, self.idle))
+        return replace(self, parts=parts, bias=bias, idle=idle)
 
 
 Rule = Callable[[LinearMap, Tensor, Ledger], list[Tensor]]
@@ -213,19 +220,36 @@ def z_box(step: LinearMap, relevance: Tensor, ledger: Ledger, *, low: Tensor, hi
         step: the first map.
         relevance: of its outputs.
         ledger: of the run.
-        low: smallest inputs, (1, C, 1, 1).
-        high: largest inputs, (1, C, 1, 1).
+        low: smallest inputs, (1, C, 1, 1), or with an axis for each of the inputs' and broadcasting to them.
+        high: largest inputs, likewise.
+
+    Raises:
+        BadInput: the first map reads something else than the image.
     """
     parts = []
     for part in step.parts:
         assert part.weight is not None
-        ends = [end.to(part.inputs).expand_as(part.inputs) for end in (low, high)]
+        ends = [_at(end.to(part.inputs), part.inputs) for end in (low, high)]
         parts += [
             part,
             replace(part, inputs=ends[0], weight=-part.weight.clamp_min(0)),
             replace(part, inputs=ends[1], weight=-part.weight.clamp_max(0)),
         ]
     return shared(parts, None, relevance, ledger)
+
+
+def _at(end: Tensor, inputs: Tensor) -> Tensor:
+    """Return an end of the range at each input of the first map, which reads the image or the flattened image."""
+    if end.ndim == 4 and inputs.ndim == 2 and inputs.shape[1] % end.shape[1] == 0:
+        end = end.flatten(1).repeat_interleave(inputs.shape[1] // end.shape[1], 1)
+    if end.ndim != inputs.ndim or any(
+        one not in (1, other) for one, other in zip(end.shape, inputs.shape, strict=True)
+    ):
+        raise BadInput(
+            f"z-box: expected a first map that reads the image's {end.shape[1]} channels, got inputs "
+            f"{tuple(inputs.shape)}; use first='flat'"
+        )
+    return end.expand_as(inputs)
 
 
 def w_squared(step: LinearMap, relevance: Tensor, ledger: Ledger) -> list[Tensor]:

@@ -59,7 +59,8 @@ class SoftmaxGradientLRP(InputMethod):
         if batch.logits.shape[1] < 2:
             raise BadInput(f"{self.name}: expected several classes, got one; use lrp")
         composite = composed(self.composite, Strength.of(self.classifier), self.bias)
-        (found,) = relevance(batch, composite, lambda: [softmax_gradient(batch.logits, batch.target.index)])
+        logits = batch.logits / 2 if self.classifier.output == "binary" else batch.logits  # [-z, z]: p = sigmoid(z)
+        (found,) = relevance(batch, composite, lambda: [softmax_gradient(logits, batch.target.index)])
         return accounted(found)
 
     def cost(self, size: tuple[int, int]) -> Cost:

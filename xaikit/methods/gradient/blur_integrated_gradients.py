@@ -16,6 +16,7 @@ Departs from source: nothing; as there, what lies outside the image counts as ze
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
@@ -58,7 +59,7 @@ class BlurIntegratedGradients(InputMethod):
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise BadInput(f"steps: expected at least 1, got {self.steps}; 100 are usual")
-        if not self.sigma > 0:
+        if not 0 < self.sigma < math.inf:
             raise BadInput(f"sigma: expected pixels above 0, got {self.sigma}; 50 is usual at 224")
         if self.padding not in ("zero", "reflect"):
             raise BadInput(f"padding: expected zero or reflect, got {self.padding!r}; choose one")
@@ -76,7 +77,7 @@ class BlurIntegratedGradients(InputMethod):
         for rows, _, product in along.pairs(self.steps, products, "path points"):
             values.index_add_(0, rows, product, alpha=-width)
         every = torch.arange(len(batch), device=values.device)
-        end = self._along(batch.inputs, torch.full((len(batch),), self.sigma).double())[0]
+        end = self._along(batch.inputs, torch.full((len(batch),), self.sigma, device="cpu").double())[0]
         promised = batch.scores - batch.scores_of(end, every)
         return Values(values, completeness=values.flatten(1).sum(1) - promised)
 
@@ -114,9 +115,9 @@ def blur_matrix(length: int, sigma: float, padding: Padding) -> Tensor:
     Its rows sum to one where the image is mirrored, and to what lies inside where it is not.
     """
     radius = int(_CUT * sigma + 0.5)
-    offsets = torch.arange(-radius, radius + 1)
+    offsets = torch.arange(-radius, radius + 1, device="cpu")
     kernel = torch.exp(-0.5 * (offsets.double() / max(sigma, _STEP)) ** 2)
-    columns = torch.arange(length)[:, None] + offsets
+    columns = torch.arange(length, device="cpu")[:, None] + offsets
     weights = (kernel / kernel.sum()).expand_as(columns)
     if padding == "zero":
         weights = weights * ((columns >= 0) & (columns < length))
@@ -124,4 +125,4 @@ def blur_matrix(length: int, sigma: float, padding: Padding) -> Tensor:
     else:
         columns = columns % (2 * length)
         columns = torch.minimum(columns, 2 * length - 1 - columns)
-    return torch.zeros(length, length, dtype=torch.float64).scatter_add_(1, columns, weights)
+    return torch.zeros(length, length, dtype=torch.float64, device="cpu").scatter_add_(1, columns, weights)

@@ -2,8 +2,8 @@
 
     values = (x - x') * M        M by the rules of `multiplier_rules`, in one forward and one backward of [x; x']
 
-Completeness: sum(values) = score(x) - score(x'), exact up to rounding; the gap is reported per image. An operation that
-has no rule is refused by name.
+Completeness: sum(values) = score(x) - score(x'), exact up to rounding; the gap is reported per image, and above
+1 % of the difference the image is flagged `incomplete`. An operation that has no rule is refused by name.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) summed over channels, or (N, C, H, W) with `channels=True`.
 Units:  score.
@@ -27,6 +27,9 @@ from xaikit.methods.gradient.multipliers import pair_multipliers
 
 __all__ = ["DeepLIFT"]
 
+_MISSED = 0.01  # of the promised sum, from which on an image is flagged
+_NOTHING = 1e-6
+
 
 @METHODS.register
 @dataclass(frozen=True)
@@ -49,13 +52,16 @@ class DeepLIFT(InputMethod):
 
     def compute(self, batch: Batch) -> Values:
         """Return (x - x') times the multipliers, (n, C, H, W)."""
-        filled = fill_values(self.classifier, batch.pixels, self.baseline, batch.generators("baseline"))
+        filled = fill_values(self.classifier, batch.pixels, batch.own(self.baseline), batch.generators("baseline"))
         others = filled.expand(-1, *batch.inputs.shape[1:])
         rows = torch.arange(len(batch), device=others.device)
         mates = None if self._shared else rows
         found = pair_multipliers(batch, batch.inputs, others, rows, mates)
         values = (batch.inputs - others) * found.values
-        return Values(values, completeness=values.flatten(1).sum(1) - (batch.scores - found.others))
+        promised = batch.scores - found.others
+        gap = values.flatten(1).sum(1) - promised
+        missed = gap.abs() > _MISSED * promised.abs() + _NOTHING
+        return Values(values, completeness=gap, flags=[{"incomplete"} if one else set() for one in missed.tolist()])
 
     def cost(self, size: tuple[int, int]) -> Cost:
         """The class, then a forward and a backward of the image, and of its baseline where each has its own."""

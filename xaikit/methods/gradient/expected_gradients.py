@@ -92,11 +92,11 @@ class ExpectedGradients(InputMethod):
         """Return which reference (n, samples) and which point of the way (n, samples) each sample takes."""
         chosen, inside = [], []
         for stream in batch.generators("samples"):
-            rounds = [torch.randperm(count, generator=stream) for _ in range(-(-self.samples // count))]
+            rounds = [torch.randperm(count, generator=stream, device="cpu") for _ in range(-(-self.samples // count))]
             chosen.append(torch.cat(rounds)[: self.samples])
-            inside.append(torch.rand(self.samples, generator=stream, dtype=torch.float64))
+            inside.append(torch.rand(self.samples, generator=stream, dtype=torch.float64, device="cpu"))
         within = torch.stack(inside) if self.points == "stratified" else 0.5
-        along = (torch.arange(self.samples, dtype=torch.float64) + within) / self.samples
+        along = (torch.arange(self.samples, dtype=torch.float64, device="cpu") + within) / self.samples
         along = along.expand(len(batch), -1)
         return torch.stack(chosen).to(batch.inputs.device), along.to(batch.inputs)
 
@@ -106,7 +106,9 @@ class ExpectedGradients(InputMethod):
             return 0.0
         shape = batch.inputs.shape[1:]
         drawn = [
-            torch.randn(shape, generator=generator(batch.context.seed, batch.hashes[row], "noise", str(sample)))
+            torch.randn(
+                shape, generator=generator(batch.context.seed, batch.hashes[row], "noise", str(sample)), device="cpu"
+            )
             for row, sample in zip(rows.tolist(), samples.tolist(), strict=True)
         ]
         return self.deviation * torch.stack(drawn).to(batch.inputs)

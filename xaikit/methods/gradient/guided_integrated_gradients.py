@@ -73,7 +73,7 @@ class GuidedIntegratedGradients(InputMethod):
 
     def compute(self, batch: Batch) -> Values:
         """Return the sum along the path, (n, C, H, W)."""
-        filled = fill_values(self.classifier, batch.pixels, self.baseline, batch.generators("baseline"))
+        filled = fill_values(self.classifier, batch.pixels, batch.own(self.baseline), batch.generators("baseline"))
         start = filled.expand_as(batch.inputs)
         difference = batch.inputs - start
         distance = difference.abs()

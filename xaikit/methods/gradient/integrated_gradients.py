@@ -75,8 +75,7 @@ class IntegratedGradients(InputMethod):
         starts = self._starts(batch)
         every = torch.arange(len(batch), device=starts.device)
         expected = batch.scores - torch.stack([batch.scores_of(start, every) for start in starts]).mean(0)
-        values = torch.zeros_like(batch.inputs)
-        gaps = torch.zeros_like(expected)
+        values, gaps = torch.zeros_like(batch.inputs), torch.zeros_like(expected)
         used = [0] * len(batch)
         steps, open_rows = self.steps or _FIRST, every
         along = folded_batch(batch, steps * len(starts))
@@ -104,7 +103,7 @@ class IntegratedGradients(InputMethod):
     def _starts(self, batch: Batch) -> Tensor:
         """Return where the paths begin, (baselines, n, C, H, W)."""
         filled = [
-            fill_values(self.classifier, batch.pixels, baseline, batch.generators(f"baseline {place}"))
+            fill_values(self.classifier, batch.pixels, batch.own(baseline), batch.generators(f"baseline {place}"))
             for place, baseline in enumerate(self._baselines)
         ]
         return torch.stack([one.expand_as(batch.inputs) for one in filled])
@@ -130,7 +129,7 @@ class IntegratedGradients(InputMethod):
 def quadrature_rule(name: Quadrature, steps: int) -> tuple[Tensor, Tensor]:
     """Return points and weights (steps,) float64 of a rule on [0, 1]; the weights sum to one."""
     if name == "midpoint":
-        points = (torch.arange(steps, dtype=torch.float64) + 0.5) / steps
+        points = (torch.arange(steps, dtype=torch.float64, device="cpu") + 0.5) / steps
         return points, torch.full_like(points, 1 / steps)
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     return torch.from_numpy((nodes + 1) / 2), torch.from_numpy(weights / 2)

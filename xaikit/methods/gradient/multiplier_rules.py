@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from xaikit.core.errors import BadInput
+from xaikit.core.probe import writes
 
 __all__ = ["Back", "Call", "Pairing", "activations_in", "carried", "elementwise", "largest", "product", "slope"]
 
@@ -112,7 +113,7 @@ def _of_activations(function: Call, args: Any, kwargs: Any) -> tuple[Call, list[
         args_now, kwargs_now = tree_map(
             lambda one: next(fresh) if isinstance(one, Tensor) and one.requires_grad else one, (args, kwargs)
         )
-        if function.__name__.endswith("_") and not function.__name__.endswith("__"):
+        if writes(function):
             args_now = (args_now[0].clone(), *args_now[1:])
         return function(*args_now, **kwargs_now)
 

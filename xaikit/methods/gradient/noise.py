@@ -105,7 +105,7 @@ class NoisyMethod(InputMethod):
 def _drawn(batch: Batch, row: int, copy: int) -> Tensor:
     """Return the noise (C, H, W) of one copy of one image, on the CPU."""
     stream = generator(batch.context.seed, batch.hashes[row], "noise", str(copy))
-    return torch.randn(batch.inputs.shape[1:], generator=stream)
+    return torch.randn(batch.inputs.shape[1:], generator=stream, device="cpu")
 
 
 def _moved(batch: Batch, inputs: Tensor, rows: Tensor) -> Batch:

@@ -181,8 +181,8 @@ def _sharpened(pyramid: Tensor, masks: Tensor) -> Tensor:
 def _taps(sigma: float, stride: int) -> Tensor:
     """Return what each neighbour counts in each pixel of a cell, (reach, reach, stride, stride)."""
     radius = 1 + math.ceil(sigma / stride)
-    pixel = torch.arange(stride, dtype=torch.float64) - (stride - 1) / 2
-    neighbour = stride * torch.arange(-radius, radius + 1, dtype=torch.float64)
+    pixel = torch.arange(stride, dtype=torch.float64, device="cpu") - (stride - 1) / 2
+    neighbour = stride * torch.arange(-radius, radius + 1, dtype=torch.float64, device="cpu")
     along = (pixel[None, :] - neighbour[:, None]).square()
     distance = (along[:, None, :, None] + along[None, :, None, :]).sqrt()
     return torch.exp(-2 * (distance / sigma - 0.5).clamp(min=0).square())
@@ -239,7 +239,7 @@ def _neighbours(parameters: Tensor, weights: Tensor) -> Iterator[tuple[tuple[int
 
 def _mirrored(side: int, radius: int) -> Tensor:
     """Return the cells that lie -radius to radius further than each, (2 radius + 1, side)."""
-    place = (torch.arange(side) + torch.arange(-radius, radius + 1)[:, None]) % (2 * side)
+    place = (torch.arange(side, device="cpu") + torch.arange(-radius, radius + 1, device="cpu")[:, None]) % (2 * side)
     return torch.minimum(place, 2 * side - 1 - place)
 
 

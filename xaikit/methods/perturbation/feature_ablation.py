@@ -56,9 +56,13 @@ class FeatureAblation(InputMethod):
         segments = segment(batch.pixels, self.segmentation, self.segments)
         counts = segment_counts(segments)
         scorer = Scorer(batch, self.fill, self.score, segments)
-        remaining = scorer.of_coalitions([~torch.eye(count, dtype=torch.bool) for count in counts])
+        remaining = scorer.of_coalitions([~torch.eye(count, dtype=torch.bool, device="cpu") for count in counts])
         drops = [clean - without for clean, without in zip(scorer.clean, remaining, strict=True)]
-        return Values(spread(drops, segments), flags=flags_of(counts), diagnostics={"segments": torch.tensor(counts)})
+        return Values(
+            spread(drops, segments),
+            flags=flags_of(counts),
+            diagnostics={"segments": torch.tensor(counts, device="cpu")},
+        )
 
     def cost(self, size: tuple[int, int]) -> Cost:
         """The clean image and one forward a segment."""

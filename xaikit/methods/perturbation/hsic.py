@@ -1,7 +1,7 @@
 """HSIC: how far the score depends on whether a cell is shown, by the Hilbert-Schmidt independence criterion.
 
     masks m (n, d) in {0, 1}, half of them with cell i;  y = score under each;  u = 2 m - 1
-    L_ab = exp(-(y_a - y_b)^2 / (2 w^2)), w = median of |y_a - y_b|;  H = 1 - 1/n
+    L_ab = exp(-(y_a - y_b)^2 / (2 w^2)), w = median of |y_a - y_b|, or of those above 0 if it is 0;  H = 1 - 1/n
     value_i = tr(K_i H L H) / (n - 1)^2 = u_i^T (H L H) u_i / (2 (n - 1)^2)
 
 K_i is Dirac's kernel, 1 where two masks agree on cell i, which is (1 + u_i u_i^T) / 2; so all cells are one product.
@@ -75,7 +75,11 @@ class HSIC(InputMethod):
     def _masks(self, seed: int) -> Tensor:
         """Return which cells each mask shows, (samples, cells) bool; every cell is shown by half of them."""
         stream = generator(seed, self.name, f"{self.samples} masks of {self.grid}x{self.grid}")
-        places = torch.rand(self.samples, self.grid**2, generator=stream, dtype=torch.float64).argsort(0).argsort(0)
+        places = (
+            torch.rand(self.samples, self.grid**2, generator=stream, dtype=torch.float64, device="cpu")
+            .argsort(0)
+            .argsort(0)
+        )
         return places < self.samples // 2
 
 
@@ -83,9 +87,14 @@ def _dependences(shown: Tensor, scores: Tensor) -> Tensor:
     """Return the criterion (d,) of masks (n, d) and scores (n,)."""
     count = len(scores)
     distance = (scores.double()[:, None] - scores.double()[None, :]).abs()
-    width = distance[tuple(torch.triu_indices(count, count, 1, device=distance.device))].median()
-    if float(width) <= 1e-12 * float(scores.abs().max()):
-        return torch.zeros_like(scores[:1]).expand(shown.shape[1])
+    apart = distance[tuple(torch.triu_indices(count, count, 1, device=distance.device))]
+    nothing = 1e-12 * float(scores.abs().max())
+    width = apart.median()
+    if float(width) <= nothing:
+        apart = apart[apart > nothing]
+        if not len(apart):
+            return torch.zeros_like(scores[:1]).expand(shown.shape[1])
+        width = apart.median()
     likeness = torch.exp(-(distance / width).square() / 2)
     centred = likeness - likeness.mean(0) - likeness.mean(1, keepdim=True) + likeness.mean()
     signs = 2.0 * shown.double() - 1

@@ -75,7 +75,7 @@ class KernelShap(InputMethod):
             draw_coalitions(count, self._budget(count), stream) for count, stream in zip(counts, streams, strict=True)
         ]
         scorer = Scorer(batch, self.fill, self.score, segments)
-        empty = [torch.zeros(1, count, dtype=torch.bool) for count in counts]
+        empty = [torch.zeros(1, count, dtype=torch.bool, device="cpu") for count in counts]
         scores = scorer.of_coalitions(
             [torch.cat([none, kept]) for none, (kept, _) in zip(empty, drawn, strict=True)], "forwards"
         )
@@ -89,7 +89,7 @@ class KernelShap(InputMethod):
             completeness=torch.stack(gaps),
             flags=flags_of(counts),
             params={"samples": [len(kept) for kept, _ in drawn]},
-            diagnostics={"segments": torch.tensor(counts)},
+            diagnostics={"segments": torch.tensor(counts, device="cpu")},
         )
 
     def cost(self, size: tuple[int, int]) -> Cost:
@@ -124,14 +124,18 @@ def draw_coalitions(count: int, samples: int, stream: torch.Generator) -> tuple[
     """
     sizes = range(1, count // 2 + 1)
     share = {size: (count - 1) / (size * (count - size)) * (1 if 2 * size == count else 2) for size in sizes}
-    kept, weights, left = [torch.zeros(0, count, dtype=torch.bool)], [torch.zeros(0, dtype=torch.float64)], samples
+    kept, weights, left = (
+        [torch.zeros(0, count, dtype=torch.bool, device="cpu")],
+        [torch.zeros(0, dtype=torch.float64, device="cpu")],
+        samples,
+    )
     while share:
         size = next(iter(share))
         number = math.comb(count, size) * (1 if 2 * size == count else 2)
         if number > left * share[size] / sum(share.values()) * (1 + 1e-9):
             break
         kept.append(_all_of_size(count, size))
-        weights.append(torch.full((number,), share.pop(size) / number, dtype=torch.float64))
+        weights.append(torch.full((number,), share.pop(size) / number, dtype=torch.float64, device="cpu"))
         left -= number
     if share and left > 1:
         pairs, times = _pairs(count, left // 2, share, stream)
@@ -142,23 +146,25 @@ def draw_coalitions(count: int, samples: int, stream: torch.Generator) -> tuple[
 
 def _all_of_size(count: int, size: int) -> Tensor:
     """Return every coalition of a size and of its complement, (s, count) bool."""
-    members = torch.tensor(list(combinations(range(count), size)))
-    kept = torch.zeros(len(members), count, dtype=torch.bool).scatter_(1, members, True)
+    members = torch.tensor(list(combinations(range(count), size)), device="cpu")
+    kept = torch.zeros(len(members), count, dtype=torch.bool, device="cpu").scatter_(1, members, True)
     return kept if 2 * size == count else torch.cat([kept, ~kept])
 
 
 def _pairs(count: int, number: int, share: dict[int, float], stream: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw coalitions with their complements; return the different ones and how often each came."""
-    chances = torch.tensor(list(share.values()), dtype=torch.float64)
-    picked = torch.tensor(list(share))[torch.multinomial(chances, number, replacement=True, generator=stream)]
-    places = torch.rand(number, count, generator=stream).argsort(1).argsort(1)
+    chances = torch.tensor(list(share.values()), dtype=torch.float64, device="cpu")
+    picked = torch.tensor(list(share), device="cpu")[
+        torch.multinomial(chances, number, replacement=True, generator=stream)
+    ]
+    places = torch.rand(number, count, generator=stream, device="cpu").argsort(1).argsort(1)
     kept = places < picked[:, None]
     different, times = torch.unique(torch.cat([kept, ~kept]), dim=0, return_counts=True)
     return different, times.double()
 
 
 def solve(kept: Tensor, weights: Tensor, scores: Tensor, empty: Tensor, full: Tensor) -> Tensor:
-    """Return the values (M,) of least weighted squares that sum to `full - empty` exactly.
+    """Return the values (M,) of least weighted squares that sum to `full - empty` exactly, NaN where a score is none.
 
     Args:
         kept: (s, M) bool, without the empty and the full coalition.
@@ -166,6 +172,9 @@ def solve(kept: Tensor, weights: Tensor, scores: Tensor, empty: Tensor, full: Te
         scores: (s,).
         empty: score of the empty coalition.
         full: score of the full one.
+
+    Raises:
+        BadInput: the coalitions do not determine the values.
     """
     origin = empty.cpu().double()
     total = full.cpu().double() - origin
@@ -175,5 +184,13 @@ def solve(kept: Tensor, weights: Tensor, scores: Tensor, empty: Tensor, full: Te
     last = chosen[:, -1:]
     design = chosen[:, :-1] - last
     wanted = scores.cpu().double() - origin - last[:, 0] * total
-    others = torch.linalg.lstsq(design * root[:, None], (wanted * root)[:, None], driver="gelsd").solution[:, 0]
+    if not bool(wanted.isfinite().all()):
+        return torch.full_like(scores, torch.nan)[:1].expand(kept.shape[1])
+    found = torch.linalg.lstsq(design * root[:, None], (wanted * root)[:, None], driver="gelsd")
+    if int(found.rank) < design.shape[1]:
+        raise BadInput(
+            f"samples: expected enough to determine the values of {kept.shape[1]} segments, got {len(kept)} different "
+            "ones; raise samples or lower segments"
+        )
+    others = found.solution[:, 0]
     return torch.cat([others, (total - others.sum())[None]]).to(scores)

@@ -17,6 +17,7 @@ Departs from source: segments are slic's by default instead of quickshift's, all
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -93,8 +94,8 @@ class Lime(InputMethod):
             spread([weights for weights, _ in fitted], segments),
             flags=flags_of(counts),
             diagnostics={
-                "segments": torch.tensor(counts),
-                "fit": torch.tensor([fit for _, fit in fitted]),
+                "segments": torch.tensor(counts, device="cpu"),
+                "fit": torch.tensor([fit for _, fit in fitted], device="cpu"),
             },
         )
 
@@ -104,13 +105,13 @@ class Lime(InputMethod):
 
     def _draw(self, count: int, stream: torch.Generator) -> Tensor:
         """Return which segments are kept, (samples, count) bool; all of them first."""
-        kept = torch.rand(self.samples, count, generator=stream) < 0.5
+        kept = torch.rand(self.samples, count, generator=stream, device="cpu") < 0.5
         kept[0] = True
         return kept
 
 
 def local_weights(kept: Tensor, scores: Tensor, width: float = 0.25, alpha: float = 1.0) -> tuple[Tensor, float]:
-    """Return the coefficients (M,) and the weighted R^2 of lime's local linear model.
+    """Return the coefficients (M,) and the weighted R^2 of lime's local linear model, NaN where a score is none.
 
     Args:
         kept: (samples, M) bool; the first row is all true.
@@ -121,6 +122,8 @@ def local_weights(kept: Tensor, scores: Tensor, width: float = 0.25, alpha: floa
     from lime.lime_base import LimeBase
     from sklearn.linear_model import Ridge
 
+    if not bool(scores.isfinite().all()):
+        return torch.full_like(scores, torch.nan)[:1].expand(kept.shape[1]), math.nan
     data = kept.cpu().double().numpy()
     distances = 1 - np.sqrt(data.mean(1))
     base = LimeBase(lambda distance: np.sqrt(np.exp(-(distance**2) / width**2)), random_state=0)
@@ -133,7 +136,7 @@ def local_weights(kept: Tensor, scores: Tensor, width: float = 0.25, alpha: floa
         feature_selection="none",
         model_regressor=Ridge(alpha=alpha, fit_intercept=True),
     )
-    weights = torch.zeros(data.shape[1], dtype=torch.float64)
+    weights = torch.zeros(data.shape[1], dtype=torch.float64, device="cpu")
     for number, weight in found:
         weights[number] = weight
     return weights.to(scores), float(fit)

@@ -80,7 +80,9 @@ class MeaningfulPerturbation(InputMethod):
     def compute(self, batch: Batch) -> Values:
         """Return 1 - m, (n, H, W)."""
         cells = self._cells(batch.size)
-        filled = fill_values(self.classifier, batch.pixels, self.fill, batch.generators("fill")).expand_as(batch.inputs)
+        filled = fill_values(self.classifier, batch.pixels, batch.own(self.fill), batch.generators("fill")).expand_as(
+            batch.inputs
+        )
         along = zip(cells, batch.size, strict=True)
         spread = tuple(_spread(count, side, min(batch.size)).to(batch.inputs) for count, side in along)
         shifts = _shifts(self.steps, batch)
@@ -144,7 +146,7 @@ class _Deletion(Search):
 
 def _spread(cells: int, side: int, short: int) -> Tensor:
     """Return what each cell adds to each pixel of one axis, (cells, side): upsampling, then a blur."""
-    wide = upsample(torch.eye(cells, dtype=torch.float64)[:, :, None], (side, 1))
+    wide = upsample(torch.eye(cells, dtype=torch.float64, device="cpu")[:, :, None], (side, 1))
     return blurred(wide[:, None], _SMOOTHING * short / _SIDE)[:, 0, :, 0]
 
 
@@ -152,4 +154,4 @@ def _shifts(steps: int, batch: Batch) -> Tensor:
     """Return the shift (down, across) of each step, (steps, 2), the same for every image."""
     most = round(_SHIFT * min(batch.size) / _SIDE)
     stream = generator(batch.context.seed, "meaningful-perturbation", f"{steps} shifts up to {most}")
-    return torch.randint(-most, most + 1, (steps, 2), generator=stream)
+    return torch.randint(-most, most + 1, (steps, 2), generator=stream, device="cpu")

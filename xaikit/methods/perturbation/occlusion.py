@@ -108,6 +108,6 @@ def _starts(length: int, window: int, stride: int) -> list[int]:
 
 def _cover(length: int, window: int, stride: int) -> Tensor:
     """Return 1 where a window covers a position, (windows, length)."""
-    starts = torch.tensor(_starts(length, window, stride))[:, None]
-    position = torch.arange(length)[None, :]
+    starts = torch.tensor(_starts(length, window, stride), device="cpu")[:, None]
+    position = torch.arange(length, device="cpu")[None, :]
     return ((position >= starts) & (position < starts + window)).float()

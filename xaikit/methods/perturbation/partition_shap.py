@@ -71,7 +71,7 @@ class PartitionShap(InputMethod):
     def compute(self, batch: Batch) -> Values:
         """Return each pixel's share, (n, H, W)."""
         scorer = Scorer(batch, self.fill, self.score)
-        ends = torch.stack([torch.zeros(batch.size), torch.ones(batch.size)])
+        ends = torch.stack([torch.zeros(batch.size, device="cpu"), torch.ones(batch.size, device="cpu")])
         found, gaps = [], []
         for row in range(len(batch)):
             empty, full = scorer.of_image(row, ends)

@@ -56,9 +56,9 @@ class SmoothMasks:
         self.size = size
         stream = generator(seed, "rise", f"{size[0]}x{size[1]}")
         cells = [math.ceil(side / grid) for side in size]
-        drawn = torch.rand(count, grid, grid, generator=stream) < keep
+        drawn = torch.rand(count, grid, grid, generator=stream, device="cpu") < keep
         self.grids = drawn.to(like)
-        self.offsets = [torch.randint(cell, (count,), generator=stream).to(like.device) for cell in cells]
+        self.offsets = [torch.randint(cell, (count,), generator=stream, device="cpu").to(like.device) for cell in cells]
         self._enlarge = [_enlarging(grid, cell, side).to(like) for cell, side in zip(cells, size, strict=True)]
 
     def __call__(self, items: Tensor) -> Tensor:
@@ -144,5 +144,7 @@ def _weighted_sum(masks: SmoothMasks, weights: Tensor, power: int = 1) -> Tensor
 
 def _enlarging(grid: int, cell: int, side: int) -> Tensor:
     """Return for each offset the matrix (side, grid) that enlarges a row of cells and crops it, (cell, side, grid)."""
-    whole = F.interpolate(torch.eye(grid)[None], size=(grid + 1) * cell, mode="linear", align_corners=False)[0].T
+    whole = F.interpolate(
+        torch.eye(grid, device="cpu")[None], size=(grid + 1) * cell, mode="linear", align_corners=False
+    )[0].T
     return whole.unfold(0, side, 1)[:cell].mT.contiguous()

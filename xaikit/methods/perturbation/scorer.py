@@ -74,7 +74,7 @@ class Scorer:
     Args:
         batch: the images, their targets and the context.
         fill: what removed pixels become: a fill by name, or pixels that broadcast to the images.
-        score: "logit" is the explained score, "probability" that of the class.
+        score: "logit" is the explained score, "probability" that of the class, or what stands for it (`Target`).
         segments: (N, H, W), for coalitions and for the fill "segment-mean".
     """
 
@@ -93,7 +93,7 @@ class Scorer:
         batch = self.batch
         if isinstance(fill, Tensor) or fill not in ("segment-mean", "inpaint"):
             plain: Fill | Tensor = fill  # type: ignore[assignment]
-            return fill_values(batch.classifier, batch.pixels, plain, batch.generators("fill"))
+            return fill_values(batch.classifier, batch.pixels, batch.own(plain), batch.generators("fill"))
         if fill == "inpaint":
             return batch.inputs.new_zeros(1, 1, 1, 1)
         assert self.segments is not None
@@ -102,7 +102,7 @@ class Scorer:
     @cached_property
     def clean(self) -> Tensor:
         """(n,) the score of the unchanged images."""
-        return self.batch.probabilities if self._score == "probability" else self.batch.scores
+        return self.batch.confidences if self._score == "probability" else self.batch.scores
 
     def of_masks(self, counts: int | Sequence[int], masks: Masks, unit: str = "forwards") -> list[Tensor]:
         """Return the scores (count,) of each image under its masks.
@@ -114,8 +114,10 @@ class Scorer:
         """
         each = [counts] * len(self.batch) if isinstance(counts, int) else list(counts)
         device = self._inputs.device
-        rows = torch.repeat_interleave(torch.arange(len(each)), torch.tensor(each)).to(device)
-        items = torch.cat([torch.arange(count) for count in each]).to(device)
+        rows = torch.repeat_interleave(torch.arange(len(each), device="cpu"), torch.tensor(each, device="cpu")).to(
+            device
+        )
+        items = torch.cat([torch.arange(count, device="cpu") for count in each]).to(device)
 
         def scored(places: Tensor) -> Tensor:
             return self.at(rows[places], masks(rows[places], items[places]))
@@ -130,7 +132,7 @@ class Scorer:
         assert self.segments is not None
         segments = self.segments.flatten(1)
         most = max(one.shape[0] for one in coalitions), max(one.shape[1] for one in coalitions)
-        table = torch.zeros(len(coalitions), *most, dtype=torch.bool)
+        table = torch.zeros(len(coalitions), *most, dtype=torch.bool, device="cpu")
         for image, one in enumerate(coalitions):
             table[image, : one.shape[0], : one.shape[1]] = one
         table = table.to(segments.device)
@@ -151,7 +153,7 @@ class Scorer:
 
     def at(self, rows: Tensor, masks: Tensor) -> Tensor:
         """Return the scores (m,) of images `rows` (m,), each under its mask (m, H, W)."""
-        score_of = self.batch.probabilities_of if self._score == "probability" else self.batch.scores_of
+        score_of = self.batch.confidences_of if self._score == "probability" else self.batch.scores_of
         with torch.inference_mode():
             return score_of(self.masked(rows, masks), rows)
 

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xaikit.core.errors import BadInput, near_names
+from xaikit.core.perturb import ends
 
 __all__ = ["Segmentation", "check_segmentation", "flags_of", "segment", "segment_counts", "spread"]
 
@@ -104,16 +105,17 @@ def _grid(size: tuple[int, int], count: int) -> Tensor:
     """Return about `count` equal rectangles, as nearly square as the image allows."""
     down = min(size[0], count, max(1, round(math.sqrt(count * size[0] / size[1]))))
     across = min(size[1], max(1, round(count / down)))
-    rows, columns = (torch.arange(side) * parts // side for side, parts in zip(size, (down, across), strict=True))
+    rows, columns = (
+        torch.arange(side, device="cpu") * parts // side for side, parts in zip(size, (down, across), strict=True)
+    )
     return rows[:, None] * across + columns
 
 
 def _pictures(pixels: Tensor) -> list[NDArray[Any]]:
     """Return each image as scikit-image takes it: (H, W, C) float64 in [0, 1], grey ones as three equal channels."""
     images = pixels.detach().double().cpu()
-    if bool((images < 0).any() or (images > 1).any()):
-        low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
-        images = (images - low) / (high - low).clamp(min=1e-12)
+    low, span = ends(images)
+    images = (images - low) / span
     images = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
     return [np.ascontiguousarray(image.permute(1, 2, 0).numpy()) for image in images]
 

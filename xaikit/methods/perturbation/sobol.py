@@ -97,8 +97,9 @@ class Sobol(InputMethod):
 
 def _total_indices(scores: Tensor) -> Tensor:
     """Return the total-order indices (d,) of scores (n, d + 1), whose last column is f(A)."""
+    kind, scores = scores.dtype, scores.double()
     plain = scores[:, -1]
     variance = plain.var(correction=0)
     if float(variance) <= 1e-12 * float(plain.square().mean()):
-        return torch.zeros_like(scores[0, :-1])
-    return (plain[:, None] - scores[:, :-1]).square().mean(0) / (2 * variance)
+        return torch.zeros_like(scores[0, :-1], dtype=kind)
+    return ((plain[:, None] - scores[:, :-1]).square().mean(0) / (2 * variance)).to(kind)

@@ -92,7 +92,7 @@ class XRAI(InputMethod):
                 batch.context.progress(place + 1, len(batch), "segmented images")
         values = torch.from_numpy(np.stack(maps)).to(base)
         one = [1 if count == len(_SCALES) else count for count in counts]
-        return Values(values, flags=flags_of(one), diagnostics={"regions": torch.tensor(counts)})
+        return Values(values, flags=flags_of(one), diagnostics={"regions": torch.tensor(counts, device="cpu")})
 
     def cost(self, size: tuple[int, int]) -> Cost:
         """What integrated gradients costs; the regions take no pass."""
