@@ -119,3 +119,22 @@ def test_guided_grad_cam_is_zero_where_grad_cam_is_and_shares_its_pass() -> None
     assert 0 < int(dark.sum()) < dark.numel()
     assert not guided.values[dark].any()
     assert guided.layer == "conv1"
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize(
+    "rectify",
+    [
+        lambda x: x.clamp(min=0),
+        lambda x: torch.clamp(x, 0),
+        lambda x: x.clamp_min(0.0),
+        lambda x: x.clone().clamp_(0, None),
+        lambda x: x.clone().clamp_min_(0),
+    ],
+)
+def test_a_clamp_from_zero_is_a_relu(name: str, rectify: Callable[[Tensor], Tensor]) -> None:
+    found, expected = (
+        METHODS.get(name).build(bound(Activated(one, one))).attribute(images(), 1) for one in (rectify, torch.relu)
+    )
+    assert torch.equal(found.values, expected.values)
+    assert found.flags == [set()] * 3

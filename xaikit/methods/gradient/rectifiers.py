@@ -4,8 +4,9 @@
     deconvolution   R = g * [g > 0]
     guided          R = g * [x > 0] * [g > 0]
 
-For a ReLU with an upper bound, such as ReLU6, [x > 0] stands for x between both bounds. The probe sees ReLUs one call
-at a time, so modules, functions, reused and in-place ones are all met; any other operation hands back its gradient.
+For a ReLU with an upper bound, such as ReLU6, [x > 0] stands for x between both bounds; a clamp from zero is one. The
+probe sees ReLUs one call at a time, so modules, functions, reused and in-place ones are all met; any other operation
+hands back its gradient.
 
 Shapes: g, x and R alike.
 Source: Springenberg et al., 2015, arXiv:1412.6806, figure 1.
@@ -31,6 +32,9 @@ Rectification = Literal["deconvolution", "guided"]
 Call = Callable[..., Any]
 
 _BOUNDED: frozenset[Call] = frozenset({F.relu6, F.hardtanh, F.hardtanh_})
+_CLAMPS: frozenset[Call] = frozenset(
+    getattr(place, name) for place in (torch, Tensor) for name in ("clamp", "clamp_", "clamp_min", "clamp_min_")
+)
 _OTHERS: frozenset[Call] = frozenset(
     [
         *(F.silu, F.gelu, F.mish, F.hardswish, F.softplus, F.elu, F.elu_, F.selu, F.selu_, F.celu, F.celu_),
@@ -75,11 +79,13 @@ class _Rectifiers:
     others: set[str] = field(default_factory=set)
 
     def install(self, probe: Probe) -> None:
-        probe.rule(RELU | _BOUNDED, self._rectify)
+        probe.rule(RELU | _BOUNDED | _CLAMPS, self._rectify)
         probe.observe(None, self._note)
 
     def _rectify(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         call = _call(function, args, kwargs)
+        if call is None:
+            return function(*args, **kwargs)
         if call.min_val != 0 or call.max_val <= 0:
             self.others.add(_name(function))
             return function(*args, **kwargs)
@@ -114,9 +120,14 @@ class _Hardtanh(NamedTuple):
     inplace: bool = False
 
 
-def _call(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Relu | _Hardtanh:
+def _call(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Relu | _Hardtanh | None:
+    """Return a call's arguments; None for a clamp that does not begin at zero, which is no activation."""
     if function in (F.hardtanh, F.hardtanh_):
         return _Hardtanh(*args, **kwargs)
+    if function in _CLAMPS:
+        low, high = (args[place] if len(args) > place else kwargs.get(name) for place, name in ((1, "min"), (2, "max")))
+        bounded = isinstance(low, int | float) and low == 0 and (high is None or isinstance(high, int | float))
+        return _Relu(args[0], max_val=torch.inf if high is None else high) if bounded else None
     call = _Relu(*args, **kwargs)
     return call._replace(max_val=6.0) if function is F.relu6 else call
 
