@@ -65,7 +65,7 @@ class RelevanceCAM(LayerMethod):
 
         def starts(logits: Tensor) -> Iterator[Tensor]:
             engine.look_at(logits)
-            return engine.each(self._start(batch), self.classifier.output)
+            return map(engine.begun, engine.passes(self._start(batch), self.classifier.output))
 
         relevance = batch.carried_back(self.place, engine.install, starts)
         return Values(torch.einsum("nk,nkhw->nhw", relevance.sum((2, 3)), batch.activations(self.place)))

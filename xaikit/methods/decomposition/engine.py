@@ -16,9 +16,9 @@ Source: Bach et al., PLoS ONE 2015.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,7 +43,7 @@ from xaikit.methods.decomposition.operations import (
     Reading,
 )
 
-__all__ = ["Engine", "Relevance", "accounted", "promising", "relevance", "start_at_the_score"]
+__all__ = ["Engine", "Pass", "Relevance", "accounted", "promising", "relevance", "start_at_the_score"]
 
 Share = Callable[[Tensor], Sequence[Tensor | None]]
 _NUMBERED = ("convolution", "dense")
@@ -91,21 +91,24 @@ def relevance(batch: Batch, composite: Composite, starts: Callable[[], Sequence[
     if view is batch.classifier:
         batch.keep_logits(logits.detach())
     engine.look_at(logits)
+    given = list(starts())
     found = []
-    for start in starts():
+    for start in given:
+        passes = engine.passes(start, batch.classifier.output)
         values = torch.zeros_like(inputs)
-        for one in engine.each(start, batch.classifier.output):
+        for one in passes:
             batch.context.counters.backwards += len(batch)
-            values = values + _gradient(logits, inputs, one)
+            last = one is passes[-1] and start is given[-1]
+            values += _gradient(logits, inputs, engine.begun(one), keep=not last)
         absorbed = {reason: one.to(values.device) for reason, one in engine.ledger.absorbed(len(batch)).items()}
         found.append(_balanced(values, start.double().sum(1), start.double().abs().sum(1), absorbed))
     return found
 
 
-def _gradient(logits: Tensor, inputs: Tensor, start: Tensor) -> Tensor:
+def _gradient(logits: Tensor, inputs: Tensor, start: Tensor, *, keep: bool) -> Tensor:
     values = None
     if logits.requires_grad:
-        (values,) = torch.autograd.grad(logits, inputs, start.to(logits), retain_graph=True, allow_unused=True)
+        (values,) = torch.autograd.grad(logits, inputs, start.to(logits), retain_graph=keep, allow_unused=True)
     if values is None:
         raise BadInput(
             "relevance: expected a network in which the image reaches the logits with a graph, got one without: part "
@@ -185,6 +188,18 @@ def _numbers(logits: Tensor) -> list[int]:
     return found
 
 
+class Pass(NamedTuple):
+    """One backward.
+
+    Args:
+        start: (n, K).
+        negated: whether the last map's outputs change their signs.
+    """
+
+    start: Tensor
+    negated: bool
+
+
 class Engine:
     """The rules of one forward and its ledger.
 
@@ -227,8 +242,8 @@ class Engine:
         numbers = _numbers(logits)
         self._ends = (min(numbers, default=0), max(numbers, default=0))
 
-    def each(self, start: Tensor, output: Output) -> Iterator[Tensor]:
-        """Yield the start vectors (n, K) to carry back one by one, whose sum is `start`.
+    def passes(self, start: Tensor, output: Output) -> list[Pass]:
+        """Return what to carry back one by one, whose sum is `start`; at least one.
 
         Where one logit stands for two classes, each class has its own: the first is the logit of the negated last map.
 
@@ -237,14 +252,17 @@ class Engine:
             output: what the logits mean.
         """
         if output != "binary":
-            yield start
-            return
-        for column in (0, 1):
-            self._negated = column == 0
-            alone = torch.zeros_like(start)
-            alone[:, column] = start[:, column]
-            if bool(alone.any()):
-                yield alone
+            return [Pass(start, negated=False)]
+        by_class = [
+            Pass(torch.where(torch.tensor(one, device=start.device), start, 0), negated=one[0])
+            for one in ([True, False], [False, True])
+        ]
+        return [one for one in by_class if bool(one.start.any())] or by_class[:1]
+
+    def begun(self, one: Pass) -> Tensor:
+        """Return the start (n, K) of a pass that is carried back next."""
+        self._negated = one.negated
+        return one.start
 
     def _share(self, reading: Reading, number: int | None) -> Share:
         step = reading.step
