@@ -193,7 +193,10 @@ class Classifier(nn.Module):
     def logits(self, inputs: Tensor) -> Tensor:
         """Return logits (N, K), at least float32, of inputs (N, C, H, W) in the network's own coordinates."""
         seen = self.outline(inputs.shape[-2:])
-        outputs = unwrap_output(self._run(self._fit(inputs), seen), seen.classes)
+        fitted = self._fit(inputs)
+        if seen.writes_input and fitted is inputs:
+            fitted = inputs.clone()
+        outputs = unwrap_output(self._run(fitted, seen), seen.classes)
         outputs = outputs if outputs.dtype == torch.float64 else outputs.float()
         return as_logits(outputs, self.output, seen.ends_in)
 
@@ -209,11 +212,10 @@ class Classifier(nn.Module):
         return to_probabilities(logits, self.output)
 
     def _fit(self, inputs: Tensor) -> Tensor:
-        """Return a copy of inputs in the network's type, unless autocast sees to it, and memory format."""
-        fitted = inputs if torch.is_autocast_enabled(inputs.device.type) else inputs.to(self.dtype)
-        if self._memory_format is not None:
-            fitted = fitted.contiguous(memory_format=self._memory_format)
-        return fitted.clone() if fitted is inputs else fitted  # a network may write into its input
+        """Bring inputs to the network's type, unless autocast does, and memory format."""
+        if not torch.is_autocast_enabled(inputs.device.type):
+            inputs = inputs.to(self.dtype)
+        return inputs if self._memory_format is None else inputs.contiguous(memory_format=self._memory_format)
 
     def _run(self, inputs: Tensor, seen: Outline) -> Any:
         """Run the network; on a CPU save memory traffic in larger batches, where it costs more than the calls."""

@@ -70,6 +70,7 @@ class Outline:
         ends_in: what the network's outputs are.
         in_place: BatchNorms that alone read a convolution's output, and the modules that give it out.
         normed_values: how many values those BatchNorms give out for one image.
+        writes_input: whether the network writes into the very tensor that it is given.
         weights: how many weights the network's convolutions have.
         activation_bytes: memory of all module outputs for one image.
         largest_bytes: memory of the largest tensor that any call gave for one image.
@@ -84,6 +85,7 @@ class Outline:
     ends_in: EndsIn
     in_place: dict[str, tuple[str, ...]]
     normed_values: int
+    writes_input: bool
     weights: int
     activation_bytes: int
     largest_bytes: int
@@ -172,10 +174,11 @@ def outline(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor])
         inputs: (1, C, H, W) in the network's coordinates.
         unwrap: turns the network's output into (1, K).
     """
+    version = inputs._version
     seen, reads = _seen(network, inputs, unwrap)
     kept = {name: read.makers for name, read in reads.items() if read.tensor() is None}
     normed = sum(math.prod(seen.layers.get(name, (0,))) for name in kept)
-    return replace(seen, in_place=kept, normed_values=normed)
+    return replace(seen, in_place=kept, normed_values=normed, writes_input=inputs._version != version)
 
 
 def _seen(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor]) -> tuple[Outline, dict[str, Read]]:
@@ -200,6 +203,7 @@ def _seen(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor]) -
         ends_in=trace.heads.get(id(outputs)) or _ends_in(outputs),
         in_place={},
         normed_values=0,
+        writes_input=False,
         weights=sum(one.weight.numel() for one in network.modules() if isinstance(one, nn.modules.conv._ConvNd)),
         activation_bytes=trace.memory,
         largest_bytes=trace.largest,
