@@ -77,7 +77,6 @@ class Kernel(Guest):
             def inputs_of(kept: Tensor, image: Tensor = image) -> Tensor:
                 return image * kept[:, None, numbers]
 
-            _seed(batch.context.seed)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 explainer = self.theirs(
@@ -112,7 +111,6 @@ class Partition(Guest, InputMethod):
 
         found = []
         for image, index in zip(batch.pixels, classes.tolist(), strict=True):
-            _seed(batch.context.seed)
             picture = (image.double() * 255).permute(1, 2, 0).cpu().numpy()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -126,10 +124,6 @@ class Partition(Guest, InputMethod):
         return Cost(1 + self.max_evals, 0)
 
 
-def _seed(seed: int) -> None:
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - theirs draw from it; the borrowed network's owner gets it back
-
-
 behind(
     Kernel,
     theirs.KernelExplainer,
@@ -138,6 +132,7 @@ behind(
     parameters(theirs.KernelExplainer, _OURS),
     {"nsamples": "auto", "l1_reg": "num_features(10)"},
     family="perturbation",
+    draws=True,
 )
 behind(
     Partition,
@@ -147,4 +142,5 @@ behind(
     parameters(theirs.PartitionExplainer, _OURS),
     parameters(theirs.PartitionExplainer.__call__, _OURS),
     family="perturbation",
+    draws=True,
 )

@@ -77,7 +77,7 @@ def command(
             notice=lambda line: typer.echo(f"xaikit: {line}", err=True),
             command=shlex.join(["xaikit", *sys.argv[1:]]),
         )
-    if not outcome.units:
+    if part is not None and not outcome.units:
         typer.echo("no image is in this shard")
         return
     _conclude(outcome)

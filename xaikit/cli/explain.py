@@ -117,25 +117,24 @@ def _prepared(
 def _files(paths: Sequence[Path], output: Path) -> list[tuple[Path, XaikitError | None]]:
     """Return the images, and what leads to none with the reason; refuse when there is no image at all.
 
-    What an earlier run wrote into the output is passed over in folders that hold it.
+    The pictures that an earlier run wrote into the output are passed over in a folder that holds it.
     """
     from xaikit.core.errors import BadInput
     from xaikit.data.folder import walk_each
 
+    written = [output.absolute() / name for name in ("panels", "overlays")]
     files: list[tuple[Path, XaikitError | None]] = [
         (path, error)
         for asked in paths
         for path, error in walk_each([asked])
-        if path == asked or not _inside(path, output) or _inside(asked, output)
+        if not any(path.absolute().is_relative_to(one) and asked.absolute() in one.parents for one in written)
     ]
+    if not files:
+        raise BadInput(f"{paths[0]}: expected pictures, got only what was written before; give others")
     errors = [error for _, error in files if error is not None]
     if len(errors) == len(files):
         raise BadInput(f"{errors[0]}" + (f" (and {len(errors) - 1} more like it)" if len(errors) > 1 else ""))
     return files
-
-
-def _inside(path: Path, folder: Path) -> bool:
-    return path.absolute().is_relative_to(folder.absolute()) and path.absolute() != folder.absolute()
 
 
 def _print(result: Result, files: int, output: Path, verbose: bool) -> None:
