@@ -125,3 +125,36 @@ def test_default_of_other_activations_is_what_comes_after_them(kind, inplace):
         return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), kind(inplace=inplace), *tail)
 
     assert seen(net).default == Layer("3")
+
+
+class Summing(nn.Module):
+    """What is pooled has no name: a sum in place changed the tensor that once came out of a module."""
+
+    def __init__(self, rectify):
+        super().__init__()
+        self.stem, self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, padding=1), nn.Linear(4, 2)
+        self.rectify = rectify
+
+    def forward(self, x):
+        x = self.rectify(self.stem(x))
+        x += self.conv(x)
+        return self.fc(self.rectify(x).mean((2, 3)))
+
+
+@pytest.mark.parametrize("rectify", [torch.relu, torch.relu_, torch.nn.functional.silu, lambda x: x])
+def test_a_tensor_that_a_sum_changed_is_no_longer_what_its_module_gave(rectify):
+    assert seen(lambda: Summing(rectify)).default is None
+    assert seen(lambda: nn.Sequential(Summed(), nn.AdaptiveAvgPool2d(1), nn.Flatten())).default == Layer("0")
+
+
+class Summed(nn.Module):
+    """The same sum inside a block, whose output has the block's name."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.conv = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x += self.conv(x)
+        return x.relu_()

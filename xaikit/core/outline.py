@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from xaikit.core.errors import BadInput
 from xaikit.core.in_place import Read, Readers
-from xaikit.core.probe import RELU, Layer, Probe
+from xaikit.core.probe import RELU, Layer, Probe, writes
 
 __all__ = ["EndsIn", "Outline", "outline"]
 
@@ -96,13 +96,14 @@ class Outline:
 class _Trace:
     """The tensors of one forward; they stay alive, so that an `id` means one tensor.
 
-    `rectified` has those that a ReLU changed in place; `written` counts the names that a tensor had before an
-    activation changed it in place.
+    `rectified` has those that a ReLU changed in place; `written` counts the names that a tensor had before it was
+    changed in place, and `mixed` has those that something other than an activation changed.
     """
 
     names: dict[int, list[str]] = field(default_factory=dict)
     rectified: set[int] = field(default_factory=set)
     written: dict[int, int] = field(default_factory=dict)
+    mixed: set[int] = field(default_factory=set)
     layers: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
     poolings: list[tuple[Tensor, Tensor]] = field(default_factory=list)
@@ -141,8 +142,12 @@ class _Trace:
         head = _HEADS.get(function) or (self.heads.get(id(given)) if function in _SAME_VALUES else None)
         if head is not None:
             self.heads[id(output)] = head
-        if output is given and function in RELU | _ACTIVATIONS:
+        acts = function in RELU | _ACTIVATIONS
+        if output is given and (acts or _changes(function)):
             self.written[id(given)] = len(self.names.get(id(given), []))
+        if output is given and not acts and _changes(function):
+            self.mixed.add(id(given))
+            self.source.pop(id(given), None)
         if function in RELU:
             if output is given:
                 self.rectified.add(id(given))
@@ -156,6 +161,11 @@ class _Trace:
             self.poolings.append((given, output))
         elif function in _POOLS:
             self.source[id(output)] = ("pass", given)
+
+
+def _changes(function: Callable[..., Any]) -> bool:
+    """Say whether a call that returned what it was given has changed it, as `add_` and `__iadd__` do."""
+    return writes(function) or function.__name__.startswith("__i")
 
 
 def _ends_space(function: Callable[..., Any], output: Tensor) -> bool:
@@ -257,7 +267,7 @@ def _named(trace: _Trace, tensor: Tensor) -> Layer | None:
     names = _names(trace, tensor)
     while not names:
         before = [name for name in trace.names.get(id(tensor), []) if name]
-        if before and id(tensor) in trace.written:
+        if before and id(tensor) in trace.written and id(tensor) not in trace.mixed:
             follow, names = "relu" if id(tensor) in trace.rectified else follow, before
             continue
         kind, tensor = trace.source.get(id(tensor), ("", tensor))
