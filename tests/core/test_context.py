@@ -151,5 +151,15 @@ def test_on_a_cpu_no_tensor_of_a_portion_is_large_unless_threads_would_idle(clas
         assert Context().portion(classifier, (8, 8)) == expected
 
 
+def test_images_share_the_reading_of_heavy_weights(classifier, monkeypatch):
+    monkeypatch.setattr("xaikit.core.context.free_memory", lambda device: 10**15)
+    monkeypatch.setattr(type(classifier), "largest_bytes", lambda self, size: 10**9)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    need = classifier.activation_bytes((8, 8))
+    for weights, expected in [(need // 2, 2), (5 * need, 10), (10**3 * need, 64)]:
+        monkeypatch.setattr(type(classifier), "weight_bytes", weights)
+        assert Context().portion(classifier, (8, 8)) == expected
+
+
 def test_free_memory_is_positive():
     assert free_memory(torch.device("cpu")) > 0

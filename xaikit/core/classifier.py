@@ -367,6 +367,11 @@ class Classifier(nn.Module):
             self._look((1, self.channels, height, width))
             self._sizes.add((height, width))
 
+    @property
+    def weight_bytes(self) -> int:
+        """Memory of all parameters and buffers."""
+        return sum(tensor.nbytes for tensor in _tensors(self.network))
+
     def activation_bytes(self, size: Sequence[int]) -> int:
         """Return the memory of all activations for one image of `size` = (H, W)."""
         return self._scaled(self.outline(size).activation_bytes, size)

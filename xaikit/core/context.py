@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 _LARGEST = {"cpu": 64, "cuda": 128}
 _KEPT = 32 * 2**20  # bytes from which on the C library gives a freed tensor back, so that each new one is fresh pages
+_REPAID = 2  # times the weights' memory, in activations, from which on reading them anew for each portion costs little
 _NOTICEABLE = 5.0  # seconds from which a computation announces how long it takes
 _SHARE = 0.25  # of the free memory that one portion's activations may take
 
@@ -96,7 +97,8 @@ class Context:
         largest = _LARGEST.get(device.type, 32)
         if device.type == "cpu":
             kept = _KEPT // max(1, classifier.largest_bytes(size))
-            largest = min(largest, max(kept, torch.get_num_threads()))
+            repaid = _REPAID * classifier.weight_bytes // need
+            largest = min(largest, max(kept, repaid, torch.get_num_threads()))
         return max(1, min(largest, int(_SHARE * free_memory(device) / need)))
 
     def portions(self, total: int, size: int, work: Callable[[slice], T], unit: str = "") -> Iterator[T]:
