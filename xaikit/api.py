@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from xaikit.core.attribution import Attribution
 from xaikit.core.classifier import Classifier
 from xaikit.core.context import Context
-from xaikit.core.errors import BadInput, XaikitError, XaikitWarning
+from xaikit.core.errors import BadInput, LeftOut, XaikitError
 from xaikit.core.measure import MEASURES, Measure
 from xaikit.core.method import METHODS, LayerMethod, Method, attribute_all
 from xaikit.data.folder import class_folder
@@ -160,7 +160,7 @@ def build_library(
         BadInput: class names that do not fit the model's labels, or labels out of range.
 
     Warns:
-        XaikitWarning: a file that cannot be read, which is left out.
+        LeftOut: a warning for a file that cannot be read.
     """
     batches = _labelled_batches(classifier, Path(data)) if isinstance(data, str | Path) else data
     return Library.build(classifier, batches, references, layer=layer, dtype=dtype, context=context)
@@ -175,7 +175,7 @@ def _labelled_batches(classifier: Classifier, root: Path) -> Iterator[tuple[Tens
         pixels, labels = [], []
         for (_, image), (_, place) in zip(classifier.read_each([path for path, _ in part]), part, strict=True):
             if isinstance(image, XaikitError):
-                warnings.warn(f"left out of the library: {image}", XaikitWarning, stacklevel=2)
+                warnings.warn(f"left out of the library: {image}", LeftOut, stacklevel=2)
             else:
                 pixels.append(image)
                 labels.append(index[place])

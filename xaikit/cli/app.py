@@ -1,10 +1,5 @@
 """The command line: finds the commands, runs one, and turns every error into one line.
 
-    exit 0    all done
-    exit 1    some inputs failed, each named with its reason; the others are done
-    exit 2    the request itself is wrong, or nothing could be done
-    exit 130  interrupted by the user
-
 Every module of this package that defines `command` is a command of its own name; it imports what is slow when it runs.
 """
 
@@ -24,12 +19,11 @@ from typer.main import get_command
 
 import xaikit.cli
 from xaikit import __version__
+from xaikit.cli.exit_codes import INTERRUPTED, WRONG
 from xaikit.core.errors import XaikitWarning
 
 __all__ = ["app", "main"]
 
-_INTERRUPTED = 130
-_WRONG = 2
 
 app = typer.Typer(
     name="xaikit",
@@ -90,16 +84,16 @@ def _run(arguments: list[str], debug: bool) -> int:
     try:
         code = get_command(app).main(arguments, prog_name="xaikit", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        code = _INTERRUPTED
+        code = INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # noqa: BLE001 - the user gets one line
         if debug:
             traceback.print_exc()
-        return _fail(_line(error), _WRONG)
-    if code == _INTERRUPTED:
-        return _fail("interrupted", _INTERRUPTED)
+        return _fail(_line(error), WRONG)
+    if code == INTERRUPTED:
+        return _fail("interrupted", INTERRUPTED)
     return code if isinstance(code, int) else 0
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from xaikit.cli.exit_codes import SOME_FAILED
 from xaikit.cli.options import Device, Layer, Plugins, Weights
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_WRONG, _SOME_FAILED = 2, 1
 _REASONS = 20  # failures that are printed
 
 
@@ -86,7 +86,7 @@ def command(
     write_all(output)
     typer.echo(f"{outcome.done:,} of {outcome.units:,} units; see {output / 'report.html'}")
     if outcome.failed:
-        raise typer.Exit(_SOME_FAILED)
+        raise typer.Exit(SOME_FAILED)
 
 
 def _conclude(outcome: Outcome) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from xaikit.cli.exit_codes import INTERRUPTED, SOME_FAILED, WRONG
 from xaikit.cli.options import Device, Json, Layer, Model, Plugins, Seed, Weights
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_INTERRUPTED, _WRONG, _SOME_FAILED = 130, 2, 1
 _ROWS = 20  # images shown in the table
 
 
@@ -84,9 +84,9 @@ def command(
     else:
         _print(result, len(files), output, verbose)
     if result.interrupted:
-        raise typer.Exit(_INTERRUPTED)
+        raise typer.Exit(INTERRUPTED)
     if result.failed:
-        raise typer.Exit(_SOME_FAILED if result.done else _WRONG)
+        raise typer.Exit(SOME_FAILED if result.done else WRONG)
 
 
 def _prepared(

@@ -7,11 +7,10 @@ from typing import Annotated
 
 import typer
 
+from xaikit.cli.exit_codes import SOME_FAILED
 from xaikit.cli.options import Device, Layer, Model, Weights
 
 __all__ = ["command"]
-
-_SOME_FAILED = 1
 
 
 def command(
@@ -45,4 +44,4 @@ def command(
             err=True,
         )
     if bad:
-        raise typer.Exit(_SOME_FAILED)
+        raise typer.Exit(SOME_FAILED)

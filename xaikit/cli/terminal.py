@@ -13,6 +13,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 from rich.text import Text
 
+from xaikit.core.errors import LeftOut
+
 __all__ = ["ProgressCallback", "left_out", "print_table", "progress_bar"]
 
 _PIPE_WIDTH = 200  # columns where nobody says how many there are
@@ -89,7 +91,7 @@ def left_out() -> Iterator[list[str]]:
     before = warnings.showwarning
 
     def show(message: Warning | str, *about: Any, **more: Any) -> None:
-        if str(message).startswith("left out of"):
+        if isinstance(message, LeftOut):
             found.append(str(message))
         before(message, *about, **more)
 

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from xaikit.cli.exit_codes import SOME_FAILED
 from xaikit.cli.options import Device
 
 if TYPE_CHECKING:
     from xaikit.recipe import Recipe
 
 __all__ = ["command"]
-
-_SOME_FAILED = 1
 
 
 def command(
@@ -45,7 +44,7 @@ def command(
         metrics = train(chosen, output, device=device, progress=bar.message)
     typer.echo(f"accuracy {metrics['accuracy']:.2%} after {metrics['seconds']:.0f} s; the model is in {output}")
     if bad:
-        raise typer.Exit(_SOME_FAILED)
+        raise typer.Exit(SOME_FAILED)
 
 
 def _recipe(recipe: Path | None, data: Path | None, arch: str | None, asked: dict[str, Any]) -> Recipe:

@@ -18,6 +18,7 @@ from collections.abc import Iterable
 __all__ = [
     "BadChecksum",
     "BadInput",
+    "LeftOut",
     "MissingExtra",
     "NoSuchLayer",
     "UnknownName",
@@ -68,6 +69,10 @@ class BadChecksum(XaikitError, ValueError):
 
 class XaikitWarning(UserWarning):
     """Something was done that the user may not expect; the message says what."""
+
+
+class LeftOut(XaikitWarning):
+    """An image that could not be used was left out; the message says why."""
 
 
 def near_names(name: str, known: Iterable[str], count: int = 3) -> list[str]:

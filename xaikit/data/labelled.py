@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from xaikit.core.errors import BadInput, XaikitWarning
+from xaikit.core.errors import BadInput, LeftOut
 from xaikit.core.identity import generator
 from xaikit.core.image import Resize, decode, to_pixels
 from xaikit.data import digits, synthetic
@@ -201,7 +201,7 @@ def _from_files(root: Path, samples: list[tuple[Path, int]], channels: int, size
                 paths.append(path)
                 labels.append(label)
             else:
-                warnings.warn(f"left out of the training: {problem}", XaikitWarning, stacklevel=4)
+                warnings.warn(f"left out of the training: {problem}", LeftOut, stacklevel=4)
     return LabelledImages(
         torch.tensor(labels, dtype=torch.long),
         lambda indices: pictures.read([paths[i] for i in indices]),

@@ -1,0 +1,15 @@
+"""What a command says by its exit code.
+
+exit 0    all done
+exit 1    some inputs failed, each named with its reason; the others are done
+exit 2    the request itself is wrong, or nothing could be done
+exit 130  interrupted by the user
+"""
+
+from __future__ import annotations
+
+__all__ = ["INTERRUPTED", "SOME_FAILED", "WRONG"]
+
+SOME_FAILED = 1
+WRONG = 2
+INTERRUPTED = 130
