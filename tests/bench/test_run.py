@@ -68,6 +68,19 @@ def test_rows_hold_what_was_measured(whole):
     assert all(row["measure.pointing-game"] == 1 for row in oracle)
 
 
+def test_measures_of_masks_are_named_where_the_data_have_none(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    Image.new("RGB", (64, 64), "red").save(folder / "red.png")
+    notices: list[str] = []
+    asked = ASKED | {"data": {"kind": "images", "path": str(folder)}, "methods": ["grad-cam"], "controls": []}
+    run(Suite.of(**asked), tmp_path / "out", notice=notices.append)
+    assert notices[0] == "the data have no masks: left out are pointing-game"
+    notices.clear()
+    run(Suite.of(**(asked | {"measures": ["api"]})), tmp_path / "out", notice=notices.append)
+    assert not any("masks" in line for line in notices)
+
+
 @pytest.mark.parametrize("size", [1, 3, 100])
 def test_any_chunk_size_gives_the_same_bits(whole, tmp_path, size):
     run(Suite.of(**ASKED), tmp_path, chunk=size)
@@ -199,11 +212,20 @@ def test_kept_maps_are_not_explained_again(whole, tmp_path, monkeypatch):
     run(suite, tmp_path)
     assert len(list((tmp_path / "maps").rglob("*.safetensors"))) == 42
     monkeypatch.setattr("xaikit.bench.score.attribute_all", lambda *_: pytest.fail("explained again"))
-    assert run(Suite.of(**(ASKED | {"maps": "keep"})), tmp_path).computed == 42
+    notices: list[str] = []
+    assert run(Suite.of(**(ASKED | {"maps": "keep"})), tmp_path, notice=notices.append).computed == 42
+    assert notices[0].startswith("no longer in the report, for they were measured otherwise: anti-oracle, center, grad")
+    assert not any("no longer" in one for one in _told(Suite.of(**(ASKED | {"maps": "keep"})), tmp_path))
     found = rows(tmp_path)
     assert {unit: found[unit] for unit in whole} == whole
     report = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))
     assert set(report["settings"]) == {row["setting"] for row in whole.values()}, "the report shows the newest protocol"
+
+
+def _told(suite: Suite, folder: Path) -> list[str]:
+    notices: list[str] = []
+    run(suite, folder, notice=notices.append)
+    return notices
 
 
 def test_each_seed_is_a_run_of_its_own(whole, tmp_path):

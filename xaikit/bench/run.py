@@ -96,6 +96,8 @@ def run(
     worker = Worker(suite, store, device, threads)
     if not worker.dataset.pictures:
         raise BadInput("data: expected at least one image, got none; check the folder")
+    if blind := [] if worker.dataset.evidence else _of_masks(suite):
+        notice(f"the data have no masks: left out are {', '.join(blind)}")
     states = store.states()
     done = {unit for unit, status in states.items() if status == "ok" or not retry_failed}
     outcome, plan, told = Outcome(), set[str](), set[tuple[str, str]]()
@@ -107,7 +109,8 @@ def run(
         missing = chunks(place, model.settings, pictures, done, chunk or suite.batch)
         plan |= planned
         outcome.before += sum(states.get(unit) == "ok" for unit in planned)
-        _describe(store, suite, worker, place, command)
+        if replaced := _describe(store, suite, worker, place, command):
+            notice(f"no longer in the report, for they were measured otherwise: {', '.join(replaced)}")
         notice(_announcement(model.classifier.name, len(planned), missing))
         if costly := _left_out(suite, model):
             notice(f"{model.classifier.name}: beyond their budget: {', '.join(costly)}")
@@ -159,6 +162,11 @@ class _Total:
             self.progress(self.done, self.units, "units")
 
 
+def _of_masks(suite: Suite) -> list[str]:
+    """Return the measures of a suite that need to know where the evidence is."""
+    return [one.title for one in suite.measures if "masks" in one.build().needs]
+
+
 def _left_out(suite: Suite, model: Model) -> list[str]:
     """Return the methods of a suite that cost more than their budget on a model."""
     planned = {one.method for one in model.settings}
@@ -172,17 +180,18 @@ def _announcement(model: str, units: int, missing: Sequence[Chunk]) -> str:
     return f"{model}: {left:,} of {units:,} units to do, {passes}" if left else f"{model}: all {units:,} units are done"
 
 
-def _describe(store: Store, suite: Suite, worker: Worker, place: int, command: str) -> None:
-    """Add a model's settings to the manifest; they replace older ones of the same method, and of another protocol."""
+def _describe(store: Store, suite: Suite, worker: Worker, place: int, command: str) -> list[str]:
+    """Add a model's settings to the manifest; they replace older ones of the same method, and of another protocol.
+
+    Returns:
+        The methods whose older settings were replaced.
+    """
     model, earlier = worker.model(place), store.manifest()
     new = {one.id: one.about for one in model.settings}
     protocols = {about["protocol"] for about in new.values()}
     named = {_name(about) for about in new.values()}
-    kept = {
-        key: about
-        for key, about in earlier.get("settings", {}).items()
-        if key not in new and about["protocol"] in protocols and _name(about) not in named
-    }
+    older = {key: about for key, about in earlier.get("settings", {}).items() if key not in new}
+    kept = {key: about for key, about in older.items() if about["protocol"] in protocols and _name(about) not in named}
     names = ", ".join(one.name for one in suite.models)
     store.describe(
         {
@@ -200,6 +209,7 @@ def _describe(store: Store, suite: Suite, worker: Worker, place: int, command: s
             "settings": kept | new,
         }
     )
+    return sorted({about["method"] for key, about in older.items() if key not in kept})
 
 
 def _name(about: dict[str, Any]) -> tuple[Any, ...]:
