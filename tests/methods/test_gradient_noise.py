@@ -127,6 +127,24 @@ def test_wrapped_without_noise_is_the_method_itself() -> None:
         assert torch.allclose(found.values, explained(base, clf, x, **params).values, rtol=1e-10, atol=1e-14)
 
 
+def test_pixels_given_for_every_image_stay_with_it_under_noise() -> None:
+    clf, x = bound(DeepNet()), images()
+    own = images(6, seed=9)[3:]
+    given = {"base": "integrated-gradients", "base_params": {"steps": 2, "baseline": own}, "samples": 3}
+    for size in (1, 2, None):
+        found = METHODS.get("smooth-grad").build(clf, **given).attribute(x, 1, chunk_size=size)
+        for place in range(3):
+            one = given | {"base_params": {"steps": 2, "baseline": own[place]}}
+            alone = METHODS.get("smooth-grad").build(clf, **one).attribute(x[place : place + 1], 1)
+            assert torch.allclose(found.values[place], alone.values[0], rtol=1e-10)
+
+
+def test_a_base_that_needs_probabilities_is_refused_for_a_regression() -> None:
+    clf = Classifier(GAPNet(1).double(), output="regression", size=8)
+    with pytest.raises(BadInput, match="score-cam: expected a classifier with probabilities, got a regression"):
+        METHODS.get("smooth-grad").build(clf, base="score-cam", samples=2).attribute(images())
+
+
 def test_what_does_not_fit_is_refused() -> None:
     clf = bound(GAPNet())
     for name in NOISY:

@@ -88,6 +88,10 @@ def test_several_baselines_are_averaged() -> None:
     gaps = torch.stack([one.completeness for one in singles]).mean(0)
     assert torch.allclose(found.completeness, gaps, rtol=1e-8, atol=1e-12)
     assert found.params["baseline"] == names
+    pixels = torch.ones(3, 1, 1, dtype=torch.float64)
+    given = explained("integrated-gradients", clf, images(), steps=5, baseline=(0 * pixels, "white", "blur"))
+    assert torch.allclose(given.values, found.values)
+    assert given.params["baseline"] == ("tensor (3, 1, 1)", "white", "blur")
     twice = explained("integrated-gradients", clf, images(), steps=5, baseline=("noise", "noise"))
     once = explained("integrated-gradients", clf, images(), steps=5, baseline="noise")
     assert not torch.allclose(twice.values, once.values)

@@ -38,7 +38,7 @@ class Batch:
         pixels: (n, C, H, W) in [0, 1], on the classifier's device.
         target: what the user asked for, for these images.
         context: seed, portions, precision, counters.
-        rows: which of the user's images these are; None: all.
+        rows: which of the user's images these are, a slice or (n,); None: all.
         count: how many images the user gave.
     """
 
@@ -48,7 +48,7 @@ class Batch:
         pixels: Tensor,
         target: Any,
         context: Context,
-        rows: slice | None = None,
+        rows: slice | Tensor | None = None,
         count: int | None = None,
     ) -> None:
         self.classifier = classifier
@@ -109,6 +109,25 @@ class Batch:
     def hashes(self) -> list[str]:
         """Content of each image, the root of its random stream."""
         return image_hashes(self.pixels)
+
+    def on(self, classifier: Classifier) -> Batch:
+        """Return a batch of the same images and targets on another form of the network."""
+        batch = Batch(classifier, self.pixels, None, self.context, self._rows, self._count)
+        batch.inputs, batch.target = self.inputs, self.target
+        return batch
+
+    def at(self, inputs: Tensor, rows: Tensor) -> Batch:
+        """Return a batch of other inputs, each with the target and all else that belongs to one of these images.
+
+        Args:
+            inputs: (m, C, H, W) in the network's coordinates.
+            rows: (m,) which image of the batch each belongs to.
+        """
+        mean, std = (one.to(inputs) for one in (self.classifier.mean, self.classifier.std))
+        users = torch.arange(self._count, device="cpu")[self._rows][rows.cpu()]
+        batch = Batch(self.classifier, inputs * std + mean, None, self.context, users, self._count)
+        batch.inputs, batch.target = inputs, self.target.take(rows)
+        return batch
 
     def own(self, given: T) -> T:
         """Return what belongs to these images of pixels (N, C, H, W), one for each of the user's N; all else as it is.

@@ -42,6 +42,7 @@ __all__ = [
     "Reduction",
     "Values",
     "attribute_all",
+    "check_output",
 ]
 
 Family = Literal["activation", "gradient", "decomposition", "perturbation", "control"]
@@ -239,11 +240,7 @@ def attribute_all(methods: Sequence[Method], inputs: Tensor, target: Any, contex
     count = len(pixels)
     target = check_target(target, count)
     for method in methods:
-        logits_will_do = method.params.get("score") == "logit"
-        if "probabilities" in method.needs and not logits_will_do and classifier.output == "regression":
-            raise BadInput(
-                f"{method.name}: expected a classifier with probabilities, got a regression; choose another method"
-            )
+        check_output(method)
     if not count:
         blank = attribute_all(methods, pixels.new_zeros(1, *pixels.shape[1:]), None, context)
         return [attribution[:0] for attribution in blank]
@@ -265,6 +262,19 @@ def attribute_all(methods: Sequence[Method], inputs: Tensor, target: Any, contex
                 flags.add("halved")
     context.halved = context.halved or halved_before
     return joined
+
+
+def check_output(method: Method) -> None:
+    """Refuse a method that needs probabilities for a network that has none.
+
+    Raises:
+        BadInput: its name.
+    """
+    logits_will_do = method.params.get("score") == "logit"
+    if "probabilities" in method.needs and not logits_will_do and method.classifier.output == "regression":
+        raise BadInput(
+            f"{method.name}: expected a classifier with probabilities, got a regression; choose another method"
+        )
 
 
 def _rank(method: Method) -> int:
@@ -321,12 +331,14 @@ def _clock(batch: Batch) -> float:
 
 def _plain(params: dict[str, Any]) -> dict[str, Any]:
     """Describe parameters that are objects by their text, so that params can be written down; a list is per image."""
-    params = {name: tuple(value) if isinstance(value, list) else value for name, value in params.items()}
-    simple = (str, int, float, bool, type(None), tuple)
-    return {name: value if isinstance(value, simple) else _describe(value) for name, value in params.items()}
+    return {name: _describe(value) for name, value in params.items()}
 
 
-def _describe(value: Any) -> str:
+def _describe(value: Any) -> Any:
+    if isinstance(value, str | int | float | bool | None):
+        return value
+    if isinstance(value, tuple | list):
+        return tuple(_describe(one) for one in value)
     if isinstance(value, Tensor):
         return f"tensor {tuple(value.shape)}"
     return str(getattr(value, "fingerprint", None) or getattr(value, "__name__", None) or value)

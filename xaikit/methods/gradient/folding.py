@@ -31,7 +31,6 @@ def folded_batch(batch: Batch, passes: int) -> Batch:
     view = folded(batch.classifier)
     if view is batch.classifier:
         return batch
-    copy = Batch(view, batch.pixels, None, batch.context)
-    copy.inputs, copy.target = batch.inputs, batch.target
+    copy = batch.on(view)
     apart = (copy.logits - batch.logits).abs().amax(1) > _SAME * batch.logits.abs().amax(1)
     return batch if bool(apart.any()) else copy

@@ -44,13 +44,13 @@ class IntegratedGradients(InputMethod):
 
     Args:
         steps: points on the path; None starts at 50 and doubles up to 400 until the gap is under 1 %.
-        baseline: where the path begins: a fill by name, pixels that broadcast to the images, or several names, whose
-            values are averaged; a name given twice draws twice.
+        baseline: where the path begins: a fill by name, pixels that broadcast to the images, or several of
+            either, whose values are averaged; a name given twice draws twice.
         quadrature: which points on the path, and what each counts.
     """
 
     steps: int | None = None
-    baseline: Fill | Tensor | tuple[Fill, ...] = "mean"
+    baseline: Fill | Tensor | tuple[Fill | Tensor, ...] = "mean"
     quadrature: Quadrature = "midpoint"
 
     name: ClassVar[str] = "integrated-gradients"

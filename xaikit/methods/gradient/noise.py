@@ -22,7 +22,7 @@ from torch import Tensor
 from xaikit.core.batch import Batch
 from xaikit.core.errors import BadInput
 from xaikit.core.identity import generator
-from xaikit.core.method import METHODS, Cost, Family, InputMethod, LayerMethod, Method, Need
+from xaikit.core.method import METHODS, Cost, Family, InputMethod, LayerMethod, Method, Need, check_output
 from xaikit.core.shapes import per_image
 from xaikit.methods.gradient.folding import folded_batch
 from xaikit.methods.gradient.saliency import Saliency
@@ -80,7 +80,11 @@ class NoisyMethod(InputMethod):
         Args:
             batch: of the clean images.
             terms: functions of the values (m, ...) at copies and the images (m,) that these belong to.
+
+        Raises:
+            BadInput: a base method that needs probabilities, and a regression.
         """
+        check_output(self.inner)
         there = folded_batch(batch, self.samples) if isinstance(self.inner, Saliency) else batch
         spread = batch.inputs.amax((1, 2, 3)) - batch.inputs.amin((1, 2, 3))
         sigma = per_image(self.level * spread, batch.inputs)
@@ -88,7 +92,7 @@ class NoisyMethod(InputMethod):
         def explained(rows: Tensor, copies: Tensor) -> Tensor:
             noise = [_drawn(batch, row, copy) for row, copy in zip(rows.tolist(), copies.tolist(), strict=True)]
             noisy = batch.inputs[rows] + sigma[rows] * torch.stack(noise).to(batch.inputs)
-            return self.inner.compute(_moved(there, noisy, rows)).values.detach()
+            return self.inner.compute(there.at(noisy, rows)).values.detach()
 
         totals: list[Tensor] = []
         for rows, _, values in there.pairs(self.samples, explained, "noisy copies"):
@@ -106,11 +110,3 @@ def _drawn(batch: Batch, row: int, copy: int) -> Tensor:
     """Return the noise (C, H, W) of one copy of one image, on the CPU."""
     stream = generator(batch.context.seed, batch.hashes[row], "noise", str(copy))
     return torch.randn(batch.inputs.shape[1:], generator=stream, device="cpu")
-
-
-def _moved(batch: Batch, inputs: Tensor, rows: Tensor) -> Batch:
-    """Return a batch of other inputs (m, C, H, W), each with the target of image `rows` (m,)."""
-    mean, std = (one.to(inputs) for one in (batch.classifier.mean, batch.classifier.std))
-    moved = Batch(batch.classifier, inputs * std + mean, None, batch.context)
-    moved.inputs, moved.target = inputs, batch.target.take(rows)
-    return moved
