@@ -49,6 +49,7 @@ PAIRS = [*WITH_GRADIENTS, *WITHOUT_GRADIENTS, *GRADIENT_METHODS, *DEEP_LIFT, *TO
 WITHOUT_PEER = {
     "libra-cam": "no other package has it",
     "relevance-cam": "no other package has it",
+    "layer-excitation-backprop": "no other package here stops at a layer; its walk is that of excitation-backprop",
 }
 WITHOUT_OURS = {
     "captum/internal-influence": "gradients on a path of inputs",
@@ -60,7 +61,6 @@ WITHOUT_OURS = {
     "captum/layer-gradient-shap": "gradients at noisy inputs",
     "captum/layer-integrated-gradients": "gradients on a path of activations",
     "captum/layer-lrp": "relevance itself, by another rule",
-    "pytorch-grad-cam/eigen-grad-cam": "the first direction of gradient times activation",
     "pytorch-grad-cam/fem": "counts activations above two deviations",
     "pytorch-grad-cam/random-cam": "draws its weights",
     "pytorch-grad-cam/seg-eigen-cam": "the first direction of |gradient| times activation",

@@ -12,6 +12,7 @@ from tests.backends.formulas import (
 from tests.backends.networks import CIFAR, PLAIN, RANDOM, REAL
 from tests.backends.pairs import Pair
 from tests.backends.weights import (
+    at_the_sign_of_their_svd_of_gradients,
     cubed_gradients,
     overwritten_in_place,
     squares_with_added_constant,
@@ -106,6 +107,14 @@ GRADIENT_WEIGHTED = [
         "pytorch-grad-cam/hires-cam",
         ("squeezenet1_0", "resnet18", "googlenet", "mobilenet_v2", "efficientnet_b0"),
         formula=post_processed,
+    ),
+    Pair(
+        "eigen-grad-cam",
+        "pytorch-grad-cam/eigen-grad-cam",
+        (*REAL, "resnet18", "mobilenet_v2"),
+        params={"variant": "centred"},
+        formula=at_the_sign_of_their_svd_of_gradients,
+        differs="leaves the sign to the decomposition and rectifies",
     ),
 ]
 

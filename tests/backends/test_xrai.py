@@ -45,11 +45,13 @@ def test_the_regions_are_equal(case: Case) -> None:
             assert np.array_equal(ours, np.flatnonzero(mask))
 
 
-def test_the_map_is_theirs_given_the_base_map(case: Case, base: torch.Tensor) -> None:
-    found = xaikit.attribute(case.classifier, case.pixels, case.target, method="xrai", steps=4).values
+@pytest.mark.parametrize("order", ["full", "fast"])
+def test_the_map_is_theirs_given_the_base_map(case: Case, base: torch.Tensor, order: str) -> None:
+    found = xaikit.attribute(case.classifier, case.pixels, case.target, method="xrai", steps=4, order=order).values
+    chosen = theirs.XRAIParameters(algorithm=order)
     for picture, gradients, ours in zip(pictures(case), base, found, strict=True):
         given = gradients.permute(1, 2, 0).double().numpy()
-        expected = theirs.XRAI().GetMask(picture, None, base_attribution=given)
+        expected = theirs.XRAI().GetMask(picture, None, base_attribution=given, extra_parameters=chosen)
         assert np.abs(ours.double().numpy() - expected).max() <= 1e-6 * np.ptp(expected)
 
 

@@ -18,6 +18,7 @@ from xaikit.core.probe import Layer
 
 __all__ = [
     "at_the_sign_of_their_svd",
+    "at_the_sign_of_their_svd_of_gradients",
     "centred_by_their_svd",
     "channels_filled_far_below",
     "cubed_gradients",
@@ -129,13 +130,20 @@ def channels_filled_far_below(values: Tensor, case: Case) -> Tensor:
 
 def at_the_sign_of_their_svd(values: Tensor, case: Case) -> Tensor:
     """pytorch-grad-cam's Eigen-CAM: the sign is the one that numpy's decomposition happens to give."""
-    sign = (values * _first_projection(case)).sum((1, 2), keepdim=True).sign()
-    return post_processed(sign * values, case)
+    activations, _ = _activations_and_gradients(case)
+    return _at_the_sign_of(values, _first_projection(activations), case)
+
+
+def at_the_sign_of_their_svd_of_gradients(values: Tensor, case: Case) -> Tensor:
+    """pytorch-grad-cam's Eigen-Grad-CAM: the same of gradient times activation."""
+    activations, gradients = _activations_and_gradients(case)
+    return _at_the_sign_of(values, _first_projection(gradients * activations), case)
 
 
 def centred_by_their_svd(values: Tensor, case: Case) -> Tensor:
     """pytorch-grad-cam's Eigen-CAM: each channel's mean is subtracted first."""
-    return post_processed(_first_projection(case), case)
+    activations, _ = _activations_and_gradients(case)
+    return post_processed(_first_projection(activations), case)
 
 
 def _activations_and_gradients(case: Case, layer: Layer | None = None) -> tuple[Tensor, Tensor]:
@@ -148,11 +156,15 @@ def _weighted(weights: Tensor, activations: Tensor) -> Tensor:
     return torch.einsum("nk,nkhw->nhw", weights, activations)
 
 
-def _first_projection(case: Case) -> Tensor:
-    """Return the centred activations on the first direction of numpy's decomposition, (n, h, w)."""
-    activations, _ = _activations_and_gradients(case)
+def _at_the_sign_of(values: Tensor, projection: Tensor, case: Case) -> Tensor:
+    sign = (values * projection).sum((1, 2), keepdim=True).sign()
+    return post_processed(sign * values, case)
+
+
+def _first_projection(maps: Tensor) -> Tensor:
+    """Return centred maps (n, C, h, w) on the first direction of numpy's decomposition, (n, h, w)."""
     found = []
-    for rows in activations.flatten(2).transpose(1, 2).numpy():
+    for rows in maps.flatten(2).transpose(1, 2).numpy():
         centred = rows - rows.mean(0)
         found.append(centred @ np.linalg.svd(centred, full_matrices=True)[2][0])
-    return torch.from_numpy(np.stack(found)).reshape(len(found), *activations.shape[2:])
+    return torch.from_numpy(np.stack(found)).reshape(len(found), *maps.shape[2:])

@@ -14,19 +14,20 @@ from torch import Tensor, nn
 
 import xaikit
 from tests.core import nets
-from tests.methods.nets import DeepNet, GAPNet, bound, images
+from tests.methods.nets import ConvolutionalHead, DeepNet, GAPNet, bound, images
 from xaikit.core.attribution import Attribution
 from xaikit.core.classifier import Classifier
 from xaikit.core.context import Context
 from xaikit.core.errors import BadInput, XaikitWarning
 from xaikit.core.graph import folded
-from xaikit.core.method import METHODS
+from xaikit.core.method import METHODS, InputMethod
 
 SIDE = 96
 NAMED = ("resnet18", "resnet50", "densenet121", "googlenet", "convnext_tiny")
 GATED = ("efficientnet_b0", "mobilenet_v3_small")
 PLAIN = ("vgg11", "squeezenet1_0")
 DECOMPOSITION = [name for name in METHODS.names() if METHODS.get(name).family == "decomposition"]
+TO_THE_IMAGE = [name for name in DECOMPOSITION if issubclass(METHODS.get(name), InputMethod)]
 
 
 def trained_on_noise(name: str, dtype: torch.dtype = torch.float32) -> Classifier:
@@ -166,7 +167,10 @@ class Adding(AddingInPlace):
 
 @pytest.mark.parametrize("name", DECOMPOSITION)
 def test_sums_in_place_are_sums(name: str) -> None:
-    found, expected = (METHODS.get(name)(bound(one)).attribute(images(), 2) for one in (AddingInPlace(), Adding()))
+    layer = None if name in TO_THE_IMAGE else "conv"
+    found, expected = (
+        METHODS.get(name).build(bound(one), layer).attribute(images(), 2) for one in (AddingInPlace(), Adding())
+    )
     assert torch.allclose(found.values, expected.values, atol=1e-12)
     assert float(expected.values.abs().max()) > 0
 
@@ -179,13 +183,13 @@ class Attending(nn.Module):
         return (flat @ flat.transpose(1, 2)).flatten(1)[:, :4]
 
 
-@pytest.mark.parametrize("name", DECOMPOSITION)
+@pytest.mark.parametrize("name", TO_THE_IMAGE)
 def test_an_operation_without_a_rule_is_named(name: str) -> None:
     with pytest.raises(BadInput, match="expected operations that have a rule, got matmul"):
         METHODS.get(name)(bound(Attending())).attribute(images(), 1)
 
 
-@pytest.mark.parametrize("name", DECOMPOSITION)
+@pytest.mark.parametrize("name", TO_THE_IMAGE)
 def test_a_network_that_cuts_its_graph_is_refused(name: str) -> None:
     clf = Classifier(nets.made(nets.FrozenStem), size=8)
     with pytest.raises(BadInput, match=r"under torch\.no_grad"):
@@ -204,6 +208,36 @@ def test_targets_that_are_no_class_are_refused(name: str) -> None:
 def test_parameters_that_do_not_fit_are_refused(params: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match=r"expected .*, got .*;"):
         METHODS.get("lrp").build(bound(GAPNet()), **params)
+
+
+def test_a_layer_asks_no_rule_of_what_lies_before_it() -> None:
+    class Stemmed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            flat = x.flatten(2)
+            mixed = torch.einsum("ncp,ndp->ncd", flat, flat).repeat(1, 1, 3)[:, :, None].repeat(1, 1, 9, 1)
+            return self.fc(self.conv(mixed).relu().mean((2, 3)))
+
+    clf = bound(Stemmed())
+    found = METHODS.get("layer-excitation-backprop")(clf, layer="conv").attribute(images(), 1)
+    assert missing(found) < 1e-9
+    with pytest.raises(BadInput, match="expected operations that have a rule, got einsum"):
+        METHODS.get("excitation-backprop")(clf).attribute(images(), 1)
+
+
+def test_a_contrast_that_cancels_place_by_place_is_zero_and_flagged() -> None:
+    network = bound(ConvolutionalHead()).network.float()
+    with torch.no_grad():
+        network.features[2].bias += 5
+        network.classifier[0].bias += 5
+    clf, x = Classifier(network, size=8), images().float()
+    contrast = METHODS.get("layer-excitation-backprop").build(clf, variant="contrastive")
+    assert [flags & {"constant"} for flags in contrast.attribute(x, 1).flags] == [{"constant"}] * 3
+    earlier = METHODS.get("layer-excitation-backprop").build(clf, "features.1", variant="contrastive").attribute(x, 1)
+    assert not any(earlier.flags)
 
 
 def test_padded_batches_book_the_same() -> None:
@@ -348,3 +382,33 @@ def test_a_sigmoid_at_the_end_is_undone() -> None:
         found = METHODS.get("lrp").build(bound(After(lambda net, x: torch.sigmoid(net.body(x))))).attribute(images(), 1)
     expected = METHODS.get("lrp").build(bound(After(plain), output="sigmoid")).attribute(images(), 1)
     assert torch.allclose(found.values, expected.values, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("pool", [nn.MaxPool2d(2, dilation=2), nn.AdaptiveMaxPool2d(4, return_indices=True)])
+def test_max_pooling_that_is_no_mean_of_windows_is_refused_as_one(pool: nn.Module) -> None:
+    class Pooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.pool, self.fc = nn.Conv2d(3, 4, 3), pool, nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            pooled = self.pool(self.conv(x))
+            return self.fc((pooled[0] if isinstance(pooled, tuple) else pooled).mean((2, 3)))
+
+    clf = bound(Pooled())
+    with pytest.raises(BadInput, match="max_pool: expected windows without gaps and indices for mean"):
+        METHODS.get("lrp").build(clf, max_pool="mean").attribute(images())
+    assert METHODS.get("lrp")(clf).attribute(images()).values.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "message"),
+    [
+        ("lrp", {"max_pool": "sum"}, "max_pool"),
+        ("rap", {"dense": "theirs"}, "dense"),
+        ("layer-excitation-backprop", {"variant": "opposite"}, "variant"),
+    ],
+)
+def test_a_form_that_does_not_exist_is_refused(name: str, params: dict[str, object], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        METHODS.get(name).build(bound(GAPNet()), **params)

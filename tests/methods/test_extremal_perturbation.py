@@ -71,7 +71,7 @@ def test_a_constant_model_shows_the_area_everywhere() -> None:
     assert float(found.values.max() - found.values.min()) < 1e-3
 
 
-@pytest.mark.parametrize("variant", ["preserve", "delete"])
+@pytest.mark.parametrize("variant", ["preserve", "delete", "dual"])
 def test_the_area_is_met_and_the_score_beats_masks_drawn_at_random(variant: str) -> None:
     clf = xaikit.load("texture-cnn", device="cpu")
     scene = draw(4)
@@ -79,11 +79,9 @@ def test_the_area_is_met_and_the_score_beats_masks_drawn_at_random(variant: str)
     assert 0 <= float(found.values.min()) <= float(found.values.max()) <= 1
     assert (found.values.mean((1, 2)) - 0.12).abs().max() < 0.03
     assert torch.allclose(found.diagnostics["area error"], (found.values.mean((1, 2)) - 0.12).abs(), atol=1e-6)
-    sign = 1 if variant == "preserve" else -1
-    drawn = drawn_masks(found.values, 30)
-    kept = shown_scores(clf, scene.pixels, scene.labels, found.values, variant)
-    for one in drawn:
-        assert (sign * kept > sign * shown_scores(clf, scene.pixels, scene.labels, one, variant)).all()
+    reached = rewards(clf, scene.pixels, scene.labels, found.values, variant)
+    for one in drawn_masks(found.values, 30):
+        assert (reached > rewards(clf, scene.pixels, scene.labels, one, variant)).all()
 
 
 def drawn_masks(like: Tensor, count: int) -> Tensor:
@@ -95,11 +93,13 @@ def drawn_masks(like: Tensor, count: int) -> Tensor:
     return (places < kept[None, :, None]).float().reshape(count, *like.shape)
 
 
-def shown_scores(clf: Classifier, pixels: Tensor, labels: Tensor, masks: Tensor, variant: str) -> Tensor:
+def rewards(clf: Classifier, pixels: Tensor, labels: Tensor, masks: Tensor, variant: str) -> Tensor:
+    """Return what a variant is after: the score of what masks keep, less that of what they leave, or both."""
     pyramid = _pyramid(clf.normalize(pixels))
+    sides = {"preserve": {1: masks}, "delete": {-1: 1 - masks}, "dual": {1: masks, -1: 1 - masks}}[variant]
     with torch.no_grad():
-        logits = clf.logits(_sharpened(pyramid, masks if variant == "preserve" else 1 - masks))
-    return logits.gather(1, labels[:, None])[:, 0]
+        scores = {sign: clf.logits(_sharpened(pyramid, side)) for sign, side in sides.items()}
+    return sum(sign * one.gather(1, labels[:, None])[:, 0] for sign, one in scores.items())
 
 
 def test_several_areas_are_averaged() -> None:
@@ -115,6 +115,12 @@ def test_batches_equal_singles_over_many_steps_in_the_padded_batch() -> None:
     together = method.attribute(x, context=Context(padded_batch=2)).values
     single = [method.attribute(x[i : i + 1], context=Context(padded_batch=2)).values for i in range(3)]
     assert torch.equal(together, torch.cat(single))
+
+
+def test_the_dual_search_takes_two_passes_a_step() -> None:
+    clf, context, method = bound(GAPNet()), Context(), extremal(bound(GAPNet()), steps=5, variant="dual")
+    extremal(clf, steps=5, variant="dual").attribute(images(3), context=context)
+    assert context.counters.backwards == 3 * method.cost((8, 8)).backwards == 30
 
 
 def test_progress_and_passes_are_those_declared() -> None:
@@ -139,7 +145,7 @@ def test_progress_and_passes_are_those_declared() -> None:
         ({"areas": ()}, "areas: expected shares between 0 and 1"),
         ({"steps": 0}, "steps: expected at least 1, got 0"),
         ({"sigma": 0.0}, "sigma: expected pixels above 0, got 0.0"),
-        ({"variant": "dual"}, "variant"),
+        ({"variant": "both"}, "variant: expected 'preserve', 'delete' or 'dual', got 'both'"),
     ],
 )
 def test_bad_input_is_one_line(params: dict[str, object], message: str) -> None:

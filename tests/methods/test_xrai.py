@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from xaikit.core.context import Context
 from xaikit.core.errors import BadInput
 from xaikit.core.method import METHODS, Method
 from xaikit.data.synthetic import draw
-from xaikit.methods.perturbation.xrai import grow, regions_of
+from xaikit.methods.perturbation.xrai import grow, grow_in_order, regions_of
 
 
 def xrai(clf: Classifier, **params: object) -> Method:
@@ -43,10 +45,26 @@ def test_regions_are_taken_by_their_gain(least: int) -> None:
     assert abs(found.sum() - base.sum()) < 1e-10
 
 
-def test_one_region_or_none_is_the_mean() -> None:
+@pytest.mark.parametrize("least", [1, 8])
+def test_regions_are_taken_in_the_order_of_their_means(least: int) -> None:
+    base, masks = drawn(40)
+    expected, free = np.full(base.shape, np.nan), np.ones(base.shape, dtype=bool)
+    for mask in sorted(masks, key=lambda one: base[one].mean(), reverse=True):
+        new = mask & free
+        if new.sum() >= least:
+            expected[new], free = base[new].mean(), free & ~new
+    expected[free] = base[free].mean()
+    found = grow_in_order(base, [np.flatnonzero(mask) for mask in masks], least)
+    assert np.allclose(found, expected, atol=1e-12)
+    assert abs(found.sum() - base.sum()) < 1e-10
+    assert not np.allclose(found, grow(base, [np.flatnonzero(mask) for mask in masks], least))
+
+
+@pytest.mark.parametrize("take", [grow, grow_in_order])
+def test_one_region_or_none_is_the_mean(take: Callable[..., np.ndarray]) -> None:
     base, _ = drawn(1)
     for regions in ([], [np.arange(base.size)]):
-        assert np.allclose(grow(base, regions), base.mean())
+        assert np.allclose(take(base, regions), base.mean())
 
 
 def test_regions_cover_the_picture_at_every_scale_and_overlap() -> None:
@@ -62,8 +80,12 @@ def test_the_sum_is_that_of_the_base_map() -> None:
     clf, x = xaikit.load("texture-cnn", device="cpu"), draw(2).pixels
     options = {"steps": 8, "baseline": ("black", "white"), "channels": True}
     base = METHODS.get("integrated-gradients").build(clf, **options).attribute(x, 1).values.double()
-    for across, expected in (("max", base.amax(1)), ("sum", base.sum(1))):
-        found = xrai(clf, steps=8, across=across).attribute(x, 1).values.double()
+    for across, order, expected in (
+        ("max", "full", base.amax(1)),
+        ("sum", "full", base.sum(1)),
+        ("max", "fast", base.amax(1)),
+    ):
+        found = xrai(clf, steps=8, across=across, order=order).attribute(x, 1).values.double()
         assert torch.allclose(found.sum((1, 2)), expected.sum((1, 2)), atol=1e-4)
         assert found[0].unique().numel() < 300
 
@@ -102,6 +124,7 @@ def test_passes_are_those_declared() -> None:
     [
         ({"steps": 0}, "steps: expected at least 1, got 0"),
         ({"across": "mean"}, "across"),
+        ({"order": "slow"}, "order"),
         ({"baseline": "grey"}, "baseline|fill"),
         ({"baseline": ()}, "baseline: expected at least one"),
     ],

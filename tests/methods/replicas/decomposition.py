@@ -251,7 +251,7 @@ def _a_certain_class_still_has_a_map() -> None:
 @replicates("rap")
 def _by_dense_matrices_and_the_shift() -> None:
     index = torch.tensor([2, 0, 1])
-    for network in (GAPNet(), DeepNet()):
+    for network, form in ((GAPNet(), "released"), (DeepNet(), "released"), (DeepNet(), "convolution")):
         clf, x = bound(network, mean=MEAN, std=STD, seed=5), images()
         maps, relevance = dense_maps(clf, x), chosen(clf, x, index)
         inputs = clf.normalize(x).flatten(1)
@@ -270,13 +270,14 @@ def _by_dense_matrices_and_the_shift() -> None:
             else:
                 plus, minus = r.clamp_min(0), r.clamp_max(0)
                 first = above / p * plus + below / (p + n) * (plus + minus)
-                second = above / p * minus if step.kind == "dense" else (below / n * minus).nan_to_num(0)
+                released = step.kind == "dense" and form == "released"
+                second = above / p * minus if released else below / n * minus
                 carry = (first.nan_to_num(0) + second.nan_to_num(0)).sum(1)
                 live = (carry != 0).double()
                 shift = (carry.sum(1) - relevance.sum(1)) / live.sum(1)
                 relevance = carry - live * shift[:, None]
                 assert float(relevance.amin()) < 0
-        found = METHODS.get("rap").build(clf, channels=True).attribute(x, index)
+        found = METHODS.get("rap").build(clf, dense=form, channels=True).attribute(x, index)
         close(found, relevance.reshape(3, 3, 8, 8), 1e-8)
         balanced(found)
         scores = found.scores
@@ -314,3 +315,86 @@ def _contrast_with_the_negated_class() -> None:
     assert float(expected.sum((1, 2, 3)).abs().max()) < 1e-12
     assert found.completeness is not None
     assert float(found.completeness.abs().max()) < 1e-12
+
+
+@replicates("layer-excitation-backprop")
+def _is_a_random_walk_to_the_layer() -> None:
+    index = torch.tensor([2, 0, 1])
+    for network in (GAPNet(), DeepNet()):
+        clf, x = bound(network, seed=5), images()
+        maps, start = dense_maps(clf, x), F.one_hot(index, 4).double()
+        after = [place for place, step in enumerate(maps) if step.kind != "convolution"]
+        tail = maps[after[0] :]
+        walk = start
+        for step in reversed(tail):
+            walk = shares(step, "walk", walk, "zero")
+        found = METHODS.get("layer-excitation-backprop")(clf).attribute(x, index)
+        close(found, walk.reshape(3, 5, 4, 4).sum(1))
+        balanced(found)
+        assert float(found.values.min()) >= 0
+        assert torch.allclose(found.values.sum((1, 2)) + found.diagnostics["absorbed_dead"], torch.ones(3).double())
+        opposite = start
+        tail[-1].weight = -tail[-1].weight
+        for step in reversed(tail):
+            opposite = shares(step, "walk", opposite, "zero")
+        contrast = (walk - opposite).reshape(3, 5, 4, 4).sum(1).clamp_min(0)
+        close(METHODS.get("layer-excitation-backprop").build(clf, variant="contrastive").attribute(x, index), contrast)
+
+
+@replicates("layer-excitation-backprop")
+def _what_comes_through_the_layer_reaches_the_image() -> None:
+    """The walk goes on from where it was: its mass at the image is what came through the layer and did not die."""
+    clf, x = bound(DeepNet(), seed=5), images()
+    layer = METHODS.get("layer-excitation-backprop")(clf).attribute(x, 1)
+    image = METHODS.get("excitation-backprop")(clf).attribute(x, 1)
+    died = image.diagnostics["absorbed_dead"] - layer.diagnostics["absorbed_dead"]
+    assert torch.allclose(layer.values.sum((1, 2)), image.values.sum((1, 2)) + died)
+
+
+class Pooled(nn.Module):
+    """A convolution, a pooling of each window and a linear map."""
+
+    def __init__(self, pool: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.pool = nn.Conv2d(3, 5, 3, padding=1), pool
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(80, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.pool(F.relu(self.conv(x))))
+
+
+@replicates("lrp")
+def _max_pooling_is_shared_by_its_winner_or_as_a_mean() -> None:
+    clf, x, index = bound(Pooled(nn.MaxPool2d(2)), seed=5), images(), torch.tensor([2, 0, 1])
+    network, inputs = clf.network, clf.normalize(x)
+    with torch.no_grad():
+        before = F.relu(network.conv(inputs))
+        windows = before.unfold(2, 2, 2).unfold(3, 2, 2).flatten(4)
+        pooled = windows.amax(4)
+    weight, bias = as_matrix(network.head, (5, 4, 4))
+    start = chosen(clf, x, index)
+    after = shares(Dense("dense", weight, bias, pooled.flatten(1)), "epsilon", start, "zero").reshape(3, 5, 4, 4)
+    winner = F.one_hot(windows.argmax(4), 4).double()
+    mean = (windows / windows.sum(4, keepdim=True)).nan_to_num(0)
+    matrix, offset = as_matrix(network.conv, (3, 8, 8))
+    for max_pool, portion in (("winner", winner), ("mean", mean)):
+        spread = (after[..., None] * portion).reshape(3, 5, 4, 4, 2, 2).permute(0, 1, 2, 4, 3, 5).reshape(3, -1)
+        expected = shares(Dense("convolution", matrix, offset, inputs.flatten(1)), "z-plus", spread, "zero")
+        lrp = METHODS.get("lrp").build(clf, composite="epsilon-plus", bias="zero", max_pool=max_pool, channels=True)
+        found = lrp.attribute(x, index)
+        close(found, expected.reshape(3, 3, 8, 8), 1e-5)
+        balanced(found)
+
+
+@replicates("lrp")
+def _max_pooling_as_a_mean_for_every_kind_of_window() -> None:
+    index = torch.tensor([2, 0, 1])
+    for pool in (nn.AdaptiveMaxPool2d(4), nn.MaxPool2d(3, 2, 1), nn.MaxPool2d(2, ceil_mode=True)):
+        clf, x = bound(Pooled(pool), seed=5), images()
+        by_winner, by_mean = (
+            METHODS.get("lrp").build(clf, composite="z-plus", bias="zero", max_pool=one).attribute(x, index)
+            for one in ("winner", "mean")
+        )
+        balanced(by_mean)
+        assert torch.allclose(by_mean.values.sum((1, 2)), by_winner.values.sum((1, 2)), rtol=1e-5)
+        assert not torch.allclose(by_mean.values, by_winner.values, rtol=1e-2)

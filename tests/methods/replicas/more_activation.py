@@ -137,6 +137,44 @@ def _rank_one_gives_its_pattern() -> None:
     close(values.abs(), grey[:, 0] * scale[:, None, None], 1e-8)
 
 
+@replicates("eigen-grad-cam")
+def _eigen_grad_cam_by_singular_value_decomposition() -> None:
+    for network in (GAPNet(), DeepNet(), ConvolutionalHead()):
+        clf, x, index = bound(network), images(), torch.tensor([1, 0, 2])
+        activations, gradients = ordinary(clf, x, index, layer_of(clf))
+        for variant in ("uncentred", "centred"):
+            rows = (activations * gradients).flatten(2).transpose(1, 2)
+            rows = rows - rows.mean(1, keepdim=True) if variant == "centred" else rows
+            _, _, right = torch.linalg.svd(rows, full_matrices=False)
+            expected = (rows @ right[:, 0, :, None]).reshape(3, *activations.shape[2:])
+            found = METHODS.get("eigen-grad-cam").build(clf, variant=variant).attribute(x, index)
+            sign = (found.values * expected).sum((1, 2), keepdim=True).sign()
+            close(found, sign * expected, 1e-8)
+            if variant == "uncentred":
+                hires = METHODS.get("hires-cam")(clf).attribute(x, index).values
+                assert ((found.values * hires).sum((1, 2)) >= 0).all()
+
+
+@replicates("eigen-grad-cam")
+def _one_channel_is_its_share_of_the_score() -> None:
+    clf, x = bound(OneChannel()), images()
+    share = METHODS.get("hires-cam")(clf, layer="conv").attribute(x, 2).values
+    assert float(share.abs().max()) > 0
+    close(METHODS.get("eigen-grad-cam")(clf, layer="conv").attribute(x, 2), share)
+
+
+class OneChannel(nn.Module):
+    """A single activation map, whose principal direction is itself, followed by something that is not linear."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 1, 3, padding=1)
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.ReLU(), nn.Linear(6, 4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.conv(x))
+
+
 @replicates("score-cam")
 def _channel_by_channel() -> None:
     clf = bound(DeepNet(), mean=[0.4, 0.5, 0.6], std=[0.2, 0.25, 0.3], seed=4)

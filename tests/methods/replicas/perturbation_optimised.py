@@ -56,20 +56,20 @@ def smooth_maximum(p: Tensor, sigma: float, stride: int, side: int) -> Tensor:
 
 @replicates("extremal-perturbation")
 def _extremal_perturbation_by_loops_over_pixels_and_autograd() -> None:
+    for variant in ("preserve", "dual"):
+        _extremal_by_loops(variant)
+
+
+def _extremal_by_loops(variant: str) -> None:
     clf, x, steps, area, sigma, stride, side = bound(DeepNet(), **COLOURS), images(1), 24, 0.3, 6.0, 2, 8
-    found = METHODS.get("extremal-perturbation").build(clf, areas=area, steps=steps, sigma=sigma)
+    found = METHODS.get("extremal-perturbation").build(clf, areas=area, steps=steps, sigma=sigma, variant=variant)
     image = clf.normalize(x)[0]
     levels = torch.stack([blurred(image, 20 * side / 224 * (1 - level / 7)) for level in range(8)])
 
     def score(shown: Tensor) -> Tensor:
         return clf.logits(shown[None])[0, 2]
 
-    clean = score(image).detach()
-    unit = 80 / max(float((clean - score(levels[0]).detach()).abs()), 0.05 * float(clean.abs()))
-    p, speed = torch.ones(side // stride, side // stride, dtype=torch.float64), 0.0
-    for t in range(steps):
-        p = p.detach().requires_grad_(True)
-        m = smooth_maximum(p, sigma, stride, side)
+    def seen(m: Tensor, t: int) -> Tensor:
         place = m * 7
         below = place.detach().floor().clamp(max=6)
         pixels = torch.arange(side)
@@ -77,7 +77,15 @@ def _extremal_perturbation_by_loops_over_pixels_and_autograd() -> None:
             torch.stack([levels[(below.long() + up), c, pixels[:, None], pixels] for c in range(3)]) for up in (1, 0)
         )
         shown = lower + (place - below) * (upper - lower)
-        kept = score(shown.flip(2) if t % 2 == 0 else shown)
+        return score(shown.flip(2) if t % 2 == 0 else shown)
+
+    clean = score(image).detach()
+    unit = 80 / max(float((clean - score(levels[0]).detach()).abs()), 0.05 * float(clean.abs()))
+    p, speed = torch.ones(side // stride, side // stride, dtype=torch.float64), 0.0
+    for t in range(steps):
+        p = p.detach().requires_grad_(True)
+        m = smooth_maximum(p, sigma, stride, side)
+        kept = seen(m, t) if variant == "preserve" else seen(m, t) - seen(1 - m, t)
         order = m.detach().flatten().argsort()
         target = torch.zeros(side * side, dtype=torch.float64)
         ones = area * side * side

@@ -17,7 +17,7 @@ Departs from source: the paper leaves the sign open.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -26,7 +26,9 @@ from xaikit.core.batch import Batch
 from xaikit.core.errors import BadInput
 from xaikit.core.method import METHODS, Cost, Family, LayerMethod, Need, Values
 
-__all__ = ["EigenCAM"]
+__all__ = ["EigenCAM", "Variant", "check_variant", "first_direction"]
+
+Variant = Literal["uncentred", "centred"]
 
 
 @METHODS.register
@@ -38,7 +40,7 @@ class EigenCAM(LayerMethod):
         variant: "uncentred" as in the paper, "centred" subtracts each channel's mean.
     """
 
-    variant: Literal["uncentred", "centred"] = "uncentred"
+    variant: Variant = "uncentred"
 
     name: ClassVar[str] = "eigen-cam"
     family: ClassVar[Family] = "activation"
@@ -47,27 +49,40 @@ class EigenCAM(LayerMethod):
     needs: ClassVar[frozenset[Need]] = frozenset({"activations"})
 
     def __post_init__(self) -> None:
-        if self.variant not in ("uncentred", "centred"):
-            raise BadInput(f"variant: expected uncentred or centred, got {self.variant!r}; choose one")
+        check_variant(self.variant)
 
     def compute(self, batch: Batch) -> Values:
         """Return B v_1, (n, h, w)."""
-        activations = batch.activations(self.place)
-        places = activations.flatten(2).transpose(1, 2).double()
-        if self.variant == "centred":
-            places = places - places.mean(1, keepdim=True)
-        projected = _first_projection(places)
-        if self.variant == "centred":
-            peak = projected.gather(1, projected.abs().argmax(1, keepdim=True))
-            sign = torch.where(peak < 0, -1.0, 1.0)
-        else:
-            agreement = (projected * places.mean(2)).sum(1, keepdim=True)
-            sign = torch.where(agreement < 0, -1.0, 1.0)
-        return Values((sign * projected).reshape(len(batch), *activations.shape[2:]).to(activations.dtype))
+        return Values(first_direction(batch.activations(self.place), self.variant))
 
     def cost(self, size: tuple[int, int]) -> Cost:
         """One forward."""
         return Cost(1, 0)
+
+
+def check_variant(variant: str) -> None:
+    """Refuse a variant that is none.
+
+    Raises:
+        BadInput: its name.
+    """
+    if variant not in get_args(Variant):
+        raise BadInput(f"variant: expected uncentred or centred, got {variant!r}; choose one")
+
+
+def first_direction(maps: Tensor, variant: Variant) -> Tensor:
+    """Return the projection B v_1 (n, h, w) of maps (n, C, h, w), with its sign."""
+    places = maps.flatten(2).transpose(1, 2).double()
+    if variant == "centred":
+        places = places - places.mean(1, keepdim=True)
+    projected = _first_projection(places)
+    if variant == "centred":
+        peak = projected.gather(1, projected.abs().argmax(1, keepdim=True))
+        sign = torch.where(peak < 0, -1.0, 1.0)
+    else:
+        agreement = (projected * places.mean(2)).sum(1, keepdim=True)
+        sign = torch.where(agreement < 0, -1.0, 1.0)
+    return (sign * projected).reshape(len(maps), *maps.shape[2:]).to(maps.dtype)
 
 
 def _first_projection(rows: Tensor) -> Tensor:

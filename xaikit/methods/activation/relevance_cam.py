@@ -16,7 +16,6 @@ Departs from source: others = 1/K for K classes (the published code has 1/1000 f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -27,7 +26,7 @@ from xaikit.core.batch import Batch
 from xaikit.core.errors import BadInput
 from xaikit.core.method import METHODS, Cost, Family, LayerMethod, Need, Values
 from xaikit.methods.decomposition.composites import POSITIVE
-from xaikit.methods.decomposition.engine import Engine
+from xaikit.methods.decomposition.engine import relevance_at
 
 __all__ = ["RelevanceCAM"]
 
@@ -61,14 +60,8 @@ class RelevanceCAM(LayerMethod):
             BadInput: a target that is no class, an operation after the layer without a rule, or a softmax at the end.
         """
         batch.target.require_class(self.name)
-        engine = Engine(POSITIVE)
-
-        def starts(logits: Tensor) -> Iterator[Tensor]:
-            engine.look_at(logits)
-            return map(engine.begun, engine.passes(self._start(batch), self.classifier.output))
-
-        relevance = batch.carried_back(self.place, engine.install, starts)
-        return Values(torch.einsum("nk,nkhw->nhw", relevance.sum((2, 3)), batch.activations(self.place)))
+        found = relevance_at(batch, self.place, POSITIVE, lambda: self._start(batch))
+        return Values(torch.einsum("nk,nkhw->nhw", found.values.sum((2, 3)), batch.activations(self.place)))
 
     def cost(self, size: tuple[int, int]) -> Cost:
         """One forward and a modified backward through the tail."""

@@ -10,8 +10,9 @@
     epsilon-gamma-box            gamma          epsilon    z-box
 
 A linear map at each of several places is a convolution of one pixel. Sums, also with constants, and poolings by mean
-are shared by signed contributions (epsilon) in each of them; normalisations that are left get the convolution's rule.
-The first map is the first that runs, the last the last, among those that the score depends on.
+are shared by signed contributions (epsilon) in each of them, max-pooling goes to the winner; normalisations that are
+left get the convolution's rule. The first map is the first that runs, the last the last, among those that the score
+depends on.
 
 Source: Montavon et al., Explainable AI 2019; Kohlbrenner et al., IJCNN 2020.
 """
@@ -38,7 +39,7 @@ from xaikit.methods.decomposition.rules import (
     z_plus,
 )
 
-__all__ = ["POSITIVE", "Bias", "Composite", "CompositeName", "RuleName", "Strength", "composed"]
+__all__ = ["POSITIVE", "Bias", "Composite", "CompositeName", "MaxPool", "RuleName", "Strength", "composed"]
 
 RuleName = Literal["zero", "epsilon", "z-plus", "alpha-beta", "gamma", "z-box", "w-squared", "flat"]
 CompositeName = Literal[
@@ -54,6 +55,7 @@ CompositeName = Literal[
     "epsilon-gamma-box",
 ]
 Bias = Literal["absorb", "zero"]
+MaxPool = Literal["winner", "mean"]
 
 _NAMES: dict[str, tuple[RuleName, RuleName, RuleName | None]] = {
     "zero": ("zero", "zero", None),
@@ -122,6 +124,7 @@ class Composite:
         last: of the last map that runs, instead.
         mean: of sums, also with a constant, and of poolings.
         bias: "absorb": biases get their share; "zero": they take no part.
+        max_pool: who gets a window's relevance: its "winner", or all as if the pooling took their "mean".
     """
 
     convolution: Rule
@@ -130,6 +133,7 @@ class Composite:
     last: Rule | None = None
     mean: Rule = epsilon
     bias: Bias = "absorb"
+    max_pool: MaxPool = "winner"
 
     def rule(self, kind: Kind, *, first: bool, last: bool) -> Rule:
         """Return the rule of a map."""
@@ -157,6 +161,7 @@ def composed(
     convolution: RuleName | None = None,
     dense: RuleName | None = None,
     first: RuleName | None = None,
+    max_pool: MaxPool = "winner",
 ) -> Composite:
     """Return a composite by name, with rules of your own in place of some of its.
 
@@ -167,6 +172,7 @@ def composed(
         convolution: rule of convolutions instead.
         dense: rule of linear maps instead.
         first: rule of the first map instead.
+        max_pool: who gets a window's relevance.
     """
     named = _NAMES[name]
     chosen = convolution or named[0], dense or named[1], first or named[2]
@@ -177,4 +183,5 @@ def composed(
         None if chosen[2] is None else strength.rule(chosen[2]),
         mean=mean,
         bias=bias,
+        max_pool=max_pool,
     )

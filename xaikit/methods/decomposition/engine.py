@@ -16,7 +16,7 @@ Source: Bach et al., PLoS ONE 2015.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -28,22 +28,25 @@ from xaikit.core.errors import BadInput
 from xaikit.core.graph import folded
 from xaikit.core.head import Output
 from xaikit.core.method import Values
-from xaikit.core.probe import Probe
+from xaikit.core.probe import Layer, Probe
 from xaikit.methods.decomposition.composites import Composite
 from xaikit.methods.decomposition.ledger import Ledger, Reason
 from xaikit.methods.decomposition.operations import (
     ACTIVATIONS,
     GATES,
     LINEAR,
+    MAX_POOLS,
     MOVES,
     PADS,
     PRODUCTS,
     QUOTIENTS,
     Call,
+    Reader,
     Reading,
+    as_mean,
 )
 
-__all__ = ["Engine", "Pass", "Relevance", "accounted", "promising", "relevance", "start_at_the_score"]
+__all__ = ["Engine", "Pass", "Relevance", "accounted", "promising", "relevance", "relevance_at", "start_at_the_score"]
 
 Share = Callable[[Tensor], Sequence[Tensor | None]]
 _NUMBERED = ("convolution", "dense")
@@ -100,9 +103,30 @@ def relevance(batch: Batch, composite: Composite, starts: Callable[[], Sequence[
             batch.context.counters.backwards += len(batch)
             last = one is passes[-1] and start is given[-1]
             values += _gradient(logits, inputs, engine.begun(one), keep=not last)
-        absorbed = {reason: one.to(values.device) for reason, one in engine.ledger.absorbed(len(batch)).items()}
-        found.append(_balanced(values, start.double().sum(1), start.double().abs().sum(1), absorbed))
+        found.append(engine.balanced(values, start))
     return found
+
+
+def relevance_at(batch: Batch, layer: Layer, composite: Composite, start: Callable[[], Tensor]) -> Relevance:
+    """Carry a start vector (n, K) from the logits to a layer, the values (n, C, h, w).
+
+    Args:
+        batch: of the images.
+        layer: where it ends.
+        composite: rule of each map.
+        start: is asked once the logits are known.
+
+    Raises:
+        BadInput: an operation after the layer that has no rule, or a network that cuts its graph.
+    """
+    engine = Engine(composite, max(len(batch), batch.context.padded_batch or 0))
+
+    def starts(logits: Tensor) -> Iterator[Tensor]:
+        engine.look_at(logits)
+        return map(engine.begun, engine.passes(start(), batch.classifier.output))
+
+    values = batch.carried_back(layer, engine.install, starts)
+    return engine.balanced(values, start())
 
 
 def _gradient(logits: Tensor, inputs: Tensor, start: Tensor, *, keep: bool) -> Tensor:
@@ -224,10 +248,18 @@ class Engine:
         probe.rule(PRODUCTS, self._product)
         probe.rule(QUOTIENTS, self._quotient)
         probe.rule(PADS, self._border)
+        if self.composite.max_pool == "mean":
+            probe.rule(MAX_POOLS, self._mean)
         probe.observe(None, _refuse_unknown)
 
     def _linear(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        reading = LINEAR[function](function, args, kwargs)
+        return self._read(LINEAR[function], function, args, kwargs)
+
+    def _mean(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return self._read(as_mean, function, args, kwargs)
+
+    def _read(self, reader: Reader, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        reading = reader(function, args, kwargs)
         if reading is None:
             output = function(*args, **kwargs)
             _refuse_unknown(function, args, kwargs, output)
@@ -263,6 +295,11 @@ class Engine:
         """Return the start (n, K) of a pass that is carried back next."""
         self._negated = one.negated
         return one.start
+
+    def balanced(self, values: Tensor, start: Tensor) -> Relevance:
+        """Return what a start (n, K) became, values (n, C, H, W), with its books, and begin them anew."""
+        absorbed = {reason: one.to(values.device) for reason, one in self.ledger.absorbed(len(values)).items()}
+        return _balanced(values, start.double().sum(1), start.double().abs().sum(1), absorbed)
 
     def _share(self, reading: Reading, number: int | None) -> Share:
         step = reading.step

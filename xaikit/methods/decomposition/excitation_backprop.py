@@ -12,8 +12,8 @@ count positive parts alone.
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) summed over channels, or (N, C, H, W) with `channels=True`.
 Units:  probability.
 Source: Zhang et al., ECCV 2016, arXiv:1608.00507, eq. 5 and 8.
-Departs from source: the map is of the image, not of a layer; signed inputs as above; BatchNorm is folded into the map
-    before it; the last map's two walks are carried on as one difference.
+Departs from source: the map is of the image (of a layer: layer_excitation_backprop.py); signed inputs as above;
+    BatchNorm is folded into the map before it; the last map's two walks are carried on as one difference.
 """
 
 from __future__ import annotations
@@ -26,12 +26,14 @@ from torch import Tensor
 
 from xaikit.core.batch import Batch
 from xaikit.core.method import METHODS, Cost, Family, InputMethod, Need, Values
-from xaikit.methods.decomposition.composites import POSITIVE
+from xaikit.methods.decomposition.composites import POSITIVE, Composite
 from xaikit.methods.decomposition.engine import accounted, promising, relevance
 from xaikit.methods.decomposition.ledger import Ledger
 from xaikit.methods.decomposition.rules import LinearMap, negative_parts, positive_parts, shared
 
-__all__ = ["ExcitationBackprop"]
+__all__ = ["WALKS", "ExcitationBackprop", "Variant", "one_at_the_class"]
+
+Variant = Literal["plain", "contrastive"]
 
 
 @METHODS.register
@@ -43,7 +45,7 @@ class ExcitationBackprop(InputMethod):
         variant: "plain", or "contrastive": what excites the class more than it excites its opposite.
     """
 
-    variant: Literal["plain", "contrastive"] = "plain"
+    variant: Variant = "plain"
 
     name: ClassVar[str] = "excitation-backprop"
     family: ClassVar[Family] = "decomposition"
@@ -58,9 +60,7 @@ class ExcitationBackprop(InputMethod):
             BadInput: a target that is no class, or an operation without a rule, by its name.
         """
         batch.target.require_class(self.name)
-        start = F.one_hot(batch.target.index, batch.logits.shape[1]).to(batch.logits)
-        last = _against_its_opposite if self.variant == "contrastive" else None
-        (found,) = relevance(batch, replace(POSITIVE, last=last), lambda: [start])
+        (found,) = relevance(batch, WALKS[self.variant], lambda: [one_at_the_class(batch)])
         if self.variant == "plain":
             return accounted(found)
         contrast = accounted(promising(found, 0.0))
@@ -71,8 +71,19 @@ class ExcitationBackprop(InputMethod):
         return Cost(2, 2)
 
 
+def one_at_the_class(batch: Batch) -> Tensor:
+    """Return the start of the walk, (n, K)."""
+    return F.one_hot(batch.target.index, batch.logits.shape[1]).to(batch.logits)
+
+
 def _against_its_opposite(step: LinearMap, given: Tensor, ledger: Ledger) -> list[Tensor]:
     """Share by positive contributions, less the share for negated weights."""
     excited = shared(positive_parts(step), None, given, ledger, 0.0)
     inhibited = shared(negative_parts(step), None, -given, ledger, 0.0)
     return [one + other for one, other in zip(excited, inhibited, strict=True)]
+
+
+WALKS: dict[Variant, Composite] = {
+    "plain": POSITIVE,
+    "contrastive": replace(POSITIVE, last=_against_its_opposite),
+}

@@ -26,7 +26,15 @@ from typing import ClassVar
 from xaikit.core.batch import Batch
 from xaikit.core.errors import BadInput
 from xaikit.core.method import METHODS, Cost, Family, InputMethod, Need, Values
-from xaikit.methods.decomposition.composites import Bias, Composite, CompositeName, RuleName, Strength, composed
+from xaikit.methods.decomposition.composites import (
+    Bias,
+    Composite,
+    CompositeName,
+    MaxPool,
+    RuleName,
+    Strength,
+    composed,
+)
 from xaikit.methods.decomposition.engine import accounted, relevance, start_at_the_score
 
 __all__ = ["LRP"]
@@ -47,6 +55,7 @@ class LRP(InputMethod):
         epsilon: of the epsilon rule, as a share of the mean |z| of an image and map.
         alpha: weight of positive contributions in alpha-beta, at least 1; beta is alpha - 1.
         gamma: how much more favoured contributions count in the gamma rule.
+        max_pool: who gets the relevance of a max-pooling's window: its "winner", or all as if it took their "mean".
     """
 
     composite: CompositeName = "epsilon-plus-flat"
@@ -57,6 +66,7 @@ class LRP(InputMethod):
     epsilon: float = 1e-6
     alpha: float = 2.0
     gamma: float = 0.25
+    max_pool: MaxPool = "winner"
 
     name: ClassVar[str] = "lrp"
     family: ClassVar[Family] = "decomposition"
@@ -70,6 +80,8 @@ class LRP(InputMethod):
             raise BadInput(f"alpha: expected at least 1, got {self.alpha}; leave it out for 2")
         if not self.gamma >= 0:
             raise BadInput(f"gamma: expected a number from 0, got {self.gamma}; leave it out for 0.25")
+        if self.max_pool not in ("winner", "mean"):
+            raise BadInput(f"max_pool: expected winner or mean, got {self.max_pool!r}; choose one")
         for part in ("convolution", "dense"):
             if getattr(self, part) == "z-box":
                 raise BadInput(
@@ -93,5 +105,11 @@ class LRP(InputMethod):
     def _composed(self) -> Composite:
         strength = Strength.of(self.classifier, self.epsilon, self.alpha, self.gamma)
         return composed(
-            self.composite, strength, self.bias, convolution=self.convolution, dense=self.dense, first=self.first
+            self.composite,
+            strength,
+            self.bias,
+            convolution=self.convolution,
+            dense=self.dense,
+            first=self.first,
+            max_pool=self.max_pool,
         )

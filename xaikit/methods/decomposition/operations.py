@@ -6,6 +6,7 @@
     product       the gate is a constant and the signal gets everything; two signals get a half each
     border        padding: what falls on it is the bias's
     move          values are moved about, copied or chosen (flatten, cat, max-pooling): autograd does just that
+                  a composite may have max-pooling shared as if it took the mean of its window
 
 A function in no table is refused by its name; no class of module is ever asked for.
 """
@@ -22,10 +23,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from xaikit.core.errors import BadInput
 from xaikit.core.probe import RELU
 from xaikit.methods.decomposition.rules import Kind, LinearMap, Part
 
-__all__ = ["ACTIVATIONS", "GATES", "LINEAR", "MOVES", "PADS", "PRODUCTS", "QUOTIENTS", "Call", "Reading"]
+__all__ = [
+    "ACTIVATIONS",
+    "GATES",
+    "LINEAR",
+    "MAX_POOLS",
+    "MOVES",
+    "PADS",
+    "PRODUCTS",
+    "QUOTIENTS",
+    "Call",
+    "Reader",
+    "Reading",
+    "as_mean",
+]
 
 Call = Callable[..., Any]
 
@@ -56,6 +71,9 @@ ACTIVATIONS: frozenset[Call] = (
 GATES = _methods("sigmoid", "sigmoid_", "hardsigmoid", "tanh", "tanh_", "softmax") | {torch.special.expit}
 PRODUCTS = _methods("mul", "multiply", "mul_", "__mul__", "__rmul__")
 QUOTIENTS = _methods("div", "true_divide", "divide", "div_", "__truediv__")
+MAX_POOLS = _methods("max_pool1d", "max_pool2d", "max_pool3d", "max_pool2d_with_indices") | _methods(
+    "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", "adaptive_max_pool2d_with_indices"
+)
 PADS: frozenset[Call] = frozenset({F.pad, torch.constant_pad_nd})
 MOVES = (
     _methods("flatten", "view", "view_as", "reshape", "reshape_as", "squeeze", "unsqueeze", "unflatten", "ravel")
@@ -198,6 +216,32 @@ def _pooled(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Re
 
     def apply(x: Tensor, w: Tensor | None) -> Tensor:
         found: Tensor = function(x, *rest, **named)
+        return found
+
+    return Reading(LinearMap("pool", (Part(apply, _kept(inputs)),)), (inputs,))
+
+
+def as_mean(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading | None:
+    """Read a max-pooling as the mean over its windows.
+
+    Raises:
+        BadInput: windows with gaps, or a call that asks for the places of the largest values.
+    """
+    name = function.__name__
+    inputs = _argument(args, kwargs, 0, "input")
+    if not _is_signal(inputs):
+        return None
+    names: tuple[str, ...] = ("output_size", "return_indices")
+    if not name.startswith("adaptive"):
+        names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
+    given = dict(zip(names, args[1:], strict=False)) | _without(kwargs, "input")
+    gaps = given.pop("dilation", 1) not in (1, (1, 1), [1, 1])
+    if gaps or given.pop("return_indices", False) or name.endswith("_with_indices"):
+        raise BadInput(f"max_pool: expected windows without gaps and indices for mean, got {name}; choose winner")
+    mean = getattr(F, name.replace("max", "avg"))
+
+    def apply(x: Tensor, w: Tensor | None) -> Tensor:
+        found: Tensor = mean(x, **given)
         return found
 
     return Reading(LinearMap("pool", (Part(apply, _kept(inputs)),)), (inputs,))

@@ -5,8 +5,11 @@
                   R_j = C_j - (sum C - sum R) / #{C != 0}             where C_j is not zero
     first map     z-box over the image's own smallest and largest value
 
-The shift keeps the sum and turns the weakly contributing negative. Dense maps have c+_ij R-_i / P_i in place of C's
-last term. Sums and poolings are shared by signed contributions; biases take no part.
+The shift keeps the sum and turns the weakly contributing negative. Sums and poolings are shared by signed
+contributions; biases take no part.
+
+dense "released"     c+_ij R-_i / P_i in place of C's last term in dense maps, as in the released code
+dense "convolution"  the same C in dense maps as in convolutions
 
 Completeness: sum(values) = score, but for outputs to which nothing contributes (`absorbed_dead`).
 
@@ -20,12 +23,14 @@ Departs from source: on signed inputs contributions are split by their own sign;
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import partial
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from xaikit.core.batch import Batch
+from xaikit.core.errors import BadInput
 from xaikit.core.method import METHODS, Cost, Family, InputMethod, Need, Values
 from xaikit.methods.decomposition.composites import Composite
 from xaikit.methods.decomposition.engine import accounted, relevance, start_at_the_score
@@ -34,16 +39,28 @@ from xaikit.methods.decomposition.rules import Given, LinearMap, negative_parts,
 
 __all__ = ["RAP"]
 
+Form = Literal["released", "convolution"]
+
 
 @METHODS.register
 @dataclass(frozen=True)
 class RAP(InputMethod):
-    """Relative importance of each pixel, positive and negative."""
+    """Relative importance of each pixel, positive and negative.
+
+    Args:
+        dense: form of C in dense maps: as the "released" code has it, or that of a "convolution".
+    """
+
+    dense: Form = "released"
 
     name: ClassVar[str] = "rap"
     family: ClassVar[Family] = "decomposition"
     source: ClassVar[str] = "Nam et al., AAAI 2020, arXiv:1904.00605"
     needs: ClassVar[frozenset[Need]] = frozenset({"input-gradient"})
+
+    def __post_init__(self) -> None:
+        if self.dense not in get_args(Form):
+            raise BadInput(f"dense: expected released or convolution, got {self.dense!r}; choose one")
 
     def compute(self, batch: Batch) -> Values:
         """Return the relevance (n, C, H, W) of the score.
@@ -53,7 +70,7 @@ class RAP(InputMethod):
         """
         composite = Composite(
             convolution=_relative,
-            dense=_relative,
+            dense=partial(_relative, form=self.dense),
             first=_within_its_range,
             last=_absolute,
             bias="zero",
@@ -84,14 +101,12 @@ def _absolute(step: LinearMap, given: Tensor, ledger: Ledger) -> list[Tensor]:
     return [one + other for one, other in shares]
 
 
-def _relative(step: LinearMap, given: Tensor, ledger: Ledger) -> list[Tensor]:
+def _relative(step: LinearMap, given: Tensor, ledger: Ledger, form: Form = "convolution") -> list[Tensor]:
     """Share by positive and negative contributions, then shift what is not zero so that the sum is kept."""
     above, below = Given(positive_parts(step)), Given(negative_parts(step))
     given = given.to(above.outputs)
-    plus, minus = given.clamp_min(0), given.clamp_max(0)
     positive, negative = above.outputs, -below.outputs
-    own = given if step.kind == "dense" else plus
-    rest = torch.zeros_like(minus) if step.kind == "dense" else minus
+    own, rest = (given, torch.zeros_like(given)) if form == "released" else (given.clamp_min(0), given.clamp_max(0))
     upper = _divided(own, positive)
     lower = _divided(given, positive + negative) + _divided(rest, negative)
     shares = zip(above.handed_back(upper), below.handed_back(-lower), strict=True)

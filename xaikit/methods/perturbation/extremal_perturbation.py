@@ -8,7 +8,8 @@
 
 The parameters p lie on a grid, one each `stride` pixels with the centres c_j; m takes a smooth maximum over the
 neighbours, so no mask has detail finer than sigma. `variant="delete"` looks for the mask whose removal lowers the score
-most. Of several areas the masks are averaged. Lengths are those of an image with a short side of 224.
+most, "dual" for the one that does both: its objective holds the difference of the two scores. Of several areas the
+masks are averaged. Lengths are those of an image with a short side of 224.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) in [0, 1].
 Units:  share of the image's detail that is kept (or taken away).
@@ -28,7 +29,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -38,9 +39,11 @@ from xaikit.core.batch import Batch
 from xaikit.core.errors import BadInput
 from xaikit.core.method import METHODS, Cost, Family, InputMethod, Need, Values
 from xaikit.core.perturb import blurred
-from xaikit.methods.perturbation.mask_search import Search, search_masks
+from xaikit.methods.perturbation.mask_search import Search, View, search_masks
 
 __all__ = ["ExtremalPerturbation"]
+
+Variant = Literal["preserve", "delete", "dual"]
 
 _SIDE, _SIGMA, _STRIDES, _LARGEST_BLUR = 224, 21.0, 3, 20.0
 _LEVELS, _COLDNESS = 8, 20.0
@@ -59,13 +62,13 @@ class ExtremalPerturbation(InputMethod):
     Args:
         areas: share of the image that the mask covers, or several, whose masks are averaged.
         steps: of the descent; fewer are longer ones, and fewer than 100 stop early.
-        variant: "preserve" the score by what the mask keeps, or "delete" it by what the mask takes away.
+        variant: "preserve" the score by what the mask keeps, "delete" it by what the mask takes away, or "dual", both.
         sigma: pixels over which a mask fades; None is 21 at 224.
     """
 
     areas: float | tuple[float, ...] = 0.1
     steps: int = _STEPS
-    variant: Literal["preserve", "delete"] = "preserve"
+    variant: Variant = "preserve"
     sigma: float | None = None
 
     name: ClassVar[str] = "extremal-perturbation"
@@ -82,8 +85,8 @@ class ExtremalPerturbation(InputMethod):
             raise BadInput(f"steps: expected at least 1, got {self.steps}; 800 is the usual number")
         if self.sigma is not None and not 0 < self.sigma < math.inf:
             raise BadInput(f"sigma: expected pixels above 0, got {self.sigma}; leave it out to choose by the size")
-        if self.variant not in ("preserve", "delete"):
-            raise BadInput(f"variant: expected preserve or delete, got {self.variant!r}; choose one")
+        if self.variant not in get_args(Variant):
+            raise BadInput(f"variant: expected {', '.join(get_args(Variant))}, got {self.variant!r}; choose one")
 
     def compute(self, batch: Batch) -> Values:
         """Return the mean of the masks over the areas, (n, H, W)."""
@@ -104,16 +107,15 @@ class ExtremalPerturbation(InputMethod):
         )
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """A forward and a backward for each step and area, and the clean image."""
-        passes = self.steps * len(self._areas)
+        """A forward and a backward for each step and area, two for "dual", and the clean image."""
+        passes = self.steps * len(self._areas) * (2 if self.variant == "dual" else 1)
         return Cost(1 + passes, passes)
 
     def _pull(self, batch: Batch, blurred_inputs: Tensor, rows: Tensor) -> Tensor:
         """Return what the score counts for, (m,): sharpness as a whole is worth the same in every network."""
         clean = batch.scores[rows]
         worth = (clean - batch.scores_of(blurred_inputs, rows)).abs()
-        pull = _WORTH / torch.maximum(worth, _LEAST_WORTH * clean.abs()).clamp(min=_TIED)
-        return pull if self.variant == "delete" else -pull
+        return _WORTH / torch.maximum(worth, _LEAST_WORTH * clean.abs()).clamp(min=_TIED)
 
     @property
     def _areas(self) -> tuple[float, ...]:
@@ -129,10 +131,11 @@ class _Extremal(Search):
         self.size = (inputs.shape[2], inputs.shape[3])
         self.pyramid = _pyramid(inputs)
         self.covered = areas * self.size[0] * self.size[1]
-        self.deletes = method.variant == "delete"
+        self.variant = method.variant
+        self.pull = inputs.new_ones(len(inputs))
         self.stretch = _STEPS / max(method.steps, _FEWEST)
         cells = [math.ceil(side / stride) for side in self.size]
-        self.parameters = inputs.new_full((len(inputs), *cells), 0.0 if self.deletes else 1.0)
+        self.parameters = inputs.new_full((len(inputs), *cells), 0.0 if self.variant == "delete" else 1.0)
         self.speed = torch.zeros_like(self.parameters)
         self.rate = _RATE * self.stretch * self.parameters[0].numel() / _CELLS
 
@@ -140,9 +143,11 @@ class _Extremal(Search):
         smooth: Tensor = _SmoothMaximum.apply(parameters, self.weights)
         return smooth[:, : self.size[0], : self.size[1]]
 
-    def inputs(self, masks: Tensor, step: int) -> Tensor:
-        shown = _sharpened(self.pyramid, 1 - masks if self.deletes else masks)
-        return shown.flip(3) if step % 2 == 0 else shown
+    def views(self, masks: Tensor, step: int) -> list[View]:
+        sides = {"preserve": [(masks, -self.pull)], "delete": [(1 - masks, self.pull)]}
+        chosen = sides.get(self.variant, sides["preserve"] + sides["delete"])
+        shown = [(_sharpened(self.pyramid, sharp), pull) for sharp, pull in chosen]
+        return [View(one.flip(3) if step % 2 == 0 else one, pull) for one, pull in shown]
 
     def penalty(self, parameters: Tensor, masks: Tensor, step: int) -> Tensor:
         wanted = _sorted_targets(masks.detach().flatten(1), self.covered)

@@ -1,7 +1,7 @@
 """The search for a mask by gradient descent, of many images and several masks each at once.
 
-    inputs = the image as mask p shows it            made by the method, differentiable in p
-    objective = pull * score(inputs) + penalty(p)
+    views of the image as mask p shows it            one or several, made by the method, differentiable in p
+    objective = sum_views pull * score(view) + penalty(p)
     p <- move(p, d objective / d p)                  `steps` times
 
 Pairs of an image and a mask are searched a portion at a time, so memory does not grow with the number of masks. Each
@@ -9,14 +9,14 @@ pair goes its own way: no sum, order or draw mixes two of them. Over hundreds of
 under `padded_batch` the whole state has that fixed size, and a pair's answer is equal to the bit whatever its
 neighbours are.
 
-Shapes: pairs (m,); parameters (m, ...); inputs and slopes (m, C, H, W); penalties (m,).
+Shapes: pairs (m,); parameters (m, ...); views and slopes (m, C, H, W); penalties (m,).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,9 +25,21 @@ from xaikit.core.batch import Batch
 from xaikit.core.errors import BadInput
 from xaikit.core.shapes import per_image
 
-__all__ = ["Begin", "Search", "SearchScore", "search_masks"]
+__all__ = ["Begin", "Search", "SearchScore", "View", "search_masks"]
 
 SearchScore = Literal["logit", "probability"]
+
+
+class View(NamedTuple):
+    """What the network sees of a portion in a step.
+
+    Args:
+        inputs: (m, C, H, W) in the network's coordinates.
+        pull: (m,) what the score counts for in the objective; above 0 brings it down, below 0 keeps it up.
+    """
+
+    inputs: Tensor
+    pull: Tensor
 
 
 class Search(ABC):
@@ -36,11 +48,9 @@ class Search(ABC):
     Attributes:
         parameters: (m, ...) what is moved.
         score: what the network says that counts.
-        pull: (m,) what the score counts for in the objective; above 0 brings it down, below 0 keeps it up.
     """
 
     parameters: Tensor
-    pull: Tensor
     score: SearchScore = "logit"
 
     @abstractmethod
@@ -48,8 +58,8 @@ class Search(ABC):
         """Return the masks (m, H, W) of parameters."""
 
     @abstractmethod
-    def inputs(self, masks: Tensor, step: int) -> Tensor:
-        """Return what the network sees in a step, (m, C, H, W) in its own coordinates."""
+    def views(self, masks: Tensor, step: int) -> list[View]:
+        """Return what the network sees in a step."""
 
     @abstractmethod
     def penalty(self, parameters: Tensor, masks: Tensor, step: int) -> Tensor:
@@ -100,16 +110,22 @@ def _advance(batch: Batch, search: Search, rows: Tensor, step: int) -> None:
     with torch.enable_grad():
         parameters = search.parameters.detach().requires_grad_(True)
         masks = search.masks(parameters)
-        inputs = search.inputs(masks, step)
+        views = search.views(masks, step)
         penalty = search.penalty(parameters, masks, step)
-    slope = torch.zeros_like(inputs)
-    slope[: len(rows)] = _slope(batch, inputs[: len(rows)], rows, search.score)
-    slope *= per_image(search.pull, slope)
-    (gradient,) = torch.autograd.grad([inputs, penalty], parameters, [slope, torch.ones_like(penalty)])
+    slopes = [_slope(batch, view, rows, search.score) for view in views]
+    shown = [view.inputs for view in views]
+    (gradient,) = torch.autograd.grad([*shown, penalty], parameters, [*slopes, torch.ones_like(penalty)])
     search.move(gradient, step)
 
 
-def _slope(batch: Batch, inputs: Tensor, rows: Tensor, score: SearchScore) -> Tensor:
+def _slope(batch: Batch, view: View, rows: Tensor, score: SearchScore) -> Tensor:
+    """Return the gradient (m, C, H, W) of the objective by a view; of its rows beyond `rows`, zero."""
+    slope = torch.zeros_like(view.inputs)
+    slope[: len(rows)] = _score_gradient(batch, view.inputs[: len(rows)], rows, score)
+    return slope * per_image(view.pull, slope)
+
+
+def _score_gradient(batch: Batch, inputs: Tensor, rows: Tensor, score: SearchScore) -> Tensor:
     """Return the gradient (m, C, H, W) of the score or probability by the inputs."""
     if score == "logit":
         return batch.score_gradients(inputs, rows)[1]

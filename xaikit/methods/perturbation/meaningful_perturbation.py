@@ -29,7 +29,7 @@ from xaikit.core.identity import generator
 from xaikit.core.method import METHODS, Cost, Family, InputMethod, Need, Values
 from xaikit.core.perturb import Fill, blend, blurred, check_fill, fill_values
 from xaikit.core.shapes import upsample
-from xaikit.methods.perturbation.mask_search import Search, SearchScore, search_masks
+from xaikit.methods.perturbation.mask_search import Search, SearchScore, View, search_masks
 
 __all__ = ["MeaningfulPerturbation"]
 
@@ -121,16 +121,15 @@ class _Deletion(Search):
         self.method, self.image, self.filled, self.shifts = method, inputs, filled, shifts.tolist()
         self.down, self.across = spread
         self.parameters = inputs.new_zeros(len(inputs), len(self.down), len(self.across))
-        self.pull = inputs.new_ones(len(inputs))
         self.mean, self.square = torch.zeros_like(self.parameters), torch.zeros_like(self.parameters)
 
     def masks(self, parameters: Tensor) -> Tensor:
         return torch.einsum("nab,ah,bw->nhw", parameters, self.down, self.across)
 
-    def inputs(self, masks: Tensor, step: int) -> Tensor:
+    def views(self, masks: Tensor, step: int) -> list[View]:
         shown = blend(self.image, masks, self.filled)
         down, across = self.shifts[step]
-        return torch.roll(shown, (down, across), (2, 3))
+        return [View(torch.roll(shown, (down, across), (2, 3)), shown.new_ones(len(shown)))]
 
     def penalty(self, parameters: Tensor, masks: Tensor, step: int) -> Tensor:
         steep = sum(parameters.diff(dim=axis).abs().pow(self.method.exponent).sum((1, 2)) for axis in (1, 2))

@@ -1,0 +1,53 @@
+"""Eigen-Grad-CAM: the first principal direction of what each activation adds to the score.
+
+    B = G (*) A reshaped to (hw, C);  B = U S V^T;  map = B v_1 = S_1 u_1        G = d score / d A
+
+It is Eigen-CAM of G (*) A, and so shows the class. The sign is chosen so that the map agrees with the mean of G (*) A,
+which is HiResCAM over the number of channels; the variants are those of Eigen-CAM (eigen_cam.py).
+
+Shapes: inputs (N, C, H, W) in [0, 1]; values (N, h, w), the layer's own grid, signed.
+Units:  score, up to the length of v_1.
+Source: Gildenblat, pytorch-grad-cam (EigenGradCAM), after Muhammad & Yeasin, IJCNN 2020, arXiv:2008.00299.
+Departs from source: uncentred as Eigen-CAM's paper has it; pytorch-grad-cam centres (`variant="centred"`) and leaves
+    the sign open.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from xaikit.core.batch import Batch
+from xaikit.core.method import METHODS, Cost, Family, LayerMethod, Need, Values
+from xaikit.methods.activation.eigen_cam import Variant, check_variant, first_direction
+
+__all__ = ["EigenGradCAM"]
+
+
+@METHODS.register
+@dataclass(frozen=True)
+class EigenGradCAM(LayerMethod):
+    """Projection of gradient times activation on its first principal direction.
+
+    Args:
+        variant: "uncentred" as in Eigen-CAM's paper, "centred" subtracts each channel's mean.
+    """
+
+    variant: Variant = "uncentred"
+
+    name: ClassVar[str] = "eigen-grad-cam"
+    family: ClassVar[Family] = "activation"
+    source: ClassVar[str] = "Gildenblat, pytorch-grad-cam, 2021"
+    needs: ClassVar[frozenset[Need]] = frozenset({"gradients"})
+
+    def __post_init__(self) -> None:
+        check_variant(self.variant)
+
+    def compute(self, batch: Batch) -> Values:
+        """Return B v_1 of B = G (*) A, (n, h, w)."""
+        activations, gradients = batch.activations_and_gradients(self.place)
+        return Values(first_direction(gradients * activations, self.variant))
+
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """One forward and a backward through the tail."""
+        return Cost(1, 0.1)
