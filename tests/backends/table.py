@@ -49,7 +49,6 @@ PAIRS = [*WITH_GRADIENTS, *WITHOUT_GRADIENTS, *GRADIENT_METHODS, *DEEP_LIFT, *TO
 WITHOUT_PEER = {
     "libra-cam": "no other package has it",
     "relevance-cam": "no other package has it",
-    "layer-excitation-backprop": "no other package here stops at a layer; its walk is that of excitation-backprop",
 }
 WITHOUT_OURS = {
     "captum/internal-influence": "gradients on a path of inputs",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,6 +48,25 @@ def test_agreement(pair: Pair, place: str, request: pytest.FixtureRequest) -> No
         for name, params in ((pair.ours, pair.params), (pair.theirs, pair.their_params))
     )
     assert share_of_range(ours.values, theirs.values) <= pair.tolerance
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("layer", ["features.9", "features.11", "features.12"])
+def test_a_walk_to_a_layer_is_theirs_through_the_rest_of_the_network(layer: str, real_data: Path) -> None:
+    from zennit.composites import ExcitationBackprop
+
+    case = case_of("squeezenet1_0", 3)
+    found = METHODS.get("layer-excitation-backprop").build(case.classifier, layer).attribute(case.pixels, case.target)
+    network, cut = case.classifier.network, int(layer.partition(".")[2]) + 1
+    after = torch.nn.Sequential(*network.features[cut:], *network.classifier, torch.nn.Flatten())
+    with torch.no_grad():
+        activations = network.features[:cut](case.classifier.normalize(case.pixels))
+    with ExcitationBackprop(zero_params="bias").context(after) as changed:
+        activations = activations.requires_grad_(True)
+        logits = changed(activations)
+        start = torch.nn.functional.one_hot(case.target, logits.shape[1]).to(logits)
+        (walk,) = torch.autograd.grad(logits, activations, start)
+    assert share_of_range(found.values, walk.sum(1)) <= 1e-4
 
 
 @pytest.mark.parametrize("name", [*RELEVANCE, *GRADIENTS])
