@@ -189,6 +189,17 @@ def test_an_operation_without_a_rule_is_named(name: str) -> None:
         METHODS.get(name)(bound(Attending())).attribute(images(), 1)
 
 
+@pytest.mark.parametrize("name", [*DECOMPOSITION, "relevance-cam"])
+@pytest.mark.parametrize(("last", "called"), [(nn.Softmax(1), "softmax"), (nn.LogSoftmax(1), "log-softmax")])
+def test_a_softmax_at_the_end_is_refused_by_name(name: str, last: nn.Module, called: str) -> None:
+    clf = Classifier(nn.Sequential(GAPNet(), last).double(), size=8, layer="0.relu")
+    with (
+        pytest.warns(XaikitWarning, match="already ends in"),
+        pytest.raises(BadInput, match=f"expected a network that ends in logits, got one with a {called}; give it with"),
+    ):
+        METHODS.get(name)(clf).attribute(images(), 1)
+
+
 @pytest.mark.parametrize("name", TO_THE_IMAGE)
 def test_a_network_that_cuts_its_graph_is_refused(name: str) -> None:
     clf = Classifier(nets.made(nets.FrozenStem), size=8)

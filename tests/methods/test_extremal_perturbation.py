@@ -14,6 +14,7 @@ from xaikit.core.errors import BadInput
 from xaikit.core.method import METHODS, Method
 from xaikit.core.shapes import upsample
 from xaikit.data.synthetic import draw
+from xaikit.methods.perturbation import mask_search
 from xaikit.methods.perturbation.extremal_perturbation import (
     _pyramid,
     _sharpened,
@@ -134,6 +135,18 @@ def test_progress_and_passes_are_those_declared() -> None:
     steps = [one for one in seen if one[2] == "search steps"]
     assert [one[0] for one in steps[:10]] == [2, 4, 6, 8, 10, 12, 14, 16, 18, 20]
     assert steps[9][:2] == (20, 20)
+
+
+def test_a_long_search_announces_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that ticks 2 s at each look: the first of 5 steps takes 2 s."""
+    ticks, told = iter(range(0, 1000, 2)), []
+    monkeypatch.setattr(mask_search.time, "perf_counter", lambda: float(next(ticks)))
+    context = Context(chunk_size=2, progress=lambda done, total, unit: told.append((done, total, unit)))
+    extremal(bound(GAPNet()), steps=5).attribute(images(2), context=context)
+    assert [one for one in told if "steps" in one[2]] == [
+        (2, 10, "search steps, about 10 s"),
+        *((done, 10, "search steps") for done in (4, 6, 8, 10)),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -83,8 +83,9 @@ def relevance(batch: Batch, composite: Composite, starts: Callable[[], Sequence[
         starts: gives one or several once the logits are known.
 
     Raises:
-        BadInput: an operation that has no rule, or a network that cuts its graph.
+        BadInput: an operation that has no rule, a softmax at the end, or a network that cuts its graph.
     """
+    _check_end(batch)
     view = folded(batch.classifier)
     engine = Engine(composite, max(len(batch), batch.context.padded_batch or 0))
     inputs = batch.inputs.detach().requires_grad_(True)
@@ -117,8 +118,9 @@ def relevance_at(batch: Batch, layer: Layer, composite: Composite, start: Callab
         start: is asked once the logits are known.
 
     Raises:
-        BadInput: an operation after the layer that has no rule, or a network that cuts its graph.
+        BadInput: an operation after the layer that has no rule, a softmax at the end, or a network that cuts its graph.
     """
+    _check_end(batch)
     engine = Engine(composite, max(len(batch), batch.context.padded_batch or 0))
 
     def starts(logits: Tensor) -> Iterator[Tensor]:
@@ -127,6 +129,13 @@ def relevance_at(batch: Batch, layer: Layer, composite: Composite, start: Callab
 
     values = batch.carried_back(layer, engine.install, starts)
     return engine.balanced(values, start())
+
+
+def _check_end(batch: Batch) -> None:
+    """Refuse a network whose outputs are no sum of what came before them."""
+    end = batch.classifier.outline().ends_in
+    if end in ("softmax", "log-softmax"):
+        raise BadInput(f"relevance: expected a network that ends in logits, got one with a {end}; give it without")
 
 
 def _gradient(logits: Tensor, inputs: Tensor, start: Tensor, *, keep: bool) -> Tensor:

@@ -14,6 +14,7 @@ Shapes: pairs (m,); parameters (m, ...); views and slopes (m, C, H, W); penaltie
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor
 
 from xaikit.core.batch import Batch
+from xaikit.core.context import estimate
 from xaikit.core.errors import BadInput
 from xaikit.core.shapes import per_image
 
@@ -88,10 +90,13 @@ def search_masks(batch: Batch, copies: int, steps: int, begin: Begin) -> Tensor:
         count = len(places)
         filled = _filled(places, batch.context.padded_batch)
         search = begin(filled // copies, filled % copies)
+        started = time.perf_counter()
         for step in range(steps):
             _advance(batch, search, places // copies, step)
             if batch.context.progress is not None:
-                batch.context.progress(int(places[0]) * steps + (step + 1) * count, total * steps, "search steps")
+                done = int(places[0]) * steps + (step + 1) * count
+                note = estimate(started, count, total * steps) if done == count else ""
+                batch.context.progress(done, total * steps, f"search steps{note}")
         with torch.no_grad():
             return search.masks(search.parameters)[:count]
 
