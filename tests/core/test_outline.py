@@ -150,11 +150,68 @@ def test_a_tensor_that_a_sum_changed_is_no_longer_what_its_module_gave(rectify):
 class Summed(nn.Module):
     """The same sum inside a block, whose output has the block's name."""
 
-    def __init__(self):
+    def __init__(self, last=torch.relu_):
         super().__init__()
-        self.stem, self.conv = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, padding=1)
+        self.stem, self.conv, self.last = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, padding=1), last
 
     def forward(self, x):
         x = self.stem(x)
         x += self.conv(x)
-        return x.relu_()
+        return self.last(x)
+
+
+@pytest.mark.parametrize(
+    ("act", "follow"), [(nn.ReLU(inplace=True), "relu"), (torch.relu_, "relu"), (nn.functional.silu, None)]
+)
+def test_a_block_keeps_the_name_that_it_has_after_its_sum(act, follow):
+    class Rectified(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.block = nn.Conv2d(3, 3, 1), Summed(lambda x: x)
+
+        def forward(self, x):
+            return act(self.block(self.first(x))).mean((2, 3))
+
+    expected = None if follow is None else Layer("block", follow=follow)
+    assert seen(Rectified).default == expected
+
+
+class Changing(nn.Module):
+    """A network that changes what is pooled, or what it says, by a write in place."""
+
+    def __init__(self, pool, change, end=lambda z: z):
+        super().__init__()
+        self.conv, self.pool, self.change, self.end = nn.Conv2d(3, 4, 3, padding=1), pool, change, end
+
+    def forward(self, x):
+        pooled = self.pool(self.conv(x).relu())
+        self.change(pooled)
+        return self.end(pooled.flatten(1))
+
+
+def add(x):
+    x += 1
+
+
+def write(x):
+    x[:, :2] = 0.5
+
+
+@pytest.mark.parametrize("change", [add, write, lambda x: x[:, :1].add_(1)])
+def test_a_changed_pooling_is_no_link_of_a_chain(change):
+    pool = nn.AdaptiveAvgPool2d(4)
+    assert seen(lambda: Changing(pool, lambda x: x.requires_grad_(False))).default == Layer("conv", follow="relu")
+    assert seen(lambda: Changing(pool, change)).default is None
+
+
+@pytest.mark.parametrize("change", [add, write, lambda z: z.mul_(5)])
+@pytest.mark.parametrize("head", [torch.sigmoid, lambda z: torch.log_softmax(z, 1)])
+def test_outputs_that_were_changed_are_no_probabilities(head, change):
+    def ended(z):
+        said = head(z[:, :5] + 3)
+        change(said)
+        return said
+
+    pool = nn.AdaptiveAvgPool2d(4)
+    assert seen(lambda: Changing(pool, lambda x: None, ended)).ends_in == "logits"
+    assert seen(lambda: Changing(pool, lambda x: None, lambda z: head(z[:, :5]))).ends_in != "logits"

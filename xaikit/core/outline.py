@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from xaikit.core.errors import BadInput
 from xaikit.core.in_place import Read, Readers
-from xaikit.core.probe import RELU, Layer, Probe, writes
+from xaikit.core.probe import RELU, Layer, Probe
 
 __all__ = ["EndsIn", "Outline", "outline"]
 
@@ -96,17 +96,18 @@ class Outline:
 class _Trace:
     """The tensors of one forward; they stay alive, so that an `id` means one tensor.
 
-    `rectified` has those that a ReLU changed in place; `written` counts the names that a tensor had before it was
-    changed in place, and `mixed` has those that something other than an activation changed.
+    `rectified` has those that a ReLU changed in place. `written` counts the names that a tensor had before it was last
+    changed in place, `mixed` those before anything but an activation changed it, which ends all that was known of it.
     """
 
     names: dict[int, list[str]] = field(default_factory=dict)
     rectified: set[int] = field(default_factory=set)
     written: dict[int, int] = field(default_factory=dict)
-    mixed: set[int] = field(default_factory=set)
+    mixed: dict[int, int] = field(default_factory=dict)
+    versions: dict[int, int] = field(default_factory=dict)
     layers: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
-    poolings: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    poolings: list[tuple[Tensor, Tensor | None]] = field(default_factory=list)
     source: dict[int, tuple[str, Tensor]] = field(default_factory=dict)
     convolutions: list[str] = field(default_factory=list)
     heads: dict[int, EndsIn] = field(default_factory=dict)
@@ -123,6 +124,7 @@ class _Trace:
         if not isinstance(output, Tensor):
             return
         self.alive.append(output)
+        self.look(output)
         self.memory += output.nbytes
         self.names.setdefault(id(output), []).append(name)
         if output.ndim == 4 and name:
@@ -139,15 +141,14 @@ class _Trace:
             return
         given = args[0]
         self.alive += [given, output]
+        if output is given and function in RELU | _ACTIVATIONS:
+            self.versions[id(given)] = given._version
+            self.written[id(given)] = len(self.names.get(id(given), []))
+        self.look(given)
+        self.look(output)
         head = _HEADS.get(function) or (self.heads.get(id(given)) if function in _SAME_VALUES else None)
         if head is not None:
             self.heads[id(output)] = head
-        acts = function in RELU | _ACTIVATIONS
-        if output is given and (acts or _changes(function)):
-            self.written[id(given)] = len(self.names.get(id(given), []))
-        if output is given and not acts and _changes(function):
-            self.mixed.add(id(given))
-            self.source.pop(id(given), None)
         if function in RELU:
             if output is given:
                 self.rectified.add(id(given))
@@ -162,10 +163,17 @@ class _Trace:
         elif function in _POOLS:
             self.source[id(output)] = ("pass", given)
 
-
-def _changes(function: Callable[..., Any]) -> bool:
-    """Say whether a call that returned what it was given has changed it, as `add_` and `__iadd__` do."""
-    return writes(function) or function.__name__.startswith("__i")
+    def look(self, tensor: Tensor) -> None:
+        """Forget what is known of a tensor that something other than an activation has changed since, or its view."""
+        version = tensor._version
+        if self.versions.setdefault(id(tensor), version) == version:
+            return
+        self.versions[id(tensor)] = version
+        self.mixed[id(tensor)] = self.written[id(tensor)] = len(self.names.get(id(tensor), []))
+        self.rectified.discard(id(tensor))
+        self.source.pop(id(tensor), None)
+        self.heads.pop(id(tensor), None)
+        self.poolings = [(given, None if output is tensor else output) for given, output in self.poolings]
 
 
 def _ends_space(function: Callable[..., Any], output: Tensor) -> bool:
@@ -201,6 +209,7 @@ def _seen(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor]) -
         raise BadInput(
             f"model: expected logits (1, K) for one image, got {tuple(outputs.shape)}; return one row an image"
         )
+    trace.look(outputs)
     pooled = _pooled(trace)
     class_map = pooled if pooled is not None and _is_class_map(pooled, outputs) else None
     entered = _before_convolution(trace, class_map) if class_map is not None else pooled
@@ -238,7 +247,7 @@ def _pooled(trace: _Trace) -> Tensor | None:
     if not trace.poolings:
         return None
     given = trace.poolings[-1][0]
-    earlier = {id(output): tensor for tensor, output in trace.poolings}
+    earlier = {id(output): tensor for tensor, output in trace.poolings if output is not None}
     while id(given) in earlier:
         given = earlier[id(given)]
     return given
@@ -266,8 +275,8 @@ def _named(trace: _Trace, tensor: Tensor) -> Layer | None:
     follow: Literal["", "relu"] = ""
     names = _names(trace, tensor)
     while not names:
-        before = [name for name in trace.names.get(id(tensor), []) if name]
-        if before and id(tensor) in trace.written and id(tensor) not in trace.mixed:
+        before = [name for name in trace.names.get(id(tensor), [])[trace.mixed.get(id(tensor), 0) :] if name]
+        if before and id(tensor) in trace.written:
             follow, names = "relu" if id(tensor) in trace.rectified else follow, before
             continue
         kind, tensor = trace.source.get(id(tensor), ("", tensor))
@@ -282,7 +291,7 @@ def _named(trace: _Trace, tensor: Tensor) -> Layer | None:
 
 
 def _names(trace: _Trace, tensor: Tensor) -> list[str]:
-    """Return the names that a tensor got after the last activation in place."""
+    """Return the names that a tensor got after it was last changed in place."""
     return [name for name in trace.names.get(id(tensor), [])[trace.written.get(id(tensor), 0) :] if name]
 
 
