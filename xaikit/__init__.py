@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from xaikit.core.errors import (
         BadChecksum,
         BadInput,
+        LeftOut,
         MissingExtra,
         NoSuchLayer,
         UnknownName,
@@ -59,6 +60,7 @@ _HOMES = {
     "xaikit.core.errors": (
         "BadChecksum",
         "BadInput",
+        "LeftOut",
         "MissingExtra",
         "NoSuchLayer",
         "UnknownName",
@@ -78,6 +80,7 @@ __all__ = [
     "Classifier",
     "Context",
     "Contrast",
+    "LeftOut",
     "Library",
     "MissingExtra",
     "NoSuchLayer",

@@ -251,6 +251,48 @@ def test_a_contrast_that_cancels_place_by_place_is_zero_and_flagged() -> None:
     assert not any(earlier.flags)
 
 
+def test_a_contrast_of_rounding_is_zero_in_bfloat16_too() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 64, 3), nn.ReLU(), nn.Conv2d(64, 4, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+    clf = bound(nn.Sequential(network, nn.Flatten()))
+    with torch.no_grad():
+        network[0].bias += 3
+        network[2].bias += 3
+    clf = Classifier(clf.network.float(), size=8, layer="0.1")
+    contrast = METHODS.get("layer-excitation-backprop").build(clf, variant="contrastive")
+    for context in (Context(), Context(precision="bfloat16")):
+        assert not contrast.attribute(images().float(), 1, context=context).values.any()
+
+
+def test_a_contrast_needs_a_map_after_the_layer() -> None:
+    clf = bound(ConvolutionalHead())
+    contrast = METHODS.get("layer-excitation-backprop").build(clf, "classifier.0", variant="contrastive")
+    with pytest.raises(BadInput, match=r"layer classifier\.0: expected a linear map after it, got none; choose"):
+        contrast.attribute(images(), 1)
+
+
+@pytest.mark.parametrize("name", ["relevance-cam", "layer-excitation-backprop"])
+def test_a_relevance_pass_to_a_layer_takes_one_forward(name: str) -> None:
+    context = Context()
+    METHODS.get(name)(bound(GAPNet())).attribute(images(), 1, context=context)
+    assert (context.counters.forwards, context.counters.backwards) == (3, 3)
+
+
+def test_constants_are_no_bypass() -> None:
+    class Moved(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+            self.shift, self.scale = nn.Parameter(torch.ones(1, 4, 1, 1)), nn.Parameter(torch.ones(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            moved = self.conv(x) * self.scale.view(1, -1, 1, 1) + self.shift.expand(len(x), -1, 6, 6)
+            return self.fc(moved.relu().mean((2, 3)))
+
+    found = METHODS.get("layer-excitation-backprop").build(bound(Moved()), "conv").attribute(images(1), 1)
+    assert not found.diagnostics["absorbed_bypass"].any()
+    assert missing(found) < 1e-9
+
+
 def test_padded_batches_book_the_same() -> None:
     clf, x = bound(DeepNet()), images(3)
     plain = METHODS.get("rap")(clf).attribute(x)

@@ -131,6 +131,7 @@ def test_pixels_given_for_every_image_stay_with_it_under_noise() -> None:
     clf, x = bound(DeepNet()), images()
     own = images(6, seed=9)[3:]
     given = {"base": "integrated-gradients", "base_params": {"steps": 2, "baseline": own}, "samples": 3}
+    assert "tensor (3, 3, 8, 8)" in METHODS.get("smooth-grad").build(clf, **given).attribute(x).params["base_params"]
     for size in (1, 2, None):
         found = METHODS.get("smooth-grad").build(clf, **given).attribute(x, 1, chunk_size=size)
         for place in range(3):

@@ -195,6 +195,7 @@ class Batch:
             logits = self.context.forward(self.classifier, self.inputs)
             activation = tap.activation
         self.keep_logits(logits.detach())
+        self._activations.setdefault(layer, _full(layer.to_grid(activation.detach()[: len(self)])))
         check_graph(logits)
         carried = torch.zeros_like(activation)
         for start in starts(logits):

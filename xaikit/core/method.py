@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
 from typing import Any, ClassVar, Literal, get_type_hints
@@ -339,6 +339,8 @@ def _describe(value: Any) -> Any:
         return value
     if isinstance(value, tuple | list):
         return tuple(_describe(one) for one in value)
+    if isinstance(value, Mapping):
+        return str({name: _describe(one) for name, one in value.items()})
     if isinstance(value, Tensor):
         return f"tensor {tuple(value.shape)}"
     return str(getattr(value, "fingerprint", None) or getattr(value, "__name__", None) or value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,8 @@ from tests.methods.replicas import close, replicates
 from xaikit.core.attribution import Attribution
 from xaikit.core.classifier import Classifier
 from xaikit.core.method import METHODS
+from xaikit.methods.decomposition.composites import POSITIVE
+from xaikit.methods.decomposition.engine import Engine
 
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
 COMPOSITES = {
@@ -341,14 +344,57 @@ def _is_a_random_walk_to_the_layer() -> None:
         close(METHODS.get("layer-excitation-backprop").build(clf, variant="contrastive").attribute(x, index), contrast)
 
 
+class Branching(nn.Module):
+    """A branch round which the stem's output goes: added, concatenated or gated by it."""
+
+    def __init__(self, join: Callable[[Tensor, Tensor], Tensor], channels: int = 4) -> None:
+        super().__init__()
+        self.stem, self.branch = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.after, self.fc, self.join = nn.Conv2d(4, 4, 3, padding=1), nn.Linear(channels, 4), join
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem(x))
+        joined = self.join(x, self.after(F.relu(self.branch(x))))
+        return self.fc(F.relu(joined).mean((2, 3)))
+
+
+BRANCHING = [
+    Branching(lambda x, y: x + F.relu(y)),
+    Branching(lambda x, y: F.relu(y) - x),
+    Branching(lambda x, y: F.relu(y) / (1 + x)),
+    Branching(lambda x, y: torch.cat([x, F.relu(y)], 1), 8),
+    Branching(lambda x, y: x * torch.sigmoid(y)),
+    Branching(lambda x, y: x * F.relu(y)),
+]
+
+
+def caught(clf: Classifier, pixels: Tensor, name: str, start: Tensor) -> Tensor:
+    """Return the walk (n, C, h, w) from a start to the image, caught where it comes through a module's output."""
+    seen: list[Tensor] = []
+    engine = Engine(POSITIVE, len(pixels))
+    handle = clf.network.get_submodule(name).register_forward_hook(lambda module, args, output: seen.append(output))
+    with clf.borrowed(), torch.enable_grad(), clf.probe() as probe:
+        engine.install(probe)
+        logits = clf.logits(clf.normalize(pixels).requires_grad_(True))
+        engine.look_at(logits)
+        (walk,) = torch.autograd.grad(logits, seen[-1], start.to(logits), allow_unused=True)
+    handle.remove()
+    return torch.zeros_like(seen[-1]) if walk is None else walk
+
+
 @replicates("layer-excitation-backprop")
-def _what_comes_through_the_layer_reaches_the_image() -> None:
-    """The walk goes on from where it was: its mass at the image is what came through the layer and did not die."""
-    clf, x = bound(DeepNet(), seed=5), images()
-    layer = METHODS.get("layer-excitation-backprop")(clf).attribute(x, 1)
-    image = METHODS.get("excitation-backprop")(clf).attribute(x, 1)
-    died = image.diagnostics["absorbed_dead"] - layer.diagnostics["absorbed_dead"]
-    assert torch.allclose(layer.values.sum((1, 2)), image.values.sum((1, 2)) + died)
+def _is_what_the_walk_to_the_image_brings_there() -> None:
+    index = torch.tensor([2, 0, 1])
+    passing = []
+    for network in BRANCHING:
+        clf, x = bound(network, seed=1), images()
+        for layer in ("stem", "branch", "after"):
+            expected = caught(clf, x, layer, F.one_hot(index, 4)).sum(1)
+            found = METHODS.get("layer-excitation-backprop").build(clf, layer).attribute(x, index)
+            assert torch.allclose(found.values, expected, atol=1e-12)
+            balanced(found)
+            passing.append(float(found.diagnostics["absorbed_bypass"].sum()))
+    assert sum(passed > 0 for passed in passing) >= 8
 
 
 class Pooled(nn.Module):

@@ -59,7 +59,6 @@ class RelevanceCAM(LayerMethod):
         Raises:
             BadInput: a target that is no class, an operation after the layer without a rule, or a softmax at the end.
         """
-        batch.target.require_class(self.name)
         found = relevance_at(batch, self.place, POSITIVE, lambda: self._start(batch))
         return Values(torch.einsum("nk,nkhw->nhw", found.values.sum((2, 3)), batch.activations(self.place)))
 
@@ -69,6 +68,7 @@ class RelevanceCAM(LayerMethod):
 
     def _start(self, batch: Batch) -> Tensor:
         """Return the start vector (n, K)."""
+        batch.target.require_class(self.name)
         classes = batch.logits.shape[1]
         share = 1 / classes if self.others is None else self.others
         start = torch.full_like(batch.logits, -share)

@@ -10,9 +10,9 @@
     epsilon-gamma-box            gamma          epsilon    z-box
 
 A linear map at each of several places is a convolution of one pixel. Sums, also with constants, and poolings by mean
-are shared by signed contributions (epsilon) in each of them, max-pooling goes to the winner; normalisations that are
-left get the convolution's rule. The first map is the first that runs, the last the last, among those that the score
-depends on.
+are shared by signed contributions (epsilon) in each of them; max-pooling goes to the winner, or is shared as a mean
+(`max_pool`); normalisations that are left get the convolution's rule. The first map is the first that runs, the last
+the last, among those that the score depends on.
 
 Source: Montavon et al., Explainable AI 2019; Kohlbrenner et al., IJCNN 2020.
 """

@@ -34,12 +34,14 @@ from xaikit.methods.decomposition.ledger import Ledger, Reason
 from xaikit.methods.decomposition.operations import (
     ACTIVATIONS,
     GATES,
+    JOINS,
     LINEAR,
     MAX_POOLS,
     MOVES,
     PADS,
     PRODUCTS,
     QUOTIENTS,
+    SUMS,
     Call,
     Reader,
     Reading,
@@ -111,6 +113,8 @@ def relevance(batch: Batch, composite: Composite, starts: Callable[[], Sequence[
 def relevance_at(batch: Batch, layer: Layer, composite: Composite, start: Callable[[], Tensor]) -> Relevance:
     """Carry a start vector (n, K) from the logits to a layer, the values (n, C, h, w).
 
+    What goes round the layer, through a skip connection or another branch, gets its share and is booked as `bypass`.
+
     Args:
         batch: of the images.
         layer: where it ends.
@@ -121,10 +125,14 @@ def relevance_at(batch: Batch, layer: Layer, composite: Composite, start: Callab
         BadInput: an operation after the layer that has no rule, a softmax at the end, or a network that cuts its graph.
     """
     _check_end(batch)
-    engine = Engine(composite, max(len(batch), batch.context.padded_batch or 0))
+    network = batch.classifier.module
+    constants = frozenset(_memory(one) for one in (*network.parameters(), *network.buffers()))
+    engine = Engine(composite, max(len(batch), batch.context.padded_batch or 0), constants)
 
     def starts(logits: Tensor) -> Iterator[Tensor]:
         engine.look_at(logits)
+        if composite.last is not None and not engine.maps:
+            raise BadInput(f"layer {layer}: expected a linear map after it, got none; choose an earlier layer")
         return map(engine.begun, engine.passes(start(), batch.classifier.output))
 
     values = batch.carried_back(layer, engine.install, starts)
@@ -239,12 +247,18 @@ class Engine:
     Args:
         composite: rule of each map.
         images: rows of the physical batch; None takes them from what is booked.
+        constants: where the memory of the network's parameters and buffers begins, for a pass that ends at a layer:
+            any other tensor without a graph went round that layer. None for a pass to the image.
     """
 
-    def __init__(self, composite: Composite, images: int | None = None) -> None:
+    def __init__(
+        self, composite: Composite, images: int | None = None, constants: frozenset[int] | None = None
+    ) -> None:
         self.composite = composite
         self.ledger = Ledger(images)
-        self._maps = 0
+        self.maps = 0
+        self._constants = constants
+        self._begun = 0
         self._ends = (0, 0)
         self._negated = False
         self._gates: dict[int, Tensor] = {}
@@ -257,12 +271,14 @@ class Engine:
         probe.rule(PRODUCTS, self._product)
         probe.rule(QUOTIENTS, self._quotient)
         probe.rule(PADS, self._border)
+        probe.rule(JOINS, self._join)
         if self.composite.max_pool == "mean":
             probe.rule(MAX_POOLS, self._mean)
         probe.observe(None, _refuse_unknown)
 
     def _linear(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return self._read(LINEAR[function], function, args, kwargs)
+        given = self._with_bypasses(args) if function in SUMS else args
+        return self._read(LINEAR[function], function, given, kwargs)
 
     def _mean(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return self._read(as_mean, function, args, kwargs)
@@ -275,12 +291,13 @@ class Engine:
             return output
         number = None
         if reading.step.kind in _NUMBERED:
-            number, self._maps = self._maps, self._maps + 1
+            number, self._begun = self._begun, self._begun + 1
         return self._carried(self._share(reading, number), function, args, kwargs, reading.sources, number)
 
     def look_at(self, logits: Tensor) -> None:
         """Find out, after the forward, which maps are the first and the last that the logits depend on."""
         numbers = _numbers(logits)
+        self.maps = len(numbers)
         self._ends = (min(numbers, default=0), max(numbers, default=0))
 
     def passes(self, start: Tensor, output: Output) -> list[Pass]:
@@ -339,6 +356,7 @@ class Engine:
         return output
 
     def _product(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        args = self._with_bypasses(args)
         factors = [one for one in (args[0], args[1] if len(args) > 1 else kwargs["other"]) if _is_signal(one)]
         if not factors:
             return function(*args, **kwargs)
@@ -358,6 +376,7 @@ class Engine:
         return tuple(one for one in factors if one.numel() == largest)
 
     def _quotient(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        args = self._with_bypasses(args)
         if not _is_signal(args[0]):
             output = function(*args, **kwargs)
             _refuse_unknown(function, args, kwargs, output)
@@ -380,6 +399,35 @@ class Engine:
 
         return self._carried(share, function, args, kwargs, (inputs,))
 
+    def _join(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not args:
+            return function(**kwargs)
+        return function(self._with_bypasses(tuple(args[0])), *args[1:], **kwargs)
+
+    def _with_bypasses(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return arguments in which what went round the layer takes its share beside the signal, and books it."""
+        signal = next((one for one in args if _is_signal(one)), None)
+        if self._constants is None or signal is None:
+            return args
+        return tuple(self._booked(one, signal) if self._bypasses(one, signal) else one for one in args)
+
+    def _bypasses(self, one: Any, signal: Tensor) -> bool:
+        return (
+            isinstance(one, Tensor)
+            and not one.requires_grad
+            and one.ndim == signal.ndim
+            and one.shape[:1] == signal.shape[:1]
+            and _memory(one) not in (self._constants or ())
+        )
+
+    def _booked(self, one: Tensor, signal: Tensor) -> Tensor:
+        def share(given: Tensor) -> Sequence[Tensor | None]:
+            self.ledger.book("bypass", given)
+            return (None,)
+
+        found: Tensor = _Carry.apply(share, None, lambda: one.detach(), signal)
+        return found
+
     def _carried(
         self,
         share: Share,
@@ -393,6 +441,11 @@ class Engine:
         named = {name: one.detach() if isinstance(one, Tensor) else one for name, one in kwargs.items()}
         found: Tensor = _Carry.apply(share, number, lambda: function(*plain, **named), *sources)
         return found
+
+
+def _memory(tensor: Tensor) -> int:
+    """Return where the memory of a tensor, and of every view of it, begins."""
+    return tensor.untyped_storage().data_ptr()
 
 
 def _whole(given: Tensor) -> Sequence[Tensor]:

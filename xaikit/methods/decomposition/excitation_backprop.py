@@ -59,8 +59,7 @@ class ExcitationBackprop(InputMethod):
         Raises:
             BadInput: a target that is no class, or an operation without a rule, by its name.
         """
-        batch.target.require_class(self.name)
-        (found,) = relevance(batch, WALKS[self.variant], lambda: [one_at_the_class(batch)])
+        (found,) = relevance(batch, WALKS[self.variant], lambda: [one_at_the_class(batch, self.name)])
         if self.variant == "plain":
             return accounted(found)
         contrast = accounted(promising(found, 0.0))
@@ -71,8 +70,13 @@ class ExcitationBackprop(InputMethod):
         return Cost(2, 2)
 
 
-def one_at_the_class(batch: Batch) -> Tensor:
-    """Return the start of the walk, (n, K)."""
+def one_at_the_class(batch: Batch, method: str) -> Tensor:
+    """Return the start of a method's walk, (n, K).
+
+    Raises:
+        BadInput: a target that is no class.
+    """
+    batch.target.require_class(method)
     return F.one_hot(batch.target.index, batch.logits.shape[1]).to(batch.logits)
 
 

@@ -8,7 +8,8 @@ reads the layer place by place (SqueezeNet's default layer), both walks come thr
 is zero, flag `constant`; an earlier layer has one.
 
 Completeness: values sum to 1, or for the contrastive variant, before its positive part is taken, to 0; walks that end
-before the layer are booked as `absorbed_dead`.
+before the layer are booked as `absorbed_dead`, those that go round it, through a skip connection or another branch, as
+`absorbed_bypass`.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, h, w), the layer's own grid.
 Units:  probability.
@@ -56,22 +57,23 @@ class LayerExcitationBackprop(LayerMethod):
         """Return probabilities (n, h, w).
 
         Raises:
-            BadInput: a target that is no class, or an operation after the layer without a rule, by its name.
+            BadInput: a target that is no class, an operation after the layer without a rule, by its name, or for a
+                contrast no linear map after the layer.
         """
-        batch.target.require_class(self.name)
-        found = relevance_at(batch, self.place, WALKS[self.variant], lambda: one_at_the_class(batch))
+        found = relevance_at(batch, self.place, WALKS[self.variant], lambda: one_at_the_class(batch, self.name))
         if self.variant == "plain":
             walk = accounted(found)
             return replace(walk, values=walk.values.sum(1))
         contrast = accounted(promising(found, 0.0))
-        return replace(contrast, values=_beyond_rounding(contrast.values).clamp_min(0))
+        rounding = max(_ROUNDING, 4 * torch.finfo(batch.arithmetic).eps)
+        return replace(contrast, values=_beyond(rounding, contrast.values).clamp_min(0))
 
     def cost(self, size: tuple[int, int]) -> Cost:
         """One forward and a modified backward through the tail."""
         return Cost(1, 0.1)
 
 
-def _beyond_rounding(walks: Tensor) -> Tensor:
+def _beyond(rounding: float, walks: Tensor) -> Tensor:
     """Return the sum over channels (n, h, w) of differences (n, C, h, w); zero where no more than rounding is left."""
     left, size = walks.sum(1), walks.abs().sum(1)
-    return torch.where(left.abs() > _ROUNDING * size, left, 0)
+    return torch.where(left.abs() > rounding * size, left, 0)

@@ -3,6 +3,7 @@
     bias          went to what is added whatever the input is: biases, constants, borders
     stabiliser    went to what keeps denominators away from zero
     dead          came to outputs that nothing contributes to by the rule
+    bypass        went round the layer at which it was to end: through skip connections and other branches
 
 With it the sum is a check:  sum(values) + sum(absorbed) = sum(start).
 
@@ -18,7 +19,7 @@ from torch import Tensor
 
 __all__ = ["REASONS", "Ledger", "Reason"]
 
-Reason = Literal["bias", "stabiliser", "dead"]
+Reason = Literal["bias", "stabiliser", "dead", "bypass"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
 

@@ -55,7 +55,8 @@ class LRP(InputMethod):
         epsilon: of the epsilon rule, as a share of the mean |z| of an image and map.
         alpha: weight of positive contributions in alpha-beta, at least 1; beta is alpha - 1.
         gamma: how much more favoured contributions count in the gamma rule.
-        max_pool: who gets the relevance of a max-pooling's window: its "winner", or all as if it took their "mean".
+        max_pool: who gets the relevance of a max-pooling's window: its "winner", or all as if it took their "mean"
+            (`amax` and `max`, which have no window, keep their winner).
     """
 
     composite: CompositeName = "epsilon-plus-flat"

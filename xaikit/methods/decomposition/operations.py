@@ -6,7 +6,8 @@
     product       the gate is a constant and the signal gets everything; two signals get a half each
     border        padding: what falls on it is the bias's
     move          values are moved about, copied or chosen (flatten, cat, max-pooling): autograd does just that
-                  a composite may have max-pooling shared as if it took the mean of its window
+                  a composite may have max-pooling shared as if it took the mean of its window (amax and max keep
+                  their winner)
 
 A function in no table is refused by its name; no class of module is ever asked for.
 """
@@ -30,12 +31,14 @@ from xaikit.methods.decomposition.rules import Kind, LinearMap, Part
 __all__ = [
     "ACTIVATIONS",
     "GATES",
+    "JOINS",
     "LINEAR",
     "MAX_POOLS",
     "MOVES",
     "PADS",
     "PRODUCTS",
     "QUOTIENTS",
+    "SUMS",
     "Call",
     "Reader",
     "Reading",
@@ -74,11 +77,17 @@ QUOTIENTS = _methods("div", "true_divide", "divide", "div_", "__truediv__")
 MAX_POOLS = _methods("max_pool1d", "max_pool2d", "max_pool3d", "max_pool2d_with_indices") | _methods(
     "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", "adaptive_max_pool2d_with_indices"
 )
+_PLUS = _methods("add", "add_", "__add__", "__radd__", "__iadd__")
+_MINUS = _methods("sub", "sub_", "subtract", "__sub__", "__isub__")
+_FROM = _methods("rsub", "__rsub__")
+SUMS = _PLUS | _MINUS | _FROM
+JOINS = _methods("cat", "concat", "concatenate", "stack", "hstack", "vstack")
 PADS: frozenset[Call] = frozenset({F.pad, torch.constant_pad_nd})
 MOVES = (
     _methods("flatten", "view", "view_as", "reshape", "reshape_as", "squeeze", "unsqueeze", "unflatten", "ravel")
     | _methods("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "flip", "roll", "rot90")
-    | _methods("cat", "concat", "concatenate", "stack", "hstack", "vstack", "chunk", "split", "tensor_split", "unbind")
+    | _methods("chunk", "split", "tensor_split", "unbind")
+    | JOINS
     | _methods("narrow", "select", "index_select", "gather", "expand", "expand_as", "repeat", "repeat_interleave")
     | _methods("tile", "broadcast_to", "contiguous", "clone", "to", "type", "type_as", "float", "double", "half")
     | _methods("bfloat16", "detach", "requires_grad_", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle")
@@ -235,7 +244,8 @@ def as_mean(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Re
     if not name.startswith("adaptive"):
         names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
     given = dict(zip(names, args[1:], strict=False)) | _without(kwargs, "input")
-    gaps = given.pop("dilation", 1) not in (1, (1, 1), [1, 1])
+    dilation = given.pop("dilation", 1)
+    gaps = any(one != 1 for one in (dilation if isinstance(dilation, tuple | list) else (dilation,)))
     if gaps or given.pop("return_indices", False) or name.endswith("_with_indices"):
         raise BadInput(f"max_pool: expected windows without gaps and indices for mean, got {name}; choose winner")
     mean = getattr(F, name.replace("max", "avg"))
@@ -285,7 +295,7 @@ LINEAR: dict[Call, Reader] = {
     F.group_norm: _group_norm,
     **dict.fromkeys(_methods("avg_pool1d", "avg_pool2d", "avg_pool3d", "mean", "sum", "interpolate"), _pooled),
     **dict.fromkeys(_methods("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"), _pooled),
-    **dict.fromkeys(_methods("add", "add_", "__add__", "__radd__", "__iadd__"), partial(_sum, (1, 1))),
-    **dict.fromkeys(_methods("sub", "sub_", "subtract", "__sub__", "__isub__"), partial(_sum, (1, -1))),
-    **dict.fromkeys(_methods("rsub", "__rsub__"), partial(_sum, (-1, 1))),
+    **dict.fromkeys(_PLUS, partial(_sum, (1, 1))),
+    **dict.fromkeys(_MINUS, partial(_sum, (1, -1))),
+    **dict.fromkeys(_FROM, partial(_sum, (-1, 1))),
 }

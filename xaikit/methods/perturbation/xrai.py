@@ -139,7 +139,7 @@ def grow(base: Map, regions: Sequence[Pixels], least: int = _LEAST_GAIN) -> Map:
 
 
 def grow_in_order(base: Map, regions: Sequence[Pixels], least: int = _LEAST_GAIN) -> Map:
-    """Return the same map (H, W) for regions that are ranked once, by the mean of `base` over all their pixels.
+    """Return such a map (H, W) for regions that are ranked once, by the mean of `base` over all their pixels.
 
     Args:
         base: (H, W) attribution of one image.
