@@ -214,7 +214,15 @@ def test_targets_that_are_no_class_are_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "params", [{"epsilon": -1}, {"alpha": 0.5}, {"gamma": -0.1}, {"convolution": "z-box"}, {"composite": "best"}]
+    "params",
+    [
+        {"epsilon": -1},
+        {"epsilon": float("inf")},
+        {"alpha": 0.5},
+        {"gamma": -0.1},
+        {"convolution": "z-box"},
+        {"composite": "best"},
+    ],
 )
 def test_parameters_that_do_not_fit_are_refused(params: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match=r"expected .*, got .*;"):
@@ -291,6 +299,48 @@ def test_constants_are_no_bypass() -> None:
     found = METHODS.get("layer-excitation-backprop").build(bound(Moved()), "conv").attribute(images(1), 1)
     assert not found.diagnostics["absorbed_bypass"].any()
     assert missing(found) < 1e-9
+
+
+class Normalising(nn.Module):
+    """A network that normalises its images itself."""
+
+    def __init__(self, network: nn.Module, how: str) -> None:
+        super().__init__()
+        self.network, self.how = network, how
+        self.mean, self.std = (torch.tensor(one, dtype=torch.float64).reshape(3, 1, 1) for one in (MEAN, STD))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.how == "transform":
+            return self.network(torchvision.transforms.functional.normalize(x, MEAN, STD))
+        return self.network((x - self.mean) / self.std if self.how == "division" else (x - self.mean) * (1 / self.std))
+
+
+MEAN, STD = [0.375, 0.5, 0.625], [0.125, 0.25, 0.5]
+
+
+@pytest.mark.parametrize("how", ["division", "product", "transform"])
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        *((name, {}) for name in TO_THE_IMAGE),
+        *(("lrp", {"composite": one}) for one in ("epsilon", "z-plus", "epsilon-alpha2-beta1", "gamma")),
+        ("lrp", {"first": "w-squared", "bias": "zero"}),
+    ],
+)
+def test_it_does_not_matter_where_images_are_normalised(how: str, name: str, params: dict[str, Any]) -> None:
+    outside = bound(DeepNet(), seed=5, mean=MEAN, std=STD)
+    inside = Classifier(Normalising(outside.network, how), size=8)
+    found, expected = (METHODS.get(name).build(clf, **params).attribute(images(), 1) for clf in (inside, outside))
+    assert torch.allclose(found.values, expected.values, rtol=1e-8, atol=1e-12)
+    assert missing(found) < 1e-3 or float(found.diagnostics["promised"].abs().max()) < 1e-9
+
+
+@pytest.mark.parametrize("how", ["division", "product", "transform"])
+def test_z_box_is_refused_where_the_network_normalises(how: str) -> None:
+    clf = Classifier(Normalising(bound(DeepNet()).network, how), size=8)
+    with pytest.raises(BadInput, match="z-box: expected a network that is given normalised images, got one that norm"):
+        METHODS.get("lrp").build(clf, composite="epsilon-gamma-box").attribute(images(), 1)
+    METHODS.get("lrp").build(clf, composite="epsilon-gamma-box", first="flat").attribute(images(), 1)
 
 
 def test_padded_batches_book_the_same() -> None:

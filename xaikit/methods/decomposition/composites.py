@@ -125,6 +125,7 @@ class Composite:
         mean: of sums, also with a constant, and of poolings.
         bias: "absorb": biases get their share; "zero": they take no part.
         max_pool: who gets a window's relevance: its "winner", or all as if the pooling took their "mean".
+        boxed: whether `first` goes by the range of the image that the network is given.
     """
 
     convolution: Rule
@@ -134,6 +135,7 @@ class Composite:
     mean: Rule = epsilon
     bias: Bias = "absorb"
     max_pool: MaxPool = "winner"
+    boxed: bool = False
 
     def rule(self, kind: Kind, *, first: bool, last: bool) -> Rule:
         """Return the rule of a map."""
@@ -184,4 +186,5 @@ def composed(
         mean=mean,
         bias=bias,
         max_pool=max_pool,
+        boxed=chosen[2] == "z-box",
     )

@@ -259,6 +259,7 @@ class Engine:
         self.maps = 0
         self._constants = constants
         self._begun = 0
+        self._normalises = False
         self._ends = (0, 0)
         self._negated = False
         self._gates: dict[int, Tensor] = {}
@@ -328,17 +329,28 @@ class Engine:
         return _balanced(values, start.double().sum(1), start.double().abs().sum(1), absorbed)
 
     def _share(self, reading: Reading, number: int | None) -> Share:
-        step = reading.step
+        step, ahead = reading.step, self._is_ahead()
+        moves = step.kind in ("scale", "shift")
+        self._normalises |= ahead and moves
 
         def share(given: Tensor) -> Sequence[Tensor]:
             first, last = (number == end for end in self._ends)
+            if first and self.composite.boxed and self._normalises:
+                raise BadInput(
+                    "z-box: expected a network that is given normalised images, got one that normalises them itself; "
+                    "give mean and std to the classifier instead, or use first='flat'"
+                )
             rule = self.composite.rule(step.kind, first=first, last=last)
-            bare = step if self.composite.bias == "absorb" else step.without_bias()
+            bare = step.without_bias() if self.composite.bias == "zero" or (ahead and moves) else step
             if bare.kind in ("scale", "shift") and bare.bias is None:
                 return (given,)
             return rule(bare.negated() if last and self._negated else bare, given, self.ledger)
 
         return share
+
+    def _is_ahead(self) -> bool:
+        """Say whether no map has read the image yet: a scale or shift there is its normalisation, and hands all on."""
+        return self._constants is None and self._begun == 0
 
     def _activation(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         inputs = args[0] if args else kwargs["input"]
@@ -357,6 +369,7 @@ class Engine:
 
     def _product(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         args = self._with_bypasses(args)
+        self._normalises |= self._is_ahead()
         factors = [one for one in (args[0], args[1] if len(args) > 1 else kwargs["other"]) if _is_signal(one)]
         if not factors:
             return function(*args, **kwargs)
@@ -381,6 +394,7 @@ class Engine:
             output = function(*args, **kwargs)
             _refuse_unknown(function, args, kwargs, output)
             return output
+        self._normalises |= self._is_ahead()
         return self._carried(_whole, function, args, kwargs, (args[0],))
 
     def _border(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -5,7 +5,7 @@
 
 It is the form in which the paper shows its maps. What lies before the layer is not asked for a rule. Where the last map
 reads the layer place by place (SqueezeNet's default layer), both walks come through every place alike, and the contrast
-is zero, flag `constant`; an earlier layer has one.
+is zero, flag `constant`, but for places that nothing inhibits; an earlier layer has one that says more.
 
 Completeness: values sum to 1, or for the contrastive variant, before its positive part is taken, to 0; walks that end
 before the layer are booked as `absorbed_dead`, those that go round it, through a skip connection or another branch, as

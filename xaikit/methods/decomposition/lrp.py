@@ -9,6 +9,8 @@ Completeness: what is absorbed is booked, so that sum(values) + absorbed_bias + 
 score in the diagnostics; `completeness` is the gap without them. Images whose books do not balance to 1 % (outputs near
 zero in the arithmetic's precision) are flagged `unbalanced`.
 
+A scale or shift of the image before any map is its normalisation and hands everything on.
+
 BatchNorm is folded into the map before it, on a copy. Where there is none (DenseNet), it is a scale and a bias;
 LayerNorm is a map with its standard deviation held constant; gates are constants.
 
@@ -20,6 +22,7 @@ Departs from source: the stabiliser is relative to the mean |z| of the image and
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -75,7 +78,7 @@ class LRP(InputMethod):
     needs: ClassVar[frozenset[Need]] = frozenset({"input-gradient"})
 
     def __post_init__(self) -> None:
-        if not self.epsilon >= 0:
+        if not 0 <= self.epsilon < math.inf:
             raise BadInput(f"epsilon: expected a share from 0, got {self.epsilon}; leave it out for 1e-6")
         if not self.alpha >= 1:
             raise BadInput(f"alpha: expected at least 1, got {self.alpha}; leave it out for 2")
