@@ -127,6 +127,19 @@ def test_default_of_other_activations_is_what_comes_after_them(kind, inplace):
     assert seen(net).default == Layer("3")
 
 
+@pytest.mark.parametrize(
+    "last", [nn.Softmax(1), nn.LogSoftmax(1), nn.Sigmoid(), nn.Sequential(nn.Softmax(1), nn.Flatten())]
+)
+def test_a_class_map_is_stepped_over_before_a_softmax_too(last):
+    def net():
+        head = (nn.Conv2d(4, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), *head, last)
+
+    about = seen(net)
+    assert about.default == Layer("1")
+    assert about.class_map == Layer("2")
+
+
 class Summing(nn.Module):
     """What is pooled has no name: a sum in place changed the tensor that once came out of a module."""
 

@@ -111,6 +111,7 @@ class _Trace:
     source: dict[int, tuple[str, Tensor]] = field(default_factory=dict)
     convolutions: list[str] = field(default_factory=list)
     heads: dict[int, EndsIn] = field(default_factory=dict)
+    before_head: dict[int, Tensor] = field(default_factory=dict)
     alive: list[Tensor] = field(default_factory=list)
     readers: Readers = field(default_factory=Readers)
     memory: int = 0
@@ -149,6 +150,7 @@ class _Trace:
         head = _HEADS.get(function) or (self.heads.get(id(given)) if function in _SAME_VALUES else None)
         if head is not None:
             self.heads[id(output)] = head
+            self.before_head[id(output)] = given if function in _HEADS else self.before_head[id(given)]
         if function in RELU:
             if output is given:
                 self.rectified.add(id(given))
@@ -211,7 +213,8 @@ def _seen(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor]) -
         )
     trace.look(outputs)
     pooled = _pooled(trace)
-    class_map = pooled if pooled is not None and _is_class_map(pooled, outputs) else None
+    logits = trace.before_head[id(outputs)] if id(outputs) in trace.heads else outputs
+    class_map = pooled if pooled is not None and _is_class_map(pooled, logits) else None
     entered = _before_convolution(trace, class_map) if class_map is not None else pooled
     about = Outline(
         layers=trace.layers,
@@ -253,12 +256,12 @@ def _pooled(trace: _Trace) -> Tensor | None:
     return given
 
 
-def _is_class_map(given: Tensor, outputs: Tensor) -> bool:
-    """Say whether a tensor already has one channel a class, whose spatial mean is the network's output."""
-    if given.shape[1] != outputs.shape[1]:
+def _is_class_map(given: Tensor, logits: Tensor) -> bool:
+    """Say whether a tensor already has one channel a class, whose spatial mean is the logits, of any shape."""
+    mean, wanted = given.mean((2, 3)).float(), logits.float().flatten(1)
+    if mean.shape != wanted.shape:
         return False
-    mean = given.mean((2, 3)).float()
-    return torch.allclose(mean, outputs.float(), rtol=1e-3, atol=1e-4 * max(1e-6, float(outputs.abs().max())))
+    return torch.allclose(mean, wanted, rtol=1e-3, atol=1e-4 * max(1e-6, float(wanted.abs().max())))
 
 
 def _before_convolution(trace: _Trace, class_map: Tensor) -> Tensor:
