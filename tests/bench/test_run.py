@@ -212,20 +212,25 @@ def test_kept_maps_are_not_explained_again(whole, tmp_path, monkeypatch):
     run(suite, tmp_path)
     assert len(list((tmp_path / "maps").rglob("*.safetensors"))) == 42
     monkeypatch.setattr("xaikit.bench.score.attribute_all", lambda *_: pytest.fail("explained again"))
-    notices: list[str] = []
-    assert run(Suite.of(**(ASKED | {"maps": "keep"})), tmp_path, notice=notices.append).computed == 42
-    assert notices[0].startswith("no longer in the report, for they were measured otherwise: anti-oracle, center, grad")
-    assert not any("no longer" in one for one in _told(Suite.of(**(ASKED | {"maps": "keep"})), tmp_path))
+    assert run(Suite.of(**(ASKED | {"maps": "keep"})), tmp_path).computed == 42
     found = rows(tmp_path)
     assert {unit: found[unit] for unit in whole} == whole
     report = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))
     assert set(report["settings"]) == {row["setting"] for row in whole.values()}, "the report shows the newest protocol"
 
 
-def _told(suite: Suite, folder: Path) -> list[str]:
-    notices: list[str] = []
-    run(suite, folder, notice=notices.append)
-    return notices
+def test_methods_that_leave_the_report_are_named(tmp_path):
+    def told(**changed):
+        notices: list[str] = []
+        suite = ASKED | {"controls": [], "methods": ["grad-cam", "hires-cam"]} | changed
+        run(Suite.of(**suite), tmp_path, notice=notices.append)
+        return [line for line in notices if "no longer" in line]
+
+    assert told() == told(methods=["grad-cam"]) == []
+    assert told(methods=["grad-cam"], measures=["api"]) == [
+        "no longer in the report, for its rows were measured otherwise: hires-cam"
+    ]
+    assert told() == []
 
 
 def test_each_seed_is_a_run_of_its_own(whole, tmp_path):

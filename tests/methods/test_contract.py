@@ -239,3 +239,21 @@ def test_no_tensor_is_made_on_the_default_device(name: str) -> None:
     one.attribute(pixels, 1)
     with NamedDevices():
         one.attribute(pixels, 1)
+
+
+@pytest.mark.parametrize("name", ["saliency", "integrated-gradients", "full-grad", "guided-backprop"])
+def test_a_forward_that_overwrites_what_its_backward_needs_is_told_in_one_line(name: str) -> None:
+    class Overwriting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4, 3)
+            self.more = nn.Conv2d(4, 4, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.conv(x).relu()
+            x += self.more(x)
+            return self.fc(x.mean((2, 3)))
+
+    with pytest.raises(BadInput, match=r"got one that overwrites .*; write x = x \+ y in place of x \+= y") as caught:
+        method(name, bound(Overwriting())).attribute(images(), 1)
+    assert "\n" not in str(caught.value)

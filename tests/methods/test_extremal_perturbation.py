@@ -103,6 +103,14 @@ def rewards(clf: Classifier, pixels: Tensor, labels: Tensor, masks: Tensor, vari
     return sum(sign * one.gather(1, labels[:, None])[:, 0] for sign, one in scores.items())
 
 
+def test_an_area_that_is_missed_is_flagged() -> None:
+    clf, x = xaikit.load("texture-cnn", device="cpu"), draw(2).pixels
+    for steps, flags in ((2, {"area-missed"}), (120, set())):
+        found = extremal(clf, areas=0.12, steps=steps).attribute(x)
+        assert (found.diagnostics["area error"] > 0.03).tolist() == [bool(flags)] * 2
+        assert [one & {"area-missed"} for one in found.flags] == [flags] * 2
+
+
 def test_several_areas_are_averaged() -> None:
     clf, x = bound(DeepNet()), images(2)
     both = extremal(clf, areas=(0.2, 0.5), steps=30).attribute(x, 1).values

@@ -110,7 +110,7 @@ def run(
         plan |= planned
         outcome.before += sum(states.get(unit) == "ok" for unit in planned)
         if replaced := _describe(store, suite, worker, place, command):
-            notice(f"no longer in the report, for they were measured otherwise: {', '.join(replaced)}")
+            notice(f"no longer in the report, for its rows were measured otherwise: {', '.join(replaced)}")
         notice(_announcement(model.classifier.name, len(planned), missing))
         if costly := _left_out(suite, model):
             notice(f"{model.classifier.name}: beyond their budget: {', '.join(costly)}")
@@ -184,7 +184,7 @@ def _describe(store: Store, suite: Suite, worker: Worker, place: int, command: s
     """Add a model's settings to the manifest; they replace older ones of the same method, and of another protocol.
 
     Returns:
-        The methods whose older settings were replaced.
+        The methods that are gone without being measured anew.
     """
     model, earlier = worker.model(place), store.manifest()
     new = {one.id: one.about for one in model.settings}
@@ -209,7 +209,8 @@ def _describe(store: Store, suite: Suite, worker: Worker, place: int, command: s
             "settings": kept | new,
         }
     )
-    return sorted({about["method"] for key, about in older.items() if key not in kept})
+    gone = [about for key, about in older.items() if key not in kept]
+    return sorted({about["method"] for about in gone if _name(about) not in named})
 
 
 def _name(about: dict[str, Any]) -> tuple[Any, ...]:

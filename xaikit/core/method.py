@@ -285,7 +285,15 @@ def _rank(method: Method) -> int:
 
 def _explain(method: Method, batch: Batch) -> Attribution:
     begin = _clock(batch)
-    found = method.compute(batch)
+    try:
+        found = method.compute(batch)
+    except RuntimeError as error:
+        if "modified by an inplace operation" not in str(error):
+            raise
+        raise BadInput(
+            "model: expected a forward that autograd can go back through, got one that overwrites what an earlier step "
+            "needs; write x = x + y in place of x += y"
+        ) from error
     seconds = _clock(batch) - begin
     values = found.values.detach()
     values = values if values.dtype == torch.float64 else values.float()
