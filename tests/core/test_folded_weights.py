@@ -191,13 +191,34 @@ def test_packed_for_onednn_they_give_the_same_at_every_size(
     network(torch.rand(8, 4, 12, 12))
     clf = Classifier(network.eval().requires_grad_(False), size=12, channels=4, memory_format=memory_format)
     assert folded(clf) == {"1"}
-    for count in (8, 3, 20):
+    for count in (8, 1, 3, 20):
         inputs = torch.randn(count, 4, 12, 12)
         with torch.no_grad():
             torch.testing.assert_close(clf.logits(inputs), network(inputs), rtol=1e-5, atol=1e-6)
     broken = torch.full((8, 4, 12, 12), torch.nan)
     with torch.no_grad():
         assert clf.logits(broken).isnan().all()
+
+
+def test_they_are_laid_out_for_the_batch_at_hand_whatever_ran_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    operators = torch.ops.mkldnn
+    if not hasattr(operators, "_reorder_convolution_weight"):
+        pytest.skip("this torch is built without oneDNN")
+    plain, shapes = operators._reorder_convolution_weight, []
+
+    def watched(*args: object) -> Tensor:
+        shapes.append(args[-1])
+        return plain(*args)
+
+    monkeypatch.setattr(operators, "_reorder_convolution_weight", watched)
+    network = nn.Sequential(nn.Conv2d(4, 8, 3, groups=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 8))
+    clf = Classifier(network.append(nn.Flatten()).eval().requires_grad_(False), size=10, channels=4)
+    monkeypatch.setattr("xaikit.core.classifier._REPAID", 0)
+    for count in (1, 8, 3, 8, 1):
+        inputs = torch.randn(count, 4, 10, 10)
+        with torch.no_grad():
+            torch.testing.assert_close(clf.logits(inputs), network(inputs), rtol=1e-5, atol=1e-6)
+    assert shapes == [[1, 4, 10, 10], [8, 4, 10, 10], [1, 4, 10, 10]]
 
 
 def test_without_onednn_they_run_as_they_are(pixels: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,7 @@ from xaikit.core.identity import fingerprint, generator, model_fingerprint
 from xaikit.core.image import Resize, decode, picture_name, to_pixels
 from xaikit.core.in_place import InPlace
 from xaikit.core.outline import Outline, outline
+from xaikit.core.pages import kept_pages
 from xaikit.core.probe import Layer, Probe, parse_layer
 from xaikit.core.shapes import check_images
 
@@ -490,7 +491,7 @@ class Classifier(nn.Module):
                 return
             self._borrowed = True
             try:
-                with borrow(self.network, self.device):
+                with kept_pages(self.device), borrow(self.network, self.device):
                     yield self.module
             finally:
                 self._borrowed = False

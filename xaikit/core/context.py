@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from xaikit.core.aligned_rows import AlignedRows
 from xaikit.core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ Precision = Literal["float32", "bfloat16"]
 T = TypeVar("T")
 
 _LARGEST = {"cpu": 64, "cuda": 128}
-_KEPT = 32 * 2**20  # bytes from which on the C library gives a freed tensor back, so that each new one is fresh pages
+_KEPT = 32 * 2**20  # bytes up to which any C library keeps what a freed tensor took; larger portions gain little
 _REPAID = 2  # times the weights' memory, in activations, from which on reading them anew for each portion costs little
 _NOTICEABLE = 5.0  # seconds from which a computation announces how long it takes
 _SHARE = 0.25  # of the free memory that one portion's activations may take
@@ -85,6 +87,12 @@ class Context:
             raise BadInput(f"seed: expected a whole number, got {self.seed!r}; give for example 0")
         if self.precision not in ("float32", "bfloat16"):
             raise BadInput(f"precision: expected float32 or bfloat16, got {self.precision!r}; choose one of them")
+
+    @contextmanager
+    def borrowed(self, classifier: Classifier) -> Iterator[None]:
+        """Borrow the classifier's network; under `padded_batch` an image's place in the batch changes no bit."""
+        with classifier.borrowed(), nullcontext() if self.padded_batch is None else AlignedRows():
+            yield
 
     def portion(self, classifier: Classifier, size: tuple[int, int]) -> int:
         """Return how many images of `size` = (H, W) one pass takes."""

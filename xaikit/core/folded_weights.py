@@ -7,8 +7,8 @@ vectors of the BatchNorms must be equal, and the products of every 4,096 neighbo
 which reads all weights once, a fraction of what the norms would take. Else everything is folded again.
 
 A convolution is folded if it runs once in a forward, shares its weight with no other, and nobody has hooked it or its
-norm. In a batch too small to repay the proof nothing is. The copy is also laid out once as oneDNN wants it, which a
-convolution otherwise does at each call; its operator with a ReLU inside is not used, because that turns NaN into 0.
+norm. In a batch too small to repay the proof nothing is. The copy is also laid out as oneDNN wants it for such a batch,
+which a convolution otherwise does at each call; its operator with a ReLU inside is not used: it turns NaN into 0.
 
 Shapes: w (K, ...); b, mean, var, gamma, beta and s (K,).
 """
@@ -41,22 +41,29 @@ class FoldedConvolution:
         self._weight = weight
         self._bias = bias
         self._packed: bool | None = None
+        self._kind: tuple[object, ...] = ()
 
     def __call__(
         self, function: Callable[..., Tensor], inputs: Tensor, stride: Any, padding: Any, dilation: Any, groups: int
     ) -> Tensor:
         """Return what `function`, a convolution, gives with these weights."""
-        operators = torch.ops.mkldnn
         if self._packed is None:
             self._packed = _can_be_packed(self._weight, padding)
-            if self._packed:
-                places = (padding, stride, dilation, groups, list(inputs.shape))
-                self._weight = operators._reorder_convolution_weight(self._weight, *places)
         if not self._packed:
             return function(inputs, self._weight, self._bias, stride, padding, dilation, groups)
         shape = (padding, stride, dilation, groups)
-        output: Tensor = operators._convolution_pointwise(inputs, self._weight, self._bias, *shape, "none", [], None)
+        self._lay_out(inputs, shape)
+        convolve = torch.ops.mkldnn._convolution_pointwise
+        output: Tensor = convolve(inputs, self._weight, self._bias, *shape, "none", [], None)
         return output
+
+    def _lay_out(self, inputs: Tensor, shape: tuple[Any, ...]) -> None:
+        """Lay the weights out for such inputs; in the layout for one image several take up to ten times as long."""
+        kind = (len(inputs) == 1, *inputs.shape[2:])
+        if kind != self._kind:
+            dense = self._weight.to_dense() if self._weight.is_mkldnn else self._weight
+            self._weight = torch.ops.mkldnn._reorder_convolution_weight(dense, *shape, list(inputs.shape))
+            self._kind = kind
 
 
 class Folded(NamedTuple):

@@ -63,8 +63,9 @@ def calibrate(
     check_maps(maps, pixels)
     if maps.numel() and not (float(maps.amin()) >= 0 and float(maps.amax()) <= 1):
         raise BadInput("maps: expected values in [0, 1], got others; use attribution.heatmap()")
-    with classifier.borrowed():
-        return calibrated(Batch(classifier, pixels, target, context or Context()), maps.to(pixels), mode)
+    context = context or Context()
+    with context.borrowed(classifier):
+        return calibrated(Batch(classifier, pixels, target, context), maps.to(pixels), mode)
 
 
 def calibrated(batch: Batch, maps: Tensor, mode: Calibration) -> tuple[Tensor, Tensor]:

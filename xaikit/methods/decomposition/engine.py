@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from xaikit.core.aligned_rows import AlignedRows
 from xaikit.core.batch import Batch
 from xaikit.core.errors import BadInput
 from xaikit.core.graph import folded
@@ -200,7 +201,8 @@ class _Carry(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, None, *ctx.share(relevance)
+        with AlignedRows():  # a mode round the whole backward would not reach here
+            return None, None, None, *ctx.share(relevance)
 
 
 def _numbers(logits: Tensor) -> list[int]:
