@@ -72,7 +72,7 @@ def case_of(
         dtype: of weights and pictures.
     """
     network, _, layer = place.partition(":")
-    clf, pixels = _real(network, images, dtype) if is_real(place) else _random(network)
+    clf, pixels = _real(network, images, dtype) if is_real(place) else _random(network, dtype)
     pixels = upsample(pixels[:images], (side, side)) if side else pixels[:images]
     with clf.borrowed(), torch.no_grad():
         target = clf.logits(clf.normalize(pixels)).argsort(1, descending=True)[:, rank]
@@ -90,7 +90,7 @@ def _real(network: str, images: int, dtype: torch.dtype) -> tuple[Classifier, Te
 
 
 @cache
-def _random(network: str) -> tuple[Classifier, Tensor]:
+def _random(network: str, dtype: torch.dtype) -> tuple[Classifier, Tensor]:
     """Return a network with seeded weights, BatchNorm as after training, and two pictures of noise."""
     options = {"init_weights": True, "aux_logits": False} if network == "googlenet" else {}
     with torch.random.fork_rng():
@@ -101,4 +101,5 @@ def _random(network: str) -> tuple[Classifier, Tensor]:
             norm.momentum = 1.0
         with torch.no_grad():
             module.train()(pixels)
-    return Classifier(module, mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225], size=96, name=network), pixels
+    clf = Classifier(module.to(dtype), [0.485, 0.456, 0.406], [0.229, 0.224, 0.225], size=96, name=network)
+    return clf, pixels.to(dtype)
