@@ -172,7 +172,7 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], name: str, source: str
     """
     own = network.state_dict()
     counters = {key: torch.tensor(0) for key in own if key.endswith(".num_batches_tracked") and key not in state}
-    whole = OrderedDict({name: aligned(tensor) for name, tensor in {**state, **counters}.items()})
+    whole = OrderedDict({key: aligned(tensor) for key, tensor in {**state, **counters}.items()})
     whole._metadata = getattr(state, "_metadata", None) or own._metadata  # type: ignore[attr-defined]
     try:
         network.load_state_dict(whole, assign=True)
