@@ -113,7 +113,14 @@ def test_calibrate_takes_any_methods_maps() -> None:
     assert level.shape == (2,)
 
 
-@pytest.mark.parametrize("first", ["xaikit.methods.controls.ones", "xaikit.measures.keep_curve", "xaikit.api"])
+@pytest.mark.parametrize(
+    "first",
+    [
+        "xaikit.methods.controls.ones",
+        pytest.param("xaikit.measures.keep_curve", marks=pytest.mark.slow),
+        pytest.param("xaikit.api", marks=pytest.mark.slow),
+    ],
+)
 def test_listing_works_whatever_is_imported_first(first: str) -> None:
     code = f"import {first}, xaikit; assert 'grad-cam' in xaikit.methods() and 'api' in xaikit.measures()"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -38,20 +39,17 @@ def smooth_maximum(p: Tensor, sigma: float, stride: int, side: int) -> Tensor:
     cells, radius = len(p), 1 + math.ceil(sigma / stride)
     far = torch.cat([p.flip(0), p, p.flip(0)])
     far = torch.cat([far.flip(1), far, far.flip(1)], 1)
-    rows = []
-    for y in range(side):
-        row = []
-        for x in range(side):
-            values = []
-            for i in range(y // stride - radius, y // stride + radius + 1):
-                for j in range(x // stride - radius, x // stride + radius + 1):
-                    middle = (stride - 1) / 2
-                    distance = math.hypot(y - i * stride - middle, x - j * stride - middle) / sigma
-                    values.append(far[cells + i, cells + j] * math.exp(-2 * max(distance - 0.5, 0) ** 2))
-            q = torch.stack(values)
-            row.append((q * (20 * q).softmax(0)).sum())
-        rows.append(torch.stack(row))
-    return torch.stack(rows)
+    middle, mask = (stride - 1) / 2, []
+    for y, x in itertools.product(range(side), repeat=2):
+        near = [range(place // stride - radius, place // stride + radius + 1) for place in (y, x)]
+        weights = [
+            math.exp(-2 * max(math.dist((y, x), (i * stride + middle, j * stride + middle)) / sigma - 0.5, 0) ** 2)
+            for i, j in itertools.product(*near)
+        ]
+        rows, columns = (slice(cells + some.start, cells + some.stop) for some in near)
+        q = far[rows, columns].flatten() * torch.tensor(weights, dtype=p.dtype)
+        mask.append((q * (20 * q).softmax(0)).sum())
+    return torch.stack(mask).reshape(side, side)
 
 
 @replicates("extremal-perturbation")
