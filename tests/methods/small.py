@@ -20,7 +20,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "smooth-grad-squared": {"samples": 4},
     "var-grad": {"samples": 4},
     "meaningful-perturbation": {"steps": 8},
-    "extremal-perturbation": {"steps": 50},
+    "extremal-perturbation": {"steps": 20},
     "xrai": {"steps": 6},
     "rise": {"samples": 60},
     "lime": {"samples": 60, "segments": 8},
