@@ -6,6 +6,7 @@ import ctypes
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -60,7 +61,7 @@ class Library:
         return b"2.36"
 
 
-KEPT = [(-4, 0), (-1, 2**31 - 1)]
+KEPT = [(-4, 0), (-1, -1)]
 RELEASED = [(-4, 65536), (-3, 32 * MIB), (-1, 64 * MIB)]
 
 
@@ -79,14 +80,14 @@ def test_pages_are_taken_again_in_the_block_and_given_back_behind_it() -> None:
     assert behind < 300 * MIB
 
 
-def test_nested_blocks_change_the_bounds_once() -> None:
+def test_nested_blocks_end_with_the_outer_one() -> None:
     library = Library()
     one = heap(library)
     with one.kept():
         with one.kept():
-            assert library.asked == KEPT
-        assert library.asked == KEPT
-    assert library.asked == KEPT + RELEASED
+            pass
+        assert library.asked == KEPT + KEPT
+    assert library.asked == KEPT + KEPT + RELEASED
 
 
 def test_overlapping_blocks_of_two_threads_end_with_the_last() -> None:
@@ -103,10 +104,10 @@ def test_overlapping_blocks_of_two_threads_end_with_the_last() -> None:
     with one.kept():
         thread.start()
         assert entered.wait(10)
-    assert library.asked == KEPT
+    assert library.asked == KEPT + KEPT
     leave.set()
     thread.join(10)
-    assert library.asked == KEPT + RELEASED
+    assert library.asked == KEPT + KEPT + RELEASED
 
 
 def test_an_error_in_the_block_releases_the_pages() -> None:
@@ -116,15 +117,74 @@ def test_an_error_in_the_block_releases_the_pages() -> None:
     assert library.asked == KEPT + RELEASED
 
 
-@pytest.mark.parametrize(("grown", "trimmed"), [(2**30, []), (2**30 + 1, [(0,)])])
-def test_a_block_that_grew_by_more_than_a_gibibyte_gives_pages_back(
-    grown: int, trimmed: list[tuple[int]], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("sizes", "trims"),
+    [
+        ([5000, 6024], [0]),
+        ([5000, 6025, 5100], [1]),
+        ([5000, 5600, 5600, 6200, 5100], [0, 1]),  # two blocks together, 600 MiB each
+        ([5000, 6600, 6500, 6500, 7500], [1, 0]),  # what the first left was in use
+        ([5000, 5500, 2000, 3100, 2100], [0, 1]),  # a network was dropped in between
+    ],
+)
+def test_pages_are_given_back_where_blocks_have_left_more_than_a_gibibyte(
+    sizes: list[int], trims: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    library, sizes = Library(), iter((5 * 2**30, 5 * 2**30 + grown))
-    monkeypatch.setattr(pages, "_resident", lambda: next(sizes))
-    with heap(library).kept():
-        pass
-    assert library.asked == [*KEPT, *RELEASED, *trimmed]
+    library, told = Library(), iter([size * MIB for size in sizes])
+    monkeypatch.setattr(pages, "_resident", lambda: next(told))
+    one, expected = heap(library), []
+    for trim in trims:
+        with one.kept():
+            pass
+        expected += [*KEPT, *RELEASED, *[(0,)] * trim]
+    assert library.asked == expected
+    assert not list(told)
+
+
+@with_glibc
+def test_a_size_that_cannot_be_read_breaks_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(pages, "_RESIDENT", tmp_path / "none")
+    library = Library()
+    one = heap(library)
+    for _ in range(2):
+        with pytest.raises(KeyError), one.kept():
+            raise KeyError
+    assert library.asked == (KEPT + RELEASED) * 2
+
+
+def test_a_forked_process_is_outside_its_parents_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = Library()
+    one = heap(library)
+    with one.kept():
+        one._lock.acquire()
+        monkeypatch.setattr("os.getpid", lambda: -1)
+        one.forked()
+        assert library.asked == KEPT + RELEASED
+        with one.kept():
+            pass
+        assert library.asked == (KEPT + RELEASED) * 2
+    assert library.asked == (KEPT + RELEASED) * 2
+
+
+FORKED = """
+import os, resource, torch
+from xaikit.core.pages import kept_pages
+
+with kept_pages(torch.device("cpu")):
+    child = os.fork()
+    if child == 0:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(4):
+            torch.ones(16 * 2**20)  # 64 MiB
+        os._exit(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 4 * 16384)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@with_glibc
+def test_a_process_forked_in_a_block_gives_its_tensors_back() -> None:
+    said = subprocess.run([sys.executable, "-c", FORKED], check=True, capture_output=True, text=True).stdout
+    assert said == "0\n"
 
 
 @pytest.mark.parametrize(

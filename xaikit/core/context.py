@@ -90,7 +90,7 @@ class Context:
 
     @contextmanager
     def borrowed(self, classifier: Classifier) -> Iterator[None]:
-        """Borrow the classifier's network; under `padded_batch` an image's place in the batch changes no bit."""
+        """Borrow the classifier's network; under `padded_batch` its linear maps run in aligned rows."""
         with classifier.borrowed(), nullcontext() if self.padded_batch is None else AlignedRows():
             yield
 
