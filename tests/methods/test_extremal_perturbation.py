@@ -78,7 +78,7 @@ def test_a_constant_model_shows_the_area_everywhere() -> None:
 )
 def test_the_area_is_met_and_the_score_beats_masks_drawn_at_random(variant: str) -> None:
     clf = xaikit.load("texture-cnn", device="cpu")
-    scene = draw(2)
+    scene = draw(4)
     found = extremal(clf, areas=0.12, steps=120, variant=variant).attribute(scene.pixels, scene.labels)
     assert 0 <= float(found.values.min()) <= float(found.values.max()) <= 1
     assert (found.values.mean((1, 2)) - 0.12).abs().max() < 0.03
@@ -107,11 +107,11 @@ def rewards(clf: Classifier, pixels: Tensor, labels: Tensor, masks: Tensor, vari
 
 
 def test_an_area_that_is_missed_is_flagged() -> None:
-    clf, x = xaikit.load("texture-cnn", device="cpu"), draw(1).pixels
+    clf, x = xaikit.load("texture-cnn", device="cpu"), draw(2).pixels
     for steps, flags in ((2, {"area-missed"}), (120, set())):
         found = extremal(clf, areas=0.12, steps=steps).attribute(x)
-        assert (found.diagnostics["area error"] > 0.03).tolist() == [bool(flags)]
-        assert [one & {"area-missed"} for one in found.flags] == [flags]
+        assert (found.diagnostics["area error"] > 0.03).tolist() == [bool(flags)] * 2
+        assert [one & {"area-missed"} for one in found.flags] == [flags] * 2
 
 
 def test_several_areas_are_averaged() -> None:
