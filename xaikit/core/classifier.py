@@ -43,6 +43,7 @@ from xaikit.core.outline import Outline, outline
 from xaikit.core.pages import kept_pages
 from xaikit.core.probe import Layer, Probe, parse_layer
 from xaikit.core.shapes import check_images
+from xaikit.core.sliced_weights import sliced_weights
 
 __all__ = ["Classifier", "Output", "check_classifier"]
 
@@ -491,7 +492,7 @@ class Classifier(nn.Module):
                 return
             self._borrowed = True
             try:
-                with kept_pages(self.device), borrow(self.network, self.device):
+                with kept_pages(self.device), borrow(self.network, self.device), sliced_weights(self.module):
                     yield self.module
             finally:
                 self._borrowed = False
