@@ -113,6 +113,9 @@ def test_what_is_left_alone() -> None:
             assert one(x).dtype == torch.bfloat16
         kept = checkpoint(one, x, use_reentrant=False)
         assert how(kept) != SLICED
+        with pytest.raises(RuntimeError, match="mat1 and mat2 shapes cannot be multiplied"):
+            one(rows(8, 2000))
+        assert how(F.linear(x, one.weight, one.bias[:1])) != SLICED  # one number for all
         with torch.no_grad():
             torch.testing.assert_close(layer().requires_grad_(True)(x), one(x))
     assert how(one(x)) != SLICED

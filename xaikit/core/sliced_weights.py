@@ -46,7 +46,8 @@ class SlicedWeights(LinearMaps):
         """Return W x + b (N, K)."""
         if (
             _is_large(weight)
-            and input.ndim == 2
+            and input.shape[1:] == weight.shape[1:]
+            and (bias is None or bias.shape == weight.shape[:1])
             and _FEW <= len(input) <= _MANY
             and all(one is None or one.dtype == torch.float32 for one in (input, weight, bias))
             and not torch.is_autocast_enabled("cpu")
@@ -76,7 +77,7 @@ class _Sliced(torch.autograd.Function):
         given = rows.expand(_SLICES, *rows.shape)
         if bias is None:
             return _joined(torch.bmm(given, slices))
-        return _joined(torch.baddbmm(bias.view(_SLICES, 1, -1), given, slices))
+        return _joined(torch.baddbmm(bias.reshape(_SLICES, 1, -1), given, slices))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
