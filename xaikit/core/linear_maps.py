@@ -42,14 +42,17 @@ class LinearMaps(TorchFunctionMode):
         """Return W x + b of plain tensors and a matrix W; `F.linear` itself is at hand."""
 
     def _any(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:  # noqa: A002
-        if is_plain(input) and is_plain(weight) and weight.ndim == 2 and not _is_watched():
+        plain = all(one is None or is_plain(one) for one in (input, weight, bias))
+        if plain and weight.ndim == 2 and not _is_watched():
             return self.linear(input, weight, bias)
         return F.linear(input, weight, bias)
 
 
 def is_plain(tensor: Tensor) -> bool:
     """Return whether a tensor is what it seems, numbers in memory: no proxy, no subclass with rules of its own."""
-    return type(tensor) in (Tensor, nn.Parameter) and tensor.layout == torch.strided and tensor.device.type == "cpu"
+    if type(tensor) not in (Tensor, nn.Parameter) or tensor.is_nested:
+        return False
+    return tensor.layout == torch.strided and tensor.device.type == "cpu"
 
 
 def _is_recorded() -> bool:
