@@ -122,7 +122,7 @@ def test_measures_become_columns(classifier, images):
 
 def test_measures_share_the_curves_of_the_rows(classifier, images):
     def spent(**measures):
-        context = Context(padded_batch=4)
+        context = Context(chunk_size=4)
         score([METHODS.get("grad-cam").build(classifier)], images, measures=measures, context=context)
         return context.counters.forwards
 

@@ -130,7 +130,7 @@ def test_no_tensor_is_made_on_the_default_device(classifier):
             torch.zeros(1)
         Classifier(network, (0.5,) * 3, 0.25).outline()
         attribute_all(methods, images, [0, 1, 2], Context(chunk_size=2))
-        attribute_all(methods, images, None, Context(padded_batch=2, precision="bfloat16"))
+        attribute_all(methods, images, None, Context(chunk_size=2, precision="bfloat16"))
         with classifier.borrowed():
             batch = Batch(classifier, images, None, Context())
             list(batch.pairs(2, lambda rows, items: batch.scores_of(batch.inputs[rows], rows)))

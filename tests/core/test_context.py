@@ -22,7 +22,7 @@ def pixels(count: int = 7):
     return nets.pixels(count, dtype=torch.float32)
 
 
-@pytest.mark.parametrize("arguments", [{"chunk_size": 0}, {"padded_batch": -1}, {"precision": "float16"}])
+@pytest.mark.parametrize("arguments", [{"chunk_size": 0}, {"chunk_size": -1}, {"precision": "float16"}])
 def test_refused(arguments):
     with pytest.raises(BadInput, match=next(iter(arguments))):
         Context(**arguments)
@@ -52,13 +52,14 @@ def test_portions_are_halved_when_memory_runs_out(error):
     assert context.halved
 
 
-@pytest.mark.parametrize("context", [Context(), Context(padded_batch=4)])
-def test_one_image_or_a_fixed_batch_is_not_halved(context):
+def test_one_image_is_not_halved():
+    context = Context()
+
     def work(rows):
         raise torch.OutOfMemoryError("no")
 
     with pytest.raises(torch.OutOfMemoryError):
-        list(context.portions(4, 1 if context.padded_batch is None else 4, work))
+        list(context.portions(4, 1, work))
     assert not context.halved
 
 
@@ -92,29 +93,6 @@ def test_halving_gives_the_same_answer_and_the_flag(classifier, monkeypatch):
     assert context.halved
 
 
-@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4, 5, 6], [6, 2, 0, 5, 4, 3, 1]])
-@pytest.mark.parametrize("count", [7, 3, 1])
-def test_a_padded_batch_gives_equal_bits(classifier, order, count):
-    methods = [LayerGradient(classifier, "conv2"), Gradient(classifier)]
-    whole = attribute_all(methods, pixels(), None, Context(padded_batch=4))
-    shuffled = pixels()[order][:count]
-    for found, expected in zip(attribute_all(methods, shuffled, None, Context(padded_batch=4)), whole, strict=True):
-        assert torch.equal(found.values, expected.values[order][:count])
-        assert torch.equal(found.scores, expected.scores[order][:count])
-
-
-def test_padded_passes_have_one_physical_size(classifier, monkeypatch):
-    sizes = []
-    logits = Classifier.logits
-    monkeypatch.setattr(Classifier, "logits", lambda self, inputs: sizes.append(len(inputs)) or logits(self, inputs))
-    context = Context(padded_batch=4)
-    with classifier.borrowed():
-        assert context.forward(classifier, pixels(3)).shape[0] == 3
-        assert context.forward(classifier, pixels(7)).shape[0] == 7
-    assert sizes == [4, 4, 4]
-    assert context.counters.forwards == 10
-
-
 def test_counters_count_images(classifier):
     context = Context(chunk_size=3)
     attribute_all([LayerGradient(classifier, "conv2"), LayerGradient(classifier, "conv2")], pixels(), None, context)
@@ -136,29 +114,13 @@ def test_bfloat16_is_near_and_float32_is_exact_inside_the_users_autocast(classif
 
 def test_portion_follows_the_request_or_the_memory(classifier, monkeypatch):
     assert Context(chunk_size=5).portion(classifier, (8, 8)) == 5
-    assert Context(chunk_size=5, padded_batch=4).portion(classifier, (8, 8)) == 4
     need = classifier.activation_bytes((8, 8))
     for free, expected in [(0, 1), (12 * need, 3), (10**6 * need, 64)]:
         monkeypatch.setattr("xaikit.core.context.free_memory", lambda device, free=free: free)
         assert Context().portion(classifier, (8, 8)) == expected
-
-
-def test_on_a_cpu_no_tensor_of_a_portion_is_large_unless_threads_would_idle(classifier, monkeypatch):
-    monkeypatch.setattr("xaikit.core.context.free_memory", lambda device: 10**15)
-    for bytes_of_one, threads, expected in [(4 * 2**20, 2, 8), (4 * 2**20, 16, 16), (10**9, 2, 2), (1, 2, 64)]:
-        monkeypatch.setattr(type(classifier), "largest_bytes", lambda self, size, one=bytes_of_one: one)
-        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        assert Context().portion(classifier, (8, 8)) == expected
-
-
-def test_images_share_the_reading_of_heavy_weights(classifier, monkeypatch):
-    monkeypatch.setattr("xaikit.core.context.free_memory", lambda device: 10**15)
-    monkeypatch.setattr(type(classifier), "largest_bytes", lambda self, size: 10**9)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    need = classifier.activation_bytes((8, 8))
-    for weights, expected in [(need // 2, 2), (5 * need, 10), (10**3 * need, 64)]:
-        monkeypatch.setattr(type(classifier), "weight_bytes", weights)
-        assert Context().portion(classifier, (8, 8)) == expected
+    monkeypatch.setattr("xaikit.core.context.free_memory", lambda device: 2**40)
+    monkeypatch.setattr(type(classifier), "activation_bytes", lambda self, size: 2**29)
+    assert Context().portion(classifier, (8, 8)) == 4, "more than 2 GiB of activations are not faster on a CPU"
 
 
 def test_free_memory_is_positive():

@@ -194,21 +194,6 @@ def test_any_portion_gives_the_same(chunk_size: int) -> None:
     torch.testing.assert_close(one.o, other.o, rtol=0, atol=1e-6)
 
 
-def test_a_padded_batch_is_equal_to_the_bit() -> None:
-    classifier, pixels, maps = small(), pictures(7, size=(24, 20)), heatmaps(7, (24, 20))
-
-    def measure(rows: Tensor) -> KeepCurve:
-        return keep_curve(classifier, pixels[rows], maps[rows], context=Context(padded_batch=16))
-
-    whole = measure(torch.arange(7))
-    order = torch.tensor([4, 0, 6, 2, 5, 1, 3])
-    assert torch.equal(measure(order).o, whole.o[order])
-    for i in range(7):
-        alone = measure(torch.tensor([i]))
-        assert torch.equal(alone.o, whole.o[i : i + 1])
-        assert torch.equal(alone.y, whole.y[i : i + 1])
-
-
 def test_small_blocks_of_images_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     classifier, pixels, maps = small(dtype=torch.float64), pictures(5), {"a": heatmaps(5), "b": heatmaps(5, seed=9)}
     options: dict[str, Any] = {"target": [0, 1, 2, 0, 1], "fill": "image-mean", "ties": "random"}

@@ -54,7 +54,3 @@ def test_one_image_alone_in_mebibytes() -> None:
     assert little.shape == (3,)
     assert little.dtype == torch.float64
     torch.testing.assert_close(much - little, torch.full((3,), 32.0, dtype=torch.float64), rtol=0, atol=0.01)
-
-
-def test_the_padded_batch_of_a_benchmark_does_not_count() -> None:
-    torch.testing.assert_close(peaks(8, Context(padded_batch=16)), peaks(8), rtol=0, atol=0.01)

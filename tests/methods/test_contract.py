@@ -103,17 +103,6 @@ def test_same_seed_same_map_and_batch_equals_singles(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_padded_batches_are_equal_to_the_bit(name: str) -> None:
-    clf = bound(GAPNet())
-    x = images(7).float()
-    clf.network.float()
-    one = method(name, clf)
-    whole = one.attribute(x, context=Context(padded_batch=4)).values
-    parts = [one.attribute(x[i : i + 1], context=Context(padded_batch=4)).values for i in range(7)]
-    assert torch.equal(whole, torch.cat(parts))
-
-
-@pytest.mark.parametrize("name", NAMES)
 def test_another_target_changes_only_its_image(name: str) -> None:
     clf = bound(GAPNet())
     x = images(8)

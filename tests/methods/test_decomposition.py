@@ -343,14 +343,6 @@ def test_z_box_is_refused_where_the_network_normalises(how: str) -> None:
     METHODS.get("lrp").build(clf, composite="epsilon-gamma-box", first="flat").attribute(images(), 1)
 
 
-def test_padded_batches_book_the_same() -> None:
-    clf, x = bound(DeepNet()), images(3)
-    plain = METHODS.get("rap")(clf).attribute(x)
-    padded = METHODS.get("rap")(clf).attribute(x, context=Context(padded_batch=8))
-    assert torch.allclose(plain.values, padded.values, atol=1e-12)
-    assert missing(padded) < 1e-9
-
-
 class After(nn.Module):
     """GAPNet and something after it."""
 

@@ -212,15 +212,6 @@ def test_a_network_that_cuts_its_own_graph_is_refused() -> None:
             METHODS.get(name).build(bound(Cut())).attribute(images(1))
 
 
-@pytest.mark.parametrize("baseline", ["mean", "noise"])
-@pytest.mark.parametrize("padded", [1, 2, 5])
-def test_a_fixed_batch_of_any_size_gives_the_same(baseline: str, padded: int) -> None:
-    clf, pixels = bound(Inner(INSIDE["relu then max-pool"])), images(5)
-    method = METHODS.get("deep-lift").build(clf, baseline=baseline)
-    expected = method.attribute(pixels).values
-    assert torch.allclose(method.attribute(pixels, context=Context(padded_batch=padded)).values, expected, atol=1e-12)
-
-
 def test_a_shared_baseline_runs_once_beside_the_images() -> None:
     for baseline, passes in (("mean", 5), ("noise", 8)):
         context = Context()

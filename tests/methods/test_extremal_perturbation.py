@@ -121,11 +121,11 @@ def test_several_areas_are_averaged() -> None:
     assert torch.allclose(both, (single[0] + single[1]) / 2, atol=1e-9)
 
 
-def test_batches_equal_singles_over_many_steps_in_the_padded_batch() -> None:
+def test_batches_equal_singles_over_many_steps() -> None:
     clf, x = xaikit.load("texture-cnn", device="cpu"), draw(3).pixels
     method = extremal(clf, steps=8, areas=(0.1, 0.3))
-    together = method.attribute(x, context=Context(padded_batch=2)).values
-    single = [method.attribute(x[i : i + 1], context=Context(padded_batch=2)).values for i in range(3)]
+    together = method.attribute(x, context=Context(chunk_size=2)).values
+    single = [method.attribute(x[i : i + 1], context=Context(chunk_size=2)).values for i in range(3)]
     assert torch.equal(together, torch.cat(single))
 
 
@@ -155,8 +155,10 @@ def test_a_long_search_announces_itself(monkeypatch: pytest.MonkeyPatch) -> None
     context = Context(chunk_size=2, progress=lambda done, total, unit: told.append((done, total, unit)))
     extremal(bound(GAPNet()), steps=5).attribute(images(2), context=context)
     assert [one for one in told if "steps" in one[2]] == [
-        (2, 10, "search steps, about 10 s"),
-        *((done, 10, "search steps") for done in (4, 6, 8, 10)),
+        (1, 10, "search steps, about 20 s"),
+        *((done, 10, "search steps") for done in (2, 3, 4, 5)),
+        (6, 10, "search steps, about 20 s"),
+        *((done, 10, "search steps") for done in (7, 8, 9, 10)),
     ]
 
 

@@ -53,11 +53,11 @@ def test_shifts_follow_the_seed() -> None:
     assert not torch.equal(first, method.attribute(x, seed=2).values)
 
 
-def test_batches_equal_singles_over_many_steps_in_the_padded_batch() -> None:
+def test_batches_equal_singles_over_many_steps() -> None:
     clf, x = xaikit.load("texture-cnn", device="cpu"), draw(3).pixels
     method = meaningful(clf, steps=40)
-    together = method.attribute(x, context=Context(padded_batch=4)).values
-    single = [method.attribute(x[i : i + 1], context=Context(padded_batch=4)).values for i in range(3)]
+    together = method.attribute(x, context=Context(chunk_size=4)).values
+    single = [method.attribute(x[i : i + 1], context=Context(chunk_size=4)).values for i in range(3)]
     assert torch.equal(together, torch.cat(single))
 
 

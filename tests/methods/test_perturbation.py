@@ -43,7 +43,6 @@ def test_pairs_of_all_images_fill_the_portions(monkeypatch: pytest.MonkeyPatch) 
 
     def watched(inputs: Tensor) -> Tensor:
         sizes.append(len(inputs))
-        assert inputs.is_contiguous(memory_format=torch.channels_last)
         assert inputs.is_inference() == (len(sizes) > 1)
         return plain(inputs)
 
@@ -51,9 +50,8 @@ def test_pairs_of_all_images_fill_the_portions(monkeypatch: pytest.MonkeyPatch) 
         asked.append(len(items))
         return stripes(5)[items]
 
-    clf.network.to(memory_format=torch.channels_last)
     with clf.borrowed():
-        one = scorer(clf, images(3).contiguous(memory_format=torch.channels_last), Context(chunk_size=4))
+        one = scorer(clf, images(3), Context(chunk_size=4))
         monkeypatch.setattr(clf, "logits", watched)
         found = one.of_masks([5, 3, 5], masks)
     assert sizes == [3, 4, 4, 4, 1]

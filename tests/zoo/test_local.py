@@ -234,7 +234,7 @@ def test_a_trained_folder_opens_with_all_that_its_recipe_says(folder: Path) -> N
     assert (loaded.mean, loaded.std) == ([0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
     assert (loaded.resize.kind, loaded.resize.size) == ("squash", (40, 40))
     inputs = torch.randn(1, 3, 40, 40, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(loaded.network(inputs), drawn(lambda: LeNet5(3, 3, 40))(inputs))
+    torch.testing.assert_close(loaded.network(inputs), drawn(lambda: LeNet5(3, 3, 40))(inputs))
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ def _common_classifier(methods: Iterable[Method]) -> Classifier:
 def _targets(classifier: Classifier, pixels: Tensor, target: Any, context: Context) -> Target:
     """Fix the class of each image before anything is masked; this also warms the network up."""
     size = context.portion(classifier, (pixels.shape[-2], pixels.shape[-1]))
-    with context.borrowed(classifier), torch.no_grad():
+    with classifier.borrowed(), torch.no_grad():
         logits = torch.cat(
             list(
                 context.portions(

@@ -145,7 +145,7 @@ class Worker:
         known = None if images.masks is None else dict(zip(image_hashes(pixels), images.masks, strict=True))
         methods = {one.method: self.bound(one, known) for one in asked}
         by_name = {one.method: one for one in asked}
-        context = Context(seed=asked[0].seed, padded_batch=self.suite.batch)
+        context = Context(seed=asked[0].seed, chunk_size=self.suite.batch)
         rows = score(
             methods,
             images,
@@ -203,7 +203,7 @@ class Worker:
         assert self._model is not None
         asked = self.suite.models[self._model[0]].library or self.suite.library
         if asked is not None and model.library is None:
-            context = Context(padded_batch=self.suite.batch)
+            context = Context(chunk_size=self.suite.batch)
             model.library = open_library(asked, model.classifier, self.store.path / "libraries", context)
         return model.library
 

@@ -153,7 +153,7 @@ class Batch:
             with torch.no_grad(), self.classifier.probe() as probe:
                 tap = probe.record(layer)
                 self.keep_logits(self.context.forward(self.classifier, self.inputs))
-            self._activations[layer] = _full(tap.activation[: len(self)])
+            self._activations[layer] = _full(tap.activation)
         return self._activations[layer]
 
     def activations_and_gradients(self, layer: Layer) -> tuple[Tensor, Tensor]:
@@ -176,8 +176,8 @@ class Batch:
         self.keep_logits(logits.detach())
         gradients = self._gradients(self.target.score(logits), activations)
         for layer, activation, gradient in zip(missing, activations, gradients, strict=True):
-            self._activations[layer] = _full(layer.to_grid(activation.detach()[: len(self)]))
-            self._layers[layer] = self._activations[layer], _full(layer.to_grid(gradient[: len(self)]))
+            self._activations[layer] = _full(layer.to_grid(activation.detach()))
+            self._layers[layer] = self._activations[layer], _full(layer.to_grid(gradient))
 
     def carried_back(
         self, layer: Layer, install: Callable[[Probe], None], starts: Callable[[Tensor], Iterable[Tensor]]
@@ -195,13 +195,13 @@ class Batch:
             logits = self.context.forward(self.classifier, self.inputs)
             activation = tap.activation
         self.keep_logits(logits.detach())
-        self._activations.setdefault(layer, _full(layer.to_grid(activation.detach()[: len(self)])))
+        self._activations.setdefault(layer, _full(layer.to_grid(activation.detach())))
         check_graph(logits)
         carried = torch.zeros_like(activation)
         for start in starts(logits):
             self.context.counters.backwards += len(self)
             carried = carried + torch.autograd.grad(logits, activation, start.to(logits), retain_graph=True)[0]
-        return _full(layer.to_grid(carried[: len(self)]))
+        return _full(layer.to_grid(carried))
 
     @cached_property
     def input_gradients(self) -> Tensor:

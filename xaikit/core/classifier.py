@@ -3,7 +3,7 @@
     pixels (N, C, H, W) in [0, 1] -> normalize -> network -> unwrap -> logits (N, K) -> probabilities (N, K)
 
 Only the classifier knows mean and standard deviation. The network is borrowed: `borrowed()` gives it back as it was,
-also after an exception. The one lasting change is that construction puts 4-D weights into channels_last.
+also after an exception, and its weights keep their memory layout.
 
 What the outputs mean is said in head.py, how the network is given back in borrow.py.
 """
@@ -26,7 +26,6 @@ from xaikit.core.black_box import BlackBox, Gives, Takes
 from xaikit.core.borrow import borrow, borrowing, unwrapped
 from xaikit.core.context import out_of_memory
 from xaikit.core.errors import BadInput, NoSuchLayer, XaikitError, XaikitWarning
-from xaikit.core.folded_weights import Folded, fold
 from xaikit.core.head import (
     Output,
     as_logits,
@@ -38,12 +37,9 @@ from xaikit.core.head import (
 )
 from xaikit.core.identity import fingerprint, generator, model_fingerprint
 from xaikit.core.image import Resize, decode, picture_name, to_pixels
-from xaikit.core.in_place import InPlace
 from xaikit.core.outline import Outline, outline
-from xaikit.core.pages import kept_pages
 from xaikit.core.probe import Layer, Probe, parse_layer
 from xaikit.core.shapes import check_images
-from xaikit.core.sliced_weights import sliced_weights
 
 __all__ = ["Classifier", "Output", "check_classifier"]
 
@@ -51,8 +47,8 @@ ReadPolicy = Literal["weights", "squash", "native"]
 Source = str | Path | Image
 
 _NATIVE_PROBE = (64, 64)
-_LARGE = 600_000  # values that a BatchNorm gives out in the mean, from which on writing in place repays watching calls
-_REPAID = 2  # values normalised, for each weight of the network, from which on folding repays its proof
+_ROUNDING_STEPS = 256  # of the largest logit: what another memory format may change by rounding
+_MOST_ROUNDING = 0.02
 _FAILURES = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError)
 
 
@@ -69,7 +65,8 @@ class Classifier(nn.Module):
         output: what the logits mean; None: one logit is "binary", several are "softmax".
         channels: input channels; None takes them from the first convolution.
         resize: how `read` brings pictures to `size`; None squashes.
-        memory_format: of 4-D weights; None leaves them.
+        memory_format: layout of the inputs where the network gives the same logits in it, contiguous elsewhere; None
+            is contiguous.
         name: of the architecture, for reports.
         weights: of what it was trained on, for reports.
 
@@ -113,7 +110,8 @@ class Classifier(nn.Module):
         self.weights = weights
         self._output = output
         self._labels = None if labels is None else _names(labels)
-        self._memory_format = memory_format
+        self._wanted_format = memory_format
+        self._memory_format = torch.contiguous_format
         self._borrowed = False
         self.bounded = mean is not None or std is not None
         self._seen: Outline | None = None
@@ -122,8 +120,6 @@ class Classifier(nn.Module):
         with torch.inference_mode(False):
             self.register_buffer("mean", self._colour(mean, 0.0, "mean"), persistent=False)
             self.register_buffer("std", self._colour(std, 1.0, "std"), persistent=False)
-            if memory_format is not None:
-                network.to(memory_format=memory_format)
         self._layer = self._asked_layer(layer)
 
     mean: Tensor
@@ -198,7 +194,7 @@ class Classifier(nn.Module):
         fitted = self._fit(inputs)
         if seen.writes_input and fitted is inputs:
             fitted = inputs.clone()
-        outputs = unwrap_output(self._run(fitted, seen), seen.classes)
+        outputs = unwrap_output(self.module(fitted), seen.classes)
         outputs = outputs if outputs.dtype == torch.float64 else outputs.float()
         return as_logits(outputs, self.output, seen.ends_in)
 
@@ -214,25 +210,10 @@ class Classifier(nn.Module):
         return to_probabilities(logits, self.output)
 
     def _fit(self, inputs: Tensor) -> Tensor:
-        """Bring inputs to the network's type, unless autocast does, and memory format."""
+        """Bring inputs to the network's type, unless autocast does, and to the memory format that it runs in."""
         if not torch.is_autocast_enabled(inputs.device.type):
             inputs = inputs.to(self.dtype)
-        return inputs if self._memory_format is None else inputs.contiguous(memory_format=self._memory_format)
-
-    def _run(self, inputs: Tensor, seen: Outline) -> Any:
-        """Run the network; on a CPU save memory traffic in larger batches, where it costs more than the calls."""
-        network = self.module
-        normed = len(inputs) * self._scaled(seen.normed_values, inputs.shape[-2:])
-        if self.device.type != "cpu" or normed <= _LARGE * len(seen.in_place):
-            return network(inputs)
-        with InPlace(network, seen.in_place, self._folded(inputs, seen, normed)) as sparing:
-            outputs = network(inputs)
-        return network(inputs) if sparing.misread else outputs
-
-    def _folded(self, inputs: Tensor, seen: Outline, normed: int) -> dict[int, Folded]:
-        """Return what convolutions run with where that repays the proof that it still holds."""
-        exact = self.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled(inputs.device.type)
-        return fold(self.module, seen.in_place, seen.calls) if exact and normed > _REPAID * seen.weights else {}
+        return inputs.contiguous(memory_format=self._memory_format)
 
     # ---- what the network is ----------------------------------------------------------------------------------------
 
@@ -344,13 +325,14 @@ class Classifier(nn.Module):
             output = self._output or default_output(seen.classes, seen.ends_in)
             check_head(self.name, output, seen.classes, seen.ends_in, self._labels)
             self._seen, self._output = seen, output
+            if self._wanted_format is not None and self._gives_the_same_in(self._wanted_format, seen):
+                self._memory_format = self._wanted_format
             _warn_of_batch_statistics(self.module)
         return self._seen
 
     def _look(self, shape: tuple[int, int, int, int]) -> Outline:
-        noise = torch.rand(shape, generator=generator(0, "outline"), device="cpu")
         with self.borrowed(), torch.no_grad():
-            inputs = self._fit(self.normalize(noise.to(self.device)))
+            inputs = self._noise(shape)
             try:
                 seen = outline(self.module, inputs, unwrap_output)
                 return replace(seen, ends_in="logits") if isinstance(self.module, BlackBox) else seen
@@ -363,28 +345,33 @@ class Classifier(nn.Module):
                     "say size=(H, W) and channels="
                 ) from error
 
+    def _noise(self, shape: tuple[int, int, int, int]) -> Tensor:
+        noise = torch.rand(shape, generator=generator(0, "outline"), device="cpu")
+        return self._fit(self.normalize(noise.to(self.device)))
+
+    def _gives_the_same_in(self, memory_format: torch.memory_format, seen: Outline) -> bool:
+        """Say whether the network can run in a memory format and gives the same logits in it."""
+        with self.borrowed(), torch.no_grad():
+            inputs = self._noise((1, self.channels, *seen.size)).clone(memory_format=memory_format)
+            try:
+                outputs = unwrap_output(self.module(inputs), seen.classes)
+            except _FAILURES:
+                return False
+        rounding = min(_ROUNDING_STEPS * torch.finfo(outputs.dtype).eps, _MOST_ROUNDING)
+        difference = (outputs - seen.outputs).abs().max()
+        return bool(difference <= rounding * seen.outputs.abs().max())
+
     def _try_size(self, height: int, width: int) -> None:
         """Run one image of a new size, so that a size which the network cannot take is one clear line."""
         if (height, width) not in self._sizes | {self.outline((height, width)).size}:
             self._look((1, self.channels, height, width))
             self._sizes.add((height, width))
 
-    @property
-    def weight_bytes(self) -> int:
-        """Memory of all parameters and buffers."""
-        return sum(tensor.nbytes for tensor in _tensors(self.network))
-
     def activation_bytes(self, size: Sequence[int]) -> int:
         """Return the memory of all activations for one image of `size` = (H, W)."""
-        return self._scaled(self.outline(size).activation_bytes, size)
-
-    def largest_bytes(self, size: Sequence[int]) -> int:
-        """Return the memory of the largest activation for one image of `size` = (H, W)."""
-        return self._scaled(self.outline(size).largest_bytes, size)
-
-    def _scaled(self, seen: int, size: Sequence[int]) -> int:
-        height, width = self.outline(size).size
-        return int(seen * size[0] * size[1] / (height * width))
+        seen = self.outline(size)
+        height, width = seen.size
+        return int(seen.activation_bytes * size[0] * size[1] / (height * width))
 
     @property
     def fingerprint(self) -> str:
@@ -492,7 +479,7 @@ class Classifier(nn.Module):
                 return
             self._borrowed = True
             try:
-                with kept_pages(self.device), borrow(self.network, self.device), sliced_weights(self.module):
+                with borrow(self.network, self.device):
                     yield self.module
             finally:
                 self._borrowed = False

@@ -1,10 +1,9 @@
 """The context of a run: how images go through the network, in which portions, and what it cost.
 
     portions     slices of at most `chunk_size` images, halved when memory runs out
-    forward      one pass: padded to a fixed physical batch if asked, in the chosen precision, counted
+    forward      one pass, in the chosen precision, counted
 
-A portion's size changes speed and memory, never the answer beyond rounding; a fixed `padded_batch` makes it equal to
-the bit, because every image then goes through the same arithmetic whatever its neighbours are.
+A portion's size changes speed and memory, never the answer beyond rounding.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
@@ -20,7 +18,6 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from xaikit.core.aligned_rows import AlignedRows
 from xaikit.core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -32,8 +29,7 @@ Precision = Literal["float32", "bfloat16"]
 T = TypeVar("T")
 
 _LARGEST = {"cpu": 64, "cuda": 128}
-_KEPT = 32 * 2**20  # bytes up to which any C library keeps what a freed tensor took; larger portions gain little
-_REPAID = 2  # times the weights' memory, in activations, from which on reading them anew for each portion costs little
+_CPU_BYTES = 2**31  # activations of one portion on a CPU; larger portions are not faster
 _NOTICEABLE = 5.0  # seconds from which a computation announces how long it takes
 _SHARE = 0.25  # of the free memory that one portion's activations may take
 
@@ -63,7 +59,6 @@ class Context:
     Args:
         seed: of every random draw, together with the image's content.
         chunk_size: most images in one pass; None takes it from the free memory.
-        padded_batch: fixed physical batch; shorter ones are padded. It overrides `chunk_size`.
         precision: of the network's arithmetic; reductions stay in float32.
         progress: called as work proceeds, or None.
         counters: what has been spent.
@@ -72,42 +67,30 @@ class Context:
 
     seed: int = 0
     chunk_size: int | None = None
-    padded_batch: int | None = None
     precision: Precision = "float32"
     progress: Progress | None = None
     counters: Counters = field(default_factory=Counters)
     halved: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("chunk_size", "padded_batch"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise BadInput(f"{name}: expected a number from 1, got {value!r}; leave it out to choose by memory")
+        if self.chunk_size is not None and (not isinstance(self.chunk_size, int) or self.chunk_size < 1):
+            raise BadInput(
+                f"chunk_size: expected a number from 1, got {self.chunk_size!r}; leave it out to choose by memory"
+            )
         if not isinstance(self.seed, int):
             raise BadInput(f"seed: expected a whole number, got {self.seed!r}; give for example 0")
         if self.precision not in ("float32", "bfloat16"):
             raise BadInput(f"precision: expected float32 or bfloat16, got {self.precision!r}; choose one of them")
 
-    @contextmanager
-    def borrowed(self, classifier: Classifier) -> Iterator[None]:
-        """Borrow the classifier's network; under `padded_batch` its linear maps run in aligned rows."""
-        with classifier.borrowed(), nullcontext() if self.padded_batch is None else AlignedRows():
-            yield
-
     def portion(self, classifier: Classifier, size: tuple[int, int]) -> int:
         """Return how many images of `size` = (H, W) one pass takes."""
-        if self.padded_batch is not None:
-            return self.padded_batch
         if self.chunk_size is not None:
             return self.chunk_size
         device = classifier.device
         need = max(1, classifier.activation_bytes(size))
-        largest = _LARGEST.get(device.type, 32)
-        if device.type == "cpu":
-            kept = _KEPT // max(1, classifier.largest_bytes(size))
-            repaid = _REPAID * classifier.weight_bytes // need
-            largest = min(largest, max(kept, repaid, torch.get_num_threads()))
-        return max(1, min(largest, int(_SHARE * free_memory(device) / need)))
+        room = _SHARE * free_memory(device)
+        room = min(room, _CPU_BYTES) if device.type == "cpu" else room
+        return max(1, min(_LARGEST.get(device.type, 32), int(room / need)))
 
     def portions(self, total: int, size: int, work: Callable[[slice], T], unit: str = "") -> Iterator[T]:
         """Yield `work(slice)` over `total` items in portions of `size`, halved when memory runs out.
@@ -136,7 +119,7 @@ class Context:
         try:
             return (work(rows),)
         except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
-            if not out_of_memory(error) or size == 1 or self.padded_batch is not None:
+            if not out_of_memory(error) or size == 1:
                 raise
             self.halved = True
         if torch.cuda.is_available():
@@ -145,17 +128,11 @@ class Context:
 
     def forward(self, classifier: Classifier, inputs: Tensor) -> Tensor:
         """Return the logits (n, K) of inputs (n, C, H, W) in the network's coordinates, and count them."""
-        count = inputs.shape[0]
-        if self.padded_batch is not None and count > self.padded_batch:
-            return torch.cat([self.forward(classifier, part) for part in torch.split(inputs, self.padded_batch)])
-        self.counters.forwards += count
-        if self.padded_batch is not None and count < self.padded_batch:
-            padding = inputs.new_zeros(self.padded_batch - count, *inputs.shape[1:])
-            return self.run(classifier, torch.cat([inputs, padding]))[:count]
+        self.counters.forwards += len(inputs)
         return self.run(classifier, inputs)
 
     def run(self, classifier: Classifier, inputs: Tensor) -> Tensor:
-        """Return logits in the context's precision, neither padded nor counted."""
+        """Return logits in the context's precision, not counted."""
         with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
             return classifier.logits(inputs)
 

@@ -91,7 +91,7 @@ class Subject:
         def work(rows: slice) -> Tensor:
             return self.context.forward(self.classifier, self.classifier.normalize(pixels[rows]))
 
-        with self.context.borrowed(self.classifier), torch.no_grad():
+        with self.classifier.borrowed(), torch.no_grad():
             size = self.context.portion(self.classifier, self.size)
             return torch.cat(list(self.context.portions(len(pixels), size, work)))
 

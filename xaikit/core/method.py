@@ -252,7 +252,7 @@ def attribute_all(methods: Sequence[Method], inputs: Tensor, target: Any, contex
         done: dict[int, Attribution] = {place: _explain(methods[place], batch) for place in order}
         return [done[place] for place in range(len(methods))]
 
-    with context.borrowed(classifier):
+    with classifier.borrowed():
         size = context.portion(classifier, (pixels.shape[-2], pixels.shape[-1]))
         portions = list(context.portions(count, size, explain))
     joined = [Attribution.join([portion[place] for portion in portions]) for place in range(len(methods))]

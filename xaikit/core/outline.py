@@ -15,9 +15,8 @@ The default target layer, as a rule without class names:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -25,7 +24,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xaikit.core.errors import BadInput
-from xaikit.core.in_place import Read, Readers
 from xaikit.core.probe import RELU, Layer, Probe
 
 __all__ = ["EndsIn", "Outline", "outline"]
@@ -68,13 +66,10 @@ class Outline:
         class_map: the layer with one channel a class whose spatial mean is the logits, or None.
         classes: number of outputs K.
         ends_in: what the network's outputs are.
-        in_place: BatchNorms that alone read a convolution's output, and the modules that give it out.
-        normed_values: how many values those BatchNorms give out for one image.
         writes_input: whether the network writes into the very tensor that it is given.
-        weights: how many weights the network's convolutions have.
         activation_bytes: memory of all module outputs for one image.
-        largest_bytes: memory of the largest tensor that any call gave for one image.
         size: (H, W) of that image.
+        outputs: (1, K) what the network returned for it.
     """
 
     layers: dict[str, tuple[int, int, int]]
@@ -83,13 +78,10 @@ class Outline:
     class_map: Layer | None
     classes: int
     ends_in: EndsIn
-    in_place: dict[str, tuple[str, ...]]
-    normed_values: int
     writes_input: bool
-    weights: int
     activation_bytes: int
-    largest_bytes: int
     size: tuple[int, int]
+    outputs: Tensor
 
 
 @dataclass
@@ -113,12 +105,9 @@ class _Trace:
     heads: dict[int, EndsIn] = field(default_factory=dict)
     before_head: dict[int, Tensor] = field(default_factory=dict)
     alive: list[Tensor] = field(default_factory=list)
-    readers: Readers = field(default_factory=Readers)
     memory: int = 0
-    largest: int = 0
 
     def on_module(self, name: str, module: nn.Module, output: Any) -> None:
-        self.readers.on_module(name, module, output)
         self.calls[name] = self.calls.get(name, 0) + 1
         if isinstance(module, nn.Conv2d):
             self.convolutions.append(name)
@@ -135,9 +124,6 @@ class _Trace:
     def on_function(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
-        self.readers.on_function(function, args, kwargs, output)
-        if isinstance(output, Tensor):
-            self.largest = max(self.largest, output.nbytes)
         if not args or not isinstance(args[0], Tensor) or not isinstance(output, Tensor):
             return
         given = args[0]
@@ -195,14 +181,6 @@ def outline(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor])
         unwrap: turns the network's output into (1, K).
     """
     version = inputs._version
-    seen, reads = _seen(network, inputs, unwrap)
-    kept = {name: read.makers for name, read in reads.items() if read.tensor() is None}
-    normed = sum(math.prod(seen.layers.get(name, (0,))) for name in kept)
-    return replace(seen, in_place=kept, normed_values=normed, writes_input=inputs._version != version)
-
-
-def _seen(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor]) -> tuple[Outline, dict[str, Read]]:
-    """Return the outline without what can run in place, and what may become that once the trace is gone."""
     trace = _Trace()
     with torch.no_grad(), Probe(network) as probe:
         probe.observe(trace.on_module, trace.on_function)
@@ -216,22 +194,18 @@ def _seen(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor]) -
     logits = trace.before_head[id(outputs)] if id(outputs) in trace.heads else outputs
     class_map = pooled if pooled is not None and _is_class_map(pooled, logits) else None
     entered = _before_convolution(trace, class_map) if class_map is not None else pooled
-    about = Outline(
+    return Outline(
         layers=trace.layers,
         calls=trace.calls,
         default=None if entered is None else _named(trace, entered),
         class_map=None if class_map is None else _named(trace, class_map),
         classes=outputs.shape[1],
         ends_in=trace.heads.get(id(outputs)) or _ends_in(outputs),
-        in_place={},
-        normed_values=0,
-        writes_input=False,
-        weights=sum(one.weight.numel() for one in network.modules() if isinstance(one, nn.modules.conv._ConvNd)),
+        writes_input=inputs._version != version,
         activation_bytes=trace.memory,
-        largest_bytes=trace.largest,
         size=(inputs.shape[2], inputs.shape[3]),
+        outputs=outputs,
     )
-    return about, trace.readers.alone()
 
 
 def _ends_in(outputs: Tensor) -> EndsIn:

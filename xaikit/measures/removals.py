@@ -85,7 +85,7 @@ class Removals:
         self._families: dict[str, _Family] = {}
         self._curves: dict[str, dict[str, KeepCurve]] = {}
         checked = [_checked(one, pixels, name) for name, one in maps.items()]
-        with context.borrowed(classifier), torch.no_grad():
+        with classifier.borrowed(), torch.no_grad():
             self._stream = Stream(classifier, pixels, checked, target, context, logits)
 
     def curves(self, protocol: KeepProtocol) -> dict[str, KeepCurve]:
@@ -106,7 +106,7 @@ class Removals:
         forwards = torch.zeros(len(stream.pixels), len(self._names), dtype=torch.int64, device="cpu")
         taken = forwards + len(protocol.steps) - len(steps)
         if steps:
-            with stream.context.borrowed(stream.classifier), torch.no_grad():
+            with stream.classifier.borrowed(), torch.no_grad():
                 family.add(steps, fresh := stream.measure(protocol, steps))
             forwards, taken = fresh.forwards, taken + fresh.reused
         scored = family.last

@@ -24,7 +24,6 @@ import torch
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 from torch import Tensor, nn
 
-from xaikit.core.aligned_rows import aligned
 from xaikit.core.errors import BadInput
 from xaikit.core.image import Resize
 from xaikit.zoo.architecture import architecture
@@ -172,7 +171,7 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], name: str, source: str
     """
     own = network.state_dict()
     counters = {key: torch.tensor(0) for key in own if key.endswith(".num_batches_tracked") and key not in state}
-    whole = OrderedDict({key: aligned(tensor) for key, tensor in {**state, **counters}.items()})
+    whole = OrderedDict({**state, **counters})
     whole._metadata = getattr(state, "_metadata", None) or own._metadata  # type: ignore[attr-defined]
     try:
         network.load_state_dict(whole, assign=True)

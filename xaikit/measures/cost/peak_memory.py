@@ -2,7 +2,7 @@
 
     value = max_t held(t) - held(start)        bytes that torch's allocator has given out, in MiB
 
-Each image is explained once more, alone and not padded, while the allocator tells of every tensor: by the profiler on a
+Each image is explained once more, alone, while the allocator tells of every tensor: by the profiler on a
 CPU, by its own statistics on a GPU. Weights and the image itself are there before; what a library outside torch takes
 (NumPy, OpenCV) is not seen. The profiler logs to stderr unless KINETO_LOG_LEVEL=5 stands in the environment that
 Python was started in.
@@ -43,7 +43,7 @@ class PeakMemory(Measure):
 
     def compute(self, subject: Subject) -> Tensor:
         """Return the peak of each image, (N,)."""
-        context = replace(subject.context, progress=None, padded_batch=None)
+        context = replace(subject.context, progress=None)
         peaks = []
         for place in range(len(subject.pixels)):
             pixels, target = subject.pixels[place : place + 1], subject.target[place : place + 1]

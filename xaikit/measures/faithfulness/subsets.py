@@ -168,7 +168,7 @@ def _observed(subject: Subject, regions: Regions, drawn: Tensor, places: Tensor)
     pixels = pixels.to(torch.promote_types(pixels.dtype, classifier.dtype))
     noise = generators(context.seed, [subject.hashes[place] for place in places.tolist()], "noise fill")
     target = Target(subject.target[places].to(classifier.device))
-    with context.borrowed(classifier), torch.no_grad():
+    with classifier.borrowed(), torch.no_grad():
         inputs = classifier.normalize(pixels)
         filled = fill_values(classifier, pixels, regions.fill, noise)
 

@@ -64,7 +64,7 @@ def calibrate(
     if maps.numel() and not (float(maps.amin()) >= 0 and float(maps.amax()) <= 1):
         raise BadInput("maps: expected values in [0, 1], got others; use attribution.heatmap()")
     context = context or Context()
-    with context.borrowed(classifier):
+    with classifier.borrowed():
         return calibrated(Batch(classifier, pixels, target, context), maps.to(pixels), mode)
 
 

@@ -113,7 +113,7 @@ class Library:
         selection = _Selection(classifier.classes, references, dtype)
         context = context or Context()
         place = classifier.resolve_layer(layer)
-        with context.borrowed(classifier):
+        with classifier.borrowed():
             for pixels, labels in data:
                 batch = classifier.check(pixels)
                 labels = _check_labels(labels, len(batch), classifier.classes)
@@ -131,7 +131,7 @@ class Library:
         """
         drawn = draw_references(2 * references, classifier.channels, size).to(classifier.device)
         selection, context = _Selection(classifier.classes, references, torch.float32), Context()
-        with context.borrowed(classifier):
+        with classifier.borrowed():
             for _, activations, log_probability in _seen(classifier, drawn, layer, context):
                 selection.offer(activations, log_probability, torch.ones_like(log_probability, dtype=torch.bool))
         return selection.finish(classifier.fingerprint, str(layer))

@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from xaikit.core.aligned_rows import AlignedRows
 from xaikit.core.batch import Batch
 from xaikit.core.errors import BadInput
 from xaikit.core.graph import folded
@@ -90,7 +89,7 @@ def relevance(batch: Batch, composite: Composite, starts: Callable[[], Sequence[
     """
     _check_end(batch)
     view = folded(batch.classifier)
-    engine = Engine(composite, max(len(batch), batch.context.padded_batch or 0))
+    engine = Engine(composite, len(batch))
     inputs = batch.inputs.detach().requires_grad_(True)
     with torch.enable_grad(), view.probe() as probe:
         engine.install(probe)
@@ -128,7 +127,7 @@ def relevance_at(batch: Batch, layer: Layer, composite: Composite, start: Callab
     _check_end(batch)
     network = batch.classifier.module
     constants = frozenset(_memory(one) for one in (*network.parameters(), *network.buffers()))
-    engine = Engine(composite, max(len(batch), batch.context.padded_batch or 0), constants)
+    engine = Engine(composite, len(batch), constants)
 
     def starts(logits: Tensor) -> Iterator[Tensor]:
         engine.look_at(logits)
@@ -201,8 +200,7 @@ class _Carry(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor | None, ...]:
-        with AlignedRows():  # a mode round the whole backward would not reach here
-            return None, None, None, *ctx.share(relevance)
+        return None, None, None, *ctx.share(relevance)
 
 
 def _numbers(logits: Tensor) -> list[int]:
@@ -248,7 +246,7 @@ class Engine:
 
     Args:
         composite: rule of each map.
-        images: rows of the physical batch; None takes them from what is booked.
+        images: of the batch; None takes them from what is booked.
         constants: where the memory of the network's parameters and buffers begins, for a pass that ends at a layer:
             any other tensor without a graph went round that layer. None for a pass to the image.
     """

@@ -73,10 +73,6 @@ def pair_multipliers(
     count, context = len(inputs), batch.context
     context.counters.forwards += count + len(others)
     context.counters.backwards += count + len(others)
-    if context.padded_batch is not None:
-        inputs = _padded(inputs, context.padded_batch)
-        if mates is not None:
-            others, mates = (_padded(one, context.padded_batch) for one in (others, mates))
     pairing = Pairing(len(inputs), len(others), mates)
     both = torch.cat([inputs, others]).detach().requires_grad_(True)
     with torch.enable_grad(), batch.classifier.probe() as probe:
@@ -96,10 +92,6 @@ def _scores(target: Target, logits: Tensor, pairing: Pairing, count: int) -> tup
         scores = target.score(logits)
         return scores[:count], scores[mates]
     return target.score(logits[:count]), target.score(logits[mates])
-
-
-def _padded(tensor: Tensor, count: int) -> Tensor:
-    return torch.cat([tensor, tensor.new_zeros(count - len(tensor), *tensor.shape[1:])])
 
 
 def _install(probe: Probe, pairing: Pairing) -> None:

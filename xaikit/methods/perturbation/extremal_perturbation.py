@@ -111,13 +111,13 @@ class ExtremalPerturbation(InputMethod):
         )
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """A forward and a backward for each step and area, two for "dual"; the clean image, and the blurred a mask."""
+        """A forward and a backward for each step and area, two for "dual"; the clean and the blurred image a mask."""
         passes = self.steps * len(self._areas) * (2 if self.variant == "dual" else 1)
-        return Cost(1 + len(self._areas) + passes, passes)
+        return Cost(1 + 2 * len(self._areas) + passes, passes)
 
     def _pull(self, batch: Batch, blurred_inputs: Tensor, rows: Tensor) -> Tensor:
         """Return what the score counts for, (m,): sharpness as a whole is worth the same in every network."""
-        clean = batch.scores[rows]
+        clean = batch.scores_of(batch.inputs[rows], rows)
         worth = (clean - batch.scores_of(blurred_inputs, rows)).abs()
         return _WORTH / torch.maximum(worth, _LEAST_WORTH * clean.abs()).clamp(min=_TIED)
 

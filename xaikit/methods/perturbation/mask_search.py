@@ -4,10 +4,8 @@
     objective = sum_views pull * score(view) + penalty(p)
     p <- move(p, d objective / d p)                  `steps` times
 
-Pairs of an image and a mask are searched a portion at a time, so memory does not grow with the number of masks. Each
-pair goes its own way: no sum, order or draw mixes two of them. Over hundreds of steps rounding grows all the same;
-under `padded_batch` the whole state has that fixed size, and a pair's answer is equal to the bit whatever its
-neighbours are.
+One image's masks are searched together, one image after the other: rounding depends on what shares a batch and grows
+over hundreds of steps (to the map's whole range for extremal perturbation), so an image must not share one with others.
 
 Shapes: pairs (m,); parameters (m, ...); views and slopes (m, C, H, W); penalties (m,).
 """
@@ -17,6 +15,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -86,32 +85,28 @@ def search_masks(batch: Batch, copies: int, steps: int, begin: Begin) -> Tensor:
     """
     total = len(batch) * copies
 
-    def portion(places: Tensor) -> Tensor:
-        count = len(places)
-        filled = _filled(places, batch.context.padded_batch)
-        search = begin(filled // copies, filled % copies)
+    def search_image(image: int, places: Tensor) -> Tensor:
+        rows, count = torch.full_like(places, image), len(places)
+        search = begin(rows, places)
         started = time.perf_counter()
         for step in range(steps):
-            _advance(batch, search, places // copies, step)
+            _advance(batch, search, rows, step)
             if batch.context.progress is not None:
-                done = int(places[0]) * steps + (step + 1) * count
-                note = estimate(started, count, total * steps) if done == count else ""
+                done = (image * copies + int(places[0])) * steps + (step + 1) * count
+                note = estimate(started, count, total * steps) if step == 0 else ""
                 batch.context.progress(done, total * steps, f"search steps{note}")
         with torch.no_grad():
-            return search.masks(search.parameters)[:count]
+            return search.masks(search.parameters)
 
-    found = torch.cat([masks for _, masks in batch.packed(total, portion)])
-    return found.reshape(len(batch), copies, *batch.size)
-
-
-def _filled(places: Tensor, size: int | None) -> Tensor:
-    """Return places lengthened to a fixed number by the last one."""
-    missing = 0 if size is None else size - len(places)
-    return torch.cat([places, places[-1:].expand(missing)])
+    images = [
+        torch.cat([masks for _, masks in batch.packed(copies, partial(search_image, image))])
+        for image in range(len(batch))
+    ]
+    return torch.stack(images)
 
 
 def _advance(batch: Batch, search: Search, rows: Tensor, step: int) -> None:
-    """Go one step; of a lengthened portion only the `rows` that are meant go through the network."""
+    """Go one step."""
     with torch.enable_grad():
         parameters = search.parameters.detach().requires_grad_(True)
         masks = search.masks(parameters)
@@ -124,9 +119,8 @@ def _advance(batch: Batch, search: Search, rows: Tensor, step: int) -> None:
 
 
 def _slope(batch: Batch, view: View, rows: Tensor, score: SearchScore) -> Tensor:
-    """Return the gradient (m, C, H, W) of the objective by a view; of its rows beyond `rows`, zero."""
-    slope = torch.zeros_like(view.inputs)
-    slope[: len(rows)] = _score_gradient(batch, view.inputs[: len(rows)], rows, score)
+    """Return the gradient (m, C, H, W) of the objective by a view."""
+    slope = _score_gradient(batch, view.inputs, rows, score)
     return slope * per_image(view.pull, slope)
 
 

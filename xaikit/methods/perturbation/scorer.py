@@ -3,7 +3,7 @@
     (image, mask) pairs of the whole batch -> full portions -> m * x + (1 - m) * b -> score of the image's target
 
 A mask is made when its portion is due and forgotten with it, so memory does not grow with the number of masks. Portions
-are halved when memory runs out. The network runs in inference mode, channels_last, in the context's precision.
+are halved when memory runs out. The network runs in inference mode, in the context's precision.
 
     of_masks        masks (m, H, W) in [0, 1] by a function of (image, item)
     of_coalitions   segments on or off: true keeps a segment, z[:, segments] is the mask
@@ -85,8 +85,8 @@ class Scorer:
         self.segments = segments
         self._score: Score = score
         self._inpaints = not isinstance(fill, Tensor) and fill == "inpaint"
-        self._inputs = batch.inputs.contiguous(memory_format=torch.channels_last)
-        filled = self._filled(fill).contiguous(memory_format=torch.channels_last)
+        self._inputs = batch.inputs
+        filled = self._filled(fill)
         self._fills = filled.expand(len(batch), -1, -1, -1) if bool(filled.any()) else None
 
     def _filled(self, fill: MaskedFill | Tensor) -> Tensor:
