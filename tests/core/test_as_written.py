@@ -23,11 +23,11 @@ class View(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv1, self.conv2, self.fc = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3), nn.Linear(5, 6)
+        self.conv1, self.conv2, self.fc = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3), nn.Linear(45, 6)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.max_pool2d(F.relu(self.conv1(x)), 2)
-        return self.fc(F.max_pool2d(F.relu(self.conv2(x)), 2).view(x.size(0), -1))
+        return self.fc(F.relu(self.conv2(x)).view(x.size(0), -1))
 
 
 class Volume(nn.Module):
@@ -55,7 +55,7 @@ class Strided(nn.Module):
 
 
 class Gated(nn.Module):
-    """Reads the output of a convolution twice: through its BatchNorm, and by a function that torch does not dispatch."""
+    """Reads a convolution's output through its BatchNorm and by a function that torch does not dispatch."""
 
     def __init__(self, gate: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
