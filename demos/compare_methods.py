@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 import xaikit
-from xaikit.data.synthetic import draw
+from xaikit.images.synthetic import draw
 
 folder = Path(sys.argv[1] if sys.argv[1:] else "out/compare_methods")
 folder.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 import xaikit
-from xaikit.report.overlay import overlay
+from xaikit.images.drawing import overlay
 
 given = [Path(argument) for argument in sys.argv[1:]]
 folder = given[0] if given else Path("out/one_image")

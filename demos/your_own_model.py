@@ -15,8 +15,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 import xaikit
-from xaikit.data.synthetic import draw
-from xaikit.report.overlay import illustrate
+from xaikit.images.drawing import illustrate
+from xaikit.images.synthetic import draw
 
 folder = Path(sys.argv[1] if sys.argv[1:] else "out/your_own_model")
 folder.mkdir(parents=True, exist_ok=True)

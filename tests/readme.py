@@ -16,9 +16,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from xaikit.core.files import write_text
-from xaikit.core.measure import MEASURES, Direction, Measure
-from xaikit.core.method import METHODS, Family, Method
+from xaikit.foundation.files import write_text
+from xaikit.measures.base import MEASURES, Direction, Measure
+from xaikit.methods.base import METHODS, Family, Method
 from xaikit.zoo.load import load
 
 __all__ = ["ROOT", "main", "rewritten"]

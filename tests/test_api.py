@@ -15,7 +15,7 @@ from torch import nn
 
 import xaikit
 from tests.methods.nets import GAPNet, bound, images
-from xaikit.core.context import Context
+from xaikit.run.context import Context
 
 
 def test_attribute_gives_what_the_method_gives() -> None:
@@ -117,7 +117,7 @@ def test_calibrate_takes_any_methods_maps() -> None:
     "first",
     [
         "xaikit.methods.controls.ones",
-        pytest.param("xaikit.measures.keep_curve", marks=pytest.mark.slow),
+        pytest.param("xaikit.measures.removal.keep_curve", marks=pytest.mark.slow),
         pytest.param("xaikit.api", marks=pytest.mark.slow),
     ],
 )

@@ -19,7 +19,7 @@ from typer.main import get_command
 from tests.readme import ROOT, rewritten
 from xaikit.cli.app import app
 from xaikit.cli.app import main as xaikit
-from xaikit.zoo.cifar_resnet import CifarResNet
+from xaikit.zoo.architectures.cifar_resnet import CifarResNet
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "evaluation" / "protocols").glob("*.md"))]

@@ -25,10 +25,7 @@ if TYPE_CHECKING:
         measures,
         methods,
     )
-    from xaikit.core.attribution import Attribution
-    from xaikit.core.classifier import Classifier
-    from xaikit.core.context import Context
-    from xaikit.core.errors import (
+    from xaikit.foundation.errors import (
         BadChecksum,
         BadInput,
         LeftOut,
@@ -38,9 +35,12 @@ if TYPE_CHECKING:
         XaikitError,
         XaikitWarning,
     )
-    from xaikit.core.target import Contrast
     from xaikit.methods.activation.calibration import calibrate
     from xaikit.methods.activation.library import Library
+    from xaikit.model.classifier import Classifier
+    from xaikit.model.target import Contrast
+    from xaikit.run.attribution import Attribution
+    from xaikit.run.context import Context
 
 _HOMES = {
     "xaikit.api": (
@@ -54,10 +54,10 @@ _HOMES = {
         "measures",
         "methods",
     ),
-    "xaikit.core.attribution": ("Attribution",),
-    "xaikit.core.classifier": ("Classifier",),
-    "xaikit.core.context": ("Context",),
-    "xaikit.core.errors": (
+    "xaikit.run.attribution": ("Attribution",),
+    "xaikit.model.classifier": ("Classifier",),
+    "xaikit.run.context": ("Context",),
+    "xaikit.foundation.errors": (
         "BadChecksum",
         "BadInput",
         "LeftOut",
@@ -67,7 +67,7 @@ _HOMES = {
         "XaikitError",
         "XaikitWarning",
     ),
-    "xaikit.core.target": ("Contrast",),
+    "xaikit.model.target": ("Contrast",),
     "xaikit.methods.activation.calibration": ("calibrate",),
     "xaikit.methods.activation.library": ("Library",),
 }

@@ -15,17 +15,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xaikit.core.attribution import Attribution
-from xaikit.core.classifier import Classifier
-from xaikit.core.context import Context
-from xaikit.core.errors import BadInput, LeftOut, XaikitError
-from xaikit.core.measure import MEASURES, Measure
-from xaikit.core.method import METHODS, LayerMethod, Method, attribute_all
-from xaikit.data.folder import class_folder
+from xaikit.foundation.errors import BadInput, LeftOut, XaikitError
+from xaikit.images.folders import class_folder
 from xaikit.measures import names as measures
-from xaikit.measures.keep_curve import keep_curve
+from xaikit.measures.base import MEASURES, Measure
+from xaikit.measures.removal.keep_curve import keep_curve
 from xaikit.methods import names as methods
 from xaikit.methods.activation.library import Library
+from xaikit.methods.base import METHODS, LayerMethod, Method, attribute_all
+from xaikit.model.classifier import Classifier
+from xaikit.run.attribution import Attribution
+from xaikit.run.context import Context
 from xaikit.zoo.load import load
 
 __all__ = [

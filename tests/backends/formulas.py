@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.backends.networks import Case
-from xaikit.core.batch import Batch
-from xaikit.core.context import Context
-from xaikit.core.probe import Layer
+from xaikit.model.hooks import Layer
+from xaikit.run.batch import Batch
+from xaikit.run.context import Context
 
 __all__ = [
     "Formula",

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from tests.backends.formulas import Formula
 from tests.backends.networks import Case
-from xaikit.core.batch import Batch
-from xaikit.core.context import Context
-from xaikit.core.identity import generator, image_hashes
+from xaikit.foundation.identity import generator
+from xaikit.images.hashes import image_hashes
+from xaikit.run.batch import Batch
+from xaikit.run.context import Context
 
 __all__ = ["captums_noise", "captums_points", "midpoints", "moments", "our_noise", "plain_gradient", "summed_at"]
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 import xaikit
 from tests.conftest import REAL_DATA
-from xaikit.core.classifier import Classifier
-from xaikit.core.shapes import upsample
+from xaikit.images.shapes import upsample
+from xaikit.model.classifier import Classifier
 
 __all__ = ["CIFAR", "PLAIN", "RANDOM", "REAL", "Case", "case_of", "is_real"]
 

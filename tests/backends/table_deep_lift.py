@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.backends.networks import CIFAR, Case
 from tests.backends.pairs import Pair
-from xaikit.core.method import METHODS
+from xaikit.methods.base import METHODS
 
 __all__ = ["DEEP_LIFT"]
 

@@ -16,8 +16,8 @@ import xaikit
 from tests.backends.networks import case_of, is_real
 from tests.backends.pairs import Pair
 from tests.backends.table import PAIRS, WITHOUT_OURS, WITHOUT_PEER
-from xaikit.core.method import METHODS, LayerMethod
-from xaikit.core.shapes import unit, upsample
+from xaikit.images.shapes import unit, upsample
+from xaikit.methods.base import METHODS, LayerMethod
 
 pytestmark = pytest.mark.backends
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from tests.methods.test_contract import unchanged
-from xaikit.core.classifier import Classifier
-from xaikit.core.context import Context
-from xaikit.core.errors import BadInput
-from xaikit.core.method import METHODS, InputMethod, LayerMethod
-from xaikit.core.target import Contrast
+from xaikit.foundation.errors import BadInput
+from xaikit.methods.base import METHODS, InputMethod, LayerMethod
+from xaikit.model.classifier import Classifier
+from xaikit.model.target import Contrast
+from xaikit.run.context import Context
 
 pytestmark = pytest.mark.backends
 

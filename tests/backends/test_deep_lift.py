@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from tests.backends.networks import Case, case_of
 from tests.backends.test_agreement import share_of_range
 from tests.backends.test_contract import Functional, classifier
-from xaikit.core.attribution import Attribution
-from xaikit.core.classifier import Classifier
-from xaikit.core.errors import BadInput
-from xaikit.core.method import METHODS
-from xaikit.core.references import draw_references
+from xaikit.foundation.errors import BadInput
+from xaikit.images.references import draw_references
+from xaikit.methods.base import METHODS
+from xaikit.model.classifier import Classifier
+from xaikit.run.attribution import Attribution
 
 pytestmark = pytest.mark.backends
 

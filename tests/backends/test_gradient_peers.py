@@ -15,8 +15,8 @@ from torch import Tensor, fx, nn
 
 from tests.backends.networks import Case, case_of
 from tests.backends.test_agreement import share_of_range
-from xaikit.core.classifier import Classifier
-from xaikit.core.method import METHODS
+from xaikit.methods.base import METHODS
+from xaikit.model.classifier import Classifier
 
 pytestmark = [pytest.mark.backends, pytest.mark.real]
 

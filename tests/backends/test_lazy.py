@@ -7,16 +7,16 @@ import sys
 
 import pytest
 
-from xaikit.core.errors import MissingExtra, UnknownName
-from xaikit.core.method import METHODS
-from xaikit.core.registry import Registry
+from xaikit.foundation.errors import MissingExtra, UnknownName
+from xaikit.foundation.registry import Registry
+from xaikit.methods.base import METHODS
 
 OTHERS = ("captum", "pytorch_grad_cam", "torchcam", "shap")
 
 
 def test_native_names_import_no_other_package() -> None:
     program = (
-        "import sys, xaikit, xaikit.cli.app; from xaikit.core.method import METHODS; "
+        "import sys, xaikit, xaikit.cli.app; from xaikit.methods.base import METHODS; "
         "xaikit.methods(); METHODS.get('grad-cam'); METHODS.names(); "
         f"sys.exit(any(name in sys.modules for name in {OTHERS}))"
     )

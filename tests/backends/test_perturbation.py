@@ -19,8 +19,8 @@ import xaikit
 from tests.backends.networks import Case, case_of
 from tests.backends.test_agreement import share_of_range
 from xaikit.backends.choices import squares
-from xaikit.core.method import METHODS
-from xaikit.core.perturb import segment_mean
+from xaikit.images.fills import segment_mean
+from xaikit.methods.base import METHODS
 from xaikit.methods.perturbation.kernel_shap import solve
 from xaikit.methods.perturbation.lime import local_weights
 from xaikit.methods.perturbation.segments import segment, spread
@@ -142,7 +142,8 @@ def test_lime_is_the_authors_on_the_same_segments_and_samples(case: Case) -> Non
     found = ours.attribute(case.pixels, case.target)
     labels = segment(case.pixels, "slic", 30)
     count = int(labels.max()) + 1
-    from xaikit.core.identity import generators, image_hashes
+    from xaikit.foundation.identity import generators
+    from xaikit.images.hashes import image_hashes
 
     (stream,) = generators(0, image_hashes(case.pixels), "lime")
     drawn = torch.rand(150, count, generator=stream) < 0.5

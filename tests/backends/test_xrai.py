@@ -11,7 +11,7 @@ import torch
 
 import xaikit
 from tests.backends.networks import Case, case_of
-from xaikit.core.method import METHODS
+from xaikit.methods.base import METHODS
 from xaikit.methods.perturbation.xrai import grow, regions_of
 
 pytestmark = [pytest.mark.backends, pytest.mark.real]

@@ -14,8 +14,8 @@ from tests.backends.table_zennit import ZENNIT
 from tests.backends.test_agreement import share_of_range
 from tests.backends.test_contract import Adding, Functional, Ordinary, classifier, images
 from tests.methods.test_contract import unchanged
-from xaikit.core.errors import BadInput
-from xaikit.core.method import METHODS
+from xaikit.foundation.errors import BadInput
+from xaikit.methods.base import METHODS
 
 pytestmark = pytest.mark.backends
 pytest.importorskip("zennit", reason="the extra `backends` is missing")

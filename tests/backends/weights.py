@@ -12,9 +12,9 @@ from torch import Tensor
 
 from tests.backends.formulas import Formula, channels_to_one, post_processed
 from tests.backends.networks import Case
-from xaikit.core.batch import Batch
-from xaikit.core.context import Context
-from xaikit.core.probe import Layer
+from xaikit.model.hooks import Layer
+from xaikit.run.batch import Batch
+from xaikit.run.context import Context
 
 __all__ = [
     "at_the_sign_of_their_svd",

@@ -11,7 +11,7 @@ import typer
 
 from tests.cli.conftest import Command
 from xaikit import __version__
-from xaikit.core.errors import XaikitWarning
+from xaikit.foundation.errors import XaikitWarning
 
 COMMANDS = ("explain", "layers", "library", "list", "train")
 

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from tests.cli.conftest import Command, draw
-from xaikit.core.files import shipped
+from xaikit.foundation.files import shipped
 
 
 def text(path: Path) -> None:
@@ -244,9 +244,9 @@ def test_output_that_cannot_be_written(run: Command, photo: Path, inside: str) -
 def test_one_image_that_breaks_a_method_leaves_the_others(
     explain: Command, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from xaikit.core.batch import Batch
-    from xaikit.core.method import Values
     from xaikit.methods.activation.grad_cam import GradCAM
+    from xaikit.methods.base import Values
+    from xaikit.run.batch import Batch
 
     compute = GradCAM.compute
     Image.new("RGB", (64, 64), "black").save(tmp_path / "black.png")
@@ -268,7 +268,7 @@ def test_an_interrupt_leaves_what_is_finished_whole(
 ) -> None:
     for number in range(4):
         draw(tmp_path / "album" / f"{number}.png", number)
-    from xaikit.core.image import save_png
+    from xaikit.images.reading import save_png
 
     saved = []
 
@@ -278,7 +278,7 @@ def test_an_interrupt_leaves_what_is_finished_whole(
         if len(saved) == 3:  # the panel of the second image: its overlay and values must still follow
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr("xaikit.results.save_png", interrupted)
+    monkeypatch.setattr("xaikit.explaining.results.save_png", interrupted)
     done = explain(tmp_path / "album")
     assert done.code == 130
     assert done.line == "xaikit: interrupted"

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from xaikit.bench.suite import Suite
-from xaikit.core.files import shipped
-from xaikit.report.aggregate import aggregate
-from xaikit.report.rows import read_benchmark
+from xaikit.benchmark.suite import Suite
+from xaikit.foundation.files import shipped
+from xaikit.report.numbers.aggregate import aggregate
+from xaikit.report.numbers.read import read_benchmark
 
 ROOT = Path(__file__).resolve().parents[2]
 

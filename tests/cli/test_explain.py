@@ -123,7 +123,7 @@ def test_a_plugin_brings_its_method(explain: Command, photo: Path, tmp_path: Pat
     plugin = tmp_path / "mine.py"
     plugin.write_text(
         "from dataclasses import dataclass\n"
-        "from xaikit.core.method import METHODS, Cost, InputMethod, Values\n"
+        "from xaikit.methods.base import METHODS, Cost, InputMethod, Values\n"
         "@METHODS.register\n"
         "@dataclass(frozen=True)\n"
         "class Mine(InputMethod):\n"
@@ -137,7 +137,7 @@ def test_a_plugin_brings_its_method(explain: Command, photo: Path, tmp_path: Pat
     try:
         assert explain(photo, "--plugin", plugin, "--method", "tests-mine").code == 0
     finally:
-        from xaikit.core.method import METHODS
+        from xaikit.methods.base import METHODS
 
         METHODS._entries.pop("tests-mine", None)
     assert (tmp_path / "out" / "overlays" / "photo.tests-mine.png").is_file()

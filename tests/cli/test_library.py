@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Command
-from xaikit.core.image import save_png
-from xaikit.data.synthetic import draw
+from xaikit.images.reading import save_png
+from xaikit.images.synthetic import draw
 
 
 @pytest.fixture

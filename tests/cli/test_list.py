@@ -7,8 +7,8 @@ import json
 import pytest
 
 from tests.cli.conftest import Command
-from xaikit.core.measure import MEASURES
-from xaikit.core.method import METHODS
+from xaikit.measures.base import MEASURES
+from xaikit.methods.base import METHODS
 
 
 def test_methods_are_those_of_the_registry(run: Command) -> None:

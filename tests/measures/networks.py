@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from xaikit.core.classifier import Classifier
+from xaikit.model.classifier import Classifier
 
 
 class Sum(nn.Module):

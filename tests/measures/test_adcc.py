@@ -12,16 +12,17 @@ from scipy.stats import pearsonr
 from torch import Tensor
 
 from tests.measures.networks import heatmaps, pictures, small, summing
-from xaikit.core.batch import Batch
-from xaikit.core.classifier import Classifier
-from xaikit.core.context import Context
-from xaikit.core.errors import BadInput
-from xaikit.core.measure import MEASURES, Subject
-from xaikit.core.method import METHODS, Cost, Family, Method, Values
-from xaikit.core.shapes import unit
-from xaikit.data.synthetic import draw
+from xaikit.foundation.errors import BadInput
+from xaikit.images.shapes import unit
+from xaikit.images.synthetic import draw
+from xaikit.measures.base import MEASURES, Subject
 from xaikit.measures.complexity.adcc import ADCC
 from xaikit.measures.complexity.coherency import Coherency
+from xaikit.methods.base import METHODS, Family, Method, Values
+from xaikit.model.classifier import Classifier
+from xaikit.run.batch import Batch
+from xaikit.run.context import Context
+from xaikit.run.cost import Cost
 from xaikit.zoo.load import load
 
 

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from tests.measures.networks import pictures, small
-from xaikit.core.identity import generators, image_hashes
-from xaikit.core.measure import Subject
-from xaikit.core.method import METHODS
+from xaikit.foundation.identity import generators
+from xaikit.images.hashes import image_hashes
+from xaikit.measures.base import Subject
 from xaikit.measures.faithfulness.infidelity import ExplainedFraction, Infidelity
 from xaikit.measures.faithfulness.subsets import Patches
 from xaikit.measures.robustness.max_sensitivity import MaxSensitivity
+from xaikit.methods.base import METHODS
 
 pytestmark = pytest.mark.backends
 

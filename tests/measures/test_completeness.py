@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from tests.measures.networks import pictures, small, summing
-from xaikit.core.classifier import Classifier
-from xaikit.core.measure import Subject
-from xaikit.core.method import METHODS
+from xaikit.measures.base import Subject
 from xaikit.measures.faithfulness.completeness import CompletenessGap
+from xaikit.methods.base import METHODS
+from xaikit.model.classifier import Classifier
 
 
 def gap(classifier: Classifier, name: str, **params: Any) -> torch.Tensor:

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from tests.measures.networks import pictures, small
-from xaikit.core.measure import Measure, Subject
-from xaikit.core.method import METHODS
+from xaikit.measures.base import Measure, Subject
 from xaikit.measures.complexity.entropy import Entropy
 from xaikit.measures.complexity.sparseness import Sparseness
+from xaikit.methods.base import METHODS
 
 
 def value(measure: Measure, values: list[float]) -> float:

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from tests.measures.networks import heatmaps, pictures, small, summing
-from xaikit.core.context import Context
-from xaikit.core.errors import BadInput
-from xaikit.core.measure import MEASURES, Measure, Subject
-from xaikit.core.method import METHODS, Cost
-from xaikit.measures.keep_curve import keep_curve
+from xaikit.foundation.errors import BadInput
+from xaikit.measures.base import MEASURES, Measure, Subject
+from xaikit.measures.removal.keep_curve import keep_curve
+from xaikit.methods.base import METHODS
+from xaikit.run.context import Context
+from xaikit.run.cost import Cost
 
 NAMES = MEASURES.names()
 CURVE_NAMES = ["api", "apd", "average-gain", "dr", "ir", "keep-auc", "tie-rate"]

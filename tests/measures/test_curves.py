@@ -13,22 +13,22 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from tests.measures.networks import heatmaps, pictures, small, summing
-from xaikit.core.classifier import Classifier
-from xaikit.core.context import Context
-from xaikit.core.errors import BadInput
-from xaikit.core.measure import MEASURES, Measure, Subject
-from xaikit.core.method import METHODS, attribute_all
-from xaikit.core.shapes import unit
-from xaikit.data.synthetic import draw
-from xaikit.measures.cut import SortedMaps
-from xaikit.measures.faithfulness.aopc import AOPC
-from xaikit.measures.faithfulness.deletion import Deletion
-from xaikit.measures.faithfulness.insertion import Insertion
-from xaikit.measures.faithfulness.srg import SRG
-from xaikit.measures.keep_curve import keep_curve
-from xaikit.measures.kept_confidence import KeepAUC
-from xaikit.measures.protocol import KeepProtocol
-from xaikit.measures.removals import curve, together
+from xaikit.foundation.errors import BadInput
+from xaikit.images.shapes import unit
+from xaikit.images.synthetic import draw
+from xaikit.measures.base import MEASURES, Measure, Subject
+from xaikit.measures.removal.aopc import AOPC
+from xaikit.measures.removal.deletion import Deletion
+from xaikit.measures.removal.insertion import Insertion
+from xaikit.measures.removal.keep_curve import keep_curve
+from xaikit.measures.removal.keep_curve_measures import KeepAUC
+from xaikit.measures.removal.levels import SortedMaps
+from xaikit.measures.removal.protocol import KeepProtocol
+from xaikit.measures.removal.shared_curves import curve, together
+from xaikit.measures.removal.srg import SRG
+from xaikit.methods.base import METHODS, attribute_all
+from xaikit.model.classifier import Classifier
+from xaikit.run.context import Context
 from xaikit.zoo.load import load
 
 ORDERED: list[Callable[..., Measure]] = [Insertion, Deletion, SRG, AOPC]

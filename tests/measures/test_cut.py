@@ -9,11 +9,11 @@ import torch
 from skimage.filters import threshold_otsu
 
 from tests.measures.networks import heatmaps, pictures, small, summing
-from xaikit.core.errors import BadInput
-from xaikit.core.perturb import removed
-from xaikit.measures.cut import SortedMaps, cut, otsu
-from xaikit.measures.keep_curve import keep_curve
-from xaikit.measures.protocol import KeepProtocol
+from xaikit.foundation.errors import BadInput
+from xaikit.images.pixel_order import removed
+from xaikit.measures.removal.keep_curve import keep_curve
+from xaikit.measures.removal.levels import SortedMaps, cut, otsu
+from xaikit.measures.removal.protocol import KeepProtocol
 
 RAMP = torch.tensor([0.0, 0.05, 0.1, 0.2, 0.2, 0.2, 0.4, 0.4, 0.5, 0.8]).reshape(1, 2, 5)
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from tests.measures.networks import heatmaps, pictures, small, summing
-from xaikit.core.classifier import Classifier
-from xaikit.core.context import Context
-from xaikit.core.errors import BadInput
-from xaikit.core.perturb import fill_values
-from xaikit.core.target import Contrast
-from xaikit.measures.keep_curve import KeepCurve, keep_curve, keep_curves
+from xaikit.foundation.errors import BadInput
+from xaikit.images.fills import fill_values
+from xaikit.measures.removal.keep_curve import KeepCurve, keep_curve, keep_curves
+from xaikit.model.classifier import Classifier
+from xaikit.model.target import Contrast
+from xaikit.run.context import Context
 
 GOLDEN_IMAGE = torch.tensor([1, 0.8, 0.6, 0.4, 0.25, -0.2, -0.4, -0.6, 0.5, 0.3], dtype=torch.float64).reshape(
     1, 1, 2, 5
@@ -73,7 +73,7 @@ def by_hand(classifier: Classifier, pixels: Tensor, maps: Tensor, target: Tensor
     """o (N, 11) by the definition: a stable sort in Python, one forward for each image and level."""
     rows = []
     for image, one, index in zip(pixels, maps, target, strict=True):
-        filled = classifier.normalize(image[None]) * 0 + fill_values(classifier, image[None], fill)
+        filled = classifier.normalize(image[None]) * 0 + fill_values(classifier.normalize, image[None], fill)
         values = one.flatten().tolist()
         order = sorted(range(len(values)), key=lambda place: values[place])
         row = []
@@ -198,7 +198,7 @@ def test_small_blocks_of_images_change_nothing(monkeypatch: pytest.MonkeyPatch) 
     classifier, pixels, maps = small(dtype=torch.float64), pictures(5), {"a": heatmaps(5), "b": heatmaps(5, seed=9)}
     options: dict[str, Any] = {"target": [0, 1, 2, 0, 1], "fill": "image-mean", "ties": "random"}
     whole = keep_curves(classifier, pixels, maps, **options)
-    monkeypatch.setattr("xaikit.measures.stream._SORTED_BYTES", 4 * 63 * 2 * 5 * 2)
+    monkeypatch.setattr("xaikit.measures.removal.masked_forwards._SORTED_BYTES", 4 * 63 * 2 * 5 * 2)
     blocks = keep_curves(classifier, pixels, maps, **options)
     for name in maps:
         torch.testing.assert_close(blocks[name].o, whole[name].o, rtol=0, atol=1e-12)

@@ -15,15 +15,15 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor
 
 from tests.measures.networks import heatmaps, pictures, small
-from xaikit.core.errors import BadInput
-from xaikit.core.measure import Measure, Subject
-from xaikit.core.method import METHODS
-from xaikit.data.synthetic import Scene, draw
+from xaikit.foundation.errors import BadInput
+from xaikit.images.synthetic import Scene, draw
+from xaikit.measures.base import Measure, Subject
 from xaikit.measures.localisation.average_precision import AveragePrecision
 from xaikit.measures.localisation.energy_inside import EnergyInside
 from xaikit.measures.localisation.iou import IntersectionOverUnion
 from xaikit.measures.localisation.pointing_game import PointingGame
 from xaikit.measures.localisation.rank_accuracy import RankAccuracy
+from xaikit.methods.base import METHODS
 from xaikit.zoo.load import load
 
 MEASURES: list[Measure] = [

@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 import torch
 
 from tests.measures.networks import pictures, small
-from xaikit.core.batch import Batch
-from xaikit.core.context import Context
-from xaikit.core.measure import Subject
-from xaikit.core.method import Cost, Method, Values
+from xaikit.measures.base import Subject
 from xaikit.measures.cost.peak_memory import PeakMemory, peak_bytes
+from xaikit.methods.base import Method, Values
+from xaikit.run.batch import Batch
+from xaikit.run.context import Context
+from xaikit.run.cost import Cost
 
 
 @dataclass(frozen=True)

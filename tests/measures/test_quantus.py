@@ -17,10 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from tests.measures.networks import pictures, small
-from xaikit.core.classifier import Classifier
-from xaikit.core.identity import generators
-from xaikit.core.measure import Subject
-from xaikit.core.method import METHODS
+from xaikit.foundation.identity import generators
+from xaikit.measures.base import Subject
 from xaikit.measures.complexity.entropy import Entropy
 from xaikit.measures.complexity.sparseness import Sparseness
 from xaikit.measures.faithfulness.faithfulness_correlation import FaithfulnessCorrelation
@@ -29,10 +27,12 @@ from xaikit.measures.faithfulness.subsets import GridSubsets
 from xaikit.measures.localisation.energy_inside import EnergyInside
 from xaikit.measures.localisation.pointing_game import PointingGame
 from xaikit.measures.localisation.rank_accuracy import RankAccuracy
-from xaikit.measures.protocol import KeepProtocol
 from xaikit.measures.randomisation.random_logit import RandomLogit
-from xaikit.measures.removals import curve
+from xaikit.measures.removal.protocol import KeepProtocol
+from xaikit.measures.removal.shared_curves import curve
 from xaikit.measures.robustness.max_sensitivity import MaxSensitivity
+from xaikit.methods.base import METHODS
+from xaikit.model.classifier import Classifier
 
 pytestmark = [
     pytest.mark.backends,

@@ -10,12 +10,9 @@ import torch
 from torch import nn
 
 from tests.measures.networks import additive, pictures, small
-from xaikit.core.classifier import Classifier
-from xaikit.core.context import Context
-from xaikit.core.errors import BadInput
-from xaikit.core.measure import MEASURES, Subject
-from xaikit.core.method import METHODS, Method
-from xaikit.data.synthetic import draw
+from xaikit.foundation.errors import BadInput
+from xaikit.images.synthetic import draw
+from xaikit.measures.base import MEASURES, Subject
 from xaikit.measures.randomisation.efficient_parameter_randomisation import (
     EfficientParameterRandomisation,
     histogram_entropy,
@@ -23,6 +20,9 @@ from xaikit.measures.randomisation.efficient_parameter_randomisation import (
 from xaikit.measures.randomisation.parameter_randomisation import ParameterRandomisation
 from xaikit.measures.randomisation.random_logit import RandomLogit
 from xaikit.measures.randomisation.randomised import groups, randomised
+from xaikit.methods.base import METHODS, Method
+from xaikit.model.classifier import Classifier
+from xaikit.run.context import Context
 from xaikit.zoo.load import load
 
 NAMES = ["parameter-randomisation", "efficient-parameter-randomisation", "random-logit"]

@@ -11,15 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.measures.networks import heatmaps, pictures, small, summing
-from xaikit.core.context import Context
-from xaikit.core.errors import BadInput
-from xaikit.core.measure import Measure, Subject
-from xaikit.core.perturb import ranks
-from xaikit.measures import imputation
-from xaikit.measures.faithfulness.road import ROAD, ROADLeastRelevant, ROADMostRelevant
-from xaikit.measures.imputation import NOISE, impute
-from xaikit.measures.protocol import KeepProtocol
-from xaikit.measures.removals import curve
+from xaikit.foundation.errors import BadInput
+from xaikit.images.pixel_order import ranks
+from xaikit.measures.base import Measure, Subject
+from xaikit.measures.removal import imputation
+from xaikit.measures.removal.imputation import NOISE, impute
+from xaikit.measures.removal.protocol import KeepProtocol
+from xaikit.measures.removal.road import ROAD, ROADLeastRelevant, ROADMostRelevant
+from xaikit.measures.removal.shared_curves import curve
+from xaikit.run.context import Context
 
 KINDS = [ROAD, ROADLeastRelevant, ROADMostRelevant]
 
@@ -124,7 +124,7 @@ def test_systems_do_not_depend_on_their_neighbours(monkeypatch: pytest.MonkeyPat
 
 def test_equals_its_definition(monkeypatch: pytest.MonkeyPatch) -> None:
     """Image by image and level by level, with the exact solution and the noise off."""
-    monkeypatch.setattr("xaikit.measures.stream.NOISE", 0.0)
+    monkeypatch.setattr("xaikit.measures.removal.masked_forwards.NOISE", 0.0)
     one = subject(heatmaps(4))
     found = {order: curve(one, KeepProtocol(5, "binary", "imputed", order=order)).o for order in ("lowest", "highest")}
     inputs = one.classifier.normalize(one.pixels)
@@ -225,7 +225,7 @@ def test_pytorch_grad_cam_imputes_the_same() -> None:
 def test_pytorch_grad_cam_measures_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the noise off, and maps of equal steps, whose percentiles remove as many pixels as our shares."""
     road = pytest.importorskip("pytorch_grad_cam.metrics.road", reason="the extra `backends` is missing")
-    monkeypatch.setattr("xaikit.measures.stream.NOISE", 0.0)
+    monkeypatch.setattr("xaikit.measures.removal.masked_forwards.NOISE", 0.0)
     classifier = small().eval()
     maps = (ranks(blobs(3, (20, 20))) / 400).reshape(3, 20, 20)
     pixels, target = pictures(3, size=(20, 20)), torch.tensor([0, 1, 2])

@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 
 from tests.measures.networks import pictures, small, summing
-from xaikit.core.batch import Batch
-from xaikit.core.classifier import Classifier
-from xaikit.core.context import Context
-from xaikit.core.errors import BadInput
-from xaikit.core.measure import Subject
-from xaikit.core.method import METHODS, Cost, Method, Values
+from xaikit.foundation.errors import BadInput
+from xaikit.measures.base import Subject
 from xaikit.measures.robustness.max_sensitivity import MaxSensitivity
 from xaikit.measures.robustness.seed_stability import SeedStability
+from xaikit.methods.base import METHODS, Method, Values
+from xaikit.model.classifier import Classifier
+from xaikit.run.batch import Batch
+from xaikit.run.context import Context
+from xaikit.run.cost import Cost
 
 WEIGHTS = torch.tensor([0.7, -0.2, 0.4, 0.1, -0.9, 0.3]).reshape(1, 1, 2, 3)
 

@@ -11,15 +11,16 @@ import torch
 from torch import Tensor
 
 from tests.measures.networks import additive, heatmaps, pictures, small, true_shares
-from xaikit.core.context import Context
-from xaikit.core.errors import BadInput
-from xaikit.core.identity import generators, image_hashes
-from xaikit.core.measure import Subject
-from xaikit.core.method import METHODS
+from xaikit.foundation.errors import BadInput
+from xaikit.foundation.identity import generators
+from xaikit.images.hashes import image_hashes
+from xaikit.measures.base import Subject
 from xaikit.measures.faithfulness.faithfulness_correlation import FaithfulnessCorrelation
 from xaikit.measures.faithfulness.infidelity import ExplainedFraction, Infidelity
 from xaikit.measures.faithfulness.sensitivity_n import SensitivityN
 from xaikit.measures.faithfulness.subsets import GridSubsets, Patches, Regions, responses
+from xaikit.methods.base import METHODS
+from xaikit.run.context import Context
 from xaikit.zoo.load import load
 
 SIZE = (16, 21)

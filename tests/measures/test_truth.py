@@ -14,12 +14,12 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from xaikit.core.classifier import Classifier
-from xaikit.core.context import Context
-from xaikit.core.method import METHODS, attribute_all
-from xaikit.data.synthetic import Scene, draw
-from xaikit.measures.keep_curve import KeepCurve, keep_curves
-from xaikit.measures.protocol import Mask
+from xaikit.images.synthetic import Scene, draw
+from xaikit.measures.removal.keep_curve import KeepCurve, keep_curves
+from xaikit.measures.removal.protocol import Mask
+from xaikit.methods.base import METHODS, attribute_all
+from xaikit.model.classifier import Classifier
+from xaikit.run.context import Context
 from xaikit.zoo.load import load
 
 SEED = 5

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xaikit.core.classifier import Classifier
+from xaikit.model.classifier import Classifier
 
 
 class GAPNet(nn.Module):

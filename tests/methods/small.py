@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from xaikit.core.classifier import Classifier
-from xaikit.core.method import METHODS, Method
+from xaikit.methods.base import METHODS, Method
+from xaikit.model.classifier import Classifier
 
 __all__ = ["SMALL", "method"]
 

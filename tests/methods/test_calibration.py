@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from xaikit.core.classifier import Classifier
-from xaikit.core.errors import BadInput
+from xaikit.foundation.errors import BadInput
 from xaikit.methods.activation.calibration import calibrate
+from xaikit.model.classifier import Classifier
 
 
 class Wants(nn.Module):

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from tests.methods.nets import ConvolutionalHead, DeepNet, FlatNet, GAPNet, bound, images
-from xaikit.core.errors import BadInput, XaikitWarning
-from xaikit.core.method import METHODS
-from xaikit.core.target import Contrast
+from xaikit.foundation.errors import BadInput, XaikitWarning
+from xaikit.methods.base import METHODS
+from xaikit.model.target import Contrast
 
 
 class TwoLinear(nn.Module):

@@ -9,7 +9,7 @@ import pytest
 
 import tests.methods.replicas as replicas
 from tests.methods.replicas import REPLICAS, Replica
-from xaikit.core.method import METHODS
+from xaikit.methods.base import METHODS
 
 for module in pkgutil.iter_modules(replicas.__path__, "tests.methods.replicas."):
     importlib.import_module(module.name)

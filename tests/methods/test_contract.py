@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.core.test_batch import NamedDevices
 from tests.methods.nets import GAPNet, bound, images
 from tests.methods.small import method
-from xaikit.core.context import Context
-from xaikit.core.errors import BadInput
-from xaikit.core.method import METHODS, InputMethod, LayerMethod, attribute_all
+from tests.run.test_batch import NamedDevices
+from xaikit.foundation.errors import BadInput
+from xaikit.methods.base import METHODS, InputMethod, LayerMethod, attribute_all
+from xaikit.run.context import Context
 
 NAMES = METHODS.names()
 

@@ -13,14 +13,14 @@ import torchvision
 from torch import Tensor, nn
 
 import xaikit
-from tests.core import nets
+from tests import nets
 from tests.methods.nets import ConvolutionalHead, DeepNet, GAPNet, bound, images
-from xaikit.core.attribution import Attribution
-from xaikit.core.classifier import Classifier
-from xaikit.core.context import Context
-from xaikit.core.errors import BadInput, XaikitWarning
-from xaikit.core.graph import folded
-from xaikit.core.method import METHODS, InputMethod
+from xaikit.foundation.errors import BadInput, XaikitWarning
+from xaikit.methods.base import METHODS, InputMethod
+from xaikit.model.classifier import Classifier
+from xaikit.model.folding import folded
+from xaikit.run.attribution import Attribution
+from xaikit.run.context import Context
 
 SIDE = 96
 NAMED = ("resnet18", "resnet50", "densenet121", "googlenet", "convnext_tiny")

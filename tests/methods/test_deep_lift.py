@@ -11,13 +11,13 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from tests.core import nets
+from tests import nets
 from tests.methods.nets import GAPNet, bound, images
-from xaikit.core.classifier import Classifier
-from xaikit.core.context import Context
-from xaikit.core.errors import BadInput
-from xaikit.core.method import METHODS
-from xaikit.core.target import Contrast
+from xaikit.foundation.errors import BadInput
+from xaikit.methods.base import METHODS
+from xaikit.model.classifier import Classifier
+from xaikit.model.target import Contrast
+from xaikit.run.context import Context
 
 
 class Inner(nn.Module):

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tests.methods.nets import DeepNet, bound, images
-from xaikit.core.errors import BadInput
-from xaikit.core.method import METHODS
+from xaikit.foundation.errors import BadInput
+from xaikit.methods.base import METHODS
 
 
 def test_the_sum_is_the_difference_of_the_scores_in_expectation() -> None:
@@ -35,8 +35,8 @@ def test_each_reference_is_used_equally_often() -> None:
     clf, pixels, references = bound(DeepNet()), images(2), images(6, seed=9)
     method = METHODS.get("expected-gradients").build(clf, references=references, samples=18)
     with clf.borrowed():
-        from xaikit.core.batch import Batch
-        from xaikit.core.context import Context
+        from xaikit.run.batch import Batch
+        from xaikit.run.context import Context
 
         chosen, along = method._drawn(Batch(clf, pixels, None, Context()), 6)  # type: ignore[attr-defined]
     for row in chosen:

@@ -8,12 +8,10 @@ from torch import Tensor, nn
 
 import xaikit
 from tests.methods.nets import DeepNet, GAPNet, bound, images
-from xaikit.core.classifier import Classifier
-from xaikit.core.context import Context
-from xaikit.core.errors import BadInput
-from xaikit.core.method import METHODS, Method
-from xaikit.core.shapes import upsample
-from xaikit.data.synthetic import draw
+from xaikit.foundation.errors import BadInput
+from xaikit.images.shapes import upsample
+from xaikit.images.synthetic import draw
+from xaikit.methods.base import METHODS, Method
 from xaikit.methods.perturbation import mask_search
 from xaikit.methods.perturbation.extremal_perturbation import (
     _pyramid,
@@ -22,6 +20,8 @@ from xaikit.methods.perturbation.extremal_perturbation import (
     _sorted_targets,
     _taps,
 )
+from xaikit.model.classifier import Classifier
+from xaikit.run.context import Context
 
 
 def extremal(clf: Classifier, **params: object) -> Method:

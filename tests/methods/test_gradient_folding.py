@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.core import nets
-from xaikit.core.batch import Batch
-from xaikit.core.classifier import Classifier
-from xaikit.core.context import Context
-from xaikit.core.method import METHODS, Method
+from tests import nets
+from xaikit.methods.base import METHODS, Method
 from xaikit.methods.gradient import folding
 from xaikit.methods.gradient.folding import folded_batch
+from xaikit.model.classifier import Classifier
+from xaikit.run.batch import Batch
+from xaikit.run.context import Context
 
 MANY = {
     "integrated-gradients": {"steps": 14},

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from tests.methods.nets import DeepNet, GAPNet, LinearNet, bound, images
-from xaikit.core.attribution import Attribution
-from xaikit.core.classifier import Classifier
-from xaikit.core.errors import BadInput, UnknownName
-from xaikit.core.method import METHODS
+from xaikit.foundation.errors import BadInput, UnknownName
+from xaikit.methods.base import METHODS
+from xaikit.model.classifier import Classifier
+from xaikit.run.attribution import Attribution
 
 NOISY = ["smooth-grad", "smooth-grad-squared", "var-grad"]
 

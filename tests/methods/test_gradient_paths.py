@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from tests.methods.nets import DeepNet, GAPNet, LinearNet, bound, images
 from tests.speed.contest import peak_bytes
-from xaikit.core.attribution import Attribution
-from xaikit.core.classifier import Classifier
-from xaikit.core.errors import BadInput
-from xaikit.core.method import METHODS
+from xaikit.foundation.errors import BadInput
+from xaikit.methods.base import METHODS
 from xaikit.methods.gradient.blur_integrated_gradients import blur_matrix
 from xaikit.methods.gradient.integrated_gradients import quadrature_rule
+from xaikit.model.classifier import Classifier
+from xaikit.run.attribution import Attribution
 
 COLOURS = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3]}
 PATHS = ["integrated-gradients", "guided-integrated-gradients", "blur-integrated-gradients"]

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.core import nets
+from tests import nets
 from tests.methods.nets import GAPNet, LinearNet, bound, images
-from xaikit.core.classifier import Classifier
-from xaikit.core.context import Context
-from xaikit.core.errors import BadInput
-from xaikit.core.method import METHODS, attribute_all
+from xaikit.foundation.errors import BadInput
+from xaikit.methods.base import METHODS, attribute_all
+from xaikit.model.classifier import Classifier
+from xaikit.run.context import Context
 
 RULES = ["guided-backprop", "deconvolution"]
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from tests.methods.nets import GAPNet, bound, images
-from xaikit.core.classifier import Classifier
-from xaikit.core.errors import BadChecksum, BadInput
-from xaikit.core.method import METHODS
+from xaikit.foundation.errors import BadChecksum, BadInput
 from xaikit.methods.activation.library import Library, _Selection
+from xaikit.methods.base import METHODS
+from xaikit.model.classifier import Classifier
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tests.methods.nets import DeepNet, LinearNet, bound, images
 from tests.methods.replicas.perturbation import QUARTERS, shares, summed
-from xaikit.core.method import METHODS
+from xaikit.methods.base import METHODS
 from xaikit.methods.perturbation.lime import local_weights
 
 

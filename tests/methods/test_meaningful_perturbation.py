@@ -8,12 +8,12 @@ from torch import nn
 
 import xaikit
 from tests.methods.nets import GAPNet, bound, images
-from xaikit.core.classifier import Classifier
-from xaikit.core.context import Context
-from xaikit.core.errors import BadInput
-from xaikit.core.method import METHODS, Method
-from xaikit.core.perturb import fill_values
-from xaikit.data.synthetic import draw
+from xaikit.foundation.errors import BadInput
+from xaikit.images.fills import fill_values
+from xaikit.images.synthetic import draw
+from xaikit.methods.base import METHODS, Method
+from xaikit.model.classifier import Classifier
+from xaikit.run.context import Context
 
 
 def meaningful(clf: Classifier, **params: object) -> Method:
@@ -27,7 +27,7 @@ def test_what_it_removes_takes_the_class_away() -> None:
     assert float(found.values.mean()) < 0.5
     assert torch.allclose(found.diagnostics["area"], found.values.mean((1, 2)))
     inputs = clf.normalize(scene.pixels)
-    filled = fill_values(clf, scene.pixels, "blur")
+    filled = fill_values(clf.normalize, scene.pixels, "blur")
     left = torch.lerp(inputs, filled, found.values[:, None])
     with torch.no_grad():
         probabilities = clf.to_probabilities(clf.logits(left)).gather(1, scene.labels[:, None])

@@ -11,12 +11,12 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from tests.core import nets
+from tests import nets
 from tests.methods.nets import GAPNet, bound, images
 from tests.methods.small import method
-from xaikit.core.classifier import Classifier
-from xaikit.core.context import Context
-from xaikit.core.method import METHODS, attribute_all
+from xaikit.methods.base import METHODS, attribute_all
+from xaikit.model.classifier import Classifier
+from xaikit.run.context import Context
 
 NAMES = [name for name in METHODS.names() if METHODS.get(name).family != "control"]
 VARIANTS: dict[str, Callable[[], nn.Module]] = {

@@ -14,15 +14,15 @@ from torch import Tensor
 import xaikit
 from tests.methods.nets import DeepNet, GAPNet, bound, images
 from xaikit.cli.terminal import ProgressCallback
-from xaikit.core import context as context_module
-from xaikit.core.batch import Batch
-from xaikit.core.classifier import Classifier
-from xaikit.core.context import Context
-from xaikit.core.errors import BadInput
-from xaikit.core.method import METHODS
-from xaikit.core.perturb import inpainted, segment_mean
+from xaikit.foundation.errors import BadInput
+from xaikit.images.fills import inpainted, segment_mean
+from xaikit.methods.base import METHODS
 from xaikit.methods.perturbation.scorer import Scorer
 from xaikit.methods.perturbation.segments import segment, segment_counts
+from xaikit.model.classifier import Classifier
+from xaikit.run import context as context_module
+from xaikit.run.batch import Batch
+from xaikit.run.context import Context
 
 BY_SEGMENTS = {"feature-ablation": {}, "lime": {"samples": 100}, "kernel-shap": {}}
 

@@ -15,10 +15,10 @@ from PIL import Image
 
 import xaikit
 from tests.methods.nets import DeepNet, bound, images
-from xaikit.core.classifier import Classifier
-from xaikit.core.errors import BadInput
-from xaikit.core.method import METHODS
-from xaikit.explain import explain
+from xaikit.explaining.run import explain
+from xaikit.foundation.errors import BadInput
+from xaikit.methods.base import METHODS
+from xaikit.model.classifier import Classifier
 
 NETWORK = bound(DeepNet())
 BLACK_BOX = ("feature-ablation", "kernel-shap", "lime", "occlusion", "partition-shap", "rise")

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 import xaikit
-from xaikit.core.method import METHODS
-from xaikit.data.synthetic import Scene, draw
+from xaikit.images.synthetic import Scene, draw
+from xaikit.methods.base import METHODS
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 import xaikit
-from xaikit.core.classifier import Classifier
 from xaikit.methods.activation.library import Library
+from xaikit.model.classifier import Classifier
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 

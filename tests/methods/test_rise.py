@@ -9,9 +9,9 @@ from torch import Tensor
 
 from tests.methods.nets import DeepNet, bound, images
 from tests.methods.replicas.perturbation import smooth_masks
-from xaikit.core.classifier import Classifier
-from xaikit.core.method import METHODS
+from xaikit.methods.base import METHODS
 from xaikit.methods.perturbation.rise import SmoothMasks
+from xaikit.model.classifier import Classifier
 
 SLOPE = torch.rand(8, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64) / 64
 

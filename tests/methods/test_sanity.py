@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import xaikit
-from xaikit.core.measure import Subject
+from xaikit.measures.base import Subject
 from xaikit.measures.randomisation.parameter_randomisation import ParameterRandomisation
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from tests.methods.nets import DeepNet, LinearNet, bound, images
 from tests.methods.replicas.perturbation import game, shapley
-from xaikit.core.errors import BadInput
-from xaikit.core.identity import generator
-from xaikit.core.method import METHODS
+from xaikit.foundation.errors import BadInput
+from xaikit.foundation.identity import generator
+from xaikit.methods.base import METHODS
 from xaikit.methods.perturbation.kernel_shap import draw_coalitions, solve
 from xaikit.methods.perturbation.partition_shap import _owen_values
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from tests.methods.nets import GAPNet, LinearNet, bound, images
-from xaikit.core.classifier import Classifier
-from xaikit.core.context import Context
-from xaikit.core.errors import BadInput
-from xaikit.core.method import METHODS, Method
+from xaikit.foundation.errors import BadInput
+from xaikit.methods.base import METHODS, Method
+from xaikit.model.classifier import Classifier
+from xaikit.run.context import Context
 
 
 def sobol(clf: Classifier, **params: object) -> Method:

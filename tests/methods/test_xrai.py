@@ -10,12 +10,12 @@ import torch
 
 import xaikit
 from tests.methods.nets import DeepNet, GAPNet, bound, images
-from xaikit.core.classifier import Classifier
-from xaikit.core.context import Context
-from xaikit.core.errors import BadInput
-from xaikit.core.method import METHODS, Method
-from xaikit.data.synthetic import draw
+from xaikit.foundation.errors import BadInput
+from xaikit.images.synthetic import draw
+from xaikit.methods.base import METHODS, Method
 from xaikit.methods.perturbation.xrai import grow, grow_in_order, regions_of
+from xaikit.model.classifier import Classifier
+from xaikit.run.context import Context
 
 
 def xrai(clf: Classifier, **params: object) -> Method:

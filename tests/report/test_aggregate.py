@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from tests.report.rows import rows
-from xaikit.core.errors import BadInput
-from xaikit.measures.keep_curve import KeepCurve, KeepProtocol
-from xaikit.report.aggregate import CURVES, Exclusion, aggregate, blocks, exclusions
-from xaikit.report.statistics import bootstrap_interval
+from xaikit.foundation.errors import BadInput
+from xaikit.measures.removal.keep_curve import KeepCurve, KeepProtocol
+from xaikit.report.numbers.aggregate import CURVES, Exclusion, aggregate, blocks, exclusions
+from xaikit.report.numbers.statistics import bootstrap_interval
 
 
 def keep_curve_of(own: list[dict], mask: str) -> KeepCurve:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.report.browser import browser, requests, show
 from tests.report.rows import rows
-from xaikit.report.page import write_report
+from xaikit.report.page.page import write_report
 
 pytestmark = pytest.mark.browser
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from tests.report.rows import rows
-from xaikit.core.errors import BadInput
-from xaikit.report.aggregate import aggregate
-from xaikit.report.columns import COLUMNS, Column
-from xaikit.report.compare import (
+from xaikit.foundation.errors import BadInput
+from xaikit.report.numbers.aggregate import aggregate
+from xaikit.report.numbers.columns import COLUMNS, Column
+from xaikit.report.numbers.compare import (
     all_differences,
     default_reference,
     leaders,

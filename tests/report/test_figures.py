@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from tests.report.rows import rows
-from xaikit.report.aggregate import aggregate
-from xaikit.report.agreement import agreement_svg
-from xaikit.report.columns import shown_columns
-from xaikit.report.compare import Point, RankMatrix, paired_differences, pareto
-from xaikit.report.differences import differences_svg
-from xaikit.report.drawing import Axis, round_ticks, standalone, styles, swatch_svg
-from xaikit.report.figures import PANELS, confidence_svg, panel_svg
-from xaikit.report.tradeoff import tradeoff_svg
+from xaikit.report.figures.agreement import agreement_svg
+from xaikit.report.figures.confidence import PANELS, confidence_svg, panel_svg
+from xaikit.report.figures.differences import differences_svg
+from xaikit.report.figures.svg import Axis, round_ticks, standalone, styles, swatch_svg
+from xaikit.report.figures.tradeoff import tradeoff_svg
+from xaikit.report.numbers.aggregate import aggregate
+from xaikit.report.numbers.columns import shown_columns
+from xaikit.report.numbers.compare import Point, RankMatrix, paired_differences, pareto
 
 EVIL = '<img onerror="x">&'
 METHODS = {EVIL: "gradient", "cam": "activation", "rise": "perturbation", "ones": "control"}

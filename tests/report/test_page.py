@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 from tests.report.rows import rows
-from xaikit.core.errors import BadInput
-from xaikit.report.aggregate import aggregate
-from xaikit.report.gallery import choose
-from xaikit.report.page import read_rows, render, write_report
+from xaikit.foundation.errors import BadInput
+from xaikit.report.numbers.aggregate import aggregate
+from xaikit.report.page.gallery import choose
+from xaikit.report.page.page import read_rows, render, write_report
 
 EVIL = "<img src=x onerror=alert(1)>.jpg"
 RUN = {"title": "A run", "command": "xaikit demo -o 'out & more'", "seed": 3, "environment": {"system": "Linux"}}
@@ -68,7 +68,7 @@ def test_made_from_rows_alone_without_torch(tmp_path):
     (tmp_path / "rows.json").write_text(json.dumps(rows()), encoding="utf-8")
     program = (
         "import sys\n"
-        "from xaikit.report.page import read_rows, write_report\n"
+        "from xaikit.report.page.page import read_rows, write_report\n"
         "write_report(sys.argv[2], read_rows(sys.argv[1]), {'title': 'from rows'})\n"
         "assert 'torch' not in sys.modules, 'torch was imported'\n"
     )

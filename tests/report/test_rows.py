@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.report.rows import rows as drawn_rows
-from xaikit.core.errors import BadInput
-from xaikit.report.export import write_summaries
-from xaikit.report.rows import read_benchmark
+from xaikit.foundation.errors import BadInput
+from xaikit.report.numbers.export import write_summaries
+from xaikit.report.numbers.read import read_benchmark
 
 
 def rows(images: int = 3, **changed) -> list[dict]:
@@ -132,10 +132,10 @@ from tests.report.rows import rows
 methods = {f"m{place}": "gradient" for place in range(10)}
 drawn = [row | {f"measure.q{q}": row["y"] * q for q in range(20)} for row in rows(500, methods=methods)]
 begin = time.process_time()
-from xaikit.report.aggregate import aggregate
-from xaikit.report.compare import paired_differences, pareto, rank_matrix
-from xaikit.report.export import summary_csv, summary_tex
-from xaikit.report.tables import summary_table
+from xaikit.report.numbers.aggregate import aggregate
+from xaikit.report.numbers.compare import paired_differences, pareto, rank_matrix
+from xaikit.report.numbers.export import summary_csv, summary_tex
+from xaikit.report.numbers.tables import summary_table
 results = aggregate(drawn)
 columns = summary_table(results, {f"q{q}": "higher" for q in range(20)}).columns
 paired_differences(results, "m0", columns[0]), pareto(results, columns[0]), rank_matrix(results, columns)

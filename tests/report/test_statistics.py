@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from xaikit.report.statistics import bootstrap_interval, holm, kendall_tau, mean_of_known, paired_test
+from xaikit.report.numbers.statistics import bootstrap_interval, holm, kendall_tau, mean_of_known, paired_test
 
 RNG = np.random.default_rng
 
@@ -59,7 +59,7 @@ def test_equal_values_have_an_interval_of_one_point():
 def test_many_images_are_drawn_in_portions(monkeypatch):
     values = RNG(5).random((30, 2))
     whole = np.stack(bootstrap_interval(values)), paired_test(values[:, :1], values[:, 1:])
-    monkeypatch.setattr("xaikit.report.statistics._AT_ONCE", 100)
+    monkeypatch.setattr("xaikit.report.numbers.statistics._AT_ONCE", 100)
     parts = np.stack(bootstrap_interval(values)), paired_test(values[:, :1], values[:, 1:])
     np.testing.assert_allclose(parts[0], whole[0], atol=0.03)
     np.testing.assert_allclose(parts[1], whole[1], atol=0.03)

@@ -8,9 +8,9 @@ import re
 import pytest
 
 from tests.report.rows import rows
-from xaikit.report.aggregate import aggregate
-from xaikit.report.columns import COLUMNS, QUESTIONS, shown_columns
-from xaikit.report.tables import summary_table
+from xaikit.report.numbers.aggregate import aggregate
+from xaikit.report.numbers.columns import COLUMNS, QUESTIONS, shown_columns
+from xaikit.report.numbers.tables import summary_table
 
 
 def table_of(values: dict[str, float], control: float, images: int = 8, **more):

@@ -9,7 +9,7 @@ import torch
 import xaikit
 from tests.speed.contest import Claim, Contest
 from tests.speed.subjects import subject
-from xaikit.core.context import Context
+from xaikit.run.context import Context
 
 __all__ = ["contests"]
 

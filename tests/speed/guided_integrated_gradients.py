@@ -13,8 +13,8 @@ import torch
 import xaikit
 from tests.speed.contest import Claim, Contest
 from tests.speed.subjects import subject
-from xaikit.core.graph import folded
-from xaikit.zoo.cifar_resnet import CifarResNet
+from xaikit.model.folding import folded
+from xaikit.zoo.architectures.cifar_resnet import CifarResNet
 
 __all__ = ["contests"]
 

@@ -13,11 +13,11 @@ from torch import Tensor
 import xaikit
 from tests.speed.figure import Facts, Figure
 from tests.speed.subjects import Subject, subject
-from xaikit.bench.score import Images, score
-from xaikit.core.classifier import Classifier
-from xaikit.core.context import Context
-from xaikit.measures.protocol import KeepProtocol
-from xaikit.measures.removals import Removals
+from xaikit.benchmark.score import Images, score
+from xaikit.measures.removal.protocol import KeepProtocol
+from xaikit.measures.removal.shared_curves import Removals
+from xaikit.model.classifier import Classifier
+from xaikit.run.context import Context
 
 __all__ = ["contests"]
 

@@ -16,7 +16,7 @@ from lime.lime_image import LimeImageExplainer
 import xaikit
 from tests.speed.contest import Claim, Contest
 from tests.speed.subjects import MEAN, STD, subject
-from xaikit.core.context import Context
+from xaikit.run.context import Context
 
 __all__ = ["contests"]
 

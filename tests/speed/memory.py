@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 from tests.speed.figure import Facts, Figure
-from xaikit.bench.run import run
-from xaikit.bench.suite import Suite
+from xaikit.benchmark.run import run
+from xaikit.benchmark.suite import Suite
 
 __all__ = ["contests"]
 

@@ -20,10 +20,10 @@ import torch
 import xaikit
 from tests.speed.contest import Claim, Contest
 from tests.speed.subjects import subject
-from xaikit.core.context import Context
-from xaikit.data.synthetic import draw
-from xaikit.measures.protocol import KeepProtocol
-from xaikit.measures.removals import Removals
+from xaikit.images.synthetic import draw
+from xaikit.measures.removal.protocol import KeepProtocol
+from xaikit.measures.removal.shared_curves import Removals
+from xaikit.run.context import Context
 
 __all__ = ["contests"]
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 from tests.speed.contest import Claim, Contest
-from xaikit.bench.plan import chunks
-from xaikit.bench.score import Row
-from xaikit.bench.store import Store
-from xaikit.bench.suite import Suite
-from xaikit.bench.work import Worker
+from xaikit.benchmark.plan import chunks
+from xaikit.benchmark.score import Row
+from xaikit.benchmark.store import Store
+from xaikit.benchmark.suite import Suite
+from xaikit.benchmark.worker import Worker
 
 __all__ = ["contests"]
 
@@ -34,7 +34,7 @@ def contests() -> Iterator[Contest]:
     if find_spec("ray") is None:
         print("ray_actors: left out, ray is not installed; pip install 'xaikit[ray]'")
         return
-    from xaikit.bench.engines.ray import Actors
+    from xaikit.benchmark.engines.ray import Actors
 
     folder = tempfile.mkdtemp()
     warnings.simplefilter("ignore", ResourceWarning)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import xaikit
 from tests.speed.contest import peak_bytes
-from xaikit.core.context import Context
+from xaikit.run.context import Context
 
 __all__ = ["MEAN", "STD", "Subject", "subject"]
 

@@ -21,7 +21,7 @@ from torchcam.metrics import ClassificationMetric
 import xaikit
 from tests.speed.contest import Claim, Contest
 from tests.speed.subjects import Subject, subject
-from xaikit.measures.keep_curve import keep_curves
+from xaikit.measures.removal.keep_curve import keep_curves
 
 __all__ = ["contests"]
 

@@ -12,7 +12,7 @@ import torch
 from saliency.core import xrai as theirs
 
 from tests.speed.contest import Claim, Contest
-from xaikit.core.perturb import blurred
+from xaikit.images.fills import blurred
 from xaikit.methods.perturbation import xrai as ours
 
 __all__ = ["contests"]

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from xaikit.core.errors import BadInput
-from xaikit.zoo.cifar_resnet import CifarResNet, _Block
+from xaikit.foundation.errors import BadInput
+from xaikit.zoo.architectures.cifar_resnet import CifarResNet, _Block
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ import torch
 import torchvision.models as tv
 from torch import Tensor, nn
 
-from xaikit.core.classifier import Classifier
-from xaikit.core.errors import BadInput
+from xaikit.foundation.errors import BadInput
+from xaikit.model.classifier import Classifier
 from xaikit.zoo.blank import blank
-from xaikit.zoo.torchvision import _build
+from xaikit.zoo.sources.torchvision import _build
 
 EXPECTED = {
     "alexnet": "features.12",

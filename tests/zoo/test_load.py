@@ -9,13 +9,13 @@ import pytest
 import safetensors.torch
 import torch
 
-from xaikit.core.errors import BadInput, NoSuchLayer, UnknownName
-from xaikit.core.files import shipped
+from xaikit.foundation.errors import BadInput, NoSuchLayer, UnknownName
+from xaikit.foundation.files import shipped
 from xaikit.zoo import catalogue
 from xaikit.zoo import load as loading
+from xaikit.zoo.architectures.cifar_resnet import CIFAR10_LABELS, CifarResNet
 from xaikit.zoo.blank import drawn
 from xaikit.zoo.catalogue import KnownModel, models
-from xaikit.zoo.cifar_resnet import CIFAR10_LABELS, CifarResNet
 from xaikit.zoo.load import load, resolve_device
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from xaikit.core.errors import BadInput, UnknownName
-from xaikit.zoo.architecture import architecture, architectures
-from xaikit.zoo.lenet import LeNet5
-from xaikit.zoo.texture_cnn import TextureCNN
+from xaikit.foundation.errors import BadInput, UnknownName
+from xaikit.zoo.architectures.lenet import LeNet5
+from xaikit.zoo.architectures.texture_cnn import TextureCNN
+from xaikit.zoo.registry import architecture, architectures
 
 
 def parameters(network: torch.nn.Module) -> int:

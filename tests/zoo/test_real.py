@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from xaikit.core.classifier import Classifier
+from xaikit.model.classifier import Classifier
 from xaikit.zoo.load import load
 
 pytestmark = pytest.mark.real

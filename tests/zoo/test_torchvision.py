@@ -18,11 +18,11 @@ import torchvision.models as tv
 from PIL import Image
 from torch import Tensor, nn
 
-from xaikit.core.errors import BadInput, UnknownName
-from xaikit.zoo import torchvision as zoo
+from xaikit.foundation.errors import BadInput, UnknownName
 from xaikit.zoo.blank import drawn
 from xaikit.zoo.load import load
-from xaikit.zoo.torchvision import from_enum, from_file, weight_names
+from xaikit.zoo.sources import torchvision as zoo
+from xaikit.zoo.sources.torchvision import from_enum, from_file, weight_names
 
 INPUTS = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 SQUEEZENET = "squeezenet1_0-b66bff10.pth"

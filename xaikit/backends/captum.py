@@ -33,10 +33,12 @@ from torch import Tensor
 from xaikit.backends.choices import positions, squares, windows
 from xaikit.backends.generate import behind, guest_package, method_name, parameters, required
 from xaikit.backends.guest import Guest, GuestLayer, Model
-from xaikit.core.batch import Batch
-from xaikit.core.errors import BadInput
-from xaikit.core.method import Cost, Family, InputMethod, Need, Reduction, Values
-from xaikit.core.references import draw_references
+from xaikit.extend import Family, InputMethod, Need, Values
+from xaikit.foundation.errors import BadInput
+from xaikit.images.references import draw_references
+from xaikit.run.attribution import Reduction
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["Captum", "InputCaptum", "LayerCaptum", "NoiseTunnel"]
 

@@ -17,8 +17,8 @@ from types import ModuleType
 from typing import Any
 
 from xaikit.backends.guest import OUR_WORDS, Guest
-from xaikit.core.errors import MissingExtra
-from xaikit.core.method import METHODS
+from xaikit.extend import METHODS
+from xaikit.foundation.errors import MissingExtra
 
 __all__ = ["behind", "guest_package", "method_name", "parameters", "required"]
 

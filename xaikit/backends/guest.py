@@ -27,11 +27,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xaikit.core.batch import Batch
-from xaikit.core.context import out_of_memory
-from xaikit.core.errors import BadInput, XaikitError
-from xaikit.core.method import LayerMethod, Method, Values
-from xaikit.core.probe import RELU, Layer
+from xaikit.extend import LayerMethod, Method, Values
+from xaikit.foundation.errors import BadInput, XaikitError
+from xaikit.foundation.memory import out_of_memory
+from xaikit.model.hooks import RELU, Layer
+from xaikit.run.batch import Batch
 
 __all__ = ["OUR_WORDS", "Guest", "GuestLayer", "Model"]
 

@@ -23,8 +23,9 @@ from torch import Tensor
 
 from xaikit.backends.generate import behind, guest_package, method_name, parameters
 from xaikit.backends.guest import Guest, Model
-from xaikit.core.batch import Batch
-from xaikit.core.method import Cost, Values
+from xaikit.extend import Values
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["Explainer"]
 

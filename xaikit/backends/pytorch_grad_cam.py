@@ -24,8 +24,9 @@ from torch import Tensor, nn
 
 from xaikit.backends.generate import behind, guest_package, method_name, parameters
 from xaikit.backends.guest import Guest, GuestLayer, Model
-from xaikit.core.batch import Batch
-from xaikit.core.method import Cost, Family, InputMethod, LayerMethod, Need, Values
+from xaikit.extend import Family, InputMethod, LayerMethod, Need, Values
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["CAM", "FinerCAM", "GuidedBackpropagation", "LayerCAM"]
 

@@ -30,9 +30,11 @@ from torch import Tensor, nn
 from xaikit.backends import shap_perturbation  # noqa: F401 - its explainers register themselves
 from xaikit.backends.generate import behind, guest_package, method_name, parameters
 from xaikit.backends.guest import Guest, Model
-from xaikit.core.batch import Batch
-from xaikit.core.method import Cost, InputMethod, Need, Reduction, Values
-from xaikit.core.references import draw_references
+from xaikit.extend import InputMethod, Need, Values
+from xaikit.images.references import draw_references
+from xaikit.run.attribution import Reduction
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["Deep", "Explainer", "Gradient", "OneClass"]
 

@@ -26,8 +26,10 @@ from torch import Tensor
 from xaikit.backends.choices import squares
 from xaikit.backends.generate import behind, guest_package, method_name, parameters
 from xaikit.backends.guest import Guest, Model
-from xaikit.core.batch import Batch
-from xaikit.core.method import Cost, InputMethod, Reduction, Values
+from xaikit.extend import InputMethod, Values
+from xaikit.run.attribution import Reduction
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["Kernel", "Partition"]
 

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from xaikit.backends.generate import behind, guest_package, method_name, parameters
 from xaikit.backends.guest import GuestLayer, Model
-from xaikit.core.batch import Batch
-from xaikit.core.method import Cost, Need, Values
+from xaikit.extend import Need, Values
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["Extractor"]
 

@@ -22,9 +22,10 @@ from torch import Tensor
 
 from xaikit.backends.generate import behind, guest_package, method_name, parameters, required
 from xaikit.backends.guest import Guest, Model
-from xaikit.core.batch import Batch
-from xaikit.core.errors import BadInput
-from xaikit.core.method import Cost, Family, InputMethod, Need, Values
+from xaikit.extend import Family, InputMethod, Need, Values
+from xaikit.foundation.errors import BadInput
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["Zennit"]
 

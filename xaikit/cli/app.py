@@ -20,7 +20,7 @@ from typer.main import get_command
 import xaikit.cli
 from xaikit import __version__
 from xaikit.cli.exit_codes import INTERRUPTED, WRONG
-from xaikit.core.errors import XaikitWarning
+from xaikit.foundation.errors import XaikitWarning
 
 __all__ = ["app", "main"]
 
@@ -99,7 +99,7 @@ def _run(arguments: list[str], debug: bool) -> int:
 
 def _line(error: Exception) -> str:
     """Return an error in one line; one that nobody meant to raise with its type and how to see more."""
-    from xaikit.core.errors import XaikitError
+    from xaikit.foundation.errors import XaikitError
 
     format_message = getattr(error, "format_message", None)
     if format_message is not None:

@@ -13,8 +13,8 @@ from xaikit.cli.exit_codes import SOME_FAILED
 from xaikit.cli.options import Device, Layer, Plugins, Weights
 
 if TYPE_CHECKING:
-    from xaikit.bench.run import Outcome
-    from xaikit.bench.suite import Suite
+    from xaikit.benchmark.run import Outcome
+    from xaikit.benchmark.suite import Suite
 
 __all__ = ["command"]
 
@@ -50,11 +50,11 @@ def command(
     ] = True,
 ) -> None:
     """Measure explanations. Run it again to go on where it stopped; what is done is not done twice."""
-    from xaikit.bench.run import run
+    from xaikit.benchmark.run import run
     from xaikit.cli.pictures import write_pictures
     from xaikit.cli.report import write_all
     from xaikit.cli.terminal import progress_bar
-    from xaikit.core.registry import load_plugin
+    from xaikit.foundation.registry import load_plugin
 
     for file in plugin or []:
         load_plugin(file)
@@ -91,7 +91,7 @@ def command(
 
 def _conclude(outcome: Outcome) -> None:
     """Name what failed, and refuse when nothing could be done."""
-    from xaikit.core.errors import BadInput
+    from xaikit.foundation.errors import BadInput
 
     if outcome.failed and not outcome.done:
         image, method, reason = outcome.failed[0]
@@ -102,7 +102,7 @@ def _conclude(outcome: Outcome) -> None:
 
 
 def _shard(text: str) -> tuple[int, int]:
-    from xaikit.core.errors import BadInput
+    from xaikit.foundation.errors import BadInput
 
     index, _, count = text.partition("/")
     if not (index.isdecimal() and count.isdecimal()):
@@ -120,8 +120,8 @@ def _suite(
     layer: str | None,
 ) -> Suite:
     """Return the suite of a file, or one of options."""
-    from xaikit.bench.suite import Suite
-    from xaikit.core.errors import BadInput
+    from xaikit.benchmark.suite import Suite
+    from xaikit.foundation.errors import BadInput
 
     if file is not None:
         if model is not None or methods or measures or weights is not None or layer is not None:

@@ -19,8 +19,8 @@ from rich.text import Text
 from xaikit.cli.terminal import progress_bar
 
 if TYPE_CHECKING:
-    from xaikit.bench.suite import Suite
-    from xaikit.report.tables import Line, Table
+    from xaikit.benchmark.suite import Suite
+    from xaikit.report.numbers.tables import Line, Table
 
 __all__ = ["command"]
 
@@ -43,19 +43,19 @@ def command(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")] = Path("out/demo"),
 ) -> None:
     """Explain drawn images by several methods, measure the explanations and write a report."""
-    from xaikit.bench.environment import steady
-    from xaikit.bench.run import run
-    from xaikit.bench.store import Store
-    from xaikit.bench.suite import Suite
-    from xaikit.bench.work import Worker
+    from xaikit.benchmark.environment import steady
+    from xaikit.benchmark.run import run
+    from xaikit.benchmark.store import Store
+    from xaikit.benchmark.suite import Suite
+    from xaikit.benchmark.worker import Worker
     from xaikit.cli.pictures import write_pictures
     from xaikit.cli.report import write_all
-    from xaikit.core.context import Context
-    from xaikit.core.files import output_directory, shipped
-    from xaikit.explain import explain
-    from xaikit.report.aggregate import aggregate
-    from xaikit.report.rows import read_benchmark
-    from xaikit.report.tables import summary_table
+    from xaikit.explaining.run import explain
+    from xaikit.foundation.files import output_directory, shipped
+    from xaikit.report.numbers.aggregate import aggregate
+    from xaikit.report.numbers.read import read_benchmark
+    from xaikit.report.numbers.tables import summary_table
+    from xaikit.run.context import Context
 
     suite = Suite.read(shipped("suites/demo.toml"))
     again = shlex.join(["xaikit", "demo", "-o", output.as_posix()])
@@ -82,9 +82,9 @@ def command(
 
 def _write(suite: Suite, names: Sequence[str], output: Path) -> None:
     """Write the images as PNG."""
-    from xaikit.core.files import output_directory
-    from xaikit.core.image import save_png
-    from xaikit.data.synthetic import draw
+    from xaikit.foundation.files import output_directory
+    from xaikit.images.reading import save_png
+    from xaikit.images.synthetic import draw
 
     folder = output_directory(output / "images")
     pixels = draw(suite.data.count, suite.data.seed).pixels
@@ -93,7 +93,7 @@ def _write(suite: Suite, names: Sequence[str], output: Path) -> None:
 
 
 def _draw(picture: Any, maps: Sequence[tuple[Any, ...]], caption: str, title: str) -> tuple[Any, Mapping[str, Any]]:
-    from xaikit.report.overlay import Map, illustrate
+    from xaikit.images.drawing import Map, illustrate
 
     return illustrate(picture, [Map(*one) for one in maps], caption, title)
 

@@ -14,9 +14,9 @@ from xaikit.cli.exit_codes import INTERRUPTED, SOME_FAILED, WRONG
 from xaikit.cli.options import Device, Json, Layer, Model, Plugins, Seed, Weights
 
 if TYPE_CHECKING:
-    from xaikit.core.errors import XaikitError
-    from xaikit.core.method import Method
-    from xaikit.explain import Result
+    from xaikit.explaining.run import Result
+    from xaikit.foundation.errors import XaikitError
+    from xaikit.methods.base import Method
 
 __all__ = ["command"]
 
@@ -59,10 +59,10 @@ def command(
     """Explain images: a panel each, an overlay a method, attributions.npz and results.json."""
     from xaikit.api import load
     from xaikit.cli.terminal import progress_bar
-    from xaikit.core.context import Context
-    from xaikit.core.files import output_directory
-    from xaikit.explain import explain
-    from xaikit.report.overlay import illustrate
+    from xaikit.explaining.run import explain
+    from xaikit.foundation.files import output_directory
+    from xaikit.images.drawing import illustrate
+    from xaikit.run.context import Context
 
     build = _prepared(method or ["grad-cam"], param or [], library, plugin or [])
     files = _files(paths, output)
@@ -95,8 +95,8 @@ def _prepared(
     """Return each method's class once with its parameters; all that can be checked before a model is loaded."""
     from xaikit.api import get_method
     from xaikit.cli.parameters import parameters
-    from xaikit.core.errors import BadInput
-    from xaikit.core.registry import load_plugin
+    from xaikit.foundation.errors import BadInput
+    from xaikit.foundation.registry import load_plugin
 
     for file in plugins:
         load_plugin(file)
@@ -119,8 +119,8 @@ def _files(paths: Sequence[Path], output: Path) -> list[tuple[Path, XaikitError 
 
     The pictures that an earlier run wrote into the output are passed over in a folder that holds it.
     """
-    from xaikit.core.errors import BadInput
-    from xaikit.data.folder import walk_each
+    from xaikit.foundation.errors import BadInput
+    from xaikit.images.folders import walk_each
 
     written = [output.absolute() / name for name in ("panels", "overlays")]
     files: list[tuple[Path, XaikitError | None]] = [

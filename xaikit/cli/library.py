@@ -25,8 +25,8 @@ def command(
     """Build a library of reference images, for `explain --method libra-cam --library FILE`."""
     from xaikit.api import build_library, load
     from xaikit.cli.terminal import left_out, progress_bar
-    from xaikit.core.context import Context
-    from xaikit.core.files import output_directory
+    from xaikit.foundation.files import output_directory
+    from xaikit.run.context import Context
 
     output_directory(output.absolute().parent)
     classifier = load(model, weights=weights, device=device, layer=layer)

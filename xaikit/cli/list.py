@@ -12,8 +12,8 @@ import typer
 from xaikit.cli.options import Json, Plugins
 
 if TYPE_CHECKING:
-    from xaikit.core.classifier import Classifier
-    from xaikit.core.method import Method
+    from xaikit.methods.base import Method
+    from xaikit.model.classifier import Classifier
 
 __all__ = ["Kind", "command"]
 
@@ -39,7 +39,7 @@ def command(
 ) -> None:
     """List methods, measures or models."""
     from xaikit.cli.terminal import print_table
-    from xaikit.core.registry import load_plugin
+    from xaikit.foundation.registry import load_plugin
 
     for file in plugin or []:
         load_plugin(file)
@@ -52,7 +52,7 @@ def command(
 
 def _methods(backends: bool) -> list[dict[str, Any]]:
     """Return the facts of every method; its cost is for one image on resnet50 with its default parameters."""
-    from xaikit.core.method import METHODS
+    from xaikit.methods.base import METHODS
 
     return [
         {
@@ -68,7 +68,7 @@ def _methods(backends: bool) -> list[dict[str, Any]]:
 
 
 def _measures() -> list[dict[str, Any]]:
-    from xaikit.core.measure import MEASURES
+    from xaikit.measures.base import MEASURES
 
     return [
         {"name": name, "direction": entry.direction, "range": list(entry.range), "source": entry.source}

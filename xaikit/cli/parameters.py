@@ -11,10 +11,10 @@ import tomllib
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from xaikit.core.errors import BadInput, UnknownName
+from xaikit.foundation.errors import BadInput, UnknownName
 
 if TYPE_CHECKING:
-    from xaikit.core.method import Method
+    from xaikit.methods.base import Method
 
 __all__ = ["parameters"]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xaikit.bench.pictures import Explained
-    from xaikit.bench.suite import Suite
+    from xaikit.benchmark.pictures import Explained
+    from xaikit.benchmark.suite import Suite
 
 __all__ = ["write_pictures"]
 
@@ -27,15 +27,15 @@ def write_pictures(suite: Suite, output: Path, device: str, notice: Callable[[st
         device: where the models are.
         notice: told how many maps are explained again, in one line.
     """
-    from xaikit.bench.pictures import explained
-    from xaikit.bench.store import Store
-    from xaikit.bench.work import Worker
-    from xaikit.core.files import output_directory, write_json
-    from xaikit.core.identity import fingerprint
-    from xaikit.report.aggregate import blocks
-    from xaikit.report.gallery import choose
-    from xaikit.report.page import SAMPLE
-    from xaikit.report.rows import read_benchmark
+    from xaikit.benchmark.pictures import explained
+    from xaikit.benchmark.store import Store
+    from xaikit.benchmark.worker import Worker
+    from xaikit.foundation.files import output_directory, write_json
+    from xaikit.foundation.identity import fingerprint
+    from xaikit.report.numbers.aggregate import blocks
+    from xaikit.report.numbers.read import read_benchmark
+    from xaikit.report.page.gallery import choose
+    from xaikit.report.page.page import SAMPLE
 
     output_directory(output / _FOLDER)
     found = read_benchmark(output)
@@ -68,8 +68,8 @@ def _file(name: str) -> str:
 
 
 def _write(one: Explained, files: Mapping[str, Path]) -> None:
-    from xaikit.core.image import save_png
-    from xaikit.report.overlay import Map, map_tile, paled
+    from xaikit.images.drawing import Map, map_tile, paled
+    from xaikit.images.reading import save_png
 
     save_png(files["input"], one.picture)
     if one.evidence is not None:

@@ -20,9 +20,9 @@ def command(
 
 def write_all(folder: Path) -> int:
     """Write report.html, summary.csv and summary.tex beside the rows; return how many rows there are."""
-    from xaikit.report.export import write_summaries
-    from xaikit.report.page import write_report
-    from xaikit.report.rows import read_benchmark
+    from xaikit.report.numbers.export import write_summaries
+    from xaikit.report.numbers.read import read_benchmark
+    from xaikit.report.page.page import write_report
 
     found = read_benchmark(folder)
     write_report(folder / "report.html", found.rows, found.run, found.pictures, directions=found.directions)

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 from rich.text import Text
 
-from xaikit.core.errors import LeftOut
+from xaikit.foundation.errors import LeftOut
 
 __all__ = ["ProgressCallback", "left_out", "print_table", "progress_bar"]
 

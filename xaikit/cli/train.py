@@ -11,7 +11,7 @@ from xaikit.cli.exit_codes import SOME_FAILED
 from xaikit.cli.options import Device
 
 if TYPE_CHECKING:
-    from xaikit.recipe import Recipe
+    from xaikit.training.recipe import Recipe
 
 __all__ = ["command"]
 
@@ -31,8 +31,8 @@ def command(
 ) -> None:
     """Train a network; the folder written is a model name everywhere. A run that was stopped goes on."""
     from xaikit.cli.terminal import left_out, progress_bar
-    from xaikit.core.errors import BadInput
-    from xaikit.train import train
+    from xaikit.foundation.errors import BadInput
+    from xaikit.training.train import train
 
     asked = {name: value for name, value in (("epochs", epochs), ("seed", seed)) if value is not None}
     chosen = _recipe(recipe, data, arch, asked)
@@ -49,8 +49,8 @@ def command(
 
 def _recipe(recipe: Path | None, data: Path | None, arch: str | None, asked: dict[str, Any]) -> Recipe:
     """Return the recipe of the file, or one for the data, with what was asked for on top."""
-    from xaikit.core.errors import BadInput
-    from xaikit.recipe import Recipe
+    from xaikit.foundation.errors import BadInput
+    from xaikit.training.recipe import Recipe
 
     if recipe is not None and (data is not None or arch is not None):
         raise BadInput("train: expected RECIPE.toml or --data and --arch, got both; leave one out")

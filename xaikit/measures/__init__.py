@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
-from xaikit.core.measure import MEASURES
+from xaikit.measures.base import MEASURES
 
 __all__ = ["names"]
 

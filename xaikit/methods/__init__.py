@@ -10,8 +10,8 @@ import sys
 from types import ModuleType
 from typing import get_args
 
-from xaikit.core.errors import UnknownName
-from xaikit.core.method import METHODS, Family
+from xaikit.foundation.errors import UnknownName
+from xaikit.methods.base import METHODS, Family
 
 __all__ = ["names"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from xaikit.core.files import shipped
+from xaikit.foundation.files import shipped
 
 __all__ = ["CIFAR_DEPTHS", "KnownModel", "Source", "models", "shipped_names"]
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from xaikit.core.classifier import Classifier
-from xaikit.core.errors import BadInput
+from xaikit.foundation.errors import BadInput
+from xaikit.model.classifier import Classifier
 
 __all__ = ["Candidate", "candidates"]
 

@@ -17,15 +17,15 @@ from pathlib import Path
 import torch
 import torchvision.models as tv
 
-from xaikit.core.classifier import Classifier, Output
-from xaikit.core.errors import BadInput, UnknownName
-from xaikit.core.files import shipped
-from xaikit.core.image import Resize
+from xaikit.foundation.errors import BadInput, UnknownName
+from xaikit.foundation.files import shipped
+from xaikit.images.reading import Resize
+from xaikit.model.classifier import Classifier, Output
+from xaikit.zoo.architectures.cifar_resnet import CIFAR10_LABELS, CifarResNet
 from xaikit.zoo.blank import blank, classes_of, drawn
 from xaikit.zoo.catalogue import CIFAR_DEPTHS, models, shipped_names
-from xaikit.zoo.cifar_resnet import CIFAR10_LABELS, CifarResNet
-from xaikit.zoo.local import RANDOM, Loaded, fill, read_state, trained
-from xaikit.zoo.torchvision import DEFAULT, from_enum, from_file, weight_names
+from xaikit.zoo.sources.torchvision import DEFAULT, from_enum, from_file, weight_names
+from xaikit.zoo.weights import RANDOM, Loaded, fill, read_state, trained
 
 __all__ = ["load", "resolve_device"]
 

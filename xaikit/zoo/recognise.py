@@ -15,10 +15,10 @@ from itertools import groupby
 import torchvision.models as tv
 from torch import Tensor, nn
 
-from xaikit.zoo.architecture import architecture
+from xaikit.zoo.architectures.cifar_resnet import CifarResNet
 from xaikit.zoo.blank import blank
 from xaikit.zoo.catalogue import CIFAR_DEPTHS
-from xaikit.zoo.cifar_resnet import CifarResNet
+from xaikit.zoo.registry import architecture
 
 __all__ = ["recognise"]
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from xaikit.core.attribution import Attribution
-from xaikit.core.classifier import Classifier
+from xaikit.model.classifier import Classifier
+from xaikit.run.attribution import Attribution
 
 Replica = Callable[[], None]
 REPLICAS: dict[str, list[Replica]] = {}

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 
 from tests.methods.nets import ConvolutionalHead, DeepNet, FlatNet, GAPNet, bound, images
 from tests.methods.replicas import close, ordinary, replicates
-from xaikit.core.method import METHODS
-from xaikit.core.target import Contrast
 from xaikit.methods.activation.libra_cam import contrast
 from xaikit.methods.activation.library import Library
+from xaikit.methods.base import METHODS
+from xaikit.model.target import Contrast
 
 
 @replicates("cam")

@@ -6,7 +6,7 @@ import torch
 
 from tests.methods.nets import GAPNet, bound, images
 from tests.methods.replicas import close, replicates
-from xaikit.core.method import METHODS
+from xaikit.methods.base import METHODS
 
 
 @replicates("random")

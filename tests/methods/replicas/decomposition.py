@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from tests.methods.nets import DeepNet, GAPNet, LinearNet, bound, images
 from tests.methods.replicas import close, replicates
-from xaikit.core.attribution import Attribution
-from xaikit.core.classifier import Classifier
-from xaikit.core.method import METHODS
+from xaikit.methods.base import METHODS
 from xaikit.methods.decomposition.composites import POSITIVE
 from xaikit.methods.decomposition.engine import Engine
+from xaikit.model.classifier import Classifier
+from xaikit.run.attribution import Attribution
 
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
 COMPOSITES = {
@@ -182,7 +182,7 @@ def _rules_meet_at_their_ends() -> None:
 
 @replicates("lrp")
 def _a_contrast_starts_at_both_logits() -> None:
-    from xaikit.core.target import Contrast
+    from xaikit.model.target import Contrast
 
     clf, x = bound(DeepNet(), seed=2), images()
     lrp = METHODS.get("lrp").build(clf, composite="epsilon-plus")

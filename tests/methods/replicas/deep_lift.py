@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from tests.methods.nets import DeepNet, LinearNet, bound, images
 from tests.methods.replicas import close, replicates
-from xaikit.core.classifier import Classifier
-from xaikit.core.identity import generator, image_hashes
-from xaikit.core.method import METHODS
+from xaikit.foundation.identity import generator
+from xaikit.images.hashes import image_hashes
+from xaikit.methods.base import METHODS
+from xaikit.model.classifier import Classifier
 
 NORMALISED = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3]}
 

@@ -8,8 +8,8 @@ from torch import nn
 
 from tests.methods.nets import ConvolutionalHead, DeepNet, FlatNet, GAPNet, LinearNet, bound, images
 from tests.methods.replicas import close, ordinary, replicates
-from xaikit.core.classifier import Classifier
-from xaikit.core.method import METHODS
+from xaikit.methods.base import METHODS
+from xaikit.model.classifier import Classifier
 
 
 def layer_of(clf: Classifier) -> nn.Module:

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from tests.methods.nets import DeepNet, LinearNet, bound, images
 from tests.methods.replicas import close, replicates
-from xaikit.core.classifier import Classifier
-from xaikit.core.identity import generator, generators, image_hashes
-from xaikit.core.method import METHODS
+from xaikit.foundation.identity import generator, generators
+from xaikit.images.hashes import image_hashes
+from xaikit.methods.base import METHODS
+from xaikit.model.classifier import Classifier
 
 QUARTERS = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1]] * 3 + [[2, 2, 2, 3, 3, 3, 3, 3]] * 5)
 NORMALISED = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3]}

@@ -17,9 +17,9 @@ from torch.quasirandom import SobolEngine
 
 from tests.methods.nets import DeepNet, bound, images
 from tests.methods.replicas import close, replicates
-from xaikit.core.classifier import Classifier
-from xaikit.core.identity import generator, stream_seed
-from xaikit.core.method import METHODS
+from xaikit.foundation.identity import generator, stream_seed
+from xaikit.methods.base import METHODS
+from xaikit.model.classifier import Classifier
 
 COLOURS = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3]}
 

@@ -22,12 +22,12 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from xaikit.core.measure import MEASURES, Direction, Measure, MeasureNeed, Subject
-from xaikit.core.method import Cost
+from xaikit.measures.base import MEASURES, Direction, Measure, MeasureNeed, Subject
 from xaikit.measures.complexity.coherency import Coherency
 from xaikit.measures.complexity.mean_map import MeanMap
-from xaikit.measures.protocol import KeepProtocol
-from xaikit.measures.removals import curve
+from xaikit.measures.removal.protocol import KeepProtocol
+from xaikit.measures.removal.shared_curves import curve
+from xaikit.run.cost import Cost
 
 __all__ = ["ADCC"]
 

@@ -19,10 +19,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from xaikit.core.attribution import Attribution
-from xaikit.core.measure import MEASURES, Direction, Measure, MeasureNeed, Subject
-from xaikit.core.method import Cost
+from xaikit.measures.base import MEASURES, Direction, Measure, MeasureNeed, Subject
 from xaikit.measures.correlation import pearson
+from xaikit.run.attribution import Attribution
+from xaikit.run.cost import Cost
 
 __all__ = ["Coherency"]
 

@@ -20,8 +20,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from xaikit.core.measure import MEASURES, Direction, Measure, MeasureNeed, Subject
-from xaikit.core.method import Cost
+from xaikit.measures.base import MEASURES, Direction, Measure, MeasureNeed, Subject
+from xaikit.run.cost import Cost
 
 __all__ = ["Entropy"]
 

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from xaikit.core.measure import MEASURES, Direction, Measure, MeasureNeed, Subject
-from xaikit.core.method import Cost
+from xaikit.measures.base import MEASURES, Direction, Measure, MeasureNeed, Subject
+from xaikit.run.cost import Cost
 
 __all__ = ["PeakMemory", "peak_bytes"]
 

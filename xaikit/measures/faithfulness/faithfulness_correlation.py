@@ -18,12 +18,12 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from xaikit.core.errors import BadInput
-from xaikit.core.measure import MEASURES, Direction, Measure, Subject
-from xaikit.core.method import Cost
-from xaikit.core.perturb import Fill
+from xaikit.foundation.errors import BadInput
+from xaikit.images.fills import Fill
+from xaikit.measures.base import MEASURES, Direction, Measure, Subject
 from xaikit.measures.correlation import pearson, spearman
 from xaikit.measures.faithfulness.subsets import GridSubsets, responses
+from xaikit.run.cost import Cost
 
 __all__ = ["FaithfulnessCorrelation"]
 

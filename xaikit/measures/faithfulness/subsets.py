@@ -24,11 +24,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xaikit.core.errors import BadInput
-from xaikit.core.identity import generators
-from xaikit.core.measure import Subject
-from xaikit.core.perturb import Fill, blend, check_fill, fill_values
-from xaikit.core.target import Target
+from xaikit.foundation.errors import BadInput
+from xaikit.foundation.identity import generators
+from xaikit.images.fills import Fill, blend, check_fill, fill_values
+from xaikit.measures.base import Subject
+from xaikit.model.target import Target
 
 __all__ = ["GridSubsets", "Patches", "Regions", "responses"]
 
@@ -170,7 +170,7 @@ def _observed(subject: Subject, regions: Regions, drawn: Tensor, places: Tensor)
     target = Target(subject.target[places].to(classifier.device))
     with classifier.borrowed(), torch.no_grad():
         inputs = classifier.normalize(pixels)
-        filled = fill_values(classifier, pixels, regions.fill, noise)
+        filled = fill_values(classifier.normalize, pixels, regions.fill, noise)
 
         def work(part: slice) -> Tensor:
             item = torch.arange(part.start, part.stop, device="cpu")

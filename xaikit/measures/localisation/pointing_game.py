@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xaikit.core.errors import BadInput
-from xaikit.core.measure import MEASURES, Direction, Measure, MeasureNeed, Subject
-from xaikit.core.method import Cost
+from xaikit.foundation.errors import BadInput
+from xaikit.measures.base import MEASURES, Direction, Measure, MeasureNeed, Subject
+from xaikit.run.cost import Cost
 
 __all__ = ["PointingGame"]
 

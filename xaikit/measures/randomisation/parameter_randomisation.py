@@ -20,11 +20,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from xaikit.core.errors import BadInput
-from xaikit.core.measure import MEASURES, Direction, Measure, MeasureNeed, Subject
-from xaikit.core.method import Cost
+from xaikit.foundation.errors import BadInput
+from xaikit.measures.base import MEASURES, Direction, Measure, MeasureNeed, Subject
 from xaikit.measures.correlation import likeness
 from xaikit.measures.randomisation.randomised import randomised
+from xaikit.run.cost import Cost
 
 __all__ = ["ParameterRandomisation"]
 

@@ -16,20 +16,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from xaikit.core.classifier import Classifier
-from xaikit.core.identity import generator
-from xaikit.core.method import LayerMethod, Method
+from xaikit.foundation.identity import generator
+from xaikit.measures.base import Explainer
+from xaikit.model.classifier import Classifier
 
 __all__ = ["groups", "randomised"]
 
 
-def randomised(method: Method, image: Tensor, stages: int, seed: int) -> Iterator[Method]:
+def randomised(method: Explainer, image: Tensor, stages: int, seed: int) -> Iterator[Explainer]:
     """Yield the method on a copy of its classifier, of which one group of modules more is random each time.
 
     Args:
@@ -38,13 +37,11 @@ def randomised(method: Method, image: Tensor, stages: int, seed: int) -> Iterato
         stages: number of groups.
         seed: of the drawn parameters.
     """
-    layer = str(method.place) if isinstance(method, LayerMethod) else None
     classifier = copy.deepcopy(method.classifier)
-    bound: dict[str, Any] = {"classifier": classifier} | ({} if layer is None else {"layer": layer})
     for group in groups(classifier, image, stages):
         for name in group:
             _draw(classifier.module.get_submodule(name), name, seed)
-        yield replace(method, **bound)
+        yield method.on(classifier)
 
 
 def groups(classifier: Classifier, image: Tensor, stages: int) -> list[list[str]]:

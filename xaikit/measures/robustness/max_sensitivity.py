@@ -18,10 +18,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from xaikit.core.errors import BadInput
-from xaikit.core.identity import generators
-from xaikit.core.measure import MEASURES, Direction, Measure, MeasureNeed, Subject
-from xaikit.core.method import Cost
+from xaikit.foundation.errors import BadInput
+from xaikit.foundation.identity import generators
+from xaikit.measures.base import MEASURES, Direction, Measure, MeasureNeed, Subject
+from xaikit.run.cost import Cost
 
 __all__ = ["MaxSensitivity"]
 

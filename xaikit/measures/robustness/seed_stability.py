@@ -19,10 +19,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from xaikit.core.errors import BadInput
-from xaikit.core.measure import MEASURES, Direction, Measure, MeasureNeed, Subject
-from xaikit.core.method import Cost
+from xaikit.foundation.errors import BadInput
+from xaikit.measures.base import MEASURES, Direction, Measure, MeasureNeed, Subject
 from xaikit.measures.correlation import likeness
+from xaikit.run.cost import Cost
 
 __all__ = ["SeedStability"]
 

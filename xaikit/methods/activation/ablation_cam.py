@@ -27,11 +27,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from xaikit.core.batch import Batch
-from xaikit.core.context import out_of_memory
-from xaikit.core.errors import BadInput
-from xaikit.core.method import METHODS, Cost, Family, LayerMethod, Need, Values
+from xaikit.foundation.errors import BadInput
+from xaikit.foundation.memory import out_of_memory
 from xaikit.methods.activation.head import linear_head, may_have_linear_head, score_by_logits
+from xaikit.methods.base import METHODS, Family, LayerMethod, Need, Values
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["AblationCAM"]
 

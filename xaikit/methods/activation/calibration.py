@@ -18,12 +18,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from xaikit.core.batch import Batch
-from xaikit.core.classifier import Classifier, check_classifier
-from xaikit.core.context import Context
-from xaikit.core.errors import BadInput
-from xaikit.core.perturb import keep, ranks, removed
-from xaikit.core.shapes import check_maps
+from xaikit.foundation.errors import BadInput
+from xaikit.images.pixel_order import keep, ranks, removed
+from xaikit.images.shapes import check_maps
+from xaikit.model.classifier import Classifier, check_classifier
+from xaikit.run.batch import Batch
+from xaikit.run.context import Context
 
 __all__ = ["LEVELS", "Calibration", "calibrate", "calibrated"]
 

@@ -19,11 +19,12 @@ from typing import ClassVar
 
 import torch
 
-from xaikit.core.batch import Batch
-from xaikit.core.errors import BadInput
-from xaikit.core.method import METHODS, Cost, Family, LayerMethod, Need, Values
-from xaikit.core.probe import Layer
+from xaikit.foundation.errors import BadInput
 from xaikit.methods.activation.head import linear_head, score_by_logits
+from xaikit.methods.base import METHODS, Family, LayerMethod, Need, Values
+from xaikit.model.hooks import Layer
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["CAM"]
 

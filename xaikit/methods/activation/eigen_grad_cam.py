@@ -17,9 +17,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from xaikit.core.batch import Batch
-from xaikit.core.method import METHODS, Cost, Family, LayerMethod, Need, Values
 from xaikit.methods.activation.eigen_cam import Variant, check_variant, first_direction
+from xaikit.methods.base import METHODS, Family, LayerMethod, Need, Values
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["EigenGradCAM"]
 

@@ -27,9 +27,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xaikit.core.batch import Batch
-from xaikit.core.errors import BadInput
-from xaikit.core.method import METHODS, Cost, Family, Method, Need, Values
+from xaikit.foundation.errors import BadInput
+from xaikit.methods.base import METHODS, Family, Method, Need, Values
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["FullGrad"]
 

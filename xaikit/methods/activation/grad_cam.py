@@ -15,8 +15,9 @@ from typing import ClassVar
 
 import torch
 
-from xaikit.core.batch import Batch
-from xaikit.core.method import METHODS, Cost, Family, LayerMethod, Need, Values
+from xaikit.methods.base import METHODS, Family, LayerMethod, Need, Values
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["GradCAM"]
 

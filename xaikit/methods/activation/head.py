@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from xaikit.core.batch import Batch
-from xaikit.core.classifier import Classifier
+from xaikit.model.classifier import Classifier
+from xaikit.run.batch import Batch
 
 __all__ = ["Head", "linear_head", "may_have_linear_head", "score_by_logits"]
 

@@ -19,11 +19,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from xaikit.core.batch import Batch
-from xaikit.core.errors import BadInput
-from xaikit.core.method import METHODS, Cost, Family, LayerMethod, Need, Values
-from xaikit.core.probe import Layer
-from xaikit.core.shapes import upsample
+from xaikit.foundation.errors import BadInput
+from xaikit.images.shapes import upsample
+from xaikit.methods.base import METHODS, Family, LayerMethod, Need, Values
+from xaikit.model.hooks import Layer
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["LayerCAM"]
 

@@ -27,13 +27,14 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from xaikit.core.attribution import Scale
-from xaikit.core.batch import Batch
-from xaikit.core.errors import BadInput
-from xaikit.core.method import METHODS, Cost, Family, LayerMethod, Need, Values
-from xaikit.core.shapes import unit, upsample
+from xaikit.foundation.errors import BadInput
+from xaikit.images.shapes import unit, upsample
 from xaikit.methods.activation.calibration import LEVELS, Calibration, calibrated
 from xaikit.methods.activation.library import Library
+from xaikit.methods.base import METHODS, Family, LayerMethod, Need, Values
+from xaikit.run.attribution import Scale
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["LibraCAM", "contrast", "kept_references"]
 

@@ -23,14 +23,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from xaikit.core.batch import Batch
-from xaikit.core.classifier import Classifier, check_classifier
-from xaikit.core.context import Context
-from xaikit.core.errors import BadChecksum, BadInput
-from xaikit.core.files import atomic
-from xaikit.core.identity import SCHEMA_VERSION, canonical_json, fingerprint
-from xaikit.core.probe import Layer
-from xaikit.core.references import draw_references
+from xaikit.foundation.errors import BadChecksum, BadInput
+from xaikit.foundation.files import atomic
+from xaikit.foundation.identity import SCHEMA_VERSION, canonical_json, fingerprint
+from xaikit.images.references import draw_references
+from xaikit.model.classifier import Classifier, check_classifier
+from xaikit.model.hooks import Layer
+from xaikit.run.batch import Batch
+from xaikit.run.context import Context
 
 __all__ = ["Library", "log_probabilities"]
 

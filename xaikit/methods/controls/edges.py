@@ -16,8 +16,9 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 
-from xaikit.core.batch import Batch
-from xaikit.core.method import METHODS, Cost, Family, Method, Values
+from xaikit.methods.base import METHODS, Family, Method, Values
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["Edges"]
 

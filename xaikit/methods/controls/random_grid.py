@@ -15,9 +15,10 @@ from typing import ClassVar
 
 import torch
 
-from xaikit.core.batch import Batch
-from xaikit.core.errors import BadInput
-from xaikit.core.method import METHODS, Cost, Family, Method, Values
+from xaikit.foundation.errors import BadInput
+from xaikit.methods.base import METHODS, Family, Method, Values
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["RandomGrid"]
 

@@ -26,7 +26,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from xaikit.core.classifier import Classifier
 from xaikit.methods.decomposition.rules import (
     Kind,
     Rule,
@@ -38,6 +37,7 @@ from xaikit.methods.decomposition.rules import (
     z_box,
     z_plus,
 )
+from xaikit.model.classifier import Classifier
 
 __all__ = ["POSITIVE", "Bias", "Composite", "CompositeName", "MaxPool", "RuleName", "Strength", "composed"]
 

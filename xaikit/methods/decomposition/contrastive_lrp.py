@@ -21,13 +21,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xaikit.core.batch import Batch
-from xaikit.core.errors import BadInput
-from xaikit.core.method import METHODS, Cost, Family, InputMethod, Need, Values
+from xaikit.foundation.errors import BadInput
+from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
 from xaikit.methods.decomposition.composites import Bias, CompositeName, Strength, composed
 from xaikit.methods.decomposition.engine import Relevance, accounted, promising, relevance
 from xaikit.methods.decomposition.ledger import Ledger
 from xaikit.methods.decomposition.rules import LinearMap, negative_parts, shared
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["ContrastiveLRP"]
 

@@ -23,12 +23,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from xaikit.core.batch import Batch
-from xaikit.core.errors import BadInput
-from xaikit.core.graph import folded
-from xaikit.core.head import Output
-from xaikit.core.method import Values
-from xaikit.core.probe import Layer, Probe
+from xaikit.foundation.errors import BadInput
+from xaikit.methods.base import Values
 from xaikit.methods.decomposition.composites import Composite
 from xaikit.methods.decomposition.ledger import Ledger, Reason
 from xaikit.methods.decomposition.operations import (
@@ -47,6 +43,10 @@ from xaikit.methods.decomposition.operations import (
     Reading,
     as_mean,
 )
+from xaikit.model.folding import folded
+from xaikit.model.hooks import Layer, Probe
+from xaikit.model.outputs import Output
+from xaikit.run.batch import Batch
 
 __all__ = ["Engine", "Pass", "Relevance", "accounted", "promising", "relevance", "relevance_at", "start_at_the_score"]
 

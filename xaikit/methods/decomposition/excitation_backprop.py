@@ -24,12 +24,13 @@ from typing import ClassVar, Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from xaikit.core.batch import Batch
-from xaikit.core.method import METHODS, Cost, Family, InputMethod, Need, Values
+from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
 from xaikit.methods.decomposition.composites import POSITIVE, Composite
 from xaikit.methods.decomposition.engine import accounted, promising, relevance
 from xaikit.methods.decomposition.ledger import Ledger
 from xaikit.methods.decomposition.rules import LinearMap, negative_parts, positive_parts, shared
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["WALKS", "ExcitationBackprop", "Variant", "one_at_the_class"]
 

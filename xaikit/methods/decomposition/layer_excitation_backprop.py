@@ -26,10 +26,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from xaikit.core.batch import Batch
-from xaikit.core.method import METHODS, Cost, Family, LayerMethod, Need, Values
+from xaikit.methods.base import METHODS, Family, LayerMethod, Need, Values
 from xaikit.methods.decomposition.engine import accounted, promising, relevance_at
 from xaikit.methods.decomposition.excitation_backprop import WALKS, Variant, one_at_the_class
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["LayerExcitationBackprop"]
 

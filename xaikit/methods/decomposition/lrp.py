@@ -26,9 +26,8 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from xaikit.core.batch import Batch
-from xaikit.core.errors import BadInput
-from xaikit.core.method import METHODS, Cost, Family, InputMethod, Need, Values
+from xaikit.foundation.errors import BadInput
+from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
 from xaikit.methods.decomposition.composites import (
     Bias,
     Composite,
@@ -39,6 +38,8 @@ from xaikit.methods.decomposition.composites import (
     composed,
 )
 from xaikit.methods.decomposition.engine import accounted, relevance, start_at_the_score
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["LRP"]
 

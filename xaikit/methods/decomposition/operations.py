@@ -24,9 +24,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xaikit.core.errors import BadInput
-from xaikit.core.probe import RELU
+from xaikit.foundation.errors import BadInput
 from xaikit.methods.decomposition.rules import Kind, LinearMap, Part
+from xaikit.model.hooks import RELU
 
 __all__ = [
     "ACTIVATIONS",

@@ -29,13 +29,14 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from xaikit.core.batch import Batch
-from xaikit.core.errors import BadInput
-from xaikit.core.method import METHODS, Cost, Family, InputMethod, Need, Values
+from xaikit.foundation.errors import BadInput
+from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
 from xaikit.methods.decomposition.composites import Composite
 from xaikit.methods.decomposition.engine import accounted, relevance, start_at_the_score
 from xaikit.methods.decomposition.ledger import Ledger
 from xaikit.methods.decomposition.rules import Given, LinearMap, negative_parts, positive_parts, z_box
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["RAP"]
 

@@ -32,7 +32,7 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
-from xaikit.core.errors import BadInput
+from xaikit.foundation.errors import BadInput
 from xaikit.methods.decomposition.ledger import Ledger
 
 __all__ = [

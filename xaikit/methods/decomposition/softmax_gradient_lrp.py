@@ -20,11 +20,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from xaikit.core.batch import Batch
-from xaikit.core.errors import BadInput
-from xaikit.core.method import METHODS, Cost, Family, InputMethod, Need, Values
+from xaikit.foundation.errors import BadInput
+from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
 from xaikit.methods.decomposition.composites import Bias, CompositeName, Strength, composed
 from xaikit.methods.decomposition.engine import accounted, relevance
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["SoftmaxGradientLRP", "softmax_gradient"]
 

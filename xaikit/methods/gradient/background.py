@@ -12,10 +12,10 @@ from functools import lru_cache
 
 from torch import Tensor
 
-from xaikit.core.batch import Batch
-from xaikit.core.errors import BadInput
-from xaikit.core.references import draw_references
-from xaikit.core.shapes import check_images
+from xaikit.foundation.errors import BadInput
+from xaikit.images.references import draw_references
+from xaikit.images.shapes import check_images
+from xaikit.run.batch import Batch
 
 __all__ = ["Background", "background_inputs", "background_size", "check_background"]
 

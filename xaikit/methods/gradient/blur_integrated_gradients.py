@@ -23,10 +23,11 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from xaikit.core.batch import Batch
-from xaikit.core.errors import BadInput
-from xaikit.core.method import METHODS, Cost, Family, InputMethod, Need, Values
+from xaikit.foundation.errors import BadInput
+from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
 from xaikit.methods.gradient.folding import folded_batch
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["BlurIntegratedGradients", "Padding", "blur_matrix"]
 

@@ -14,9 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from xaikit.core.batch import Batch
-from xaikit.core.method import METHODS, Cost, Family, InputMethod, Need, Values
+from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
 from xaikit.methods.gradient.rectifiers import rectified_gradients
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["Deconvolution"]
 

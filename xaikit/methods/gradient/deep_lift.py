@@ -20,10 +20,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from xaikit.core.batch import Batch
-from xaikit.core.method import METHODS, Cost, Family, InputMethod, Need, Values
-from xaikit.core.perturb import Fill, check_fill, fill_values
+from xaikit.images.fills import Fill, check_fill
+from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
 from xaikit.methods.gradient.multipliers import pair_multipliers
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["DeepLIFT"]
 
@@ -52,7 +53,7 @@ class DeepLIFT(InputMethod):
 
     def compute(self, batch: Batch) -> Values:
         """Return (x - x') times the multipliers, (n, C, H, W)."""
-        filled = fill_values(self.classifier, batch.pixels, batch.own(self.baseline), batch.generators("baseline"))
+        filled = batch.filled(self.baseline, "baseline")
         others = filled.expand(-1, *batch.inputs.shape[1:])
         rows = torch.arange(len(batch), device=others.device)
         mates = None if self._shared else rows

@@ -19,10 +19,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from xaikit.core.batch import Batch
-from xaikit.core.method import METHODS, Cost, Family, InputMethod, Need, Values
+from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
 from xaikit.methods.gradient.background import Background, background_inputs, background_size, check_background
 from xaikit.methods.gradient.multipliers import pair_multipliers
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["DeepLIFTSHAP"]
 

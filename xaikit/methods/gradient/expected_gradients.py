@@ -24,11 +24,12 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from xaikit.core.batch import Batch
-from xaikit.core.errors import BadInput
-from xaikit.core.identity import generator
-from xaikit.core.method import METHODS, Cost, Family, InputMethod, Need, Values
+from xaikit.foundation.errors import BadInput
+from xaikit.foundation.identity import generator
+from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
 from xaikit.methods.gradient.background import Background, background_inputs, background_size, check_background
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["ExpectedGradients"]
 

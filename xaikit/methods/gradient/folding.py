@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import torch
 
-from xaikit.core.batch import Batch
-from xaikit.core.graph import folded
+from xaikit.model.folding import folded
+from xaikit.run.batch import Batch
 
 __all__ = ["folded_batch"]
 

@@ -14,11 +14,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from xaikit.core.batch import Batch
-from xaikit.core.method import METHODS, Cost, Family, InputMethod, LayerMethod, Need, Values
-from xaikit.core.shapes import upsample
+from xaikit.images.shapes import upsample
 from xaikit.methods.activation.grad_cam import GradCAM
+from xaikit.methods.base import METHODS, Family, InputMethod, LayerMethod, Need, Values
 from xaikit.methods.gradient.rectifiers import rectified_gradients
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["GuidedGradCAM"]
 

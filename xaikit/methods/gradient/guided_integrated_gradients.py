@@ -28,12 +28,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xaikit.core.batch import Batch
-from xaikit.core.errors import BadInput
-from xaikit.core.method import METHODS, Cost, Family, InputMethod, Need, Values
-from xaikit.core.perturb import Fill, check_fill, fill_values
-from xaikit.core.shapes import per_image
+from xaikit.foundation.errors import BadInput
+from xaikit.images.fills import Fill, check_fill
+from xaikit.images.shapes import per_image
+from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
 from xaikit.methods.gradient.folding import folded_batch
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["GuidedIntegratedGradients"]
 
@@ -73,7 +74,7 @@ class GuidedIntegratedGradients(InputMethod):
 
     def compute(self, batch: Batch) -> Values:
         """Return the sum along the path, (n, C, H, W)."""
-        filled = fill_values(self.classifier, batch.pixels, batch.own(self.baseline), batch.generators("baseline"))
+        filled = batch.filled(self.baseline, "baseline")
         start = filled.expand_as(batch.inputs)
         difference = batch.inputs - start
         distance = difference.abs()

@@ -24,11 +24,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xaikit.core.batch import Batch
-from xaikit.core.errors import BadInput
-from xaikit.core.method import METHODS, Cost, Family, InputMethod, Need, Values
-from xaikit.core.perturb import Fill, check_fill, fill_values
+from xaikit.foundation.errors import BadInput
+from xaikit.images.fills import Fill, check_fill
+from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
 from xaikit.methods.gradient.folding import folded_batch
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["IntegratedGradients", "Quadrature", "quadrature_rule"]
 
@@ -102,10 +103,7 @@ class IntegratedGradients(InputMethod):
 
     def _starts(self, batch: Batch) -> Tensor:
         """Return where the paths begin, (baselines, n, C, H, W)."""
-        filled = [
-            fill_values(self.classifier, batch.pixels, batch.own(baseline), batch.generators(f"baseline {place}"))
-            for place, baseline in enumerate(self._baselines)
-        ]
+        filled = [batch.filled(baseline, f"baseline {place}") for place, baseline in enumerate(self._baselines)]
         return torch.stack([one.expand_as(batch.inputs) for one in filled])
 
     def _integrate(self, batch: Batch, starts: Tensor, rows: Tensor, steps: int) -> Tensor:

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xaikit.core.errors import BadInput
+from xaikit.foundation.errors import BadInput
 from xaikit.methods.gradient.multiplier_rules import (
     Back,
     Call,

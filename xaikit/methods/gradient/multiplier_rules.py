@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from xaikit.core.errors import BadInput
-from xaikit.core.probe import writes
+from xaikit.foundation.errors import BadInput
+from xaikit.model.hooks import writes
 
 __all__ = ["Back", "Call", "Pairing", "activations_in", "carried", "elementwise", "largest", "product", "slope"]
 

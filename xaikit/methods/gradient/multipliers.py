@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from xaikit.core.batch import Batch, check_graph
-from xaikit.core.errors import BadInput
-from xaikit.core.probe import Probe
-from xaikit.core.target import Target
+from xaikit.foundation.errors import BadInput
 from xaikit.methods.gradient.multiplier_operations import RULES, functions_named
 from xaikit.methods.gradient.multiplier_rules import Pairing, activations_in
+from xaikit.model.hooks import Probe
+from xaikit.model.target import Target
+from xaikit.run.batch import Batch, check_graph
 
 __all__ = ["Multipliers", "pair_multipliers"]
 

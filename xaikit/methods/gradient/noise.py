@@ -19,13 +19,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from xaikit.core.batch import Batch
-from xaikit.core.errors import BadInput
-from xaikit.core.identity import generator
-from xaikit.core.method import METHODS, Cost, Family, InputMethod, LayerMethod, Method, Need, check_output
-from xaikit.core.shapes import per_image
+from xaikit.foundation.errors import BadInput
+from xaikit.foundation.identity import generator
+from xaikit.images.shapes import per_image
+from xaikit.methods.base import METHODS, Family, InputMethod, LayerMethod, Method, Need, check_output
 from xaikit.methods.gradient.folding import folded_batch
 from xaikit.methods.gradient.saliency import Saliency
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["NoisyMethod"]
 

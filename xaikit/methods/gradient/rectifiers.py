@@ -22,9 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xaikit.core.batch import Batch
-from xaikit.core.errors import BadInput
-from xaikit.core.probe import RELU, Probe
+from xaikit.foundation.errors import BadInput
+from xaikit.model.hooks import RELU, Probe
+from xaikit.run.batch import Batch
 
 __all__ = ["Rectification", "rectified_gradients"]
 

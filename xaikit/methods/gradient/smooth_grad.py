@@ -16,9 +16,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from xaikit.core.batch import Batch
-from xaikit.core.method import METHODS, Values
+from xaikit.methods.base import METHODS, Values
 from xaikit.methods.gradient.noise import NoisyMethod
+from xaikit.run.batch import Batch
 
 __all__ = ["SmoothGrad"]
 

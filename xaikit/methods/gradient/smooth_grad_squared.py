@@ -17,9 +17,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from xaikit.core.batch import Batch
-from xaikit.core.method import METHODS, Reduction, Values
+from xaikit.methods.base import METHODS, Values
 from xaikit.methods.gradient.noise import NoisyMethod
+from xaikit.run.attribution import Reduction
+from xaikit.run.batch import Batch
 
 __all__ = ["SmoothGradSquared"]
 

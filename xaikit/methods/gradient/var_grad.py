@@ -17,10 +17,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from xaikit.core.batch import Batch
-from xaikit.core.errors import BadInput
-from xaikit.core.method import METHODS, Cost, Reduction, Values
+from xaikit.foundation.errors import BadInput
+from xaikit.methods.base import METHODS, Values
 from xaikit.methods.gradient.noise import NoisyMethod
+from xaikit.run.attribution import Reduction
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["VarGrad"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from xaikit.core.errors import BadInput
+from xaikit.foundation.errors import BadInput
 
 __all__ = ["cell_numbers", "check_grid"]
 

@@ -36,12 +36,13 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from xaikit.core.attribution import Scale
-from xaikit.core.batch import Batch
-from xaikit.core.errors import BadInput
-from xaikit.core.method import METHODS, Cost, Family, InputMethod, Need, Values
-from xaikit.core.perturb import blurred
+from xaikit.foundation.errors import BadInput
+from xaikit.images.fills import blurred
+from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
 from xaikit.methods.perturbation.mask_search import Search, View, search_masks
+from xaikit.run.attribution import Scale
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["ExtremalPerturbation"]
 

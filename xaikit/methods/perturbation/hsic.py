@@ -21,11 +21,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from xaikit.core.batch import Batch
-from xaikit.core.identity import generator
-from xaikit.core.method import METHODS, Cost, Family, InputMethod, Need, Values
+from xaikit.foundation.identity import generator
+from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
 from xaikit.methods.perturbation.cells import cell_numbers, check_grid
 from xaikit.methods.perturbation.scorer import MaskedFill, Score, Scorer, check_masked_fill, check_samples, check_score
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["HSIC"]
 

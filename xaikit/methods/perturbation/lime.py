@@ -25,9 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xaikit.core.batch import Batch
-from xaikit.core.errors import BadInput
-from xaikit.core.method import METHODS, Cost, Family, InputMethod, Values
+from xaikit.foundation.errors import BadInput
+from xaikit.methods.base import METHODS, Family, InputMethod, Values
 from xaikit.methods.perturbation.scorer import (
     MaskedFill,
     Score,
@@ -37,6 +36,8 @@ from xaikit.methods.perturbation.scorer import (
     check_score,
 )
 from xaikit.methods.perturbation.segments import check_segmentation, flags_of, segment, segment_counts, spread
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["Lime", "local_weights"]
 

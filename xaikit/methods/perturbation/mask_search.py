@@ -21,10 +21,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from xaikit.core.batch import Batch
-from xaikit.core.context import estimate
-from xaikit.core.errors import BadInput
-from xaikit.core.shapes import per_image
+from xaikit.foundation.errors import BadInput
+from xaikit.images.shapes import per_image
+from xaikit.run.batch import Batch
+from xaikit.run.context import estimate
 
 __all__ = ["Begin", "Search", "SearchScore", "View", "search_masks"]
 

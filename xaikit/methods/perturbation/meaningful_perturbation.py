@@ -23,13 +23,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from xaikit.core.batch import Batch
-from xaikit.core.errors import BadInput
-from xaikit.core.identity import generator
-from xaikit.core.method import METHODS, Cost, Family, InputMethod, Need, Values
-from xaikit.core.perturb import Fill, blend, blurred, check_fill, fill_values
-from xaikit.core.shapes import upsample
+from xaikit.foundation.errors import BadInput
+from xaikit.foundation.identity import generator
+from xaikit.images.fills import Fill, blend, blurred, check_fill
+from xaikit.images.shapes import upsample
+from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
 from xaikit.methods.perturbation.mask_search import Search, SearchScore, View, search_masks
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["MeaningfulPerturbation"]
 
@@ -80,9 +81,7 @@ class MeaningfulPerturbation(InputMethod):
     def compute(self, batch: Batch) -> Values:
         """Return 1 - m, (n, H, W)."""
         cells = self._cells(batch.size)
-        filled = fill_values(self.classifier, batch.pixels, batch.own(self.fill), batch.generators("fill")).expand_as(
-            batch.inputs
-        )
+        filled = batch.filled(self.fill, "fill").expand_as(batch.inputs)
         along = zip(cells, batch.size, strict=True)
         spread = tuple(_spread(count, side, min(batch.size)).to(batch.inputs) for count, side in along)
         shifts = _shifts(self.steps, batch)

@@ -20,10 +20,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from xaikit.core.batch import Batch
-from xaikit.core.errors import BadInput
-from xaikit.core.method import METHODS, Cost, Family, InputMethod, Need, Values
+from xaikit.foundation.errors import BadInput
+from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
 from xaikit.methods.perturbation.scorer import MaskedFill, Score, Scorer, check_masked_fill, check_score
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["Occlusion"]
 

@@ -32,11 +32,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from xaikit.core.batch import Batch
-from xaikit.core.context import estimate
-from xaikit.core.identity import stream_seed
-from xaikit.core.method import METHODS, Cost, Family, InputMethod, Values
+from xaikit.foundation.identity import stream_seed
+from xaikit.methods.base import METHODS, Family, InputMethod, Values
 from xaikit.methods.perturbation.scorer import MaskedFill, Score, Scorer, check_masked_fill, check_samples, check_score
+from xaikit.run.batch import Batch
+from xaikit.run.context import estimate
+from xaikit.run.cost import Cost
 
 __all__ = ["PartitionShap"]
 

@@ -26,13 +26,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xaikit.core.attribution import Scale
-from xaikit.core.batch import Batch
-from xaikit.core.errors import BadInput
-from xaikit.core.identity import generator
-from xaikit.core.method import METHODS, Cost, Family, InputMethod, Need, Values
-from xaikit.core.perturb import Fill, check_fill
+from xaikit.foundation.errors import BadInput
+from xaikit.foundation.identity import generator
+from xaikit.images.fills import Fill, check_fill
+from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
 from xaikit.methods.perturbation.scorer import Scorer, check_samples
+from xaikit.run.attribution import Scale
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["RISE", "SmoothMasks"]
 

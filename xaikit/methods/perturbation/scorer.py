@@ -22,9 +22,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from xaikit.core.batch import Batch
-from xaikit.core.errors import BadInput
-from xaikit.core.perturb import Fill, fill_values, inpainted, segment_mean
+from xaikit.foundation.errors import BadInput
+from xaikit.images.fills import Fill, inpainted, segment_mean
+from xaikit.run.batch import Batch
 
 __all__ = ["MaskedFill", "Score", "Scorer", "check_masked_fill", "check_samples", "check_score"]
 
@@ -93,7 +93,7 @@ class Scorer:
         batch = self.batch
         if isinstance(fill, Tensor) or fill not in ("segment-mean", "inpaint"):
             plain: Fill | Tensor = fill  # type: ignore[assignment]
-            return fill_values(batch.classifier, batch.pixels, batch.own(plain), batch.generators("fill"))
+            return batch.filled(plain, "fill")
         if fill == "inpaint":
             return batch.inputs.new_zeros(1, 1, 1, 1)
         assert self.segments is not None

@@ -24,8 +24,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from xaikit.core.errors import BadInput, near_names
-from xaikit.core.perturb import ends
+from xaikit.foundation.errors import BadInput, near_names
+from xaikit.images.fills import ends
 
 __all__ = ["Segmentation", "check_segmentation", "flags_of", "segment", "segment_counts", "spread"]
 

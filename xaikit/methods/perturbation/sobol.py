@@ -22,13 +22,14 @@ import torch
 from torch import Tensor
 from torch.quasirandom import SobolEngine
 
-from xaikit.core.batch import Batch
-from xaikit.core.errors import BadInput
-from xaikit.core.identity import stream_seed
-from xaikit.core.method import METHODS, Cost, Family, InputMethod, Need, Values
-from xaikit.core.perturb import Fill, check_fill
+from xaikit.foundation.errors import BadInput
+from xaikit.foundation.identity import stream_seed
+from xaikit.images.fills import Fill, check_fill
+from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
 from xaikit.methods.perturbation.cells import cell_numbers, check_grid
 from xaikit.methods.perturbation.scorer import Score, Scorer, check_score
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["Sobol"]
 

@@ -35,12 +35,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from xaikit.core.batch import Batch
-from xaikit.core.errors import BadInput
-from xaikit.core.method import METHODS, Cost, Family, InputMethod, Need, Values
-from xaikit.core.perturb import Fill
+from xaikit.foundation.errors import BadInput
+from xaikit.images.fills import Fill
+from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
 from xaikit.methods.gradient.integrated_gradients import IntegratedGradients
 from xaikit.methods.perturbation.segments import flags_of
+from xaikit.run.batch import Batch
+from xaikit.run.cost import Cost
 
 __all__ = ["XRAI", "grow", "grow_in_order", "regions_of"]
 

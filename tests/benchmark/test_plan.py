@@ -1,0 +1,134 @@
+"""The plan depends on what is asked for alone; chunks hold what is missing, once."""
+
+from __future__ import annotations
+
+import pytest
+
+from xaikit.api import load
+from xaikit.benchmark.dataset import open_data
+from xaikit.benchmark.plan import chunks, in_shard, settings, unit_id
+from xaikit.benchmark.suite import Suite
+from xaikit.foundation.errors import BadInput
+from xaikit.methods.base import METHODS
+
+ASKED = {"models": ["texture-cnn"], "data": {"kind": "synthetic", "count": 7}, "methods": ["grad-cam", "saliency"]}
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return load("texture-cnn", device="cpu")
+
+
+def planned(classifier, **changed):
+    suite = Suite.of(**(ASKED | changed))
+    return settings(suite, suite.models[0], classifier, evidence=True), open_data(suite.data).pictures
+
+
+def test_shares_of_a_dataset_are_disjoint_and_together_the_whole():
+    def names(**asked):
+        data = {"kind": "synthetic", "count": 40} | asked
+        return [one.name for one in open_data(Suite.of(**(ASKED | {"data": data})).data).pictures]
+
+    whole, lower, upper = names(), names(share=[0, 0.4]), names(share=[0.4, 1])
+    assert sorted(lower + upper) == whole
+    assert lower
+    assert upper
+    few = names(share=[0, 0.4], limit=5)
+    assert len(few) == 5
+    assert set(few) < set(names(share=[0, 0.4], limit=9)) < set(lower)
+    with pytest.raises(BadInput, match="share: expected a lower and a higher number"):
+        names(share=[0.5, 0.5])
+
+
+def test_the_same_suite_gives_the_same_units(classifier):
+    first, again = planned(classifier), planned(classifier)
+    assert [one.id for one in first[0]] == [one.id for one in again[0]]
+    assert first[1] == again[1]
+    units = [unit_id(one, picture) for one in first[0] for picture in first[1]]
+    assert len(set(units)) == len(first[0]) * 7
+
+
+def test_oracles_stand_where_the_evidence_is_known(classifier):
+    suite = Suite.of(**ASKED)
+    with_masks = [one.method for one in settings(suite, suite.models[0], classifier, evidence=True)]
+    without = [one.method for one in settings(suite, suite.models[0], classifier, evidence=False)]
+    assert [name for name in with_masks if name not in without] == ["oracle", "anti-oracle"]
+
+
+def test_a_method_beyond_its_budget_is_left_out(classifier):
+    def titles(budget):
+        methods = ["grad-cam", {"name": "integrated-gradients", "budget": budget}]
+        return [one.method for one in planned(classifier, methods=methods)[0] if one.family != "control"]
+
+    cost = METHODS.get("integrated-gradients")(classifier).cost((64, 64))
+    passes = cost.forwards + 2 * cost.backwards
+    assert titles(passes) == ["grad-cam", "integrated-gradients"]
+    assert titles(passes - 1) == ["grad-cam"]
+    ids = {
+        one.id
+        for budget in (None, passes)
+        for one in planned(classifier, methods=[{"name": "integrated-gradients", "budget": budget}])[0]
+    }
+    assert len(ids) == len(planned(classifier, methods=["integrated-gradients"])[0]), "a budget changes no number"
+
+
+@pytest.mark.parametrize(
+    ("change", "maps"),
+    [
+        ({"measures": ["api"]}, True),
+        ({"levels": 5}, True),
+        ({"seeds": [1]}, False),
+        ({"target": 2}, False),
+        ({"batch": 8}, False),
+        ({"methods": ["grad-cam", {"name": "saliency", "params": {"channels": True}}]}, None),
+    ],
+)
+def test_what_changes_a_number_changes_the_unit(classifier, change, maps):
+    before, after = planned(classifier)[0], planned(classifier, **change)[0]
+    same = {one.id for one in before} & {one.id for one in after}
+    if maps is None:
+        assert len(same) == len(before) - 1, "another method's parameters leave this one's units as they are"
+    else:
+        assert not same
+        assert ({one.map_id for one in before} == {one.map_id for one in after}) == maps, "maps depend on no measure"
+
+
+def test_chunks_hold_every_missing_unit_once(classifier):
+    asked, pictures = planned(classifier)
+    everything = {unit_id(one, picture) for one in asked for picture in pictures}
+    done = {unit_id(asked[0], picture) for picture in pictures[:3]} | {unit_id(one, pictures[5]) for one in asked}
+    for size in (1, 2, 16):
+        found = [
+            unit_id(one, picture)
+            for chunk in chunks(0, asked, pictures, done, size)
+            for picture in chunk.pictures
+            for one in chunk.settings
+        ]
+        assert len(found) == len(set(found))
+        assert set(found) == everything - done
+    assert chunks(0, asked, pictures, everything, 16) == []
+
+
+def test_shards_partition_the_images(classifier):
+    pictures = planned(classifier)[1]
+    for names in ([0, 1, 2], [1, 2, 3]):
+        parts = [in_shard(pictures, (index, 3), 2) for index in names]
+        assert sorted(one.name for part in parts for one in part) == [one.name for one in pictures]
+    assert in_shard(pictures, None, 2) == list(pictures)
+    with pytest.raises(BadInput, match="expected i/n with i from 0 to n - 1, got 4/3"):
+        in_shard(pictures, (4, 3), 2)
+
+
+def test_a_larger_limit_keeps_the_images_of_a_smaller(classifier):
+    few, many = (planned(classifier, data={"kind": "synthetic", "count": 40, "limit": n})[1] for n in (5, 20))
+    assert (len(few), len(many)) == (5, 20)
+    assert set(few) < set(many)
+    assert [one.place for one in many] == sorted(one.place for one in many)
+
+
+def test_declared_costs_are_added_up(classifier):
+    asked, pictures = planned(classifier, measures=["api"], controls=[], methods=["grad-cam"])
+    (chunk,) = chunks(0, asked, pictures, set(), 16)
+    explaining = asked[0].entry.build(classifier).cost((64, 64))
+    assert chunk.cost.backwards == pytest.approx(7 * explaining.backwards)
+    assert chunk.cost.forwards == pytest.approx(7 * (2 + explaining.forwards + 19))

@@ -1,0 +1,76 @@
+"""The ray engine gives the rows of the local one, also when an actor dies on the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.benchmark.test_run import ASKED, rows
+from xaikit.benchmark.engines.ray import Actors
+from xaikit.benchmark.plan import chunks
+from xaikit.benchmark.run import run
+from xaikit.benchmark.store import Store
+from xaikit.benchmark.suite import Suite
+from xaikit.benchmark.worker import Worker
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore"),  # those of ray
+    pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL"),
+]
+
+
+PLUGIN = """
+from dataclasses import dataclass
+from xaikit.methods.base import METHODS
+from xaikit.methods.controls.center import Center
+
+@METHODS.register
+@dataclass(frozen=True)
+class Mine(Center):
+    name = "tests-center"
+"""
+
+
+def process_of(actors: Actors, place: int) -> int:
+    return actors._ray.get(actors.actors[place].__ray_call__.remote(lambda _: os.getpid()))
+
+
+def test_two_actors_one_of_them_killed_give_the_rows_of_a_local_run(tmp_path):
+    suite = Suite.of(**(ASKED | {"data": {"kind": "synthetic", "count": 12, "seed": 3}}))
+    run(suite, tmp_path / "local", device="cpu")
+    worker = Worker(suite, Store.open(tmp_path / "ray"), "cpu", 1)
+    model = worker.model(0)
+    missing = chunks(0, model.settings, model.pictures, set(), 1)
+    with Actors(worker, 2, None) as actors:
+        victim = process_of(actors, 0)
+        for place, _ in enumerate(actors.compute(missing)):
+            if place == 2:
+                os.kill(victim, signal.SIGKILL)
+        assert process_of(actors, 0) != victim, "it was started again"
+    assert rows(tmp_path / "ray") == rows(tmp_path / "local")
+
+
+def test_the_engine_is_chosen_by_name(tmp_path):
+    suite = Suite.of(**ASKED)
+    outcome = run(suite, tmp_path / "ray", engine="ray", device="cpu", workers=2)
+    assert (outcome.computed, outcome.failed) == (42, [])
+    run(suite, tmp_path / "local", device="cpu")
+    assert rows(tmp_path / "ray") == rows(tmp_path / "local")
+
+
+def test_actors_load_the_plugins_of_the_command(tmp_path):
+    """In a process of its own, so that the method stays out of this one's registry."""
+    (tmp_path / "mine.py").write_text(PLUGIN, encoding="utf-8")
+    (tmp_path / "suite.toml").write_text(
+        'models = ["texture-cnn"]\nmethods = ["tests-center"]\ncontrols = []\nmeasures = ["mean-map"]\nlevels = 1\n'
+        'threads = 1\ndata = { kind = "synthetic", count = 2 }\n',
+        encoding="utf-8",
+    )
+    options = ["--plugin", "mine.py", "--engine", "ray", "--workers", "1", "--device", "cpu", "-o", "out"]
+    subprocess.run([sys.executable, "-m", "xaikit", "benchmark", "suite.toml", *options], cwd=tmp_path, check=True)
+    assert {row["method"] for row in rows(tmp_path / "out").values()} == {"tests-center"}

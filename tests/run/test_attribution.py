@@ -1,0 +1,156 @@
+"""The attribution: heatmaps and files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from xaikit.foundation.errors import BadInput
+from xaikit.images.shapes import unit, upsample
+from xaikit.run.attribution import Attribution
+
+
+def made(values: torch.Tensor, **changes) -> Attribution:
+    count = len(values)
+    whole = Attribution(
+        values=values,
+        target=torch.arange(count),
+        scores=torch.rand(count),
+        probabilities=torch.rand(count),
+        method="grad-cam",
+        params={"steps": 3, "fill": None, "sizes": [1, 2]},
+        layer="layer4",
+        size=(8, 6),
+        target_names=tuple("abc"[:count]),
+        flags=[{"constant", "halved"}, set(), {"invalid"}][:count],
+        completeness=torch.rand(count),
+        diagnostics={"minimum": torch.rand(count)},
+    )
+    return replace(whole, **changes)
+
+
+def test_heatmap_is_enlarged_first_and_scaled_then():
+    values = torch.randn(3, 4, 3)
+    assert torch.equal(made(values).heatmap(), unit(upsample(values, (8, 6)))[0])
+    assert made(values).heatmap((5, 5)).shape == (3, 5, 5)
+    assert made(values).heatmap().amax((1, 2)).tolist() == [1.0] * 3
+
+
+def test_channels_are_summed():
+    values = torch.randn(2, 3, 8, 6)
+    assert torch.equal(made(values).heatmap(), made(values.sum(1)).heatmap())
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(2.0, 1.0), (0.0, 0.0), (-2.0, 0.0), (torch.nan, 0.0), (torch.inf, 0.0)]
+)
+def test_constant_and_invalid_maps(value, expected):
+    assert (made(torch.full((2, 4, 3), value)).heatmap() == expected).all()
+
+
+def test_unit_scale_is_only_clipped():
+    values = torch.tensor([[[0.2, 0.4], [-1.0, 3.0]], [[0.5, 0.5], [0.5, 0.5]], [[torch.nan, 0.5], [0.5, 0.5]]])
+    found = made(values, scale="unit", size=(2, 2)).heatmap()
+    assert torch.equal(
+        found, torch.tensor([[[0.2, 0.4], [0.0, 1.0]], [[0.5, 0.5], [0.5, 0.5]], [[0.0, 0.0], [0.0, 0.0]]])
+    )
+
+
+@pytest.mark.parametrize("scale", ["minmax", "unit"])
+@pytest.mark.parametrize("shape", [(0, 4, 3), (0, 3, 4, 3)])
+def test_no_image(scale, shape):
+    empty = made(torch.zeros(shape), scale=scale)
+    assert len(empty) == 0
+    assert empty.heatmap().shape == (0, 8, 6)
+    assert empty.heatmap((2, 2)).shape == (0, 2, 2)
+
+
+def test_as_numpy():
+    whole = made(torch.randn(2, 4, 3))
+    assert np.array_equal(np.asarray(whole), whole.heatmap().numpy())
+    assert np.asarray(whole, dtype=np.float64).dtype == np.float64
+
+
+@pytest.mark.parametrize("changes", [{}, {"completeness": None, "layer": None, "scale": "unit", "diagnostics": {}}])
+def test_round_trip(tmp_path, changes):
+    whole = made(torch.randn(3, 4, 3).transpose(1, 2), **changes)
+    whole.save(tmp_path / "a.safetensors")
+    found = Attribution.load(tmp_path / "a.safetensors")
+    for name, value in vars(whole).items():
+        other = getattr(found, name)
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, other), name
+        elif name == "diagnostics":
+            assert all(torch.equal(value[key], other[key]) for key in value | other)
+        else:
+            assert value == other, name
+
+
+def test_tensors_that_share_their_memory_are_saved(tmp_path):
+    whole = made(torch.randn(3, 4, 3))
+    replace(whole, probabilities=whole.scores, completeness=whole.scores).save(tmp_path / "a.safetensors")
+    assert torch.equal(Attribution.load(tmp_path / "a.safetensors").completeness, whole.scores)
+
+
+def test_what_is_no_attribution(tmp_path):
+    (tmp_path / "text").write_text("text")
+    (tmp_path / "folder").mkdir()
+    for name in ("text", "folder", "missing"):
+        with pytest.raises(BadInput, match="expected a saved attribution"):
+            Attribution.load(tmp_path / name)
+
+
+def per_image(count: int) -> Attribution:
+    """Return an attribution whose every field differs from image to image."""
+    number = torch.arange(count)
+    return Attribution(
+        values=number[:, None, None].double().expand(count, 2, 2) + torch.eye(2),
+        target=number,
+        scores=number.double(),
+        probabilities=number / max(1, count),
+        method="any",
+        params={"steps": number.tolist(), "areas": (0.1, 0.2)},
+        layer=None,
+        size=(4, 4),
+        target_names=tuple(f"class {i}" for i in range(count)),
+        flags=[{f"flag {i}"} for i in range(count)],
+        completeness=number.double(),
+        diagnostics={"minimum": number.double()},
+        seconds=2.0 * count,
+    )
+
+
+def test_a_part_speaks_of_its_images_and_the_parts_join_again() -> None:
+    whole = per_image(5)
+    part = whole[1:3]
+    assert part.target.tolist() == [1, 2]
+    assert part.target_names == ("class 1", "class 2")
+    assert part.flags == [{"flag 1"}, {"flag 2"}]
+    assert part.params == {"steps": [1, 2], "areas": (0.1, 0.2)}
+    assert part.seconds == 4.0
+    assert whole[3:4].params["steps"] == 3
+    joined = Attribution.join([whole[:1], whole[1:4], whole[4:]])
+    for name in ("values", "target", "scores", "probabilities", "completeness"):
+        assert torch.equal(getattr(joined, name), getattr(whole, name))
+    assert (joined.params, joined.flags, joined.target_names) == (whole.params, whole.flags, whole.target_names)
+    assert joined.seconds == whole.seconds
+    assert len(whole[5:]) == 0
+
+
+def test_what_was_decided_per_image_survives_a_file(tmp_path: Path) -> None:
+    whole = per_image(2)
+    whole.save(tmp_path / "any.safetensors")
+    loaded = Attribution.load(tmp_path / "any.safetensors")
+    assert loaded.params == whole.params
+    assert (loaded.seconds, loaded.reduction) == (whole.seconds, whole.reduction)
+
+
+def test_kept_channels_are_shown_by_the_methods_own_reduction() -> None:
+    values = torch.tensor([[[[1.0, -4.0]], [[2.0, 1.0]]]])
+    base = replace(per_image(1), values=values, size=(1, 2))
+    assert replace(base, reduction="sum").heatmap().tolist() == [[[1.0, 0.0]]]
+    assert replace(base, reduction="max-abs").heatmap().tolist() == [[[0.0, 1.0]]]

@@ -1,0 +1,267 @@
+"""Training: it learns, survives a kill to the bit, and says what is wrong with a recipe or with the data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from xaikit.foundation.errors import BadInput, UnknownName, XaikitWarning
+from xaikit.foundation.files import shipped
+from xaikit.images.labelled import folder_split
+from xaikit.training.augmentation import flipped, masked
+from xaikit.training.metrics import classification_metrics, confusion_matrix
+from xaikit.training.recipe import Recipe, prepare
+from xaikit.training.train import train
+from xaikit.zoo.registry import architecture
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Bright upper or bright lower halves: 12 of one class, 8 of the other."""
+    draw = np.random.default_rng(0)
+    for name, count, half in (("lower", 12, slice(8, 16)), ("upper", 8, slice(0, 8))):
+        folder = tmp_path / "images" / name
+        folder.mkdir(parents=True)
+        for i in range(count):
+            grey = draw.integers(0, 90, (16, 16), dtype=np.uint8)
+            grey[half] += 150
+            Image.fromarray(grey).save(folder / f"{i:02}.png")
+    return tmp_path / "images"
+
+
+def recipe(images: Path, **changes: Any) -> Recipe:
+    values = {"arch": "lenet5", "data": str(images), "size": 16, "epochs": 4, "batch_size": 4, "learning_rate": 0.01}
+    return Recipe.of(**values | changes)
+
+
+def test_a_folder_is_learned_and_written(images: Path, tmp_path: Path) -> None:
+    steps = []
+    metrics = train(recipe(images), tmp_path / "out", device="cpu", progress=lambda *step: steps.append(step[:2]))
+    assert metrics["accuracy"] == 1.0
+    assert metrics["images"] == {"training": 16, "validation": 4}
+    assert steps == [(step, 16) for step in range(1, 17)]
+    assert metrics["history"][-1]["training_loss"] < metrics["history"][0]["training_loss"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "card.md",
+        "metrics.json",
+        "recipe.toml",
+        "weights.safetensors",
+    ]
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["confusion"] == metrics["confusion"]
+    assert "| lower | 1.0000 | 1.0000 | 1.0000 | 2 |" in (tmp_path / "out" / "card.md").read_text()
+
+
+def test_the_written_recipe_rebuilds_the_network_and_repeats_the_run(images: Path, tmp_path: Path) -> None:
+    train(recipe(images, epochs=1), tmp_path / "first", device="cpu")
+    written = Recipe.read(tmp_path / "first" / "recipe.toml")
+    assert (written.labels, written.channels, written.size) == (("lower", "upper"), 1, 16)
+    train(written, tmp_path / "second", device="cpu")
+    first, second = (load_file(tmp_path / name / "weights.safetensors") for name in ("first", "second"))
+    architecture(written.arch).build(2, 1, 16).load_state_dict(first)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_killed_run_ends_where_an_uninterrupted_one_ends(images: Path, tmp_path: Path) -> None:
+    def interrupt(done: int, total: int, text: str) -> None:
+        if done == 7:
+            raise KeyboardInterrupt
+
+    plan = recipe(images, masks=0.5, flip=0.5)
+    whole = train(plan, tmp_path / "whole", device="cpu")
+    with pytest.raises(KeyboardInterrupt):
+        train(plan, tmp_path / "killed", device="cpu", progress=interrupt)
+    assert [path.name for path in (tmp_path / "killed").iterdir()] == ["checkpoint.pt"]
+    resumed_at = []
+    resumed = train(plan, tmp_path / "killed", device="cpu", progress=lambda done, *_: resumed_at.append(done))
+    assert resumed_at[0] == 5
+    assert resumed["history"] == whole["history"]
+    assert resumed["loss_curve"] == whole["loss_curve"]
+    ends = [load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "killed")]
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+def test_another_recipe_does_not_continue_an_unfinished_run(images: Path, tmp_path: Path) -> None:
+    def interrupt(done: int, total: int, text: str) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe(images), tmp_path, device="cpu", progress=interrupt)
+    with pytest.raises(BadInput, match="got another"):
+        train(recipe(images, seed=1), tmp_path, device="cpu")
+    (tmp_path / "checkpoint.pt").write_bytes(b"something else")
+    with pytest.raises(BadInput, match="got another"):
+        train(recipe(images), tmp_path, device="cpu")
+
+
+def test_a_loss_that_is_no_number_stops_the_run(images: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="lower learning_rate"):
+        train(recipe(images, optimizer="sgd", learning_rate=1e30), tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out" / "weights.safetensors").exists()
+
+
+def test_the_global_generator_is_left_alone(images: Path, tmp_path: Path) -> None:
+    before = torch.get_rng_state()
+    train(recipe(images, epochs=1), tmp_path, device="cpu")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_torchvision_network_trains_on_grey_images(images: Path, tmp_path: Path) -> None:
+    metrics = train(recipe(images, arch="squeezenet1_1", channels=1, size=32, epochs=1), tmp_path, device="cpu")
+    assert load_file(tmp_path / "weights.safetensors")["features.0.weight"].shape == (64, 1, 3, 3)
+    assert metrics["parameters"] == 722_370
+
+
+def test_rare_classes_weigh_more(images: Path) -> None:
+    split = folder_split(images, channels=1, size=16, validation=0.25, seed=0)
+    assert split.training.labels.bincount().tolist() == [9, 6]
+    assert split.training.balanced_weights(2).tolist() == pytest.approx([15 / 18, 15 / 12])
+
+
+def test_splits_are_stratified_disjoint_and_fixed_by_the_seed(images: Path) -> None:
+    first, again, other = (folder_split(images, 1, 16, validation=0.25, seed=seed) for seed in (0, 0, 1))
+    assert first.validation.labels.bincount().tolist() == [3, 2]
+    assert not set(first.training.identity) & set(first.validation.identity)
+    assert first.validation.identity == again.validation.identity != other.validation.identity
+
+
+def test_a_given_validation_folder_is_used(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    images.rename(tmp_path / "data" / "train")
+    held_out = tmp_path / "data" / "val" / "upper"
+    held_out.mkdir(parents=True)
+    (tmp_path / "data" / "train" / "upper" / "00.png").rename(held_out / "00.png")
+    split = folder_split(tmp_path / "data", 1, 16, validation=0.25, seed=0)
+    assert (len(split.training), split.validation.labels.tolist()) == (19, [1])
+    held_out.rename(held_out.with_name("sideways"))
+    with pytest.raises(BadInput, match="sideways"):
+        folder_split(tmp_path / "data", 1, 16, validation=0.25, seed=0)
+
+
+def test_unreadable_images_are_named_and_left_out(images: Path) -> None:
+    (images / "lower" / "00.png").write_text("no picture")
+    with pytest.warns(XaikitWarning, match=r"00\.png"):
+        split = folder_split(images, 1, 16, validation=0.25, seed=0)
+    assert len(split.training) + len(split.validation) == 19
+
+
+def test_a_class_with_a_single_image_is_refused(images: Path) -> None:
+    for path in list((images / "upper").iterdir())[1:]:
+        path.unlink()
+    with pytest.raises(BadInput, match="at least 2 readable images, got 1"):
+        folder_split(images, 1, 16, validation=0.25, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('arch = "lenet5"\ndata = "digits"\nepoch = 3', "unknown key 'epoch'; did you mean epochs"),
+        ('arch = "lenet5"', "expected the key 'data'"),
+        ('arch = "lenet5"\ndata = "digits"\nepochs = 0', "epochs: input should be greater than or equal to 1, got 0"),
+        ("arch = lenet5", "expected TOML"),
+    ],
+)
+def test_bad_recipes_get_one_line(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    with pytest.raises(BadInput, match=message) as caught:
+        Recipe.read(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_data_folder_is_looked_for_beside_the_recipe(images: Path) -> None:
+    path = images.parent / "recipe.toml"
+    path.write_text('arch = "lenet5"\ndata = "images"\nsize = 16')
+    assert Recipe.read(path).folder == images.resolve()
+
+
+def test_a_recipe_that_says_the_same_is_left_as_written(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text('# mine\narch = "lenet5"\ndata = "digits"\n')
+    Recipe.of(arch="lenet5", data="digits").write(path)
+    assert path.read_text().startswith("# mine")
+    Recipe.of(arch="lenet5", data="digits", labels=['quote " and \\', "é\n"], learning_rate=1e-7).write(path)
+    assert Recipe.read(path).labels == ('quote " and \\', "é\n")
+    assert Recipe.read(path).learning_rate == 1e-7
+
+
+def test_recipes_that_do_not_fit_their_data_are_refused(images: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="expected a recipe file"):
+        Recipe.read(tmp_path / "gone.toml")
+    with pytest.raises(UnknownName, match="did you mean"):
+        prepare(recipe(images, arch="lenet"))
+    with pytest.raises(BadInput, match="leave channels and size out"):
+        prepare(Recipe.of(arch="lenet5", data="digits", size=64))
+    with pytest.raises(BadInput, match="labels: expected the data's"):
+        prepare(recipe(images, labels=["a", "b"]))
+    with pytest.raises(BadInput, match="empty = 0"):
+        prepare(recipe(images, empty=0.1))
+    with pytest.raises(BadInput, match="1 values of mean and std, got 3 and 1"):
+        prepare(recipe(images, mean=(0.5, 0.5, 0.5)))
+    with pytest.raises(BadInput, match="device"):
+        train(recipe(images), tmp_path / "out", device="abacus")
+
+
+def test_mean_and_std_are_measured_on_the_training_images(images: Path) -> None:
+    filled, split = prepare(recipe(images))
+    pixels = split.training.read(range(len(split.training)))
+    assert filled.mean == pytest.approx((pixels.mean().item(),), abs=1e-4)
+    assert filled.std == pytest.approx((pixels.std(correction=0).item(),), abs=1e-4)
+
+
+def test_metrics_follow_from_the_confusion_matrix() -> None:
+    labels, predictions = torch.tensor([0, 0, 0, 1, 1, 2]), torch.tensor([0, 0, 1, 1, 1, 0])
+    confusion = confusion_matrix(labels, predictions, 3)
+    assert confusion.tolist() == [[2, 1, 0], [0, 2, 0], [1, 0, 0]]
+    metrics = classification_metrics(confusion, ["a", "b", "c"])
+    assert metrics["accuracy"] == pytest.approx(4 / 6)
+    assert metrics["per_class"]["a"] == pytest.approx({"precision": 2 / 3, "recall": 2 / 3, "f1": 2 / 3, "images": 3})
+    assert metrics["per_class"]["c"] == {"precision": 0, "recall": 0, "f1": 0, "images": 1}
+    assert metrics["macro"] == pytest.approx({"precision": 4 / 9, "recall": 5 / 9, "f1": (2 / 3 + 4 / 5) / 3})
+    assert metrics["weighted"]["precision"] == pytest.approx((3 * 2 / 3 + 2 * 2 / 3) / 6)
+    assert metrics["micro"]["f1"] == metrics["accuracy"]
+
+
+def test_masks_reach_their_share_and_leave_the_rest_alone() -> None:
+    inputs = torch.ones(400, 1, 16, 16)
+    out = masked(inputs, 0.4, torch.Generator().manual_seed(0))
+    touched = (out != 1).flatten(1).any(1)
+    assert touched.float().mean().item() == pytest.approx(0.4, abs=0.07)
+    removed = (out[touched] == 0).flatten(1).float().mean(1)
+    assert removed.max() <= 0.6
+    assert 0.25 < removed.mean() < 0.35
+    hard = ((out[touched] == 0) | (out[touched] == 1)).flatten(1).all(1)
+    assert 0.35 < hard.float().mean() < 0.65
+
+
+def test_flips_mirror_left_and_right() -> None:
+    inputs = torch.arange(6.0).view(1, 1, 2, 3)
+    stream = torch.Generator().manual_seed(0)
+    assert torch.equal(flipped(inputs, 1.0, stream), inputs.flip(3))
+    assert torch.equal(flipped(inputs, 0.0, stream), inputs)
+
+
+@pytest.mark.parametrize(("name", "least"), [("texture-cnn", 0.98), ("lenet5-digits", 0.97)])
+def test_shipped_networks_are_whole(name: str, least: float) -> None:
+    folder = shipped(f"models/{name}")
+    plan = Recipe.read(folder / "recipe.toml")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    network = architecture(plan.arch).build(len(plan.labels), plan.channels, plan.size)
+    network.load_state_dict(load_file(folder / "weights.safetensors"))
+    assert metrics["accuracy"] >= least
+    assert f"Accuracy: {metrics['accuracy']:.4f}" in (folder / "card.md").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "least", "seconds"), [("texture-cnn", 0.98, 180), ("lenet5-digits", 0.97, 60)])
+def test_shipped_recipes_reach_their_accuracy(name: str, least: float, seconds: float, tmp_path: Path) -> None:
+    metrics = train(Recipe.read(shipped(f"models/{name}") / "recipe.toml"), tmp_path, device="cpu")
+    assert metrics["accuracy"] >= least
+    assert metrics["seconds"] <= seconds

@@ -1,1 +1,0 @@
-"""The benchmark: what is measured of which images, one row an image and method."""

@@ -1,0 +1,42 @@
+"""The environment of a run: held steady while it computes, and told in words that a report prints."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from xaikit import __version__
+from xaikit.model.classifier import Classifier
+
+__all__ = ["environment", "steady"]
+
+
+@contextmanager
+def steady(threads: int) -> Iterator[None]:
+    """Compute with a fixed number of threads and no arithmetic that differs from run to run."""
+    before = torch.get_num_threads()
+    cudnn = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+    torch.set_num_threads(threads)
+    try:
+        with cudnn:
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def environment(classifier: Classifier) -> dict[str, str]:
+    """Return what a reader needs to know about where a classifier was run."""
+    device = classifier.device
+    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "xaikit": __version__,
+        "PyTorch": torch.__version__,
+        "Python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "device": f"{device} ({kind})",
+        "threads": str(torch.get_num_threads()),
+        "model fingerprint": classifier.fingerprint,
+    }

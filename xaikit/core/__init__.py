@@ -1,1 +1,0 @@
-"""The kernel: classifier, probe, target, attribution; it knows no method and no measure."""

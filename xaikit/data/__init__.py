@@ -1,1 +1,0 @@
-"""Images from folders and images drawn here."""

@@ -1,0 +1,273 @@
+"""One run: every image read, explained by all methods at once, drawn and written; one failure stays one failure.
+
+    files -> portions -> read each -> attribute_all (shared passes) -> panel, overlays, values, records
+
+A portion that fails is tried again image by image; what fails alone becomes one record with its reason. Each image's
+files and records are written in one uninterrupted step, so that after Ctrl-C they agree with each other. Memory is that
+of one portion, whatever the number of images.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xaikit import __version__
+from xaikit.explaining.results import ResultsFolder, printable, uninterrupted, unique_names
+from xaikit.foundation.errors import XaikitError
+from xaikit.foundation.identity import SCHEMA_VERSION
+from xaikit.images.folders import sha256
+from xaikit.images.reading import to_picture
+from xaikit.methods.base import Method, attribute_all
+from xaikit.model.classifier import Classifier
+from xaikit.model.target import resolve_target
+from xaikit.run.attribution import Attribution
+from xaikit.run.context import Context
+
+__all__ = ["Draw", "Result", "explain"]
+
+Array = np.ndarray[Any, Any]
+Draw = Callable[[Array, Sequence[tuple[str, Array, Array | None, bool]], str, str], tuple[Array, Mapping[str, Array]]]
+"""(picture, [(method, heatmap, pixel values or None, signed)], caption, title) -> (panel, overlays by method)."""
+
+_PORTION = 16  # images explained together, fewer where that means more than so many passes before the first is kept
+_PASSES = 1600
+
+
+@dataclass
+class Result:
+    """What a run did.
+
+    Args:
+        run: what holds for all images: command, versions, device, seed, model, date, counts.
+        records: one an image and method in input order, and one a failed image.
+        done: number of images explained.
+        failed: number of inputs that failed.
+        interrupted: whether the user ended it early.
+    """
+
+    run: dict[str, Any]
+    records: list[dict[str, Any]] = field(default_factory=list)
+    done: int = 0
+    failed: int = 0
+    interrupted: bool = False
+
+
+def explain(
+    files: Iterable[tuple[Path, XaikitError | None]],
+    methods: Sequence[Method],
+    output: str | Path,
+    draw: Draw,
+    *,
+    target: Any = None,
+    context: Context | None = None,
+    command: str = "",
+    notice: Callable[[str], None] = lambda line: None,
+) -> Result:
+    """Explain image files by several methods of one classifier and write a folder of results.
+
+    Args:
+        files: each with None, or with the reason why there is no image, as `data.folder.walk_each` yields them.
+        methods: bound to the same classifier.
+        output: folder to write.
+        draw: makes the pictures.
+        target: the same for all images: None (top class), index or label.
+        context: seed, portions, progress over images.
+        command: for the record.
+        notice: told each failure, in one line.
+
+    Raises:
+        BadInput: the target does not fit the model, the output cannot be written, or the methods refuse the model:
+            all images of the first portion fail for the same reason.
+    """
+    files = list(files)
+    context = context or Context()
+    classifier = methods[0].classifier
+    resolve_target(target, torch.zeros(1, classifier.classes), classifier.labels)
+    result = Result(_about(methods, target, context, command))
+    begin = time.perf_counter()
+    with ResultsFolder.open(output) as folder:
+        try:
+            _Run(methods, folder, draw, target, context, notice, result).walk(files)
+        except KeyboardInterrupt:
+            result.interrupted = True
+    result.run |= {
+        "images": result.done,
+        "failed": result.failed,
+        "interrupted": result.interrupted,
+        "seconds": round(time.perf_counter() - begin, 3),
+    }
+    with uninterrupted():
+        folder.conclude(result.run, result.records)
+    return result
+
+
+@dataclass(frozen=True)
+class _Image:
+    """One input on its way: its pixels, or why there are none."""
+
+    path: Path
+    name: str
+    sha256: str | None
+    content: Tensor | XaikitError
+
+
+_Outcome = list[Attribution] | Exception
+"""One image's row in the attributions of its batch, one a method; or why there is none."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    methods: Sequence[Method]
+    folder: ResultsFolder
+    draw: Draw
+    target: Any
+    context: Context
+    notice: Callable[[str], None]
+    result: Result
+
+    @property
+    def classifier(self) -> Classifier:
+        return self.methods[0].classifier
+
+    def walk(self, files: Sequence[tuple[Path, XaikitError | None]]) -> None:
+        names = unique_names([path for path, _ in files])
+        self._show(0, len(files))
+        together = self._together()
+        for start in range(0, len(files), together):
+            portion = range(start, min(start + together, len(files)))
+            images = [self._read(*files[place], names[place]) for place in portion]
+            outcomes = self._outcomes(images)
+            if not self.result.done:
+                _raise_common(images, outcomes)
+            for image, outcome in zip(images, outcomes, strict=True):
+                if isinstance(outcome, Exception):
+                    self._fail(image, outcome)
+                else:
+                    self._keep(image, outcome)
+            self._show(portion.stop, len(files))
+
+    def _together(self) -> int:
+        """Return how many images go together, so that an interrupt costs little of what slow methods have done."""
+        size = self.classifier.size or self.classifier.outline().size
+        costs = [method.cost(size) for method in self.methods]
+        passes = sum(cost.forwards + 2 * cost.backwards for cost in costs)
+        return max(1, min(_PORTION, int(_PASSES / max(1, passes))))
+
+    def _show(self, done: int, total: int) -> None:
+        if self.context.progress is not None:
+            self.context.progress(done, total, "images")
+
+    def _read(self, path: Path, error: XaikitError | None, name: str) -> _Image:
+        digest = None
+        try:
+            if error is not None:
+                raise error
+            digest = sha256(path)
+            return _Image(path, name, digest, self.classifier.read(path)[0])
+        except XaikitError as unreadable:
+            return _Image(path, name, digest, unreadable)
+
+    def _outcomes(self, images: Sequence[_Image]) -> list[_Outcome]:
+        """Return one outcome an image; neighbours of equal size are explained together."""
+        outcomes: list[_Outcome] = []
+        for _, group in groupby(images, key=_size):
+            contents = [image.content for image in group]
+            pixels = [content for content in contents if isinstance(content, Tensor)]
+            outcomes += self._attempt(pixels) if pixels else [e for e in contents if isinstance(e, XaikitError)]
+        return outcomes
+
+    def _attempt(self, pixels: Sequence[Tensor]) -> list[_Outcome]:
+        try:
+            found = attribute_all(self.methods, torch.stack(list(pixels)), self.target, self.context)
+        except Exception as error:  # noqa: BLE001 - one image fails with its reason, the others go on
+            return [error] if len(pixels) == 1 else [outcome for one in pixels for outcome in self._attempt([one])]
+        return [[one[place : place + 1] for one in found] for place in range(len(pixels))]
+
+    def _fail(self, image: _Image, error: Exception) -> None:
+        file, reason = printable(image.path), _reason(error)
+        self.result.failed += 1
+        self.result.records.append({"file": file, "sha256": image.sha256, "error": reason})
+        self.notice(reason if reason.startswith(file) else f"{file}: {reason}")
+
+    def _keep(self, image: _Image, rows: list[Attribution]) -> None:
+        """Draw and write all about one image, and keep its records."""
+        assert isinstance(image.content, Tensor)
+        maps = [row.drawable(signed=method.signed) for method, row in zip(self.methods, rows, strict=True)]
+        title = printable(image.path.name)
+        panel, overlays = self.draw(to_picture(image.content), maps, _caption(rows[0], self.classifier), title)
+        values = {row.method: row.values[0].cpu().numpy() for row in rows}
+        with uninterrupted():
+            places = self.folder.write(image.name, panel, overlays, values)
+            self.result.records += [self._record(image, row) | {"outputs": places[row.method]} for row in rows]
+            self.result.done += 1
+
+    def _record(self, image: _Image, row: Attribution) -> dict[str, Any]:
+        has_probability = self.classifier.output != "regression"
+        return {
+            "file": printable(image.path),
+            "sha256": image.sha256,
+            "model": self.classifier.name,
+            "weights": self.classifier.weights,
+            "layer": row.layer,
+            "method": row.method,
+            "target": int(row.target[0]),
+            "label": row.target_names[0],
+            "probability": float(row.probabilities[0]) if has_probability else None,
+            "score": float(row.scores[0]),
+            "params": row.params,
+            "flags": sorted(row.flags[0]),
+            "completeness": None if row.completeness is None else float(row.completeness[0]),
+            "seconds": round(row.seconds, 6),
+        }
+
+
+def _about(methods: Sequence[Method], target: Any, context: Context, command: str) -> dict[str, Any]:
+    classifier = methods[0].classifier
+    return {
+        "command": printable(command),
+        "schema": SCHEMA_VERSION,
+        "versions": {"xaikit": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "device": str(classifier.device),
+        "seed": context.seed,
+        "model": {"name": classifier.name, "weights": classifier.weights, "fingerprint": classifier.fingerprint},
+        "methods": [method.name for method in methods],
+        "target": "top" if target is None else target,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _size(image: _Image) -> tuple[int, ...]:
+    return tuple(image.content.shape) if isinstance(image.content, Tensor) else ()
+
+
+def _raise_common(images: Sequence[_Image], outcomes: Sequence[_Outcome]) -> None:
+    """Raise the refusal that several images which could be read have in common: the request is wrong, not they."""
+    read = [outcome for image, outcome in zip(images, outcomes, strict=True) if isinstance(image.content, Tensor)]
+    if len(read) > 1 and isinstance(read[0], XaikitError) and len({_reason(outcome) for outcome in read}) == 1:
+        raise read[0]
+
+
+def _reason(outcome: object) -> str:
+    """Return why an image failed, in one line."""
+    if isinstance(outcome, XaikitError):
+        return printable(str(outcome))
+    lines = str(outcome).strip().splitlines() or ["no reason given"]
+    return f"{type(outcome).__name__}: {lines[0]}"
+
+
+def _caption(row: Attribution, classifier: Classifier) -> str:
+    probability = float(row.probabilities[0])
+    return f"{row.target_names[0]} · " + (
+        f"{probability:.3g}" if classifier.output == "regression" else f"{100 * probability:.1f} %"
+    )

@@ -1,0 +1,109 @@
+"""Files: written whole or not at all, and found in the wheel or in the checkout.
+
+write to a temporary neighbour -> flush to disk -> rename over the target
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from xaikit.foundation.errors import BadInput
+
+__all__ = ["atomic", "kind_of", "output_directory", "shipped", "write_json", "write_text"]
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it over `path` when the block succeeds.
+
+    An exception or an interrupt inside the block removes the temporary file and leaves `path` as it was.
+    The temporary name starts with a dot and keeps the suffix, because libraries choose a format by it.
+
+    Raises:
+        BadInput: the folder cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{secrets.token_hex(6)}.tmp{path.suffix}")
+    try:
+        temporary.touch(exist_ok=False)
+        yield temporary
+        with temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be written ({error.strerror or error}); choose another output") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write `text` as UTF-8, whole or not at all."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write `value` as indented JSON, whole or not at all; NaN and infinity become null."""
+    write_text(path, json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def kind_of(path: str | Path) -> str:
+    """Return what is at a path, in words: "file", "folder", "nothing there", "no permission to look" or what else."""
+    try:
+        mode = Path(path).stat().st_mode
+    except PermissionError:
+        return "no permission to look"
+    except (OSError, ValueError):
+        return "nothing there"
+    if stat.S_ISDIR(mode):
+        return "folder"
+    return "file" if stat.S_ISREG(mode) else "a pipe, a socket or a device"
+
+
+def output_directory(path: str | Path) -> Path:
+    """Make a folder for results and check that it can be written.
+
+    Raises:
+        BadInput: it is a file, or cannot be made or written.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        trial = path / f".{secrets.token_hex(6)}.trial"
+        trial.write_bytes(b"")
+        trial.unlink()
+    except OSError as error:
+        raise BadInput(
+            f"{path}: not a folder that can be written ({error.strerror}); choose another with -o"
+        ) from error
+    return path
+
+
+def shipped(relative: str) -> Path:
+    """Return the path of a shipped folder or file such as `models/texture-cnn`, in the wheel or in the checkout."""
+    inside = _PACKAGE / "_shipped" / relative
+    if inside.exists():
+        return inside
+    root = _PACKAGE.parent
+    return root / "evaluation" / relative if relative.startswith("suites") else root / relative

@@ -1,0 +1,74 @@
+"""Identity: what a value is, as a short hash, and random streams that depend on nothing else.
+
+    value      sha256 of canonical JSON (sorted keys, no spaces)
+    stream     blake2b(seed, content, purpose) -> 64 bits -> a CPU generator
+
+The hash of an image is in images/hashes.py, that of a network in model/fingerprint.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "canonical_json",
+    "fingerprint",
+    "generator",
+    "generators",
+    "stream_seed",
+    "tensor_bytes",
+]
+
+SCHEMA_VERSION = 1
+
+
+def canonical_json(value: Any) -> str:
+    """Return the one JSON text of a value: sorted keys, no spaces.
+
+    Tensors and arrays become type, shape and a hash of their content, sets sorted lists, other objects their `str`.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return f"{value.dtype}{tuple(value.shape)}:{hashlib.sha256(tensor_bytes(value)).hexdigest()[:16]}"
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype}{value.shape}:{hashlib.sha256(value.tobytes()).hexdigest()[:16]}"
+    if isinstance(value, np.generic):
+        return value.item()
+    return sorted(value, key=str) if isinstance(value, set | frozenset) else str(value)
+
+
+def tensor_bytes(tensor: Tensor) -> bytes:
+    """Return a tensor's elements in row-major order, whatever its type, device and strides."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def fingerprint(value: Any) -> str:
+    """Return 16 hexadecimal digits that name a JSON-like value."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
+
+
+def stream_seed(seed: int, *parts: str) -> int:
+    """Return a 63-bit seed that depends on `seed` and the texts `parts` alone."""
+    text = "\x1f".join([str(seed), *parts]).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
+
+
+def generator(seed: int, *parts: str) -> torch.Generator:
+    """Return a CPU generator for the stream named by `seed` and `parts`; draw on it, then move to the device."""
+    return torch.Generator().manual_seed(stream_seed(seed, *parts))
+
+
+def generators(seed: int, contents: Sequence[str], purpose: str) -> list[torch.Generator]:
+    """Return one generator per image, from the seed, the image's content and the purpose."""
+    return [generator(seed, content, purpose) for content in contents]

@@ -1,0 +1,153 @@
+"""One list of names per kind of thing, kept by the things themselves.
+
+    @METHODS.register            a class declares `name`; the registry keeps it
+    METHODS.get("grad-cam")      the class, or UnknownName with near names
+    METHODS.get("captum/lrp")    a guest, kept by the module `captum` of the guests' package
+
+The first question imports every module of the home package and every entry point of the group, so that no list of
+names is kept by hand. Guests bring other packages along: their module is imported when a name with a slash is asked
+for, or all names with guests. A second class under the same name is an error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import pkgutil
+import sys
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from xaikit.foundation.errors import BadInput, MissingExtra, UnknownName, XaikitError, XaikitWarning
+
+__all__ = ["Registry", "load_plugin"]
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Classes of one kind by their `name`.
+
+    Args:
+        kind: the word for one entry in messages, such as "method".
+        home: the package whose modules register themselves, such as "xaikit.methods".
+        guests: the package whose modules register what other packages offer, under `package/name`.
+    """
+
+    def __init__(self, kind: str, home: str, guests: str | None = None) -> None:
+        self.kind = kind
+        self.home = home
+        self.guests = guests
+        self._entries: dict[str, type[T]] = {}
+        self._discovered = False
+
+    def register(self, entry: type[T]) -> type[T]:
+        """Keep a class under its own `name`; used as a decorator.
+
+        Raises:
+            BadInput: the class has no name, or its name is taken by another class.
+        """
+        name = getattr(entry, "name", None)
+        if not isinstance(name, str) or not name:
+            raise BadInput(f"{self.kind} {entry.__qualname__}: expected a class with a name, got none; set `name`")
+        known = self._entries.get(name)
+        if known is not None and (known.__module__, known.__qualname__) != (entry.__module__, entry.__qualname__):
+            raise BadInput(f"{self.kind} {name!r}: expected a new name, got one that {known.__module__} has; rename it")
+        self._entries[name] = entry
+        return entry
+
+    def get(self, name: str) -> type[T]:
+        """Return the class registered as `name`.
+
+        Raises:
+            BadInput: the name is no text.
+            UnknownName: no such entry; the message has the nearest names.
+            MissingExtra: a guest whose package is not installed.
+        """
+        if not isinstance(name, str):
+            raise BadInput(
+                f"{self.kind}: expected a name, got {type(name).__name__}; `xaikit list {self.kind}s` shows them"
+            )
+        self._discover()
+        if name not in self._entries and "/" in name:
+            self._invite(name.partition("/")[0].replace("-", "_"))
+        if name not in self._entries:
+            raise UnknownName(self.kind, name, self._entries, f"`xaikit list {self.kind}s` shows them")
+        return self._entries[name]
+
+    def names(self, where: Callable[[type[T]], bool] = lambda entry: True, *, guests: bool = False) -> list[str]:
+        """Return the sorted names of the entries that pass `where`.
+
+        Args:
+            where: which entries.
+            guests: add those of other packages that are installed.
+        """
+        self._discover()
+        if guests:
+            for room in self._rooms():
+                with suppress(MissingExtra):
+                    self._invite(room)
+        return sorted(name for name, entry in self._entries.items() if (guests or "/" not in name) and where(entry))
+
+    def _rooms(self) -> list[str]:
+        """Return the names of the modules in the guests' package."""
+        if self.guests is None:
+            return []
+        return [module.name for module in pkgutil.iter_modules(importlib.import_module(self.guests).__path__)]
+
+    def _invite(self, room: str) -> None:
+        """Import a module of guests, if there is one of that name, so that they register themselves."""
+        if room in self._rooms():
+            importlib.import_module(f"{self.guests}.{room}")
+
+    def _discover(self) -> None:
+        if self._discovered:
+            return
+        self._discovered = True
+        with ExitStack() as undo:
+            undo.callback(setattr, self, "_discovered", False)
+            home = importlib.import_module(self.home)
+            for module in pkgutil.walk_packages(home.__path__, prefix=f"{self.home}."):
+                importlib.import_module(module.name)
+            undo.pop_all()
+        for point in entry_points(group=self.home):
+            try:
+                point.load()
+            except (ImportError, AttributeError, SyntaxError) as error:
+                warnings.warn(
+                    f"{self.kind}s of {point.value!r} are left out: the installed plug-in cannot be loaded ({error})",
+                    XaikitWarning,
+                    stacklevel=3,
+                )
+
+
+def load_plugin(file: str | Path) -> Any:
+    """Import a Python file of the user's, so that the classes in it register themselves.
+
+    Raises:
+        BadInput: the file does not exist, is no Python file, or cannot be imported.
+    """
+    path = Path(file).resolve()
+    if path.suffix != ".py" or not path.is_file():
+        raise BadInput(f"plugin: expected a Python file, got {file}; give the path of a .py file")
+    name = f"xaikit_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    with ExitStack() as undo:
+        undo.callback(sys.modules.pop, name)
+        try:
+            spec.loader.exec_module(module)
+        except (SyntaxError, ImportError, NameError, AttributeError) as error:
+            if isinstance(error, XaikitError):
+                raise
+            raise BadInput(f"{file}: expected a Python file that can be imported, got {error}; mend it") from error
+        undo.pop_all()
+    return module

@@ -1,0 +1,1 @@
+"""Pixels and pictures: reading, fills, references, drawn scenes, folders, overlays."""

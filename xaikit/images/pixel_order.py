@@ -1,0 +1,38 @@
+"""The order of pixels by a map, and which of them a threshold keeps.
+
+    rank_p = place of pixel p in the ascending stable order of the map
+    keep_j = rank >= floor(P * j / J)      the level t = j / J removes exactly that many of P pixels
+
+Shapes: maps (N, H, W); ranks (N, P) with P = H * W.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["keep", "ranks", "removed"]
+
+
+def ranks(maps: Tensor) -> Tensor:
+    """Return each pixel's place (N, P) int32 in the ascending order of its map (N, H, W); ties in row-major order."""
+    order = maps.flatten(1).argsort(dim=1, stable=True)
+    places = torch.arange(order.shape[1], dtype=torch.int32, device=order.device).expand_as(order)
+    return torch.empty_like(places).scatter_(1, order, places)
+
+
+def removed(level: int, levels: int, positions: int) -> int:
+    """Return how many of `positions` pixels the threshold `level / levels` removes, in integers."""
+    return positions * level // levels
+
+
+def keep(order: Tensor, count: int | Tensor, size: tuple[int, int]) -> Tensor:
+    """Return a bool mask (N, H, W) that drops the `count` lowest pixels by their ranks (N, P).
+
+    Args:
+        order: from `ranks`.
+        count: one number, or (N,) one an image.
+        size: (H, W).
+    """
+    limit = count[:, None] if isinstance(count, Tensor) else count
+    return (order >= limit).reshape(len(order), *size)

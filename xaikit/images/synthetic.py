@@ -1,0 +1,265 @@
+"""Texture in shape: images whose evidence is known to the pixel, because the class is a texture and nothing else.
+
+    background   5x5 random colours, bicubic to 64x64, plus N(0, 0.02)
+    distractors  1 to 3 discs, squares or triangles, radius 5 to 10, one flat colour each
+    object       a disc, square or triangle, radius 9 to 15, filled with the 4x4 tile of its class in two colours
+    image        = object over distractors over background; no antialiasing, so the masks are exact
+
+Shapes: pixels (N, 3, 64, 64) float32 in [0, 1]; labels (N,) int64, i mod 6 for image i; masks (N, 64, 64) bool.
+Streams: background, distractors and object of image i each draw from a stream of their own, keyed (seed, i, name);
+    so one factor can be drawn again while all others stay as they are, which is what `intervene` does.
+    Image i of a seed is the same whatever is drawn with it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from xaikit.foundation.errors import BadInput, UnknownName
+from xaikit.foundation.identity import generator
+
+__all__ = ["CLASSES", "INTERVENTIONS", "SIZE", "TRAINING_START", "Intervention", "Scene", "draw", "intervene"]
+
+SIZE = 64
+TRAINING_START = 1_000_000
+"""Index of the first image that shipped recipes train on: smaller ones are fresh images for any seed."""
+
+_TILES = {
+    "horizontal stripes": ("####", "####", "....", "...."),
+    "vertical stripes": ("##..", "##..", "##..", "##.."),
+    "rising diagonals": ("##..", "#..#", "..##", ".##."),
+    "falling diagonals": ("##..", ".##.", "..##", "#..#"),
+    "checkers": ("##..", "##..", "..##", "..##"),
+    "dots": ("##..", "##..", "....", "...."),
+}
+CLASSES = tuple(_TILES)
+_PATTERNS = torch.tensor([[[cell == "#" for cell in row] for row in tile] for tile in _TILES.values()])
+
+_BLOCK = 256
+_DISTRACTORS = 3
+_MIN_CONTRAST, _MAX_CONTRAST = 0.3, 0.8
+_BOUND = torch.tensor([1.0, math.sqrt(2), 1.4])  # circumradius over radius: disc, square, triangle
+
+Intervention = Literal[
+    "object-removed",
+    "background-redrawn",
+    "distractors-redrawn",
+    "texture-replaced",
+    "object-only",
+    "object-filled",
+    "distractors-filled",
+]
+INTERVENTIONS: tuple[Intervention, ...] = get_args(Intervention)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A batch of drawn images with what is known about them.
+
+    Attributes:
+        pixels: (N, 3, 64, 64) in [0, 1].
+        labels: (N,) index into `CLASSES`; -1 where no object was drawn.
+        objects: (N, 64, 64) true on the pixels that carry the class.
+        distractors: (N, 64, 64) true on visible distractor pixels, never on the object.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    objects: Tensor
+    distractors: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def draw(
+    count: int,
+    seed: int = 0,
+    *,
+    start: int = 0,
+    content: Literal["object", "empty"] = "object",
+    background_seed: int | None = None,
+    distractor_seed: int | None = None,
+    class_shift: int = 0,
+) -> Scene:
+    """Draw the images `start` to `start + count - 1` of a seed.
+
+    Args:
+        count: number of images.
+        seed: names the sequence of images.
+        start: index of the first image.
+        content: "empty" leaves the object out and keeps the rest.
+        background_seed: draws the background from another seed.
+        distractor_seed: draws the distractors from another seed.
+        class_shift: gives each object the texture of class c + shift, and that label.
+
+    Raises:
+        BadInput: `count` is below one or `start` is negative.
+    """
+    if count < 1 or start < 0:
+        raise BadInput(f"synthetic images: expected count >= 1 and start >= 0, got count {count}, start {start}")
+    blocks = [
+        _render(
+            range(first, min(first + _BLOCK, start + count)),
+            object_seed=seed,
+            background_seed=seed if background_seed is None else background_seed,
+            distractor_seed=seed if distractor_seed is None else distractor_seed,
+            class_shift=class_shift,
+            with_object=content == "object",
+        )
+        for first in range(start, start + count, _BLOCK)
+    ]
+    return Scene(*(torch.cat([getattr(block, field.name) for block in blocks]) for field in fields(Scene)))
+
+
+def intervene(
+    kind: Intervention,
+    count: int,
+    seed: int = 0,
+    *,
+    start: int = 0,
+    fill: Sequence[float] | Tensor = (0.5, 0.5, 0.5),
+) -> Scene:
+    """Return the images of `draw(count, seed, start=start)` with one thing changed and all else equal.
+
+    The masks and labels describe the changed image, except that images whose object pixels are filled keep the
+    label of what was there.
+
+    Args:
+        kind: one of `INTERVENTIONS`. The first four draw again without the object, with another background, with
+            other distractors, or with the texture of class c + 1; the last three put `fill` on all pixels but the
+            object's, on the object's, or on the distractors'.
+        count: number of images.
+        seed: names the sequence of images.
+        start: index of the first image.
+        fill: the neutral colour of the network under test, one value a channel: its mean.
+
+    Raises:
+        UnknownName: no such intervention.
+    """
+    match kind:
+        case "object-removed":
+            return draw(count, seed, start=start, content="empty")
+        case "background-redrawn":
+            return draw(count, seed, start=start, background_seed=seed + 1)
+        case "distractors-redrawn":
+            return draw(count, seed, start=start, distractor_seed=seed + 1)
+        case "texture-replaced":
+            return draw(count, seed, start=start, class_shift=1)
+    scene = draw(count, seed, start=start)
+    match kind:
+        case "object-only":
+            filled = ~scene.objects
+        case "object-filled":
+            filled = scene.objects
+        case "distractors-filled":
+            filled = scene.distractors
+        case _:
+            raise UnknownName("intervention", kind, INTERVENTIONS)
+    colour = torch.as_tensor(fill, dtype=torch.float32).view(1, 3, 1, 1)
+    return replace(
+        scene,
+        pixels=torch.where(filled[:, None], colour, scene.pixels),
+        objects=scene.objects & ~filled,
+        distractors=scene.distractors & ~filled,
+    )
+
+
+def _render(
+    indices: range,
+    *,
+    object_seed: int,
+    background_seed: int,
+    distractor_seed: int,
+    class_shift: int,
+    with_object: bool,
+) -> Scene:
+    pixels = _background(indices, background_seed)
+    pixels, distractors = _add_distractors(pixels, indices, distractor_seed)
+    if not with_object:
+        absent = torch.zeros_like(distractors)
+        return Scene(pixels, torch.full((len(indices),), -1), absent, distractors)
+    labels = (torch.tensor(indices) + class_shift) % len(CLASSES)
+    pixels, objects = _add_object(pixels, labels, indices, object_seed)
+    return Scene(pixels, labels, objects, distractors & ~objects)
+
+
+def _background(indices: range, seed: int) -> Tensor:
+    streams = [generator(seed, str(index), "background") for index in indices]
+    colours = torch.stack([torch.rand(3, 5, 5, generator=stream) for stream in streams])
+    noise = torch.stack([torch.randn(3, SIZE, SIZE, generator=stream) for stream in streams])
+    smooth = F.interpolate(colours, size=(SIZE, SIZE), mode="bicubic", align_corners=False)
+    return (smooth + 0.02 * noise).clamp(0, 1)
+
+
+def _add_distractors(pixels: Tensor, indices: range, seed: int) -> tuple[Tensor, Tensor]:
+    draws = _uniforms(indices, seed, "distractors", 1 + _DISTRACTORS * 8)
+    number = 1 + _choice(draws[:, 0], _DISTRACTORS)
+    covered = torch.zeros(len(indices), SIZE, SIZE, dtype=torch.bool)
+    for k, row in enumerate(torch.split(draws[:, 1:], 8, dim=1)):
+        shape = _silhouette(row[:, :5], 5, 10) & (k < number)[:, None, None]
+        pixels = torch.where(shape[:, None], row[:, 5:, None, None], pixels)
+        covered |= shape
+    return pixels, covered
+
+
+def _add_object(pixels: Tensor, labels: Tensor, indices: range, seed: int) -> tuple[Tensor, Tensor]:
+    draws = _uniforms(indices, seed, "object", 14)
+    shape = _silhouette(draws[:, :5], 9, 15)
+    first, second = _contrasting(draws[:, 5:8], draws[:, 8:11], draws[:, 11])
+    row = (torch.arange(SIZE) + _choice(draws[:, 12], 4)[:, None]) % 4
+    column = (torch.arange(SIZE) + _choice(draws[:, 13], 4)[:, None]) % 4
+    pattern = _PATTERNS[labels[:, None, None], row[:, :, None], column[:, None, :]]
+    texture = torch.where(pattern[:, None], first[:, :, None, None], second[:, :, None, None])
+    return torch.where(shape[:, None], texture, pixels), shape
+
+
+def _silhouette(draws: Tensor, smallest: float, largest: float) -> Tensor:
+    """Return masks (N, 64, 64) of shapes from draws (N, 5): shape, radius, rotation, and position fully inside."""
+    kind = _choice(draws[:, 0], 3)
+    radius = smallest + (largest - smallest) * draws[:, 1]
+    margin = radius * _BOUND[kind]
+    centre = margin[:, None] + (SIZE - 2 * margin[:, None]) * draws[:, 3:5]
+    axis = torch.arange(SIZE) + 0.5
+    x = (axis - centre[:, :1])[:, None, :]
+    y = (axis - centre[:, 1:])[:, :, None]
+    angle = 2 * math.pi * draws[:, 2, None, None]
+    u, v = x * angle.cos() + y * angle.sin(), y * angle.cos() - x * angle.sin()
+    half = math.sqrt(3) / 2
+    distances = torch.stack(
+        [
+            (u.square() + v.square()).sqrt(),
+            torch.maximum(u.abs(), v.abs()),
+            torch.stack([v, half * u - v / 2, -half * u - v / 2]).amax(0) / 0.7,
+        ]
+    )
+    return distances[kind, torch.arange(len(kind))] <= radius[:, None, None]
+
+
+def _contrasting(first: Tensor, second: Tensor, draw: Tensor) -> tuple[Tensor, Tensor]:
+    """Push two colours (N, 3) towards black and white until their mean luminances differ by a drawn amount."""
+    gap = (first.mean(1) - second.mean(1)).abs()
+    wanted = _MIN_CONTRAST + (_MAX_CONTRAST - _MIN_CONTRAST) * draw
+    push = ((wanted - gap) / (1 - gap)).clamp(min=0)[:, None]
+    first_is_lighter = (first.mean(1) >= second.mean(1))[:, None].float()
+    return (
+        torch.lerp(first, first_is_lighter.expand_as(first), push),
+        torch.lerp(second, (1 - first_is_lighter).expand_as(second), push),
+    )
+
+
+def _uniforms(indices: range, seed: int, stream: str, count: int) -> Tensor:
+    """Return one row of `count` numbers in [0, 1) per image, from the image's own stream."""
+    return torch.stack([torch.rand(count, generator=generator(seed, str(index), stream)) for index in indices])
+
+
+def _choice(draws: Tensor, count: int) -> Tensor:
+    """Return integers in 0 to count - 1 from numbers in [0, 1)."""
+    return (draws * count).long()

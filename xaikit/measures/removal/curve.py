@@ -1,0 +1,189 @@
+"""The keep curve: confidence in the class while the lowest pixels of the map are removed.
+
+    gain_ij = max(o_ij - y_i, 0) / y_i        API_j = mean_i gain_ij         higher is better, [0, inf)
+    drop_ij = max(y_i - o_ij, 0) / y_i        APD_j = mean_i drop_ij         lower is better, [0, 1]
+    up_ij   = 1[o_ij > y_i]                   IR_j  = mean_i up_ij           higher is better, [0, 1]
+    down_ij = 1[o_ij < y_i]                   DR_j  = mean_i down_ij         lower is better, [0, 1]
+                                              TR_j  = 1 - IR_j - DR_j
+    KeepAUC_i = trapezoid of o_i over t       higher is better, [0, 1]
+
+y is the confidence on the unchanged image, o on the masked one. Under a protocol that removes the highest pixels first
+it is the curve of deletion (MoRF), read the same way. Whatever stands for y and o, the raw pair is kept, so that every
+aggregate can be made again. Images whose map is not finite have NaN in `o` and are left out of all means; `excluded`
+counts them.
+
+Shapes: thresholds (T,); y (N,); o, gains, drops, ups, downs and tied (N, T); all float64 on the CPU.
+Source: Lee and Han (Libra-CAM), IJCAI 2022. At t = 0 with soft masks APD and IR are Average Drop and Increase in
+    Confidence of Chattopadhyay et al. (Grad-CAM++), WACV 2018, arXiv:1710.11063.
+Departs from source: y is held at 1e-12 or more, against 0 / 0; `clamped` counts where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xaikit.foundation.errors import BadInput
+from xaikit.measures.removal.protocol import KeepProtocol
+
+__all__ = ["KeepCurve"]
+
+_SMALLEST = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class KeepCurve:
+    """Confidence of a batch under the masks of one method, over the thresholds.
+
+    Args:
+        thresholds: (T,) t = j / J; one NaN for Otsu's.
+        y: (N,) confidence on the unchanged images.
+        o: (N, T) confidence on the masked images; NaN where the map is not finite.
+        floor: (N,) confidence when everything is removed.
+        kept: (N, T) share of pixels that the level keeps.
+        target: (N,) int64, the class.
+        invalid: (N,) bool, the map is not finite.
+        tie_share: (N,) size of the largest group of equal map values over all pixels; NaN where the map is not finite.
+        protocol: how it was measured.
+        forwards: masked images that went through the network for this curve.
+        reused: values of `o` that equal another by construction and were not computed again.
+        halved: memory ran out and portions were halved, so that values hold to 1e-4 and not to the bit.
+    """
+
+    thresholds: Tensor
+    y: Tensor
+    o: Tensor
+    floor: Tensor
+    kept: Tensor
+    target: Tensor
+    invalid: Tensor
+    tie_share: Tensor
+    protocol: KeepProtocol
+    forwards: int = 0
+    reused: int = 0
+    halved: bool = False
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @classmethod
+    def join(cls, curves: Sequence[KeepCurve]) -> KeepCurve:
+        """Return one curve of the images of all, in order.
+
+        Raises:
+            BadInput: no curve, or curves of several protocols.
+        """
+        if len({curve.protocol.hash for curve in curves}) != 1:
+            raise BadInput(f"curves: expected some of one protocol, got {len(curves)} that differ; measure them alike")
+        first = curves[0]
+        joined: dict[str, Any] = {
+            one.name: torch.cat([getattr(curve, one.name) for curve in curves])
+            for one in fields(cls)
+            if one.name != "thresholds" and isinstance(getattr(first, one.name), Tensor)
+        }
+        return replace(
+            first,
+            **joined,
+            forwards=sum(curve.forwards for curve in curves),
+            reused=sum(curve.reused for curve in curves),
+            halved=any(curve.halved for curve in curves),
+        )
+
+    # ---- one value an image and level -------------------------------------------------------------------------------
+
+    def gains(self) -> Tensor:
+        """Return max(o - y, 0) / y, (N, T); NaN where y is negative, as a logit may be."""
+        return (self.o - self.y[:, None]).clamp(min=0) / self._base()
+
+    def drops(self) -> Tensor:
+        """Return max(y - o, 0) / y, (N, T); NaN where y is negative."""
+        return (self.y[:, None] - self.o).clamp(min=0) / self._base()
+
+    def bounded_gains(self) -> Tensor:
+        """Return max(o - y, 0) / (1 - y), (N, T): of a probability, the share of what could be gained."""
+        return (self.o - self.y[:, None]).clamp(min=0) / (1 - self.y[:, None]).clamp(min=_SMALLEST)
+
+    def ups(self) -> Tensor:
+        """Return 1 where o > y, else 0, (N, T)."""
+        return self._where(self.o > self.y[:, None] + self.protocol.tie_tolerance)
+
+    def downs(self) -> Tensor:
+        """Return 1 where o < y, else 0, (N, T)."""
+        return self._where(self.o < self.y[:, None] - self.protocol.tie_tolerance)
+
+    def tied(self) -> Tensor:
+        """Return 1 where o equals y, else 0, (N, T)."""
+        return 1 - self.ups() - self.downs()
+
+    def auc(self) -> Tensor:
+        """Return the area under o over t, (N,); NaN where there is only Otsu's level."""
+        return self._area(self.o)
+
+    # ---- means over the images --------------------------------------------------------------------------------------
+
+    def api(self) -> Tensor:
+        """Return the Average Probability Increase, (T,)."""
+        return self.gains().nanmean(0)
+
+    def apd(self) -> Tensor:
+        """Return the Average Probability Drop, (T,)."""
+        return self.drops().nanmean(0)
+
+    def ir(self) -> Tensor:
+        """Return the Increase Rate, (T,)."""
+        return self.ups().nanmean(0)
+
+    def dr(self) -> Tensor:
+        """Return the Drop Rate, (T,)."""
+        return self.downs().nanmean(0)
+
+    def ties(self) -> Tensor:
+        """Return the share of images with o equal to y, (T,)."""
+        return self.tied().nanmean(0)
+
+    def scalars(self) -> dict[str, float]:
+        """Return what a table shows: each measure at t = 0, its mean over the levels below 1, its area over t.
+
+        API is heavy-tailed, so its median, its mean with each image's share held at 1 (`api_wins`) and the largest
+        share that one image has in it stand beside it, all at t = 0.
+        """
+        below = ~(self.thresholds >= 1)
+        curves = {"api": self.api(), "apd": self.apd(), "ir": self.ir(), "dr": self.dr(), "tr": self.ties()}
+        found = {"keep_auc": self.auc().nanmean()}
+        for name, curve in curves.items():
+            found |= {f"{name}@t0": curve[0], f"{name}_mean": curve[below].mean(), f"{name}_auc": self._area(curve)}
+        gains = self.gains()[:, 0]
+        found |= {
+            "keep_auc_relative": 1 + found["api_auc"] - found["apd_auc"],
+            "api_median": gains.nanmedian() if len(gains) else gains.mean(),
+            "api_wins": gains.clamp(max=1).nanmean(),
+            "api_largest_share": gains.nan_to_num(0).amax() / gains.nansum() if len(gains) else gains.mean(),
+        }
+        return {name: float(value) for name, value in found.items()}
+
+    @property
+    def excluded(self) -> int:
+        """Number of images left out of the means because their map is not finite."""
+        return int(self.invalid.sum())
+
+    @property
+    def clamped(self) -> int:
+        """Number of images whose y was held at 1e-12."""
+        return int((self.y < _SMALLEST).sum())
+
+    def _base(self) -> Tensor:
+        base = self.y.clamp(min=_SMALLEST).masked_fill(self.y < 0, torch.nan)
+        return base[:, None]
+
+    def _where(self, condition: Tensor) -> Tensor:
+        return condition.double().masked_fill(self.o.isnan(), torch.nan)
+
+    def _area(self, values: Tensor) -> Tensor:
+        """Return the trapezoid of values (..., T) over t."""
+        if len(self.thresholds) < 2:
+            return values.new_full(values.shape[:-1], torch.nan)
+        return torch.trapezoid(values, self.thresholds)

@@ -1,0 +1,90 @@
+"""The plan of a keep curve: which confidences are known, and which images must go through the network.
+
+    whole    a mask of ones                         o = y
+    gone     a mask of zeros                        o = floor
+    same     the mask of the level before           o = the level before
+    asked    all others                             one forward, or one for each order of ties that the cut falls into
+
+Shapes: cells of Q maps by T levels, on the CPU; work items (L,).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from xaikit.measures.removal.levels import Cuts
+from xaikit.measures.removal.protocol import KeepProtocol
+
+__all__ = ["Plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is known of Q maps at T levels, and the work that remains.
+
+    Args:
+        whole: (Q, T) bool, nothing is removed.
+        gone: (Q, T) bool, everything is removed.
+        invalid: (Q,) bool, maps without a value.
+        first: (Q, T) int64, the first level with the same mask.
+        items: (L,) int64, cell `q * T + j` of each work item.
+        orders: (L,) int64, order of ties of each work item.
+    """
+
+    whole: Tensor
+    gone: Tensor
+    invalid: Tensor
+    first: Tensor
+    items: Tensor
+    orders: Tensor
+
+    @classmethod
+    def of(cls, cuts: Cuts, invalid: Tensor, protocol: KeepProtocol) -> Plan:
+        """Plan the levels of maps that were cut; `invalid` (Q,) leaves maps out."""
+        blank, invalid = cuts.blank.cpu(), invalid.cpu()
+        gone = blank == cuts.ranks.shape[2]
+        whole = (blank == 0) & (cuts.full.cpu()[:, None] | (protocol.mask == "binary"))
+        fresh = torch.ones_like(gone)
+        fresh[:, 1:] = blank[:, 1:] != blank[:, :-1]
+        asked = fresh & ~gone & ~whole & ~invalid[:, None]
+        times = torch.where(cuts.split.cpu(), protocol.orders, 1)[asked]
+        start = (times.cumsum(0) - times).repeat_interleave(times)
+        return cls(
+            whole=whole,
+            gone=gone,
+            invalid=invalid,
+            first=torch.where(fresh, torch.arange(blank.shape[1], device="cpu"), 0).cummax(1).values,
+            items=asked.flatten().nonzero()[:, 0].repeat_interleave(times),
+            orders=torch.arange(len(start), device="cpu") - start,
+        )
+
+    def complete(self, values: Tensor, y: Tensor, floor: Tensor) -> Tensor:
+        """Return the confidence of all cells (Q, T) from that of the work items.
+
+        Args:
+            values: (L,) float64.
+            y: (Q,) confidence on the unchanged image.
+            floor: (Q,) confidence on the fill alone.
+        """
+        o = torch.zeros(self.gone.numel(), dtype=torch.float64, device="cpu").index_add_(0, self.items, values)
+        o = (o / self._times.clamp(min=1)).reshape(self.gone.shape).gather(1, self.first)
+        o = torch.where(self.whole, y[:, None], o)
+        o = torch.where(self.gone, floor[:, None], o)
+        return o.masked_fill(self.invalid[:, None], torch.nan)
+
+    @property
+    def forwards(self) -> Tensor:
+        """(Q,) work items of each map."""
+        return self._times.reshape(self.gone.shape).sum(1)
+
+    @property
+    def reused(self) -> Tensor:
+        """(Q,) cells of each map that need no work."""
+        return ((self._times == 0).reshape(self.gone.shape) & ~self.invalid[:, None]).sum(1)
+
+    @property
+    def _times(self) -> Tensor:
+        return torch.bincount(self.items, minlength=self.gone.numel())

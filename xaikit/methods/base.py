@@ -1,0 +1,349 @@
+"""The method: a small frozen object that turns a batch into values, and the engine that runs several on one batch.
+
+    check -> borrow the network -> for each portion: one Batch, shared by all methods -> compute -> join
+
+A method declares facts on its class and writes `compute(batch) -> Values`; its dataclass fields are its parameters.
+Several methods on one batch cost little more than one, because `Batch` computes what they share once.
+
+Shapes: images (N, C, H, W); values (N, h, w), or (N, C, H, W) for methods that keep channels.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cache, cached_property
+from typing import Any, ClassVar, Literal, Self, get_type_hints
+
+import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from torch import Tensor
+
+from xaikit.foundation.errors import BadInput, UnknownName
+from xaikit.foundation.registry import Registry
+from xaikit.images.shapes import unit
+from xaikit.model.classifier import Classifier, check_classifier
+from xaikit.model.hooks import Layer
+from xaikit.model.target import check_target, target_rows
+from xaikit.run.attribution import Attribution, Reduction, Scale, reduced
+from xaikit.run.batch import Batch
+from xaikit.run.context import Context
+from xaikit.run.cost import Cost
+
+__all__ = [
+    "METHODS",
+    "Family",
+    "InputMethod",
+    "LayerMethod",
+    "Method",
+    "Need",
+    "Values",
+    "attribute_all",
+    "check_output",
+]
+
+Family = Literal["activation", "gradient", "decomposition", "perturbation", "control"]
+Need = Literal["activations", "gradients", "input-gradient", "probabilities", "library"]
+
+
+@dataclass
+class Values:
+    """What `compute` returns for one portion.
+
+    Args:
+        values: (n, h, w), or (n, C, H, W) before the reduction of an input method.
+        completeness: (n,) gap to the promised sum, or None.
+        flags: one set per image, or empty.
+        params: what the method decided itself, to stand beside its parameters; a list has one entry per image.
+        diagnostics: numbers (n,) per image that help to read the values.
+    """
+
+    values: Tensor
+    completeness: Tensor | None = None
+    flags: list[set[str]] = field(default_factory=list)
+    params: dict[str, Any] = field(default_factory=dict)
+    diagnostics: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Method(ABC):
+    """One attribution method bound to a classifier.
+
+    Args:
+        classifier: what is explained.
+    """
+
+    classifier: Classifier
+
+    name: ClassVar[str]
+    family: ClassVar[Family]
+    source: ClassVar[str]
+    signed: ClassVar[bool] = True
+    scale: ClassVar[Scale] = "minmax"
+    class_specific: ClassVar[bool] = True
+    needs: ClassVar[frozenset[Need]] = frozenset()
+
+    @abstractmethod
+    def compute(self, batch: Batch) -> Values:
+        """Return the values of one portion; called while the network is borrowed."""
+
+    @abstractmethod
+    def cost(self, size: tuple[int, int]) -> Cost:
+        """Return the passes for one image of `size` = (H, W)."""
+
+    def attribute(
+        self,
+        inputs: Tensor,
+        target: Any = None,
+        *,
+        seed: int = 0,
+        chunk_size: int | None = None,
+        context: Context | None = None,
+    ) -> Attribution:
+        """Explain a batch.
+
+        Args:
+            inputs: pixels (N, C, H, W) in [0, 1].
+            target: None (top class), index, label, sequence, tensor, `Contrast` or callable.
+            seed: of random draws, together with each image's content.
+            chunk_size: most images in one pass; None chooses by free memory.
+            context: instead of seed and chunk_size, everything about the run.
+
+        Raises:
+            BadInput: inputs or target that do not fit the classifier.
+        """
+        context = context or Context(seed=seed, chunk_size=chunk_size)
+        return attribute_all([self], inputs, target, context)[0]
+
+    __call__ = attribute
+
+    def on(self, classifier: Classifier) -> Self:
+        """Return the same method bound to another classifier."""
+        return replace(self, classifier=classifier)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters, without classifier and layer."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("classifier", "layer")}
+
+    @classmethod
+    def parameter_names(cls) -> list[str]:
+        """Names of the parameters that the method takes."""
+        return [f.name for f in fields(cls) if f.name not in ("classifier", "layer")]
+
+    @classmethod
+    def checked(cls, parameter: str, value: Any) -> Any:
+        """Return a parameter in the type that the method declares.
+
+        Raises:
+            BadInput: it cannot be brought to that type.
+        """
+        try:
+            return _adapter(cls, parameter).validate_python(value)
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"].replace("Input should be", "expected")
+            got = value if isinstance(value, str | int | float) else type(value).__name__
+            raise BadInput(f"{cls.name}: {parameter}: {problem}, got {got!r}; change it") from error
+
+    @classmethod
+    def build(cls, classifier: Classifier, layer: Any = None, **params: Any) -> Method:
+        """Make the method from loose arguments.
+
+        Raises:
+            UnknownName: a parameter that the method does not have, with near names.
+            BadInput: a layer for a method that has none, or a value that does not fit.
+        """
+        known = cls.parameter_names()
+        for name in params:
+            if name not in known:
+                has = f"{cls.name} has {', '.join(known) or 'none'}"
+                raise BadInput(str(UnknownName(f"parameter of {cls.name}", name, known, has)))
+        params = {name: cls.checked(name, value) for name, value in params.items()}
+        if layer is not None:
+            if not issubclass(cls, LayerMethod):
+                raise BadInput(f"layer: expected none, {cls.name} works on the input, got {layer!r}; leave it out")
+            params["layer"] = layer
+        return cls(classifier, **params)
+
+
+@dataclass(frozen=True)
+class LayerMethod(Method):
+    """A method that reads one layer.
+
+    Args:
+        layer: dotted name or module; None is the classifier's own.
+    """
+
+    layer: str | torch.nn.Module | None = None
+
+    def on(self, classifier: Classifier) -> Self:
+        """Return the same method bound to another classifier, at the layer that is read here."""
+        return replace(self, classifier=classifier, layer=str(self.place))
+
+    @cached_property
+    def place(self) -> Layer:
+        """The layer that is read."""
+        return self.classifier.resolve_layer(self.layer)
+
+
+@dataclass(frozen=True)
+class InputMethod(Method):
+    """A method whose values have the input's shape.
+
+    Args:
+        channels: keep (N, C, H, W) instead of reducing the channels to (N, H, W).
+    """
+
+    channels: bool = False
+    reduction: ClassVar[Reduction] = "sum"
+
+    def reduce(self, values: Tensor) -> Tensor:
+        """Return (n, H, W) by the method's own reduction, or the values unchanged when channels are kept."""
+        return values if self.channels else reduced(values, self.reduction)
+
+
+@cache
+def _adapter(method: type[Method], parameter: str) -> TypeAdapter[Any]:
+    hint = get_type_hints(method)[parameter]
+    return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+
+
+METHODS: Registry[Method] = Registry("method", "xaikit.methods", guests="xaikit.backends")
+
+
+def attribute_all(methods: Sequence[Method], inputs: Tensor, target: Any, context: Context) -> list[Attribution]:
+    """Run methods of one classifier on one batch, sharing all that can be shared.
+
+    Args:
+        methods: bound to the same classifier.
+        inputs: pixels (N, C, H, W).
+        target: what is explained, as in `Method.attribute`.
+        context: of the run.
+
+    Returns:
+        One attribution a method, in the given order.
+    """
+    if not methods:
+        return []
+    classifier = methods[0].classifier
+    check_classifier(classifier)
+    if not isinstance(context, Context):
+        raise BadInput(f"context: expected a Context, got {type(context).__name__}; leave it out")
+    pixels = classifier.check(inputs)
+    count = len(pixels)
+    target = check_target(target, count)
+    for method in methods:
+        check_output(method)
+    if not count:
+        blank = attribute_all(methods, pixels.new_zeros(1, *pixels.shape[1:]), None, context)
+        return [attribution[:0] for attribution in blank]
+    halved_before, context.halved = context.halved, False
+    order = sorted(range(len(methods)), key=lambda place: _rank(methods[place]))
+
+    def explain(rows: slice) -> list[Attribution]:
+        batch = Batch(classifier, pixels[rows], target_rows(target, rows), context, rows, count)
+        done: dict[int, Attribution] = {place: _explain(methods[place], batch) for place in order}
+        return [done[place] for place in range(len(methods))]
+
+    with classifier.borrowed():
+        size = context.portion(classifier, (pixels.shape[-2], pixels.shape[-1]))
+        portions = list(context.portions(count, size, explain))
+    joined = [Attribution.join([portion[place] for portion in portions]) for place in range(len(methods))]
+    if context.halved:
+        for attribution in joined:
+            for flags in attribution.flags:
+                flags.add("halved")
+    context.halved = context.halved or halved_before
+    return joined
+
+
+def check_output(method: Method) -> None:
+    """Refuse a method that needs probabilities for a network that has none.
+
+    Raises:
+        BadInput: its name.
+    """
+    logits_will_do = method.params.get("score") == "logit"
+    if "probabilities" in method.needs and not logits_will_do and method.classifier.output == "regression":
+        raise BadInput(
+            f"{method.name}: expected a classifier with probabilities, got a regression; choose another method"
+        )
+
+
+def _rank(method: Method) -> int:
+    """Order methods so that whoever computes most of what others need comes first."""
+    order: tuple[Need, ...] = ("gradients", "activations")
+    return next((place for place, need in enumerate(order) if need in method.needs), len(order))
+
+
+def _explain(method: Method, batch: Batch) -> Attribution:
+    begin = _clock(batch)
+    try:
+        found = method.compute(batch)
+    except RuntimeError as error:
+        if "modified by an inplace operation" not in str(error):
+            raise
+        raise BadInput(
+            "model: expected a forward that autograd can go back through, got one that overwrites what an earlier step "
+            "needs; write x = x + y in place of x += y"
+        ) from error
+    seconds = _clock(batch) - begin
+    values = found.values.detach()
+    values = values if values.dtype == torch.float64 else values.float()
+    values = method.reduce(values) if isinstance(method, InputMethod) else values
+    flat = values if values.ndim == 3 else values.flatten(2)
+    flags = [set(names) for names in found.flags] or [set() for _ in range(len(batch))]
+    diagnostics: dict[str, Tensor] = {}
+    if len(batch):
+        _, constant, invalid = unit(flat)
+        for image, names in enumerate(flags):
+            names.update({"constant"} if constant[image] else set(), {"invalid"} if invalid[image] else set())
+        spread = flat.flatten(1)
+        diagnostics = {
+            "minimum": spread.amin(1),
+            "maximum": spread.amax(1),
+            "positive": (spread > 0).float().mean(1),
+        }
+    return Attribution(
+        values=values,
+        target=batch.target.index,
+        scores=batch.scores,
+        probabilities=batch.probabilities,
+        method=method.name,
+        params=_plain(method.params) | found.params,
+        layer=str(method.place) if isinstance(method, LayerMethod) else None,
+        size=batch.size,
+        scale=method.scale,
+        target_names=batch.target.names,
+        flags=flags,
+        completeness=found.completeness,
+        diagnostics=diagnostics | found.diagnostics,
+        seconds=seconds,
+        reduction=method.reduction if isinstance(method, InputMethod) else "sum",
+    )
+
+
+def _clock(batch: Batch) -> float:
+    """Return the time in seconds once the device has done all it was given."""
+    if batch.pixels.is_cuda:
+        torch.cuda.synchronize(batch.pixels.device)
+    return time.perf_counter()
+
+
+def _plain(params: dict[str, Any]) -> dict[str, Any]:
+    """Describe parameters that are objects by their text, so that params can be written down; a list is per image."""
+    return {name: _describe(value) for name, value in params.items()}
+
+
+def _describe(value: Any) -> Any:
+    if isinstance(value, str | int | float | bool | None):
+        return value
+    if isinstance(value, tuple | list):
+        return tuple(_describe(one) for one in value)
+    if isinstance(value, Mapping):
+        return str({name: _describe(one) for name, one in value.items()})
+    if isinstance(value, Tensor):
+        return f"tensor {tuple(value.shape)}"
+    return str(getattr(value, "fingerprint", None) or getattr(value, "__name__", None) or value)

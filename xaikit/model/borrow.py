@@ -1,0 +1,131 @@
+"""Borrowing: a network runs in eval mode without weight gradients and comes back exactly as it was.
+
+    remember -> eval, no weight needs a gradient; gradients on, autocast and inference mode off -> the block -> restore
+
+Restored, also after an exception: training flags of each module, `requires_grad` and `.grad` of each parameter, values
+and identity of each buffer, and the global random states of torch, NumPy and Python.
+
+Hooks and modes belong to the network, so one thread borrows it at a time; others wait for `borrowing`.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from weakref import WeakKeyDictionary, WeakSet
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+__all__ = ["borrow", "borrowing", "unwrapped"]
+
+_LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
+_LOCKS_LOCK = threading.Lock()
+_BORROWED: WeakSet[nn.Module] = WeakSet()
+
+
+def borrowing(network: nn.Module) -> threading.RLock:
+    """Return the lock of a network, wrapped or not; the thread that holds it may take it again."""
+    with _LOCKS_LOCK:
+        return _LOCKS.setdefault(unwrapped(network), threading.RLock())
+
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """Return the module inside DataParallel, DistributedDataParallel or torch.compile."""
+    while True:
+        if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            network = network.module
+        elif isinstance(getattr(network, "_orig_mod", None), nn.Module):
+            network = network._orig_mod  # type: ignore[assignment]
+        else:
+            return network
+
+
+@contextmanager
+def borrow(network: nn.Module, device: torch.device) -> Iterator[None]:
+    """Prepare a network for explanation and give it back as it was; inside another such block do nothing.
+
+    Args:
+        network: what is run, wrapped or not.
+        device: where it is; the random state of a GPU is kept as well.
+    """
+    with borrowing(network):
+        if network in _BORROWED:
+            yield
+            return
+        _BORROWED.add(network)
+        try:
+            with _prepared(network, device):
+                yield
+        finally:
+            _BORROWED.discard(network)
+
+
+@contextmanager
+def _prepared(network: nn.Module, device: torch.device) -> Iterator[None]:
+    modes = [(module, module.training) for module in network.modules()]
+    parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in network.parameters()]
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast(device.type, enabled=False),
+        _random_states(device),
+    ):
+        buffers = _Buffers(network)
+        try:
+            for module, _ in modes:
+                module.training = False
+            for parameter, _, _ in parameters:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
+            for parameter, required, gradient in parameters:
+                parameter.requires_grad_(required)
+                parameter.grad = gradient
+            buffers.restore()
+
+
+@contextmanager
+def _random_states(device: torch.device) -> Iterator[None]:
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the user's own state, kept
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002 - the user's own state, given back
+
+
+class _Buffers:
+    """The buffers of a network; all of one type are kept and compared as one flat tensor, in one step on a GPU."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self._places = [
+            (module, name, buffer) for module in network.modules() for name, buffer in module._buffers.items()
+        ]
+        self._groups: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+        for buffer in {id(buffer): buffer for _, _, buffer in self._places if buffer is not None}.values():
+            self._groups.setdefault((buffer.dtype, buffer.device), []).append(buffer.detach())
+        self._before = {kind: _flat(group) for kind, group in self._groups.items()}
+
+    def restore(self) -> None:
+        """Write back what has changed, and leave alone what has not."""
+        for module, name, buffer in self._places:
+            if module._buffers.get(name) is not buffer:
+                module._buffers[name] = buffer
+        for kind, group in self._groups.items():
+            before = self._before[kind]
+            if torch.equal(_flat(group), before):
+                continue
+            for buffer, old in zip(group, torch.split(before, [buffer.numel() for buffer in group]), strict=True):
+                if not torch.equal(buffer.reshape(-1), old):
+                    buffer.copy_(old.view_as(buffer))
+
+
+def _flat(tensors: list[Tensor]) -> Tensor:
+    return torch.cat([tensor.reshape(-1) for tensor in tensors])

@@ -1,0 +1,27 @@
+"""The identity of a network: a hash of what its weights and buffers hold, whatever file they came from.
+
+    sha256 of sorted (name, dtype, shape, bytes) of the state dict
+
+It is computed from the contents each time, so that no write can go unnoticed, not even `weight.data.mul_(2)`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from torch import Tensor, nn
+
+from xaikit.foundation.identity import canonical_json, tensor_bytes
+
+__all__ = ["model_fingerprint"]
+
+
+def model_fingerprint(network: nn.Module) -> str:
+    """Return 16 hexadecimal digits of the weights and buffers, whatever file they came from."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        if isinstance(tensor, Tensor):
+            digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode() + tensor_bytes(tensor))
+        else:
+            digest.update(f"{name}|{canonical_json(tensor)}|".encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,155 @@
+"""The black box: a function from pixels to probabilities, as a network without gradients and layers.
+
+    inputs -> pixels (N, C, H, W), NumPy float32 or torch -> function -> probabilities (N, K) -> their logits
+
+    softmax     z = log p                    so that softmax(z) = p
+    sigmoid     z = log p - log(1 - p)       one output is "binary"
+    regression  z = what it gives
+
+What the function gives is looked at on every call: another shape, NaN, or logits where probabilities are expected would
+otherwise become a map that looks like any other. Probabilities of 0 count as the smallest positive number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from xaikit.foundation.errors import BadInput, XaikitError
+from xaikit.foundation.memory import out_of_memory
+from xaikit.model.outputs import Output
+
+__all__ = ["BlackBox", "Gives", "Takes"]
+
+Gives = Literal["probabilities", "logits"]
+Takes = Literal["numpy", "torch"]
+
+_FAILURES = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, OSError, ArithmeticError)
+_SUM_TOLERANCE = 0.01
+
+
+class BlackBox(nn.Module):
+    """A function in the place of a network.
+
+    Args:
+        function: from pixels (N, C, H, W) in [0, 1] to (N, K), both NumPy or torch.
+        output: what the classifier makes of the logits.
+        gives: whether the function gives probabilities, or logits.
+        takes: whether the function takes NumPy arrays or torch tensors.
+        mean: what the classifier takes away from the pixels, one number or one a channel.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Any], Any],
+        output: Output,
+        gives: Gives = "probabilities",
+        takes: Takes = "numpy",
+        mean: Sequence[float] | float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not callable(function):
+            raise BadInput(f"function: expected a callable, got {type(function).__name__}; give pixels -> (N, K)")
+        if isinstance(function, nn.Module):
+            raise BadInput("function: expected a plain function, got a torch module; use xaikit.Classifier(module)")
+        for name, value, known in (("gives", gives, ("probabilities", "logits")), ("takes", takes, ("numpy", "torch"))):
+            if value not in known:
+                raise BadInput(f"{name}: expected {' or '.join(known)}, got {value!r}; choose one")
+        self.function = function
+        self.output: Output = output
+        self.gives = gives
+        self.takes = takes
+        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32).reshape(1, -1, 1, 1))
+        self.name = getattr(function, "__qualname__", type(function).__qualname__)
+
+    mean: Tensor
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> BlackBox:
+        """Return a copy that calls the same function: sessions and connections cannot be copied."""
+        return BlackBox(self.function, self.output, self.gives, self.takes, self.mean.flatten().tolist())
+
+    def get_extra_state(self) -> dict[str, str]:
+        """Name the function, which has no weights by which to tell it from others."""
+        code = getattr(self.function, "__code__", None)
+        return {
+            "function": f"{getattr(self.function, '__module__', '')}.{self.name}",
+            "code": "" if code is None else f"{code.co_code.hex()} {code.co_consts!r}",
+            "gives": self.gives,
+        }
+
+    def set_extra_state(self, state: Any) -> None:
+        """Keep the function; a name cannot be turned into one."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the logits (N, K) of inputs (N, C, H, W) in the classifier's coordinates.
+
+        Raises:
+            BadInput: a gradient is wanted, or the function fails or gives something else than it should.
+        """
+        if inputs.requires_grad and torch.is_grad_enabled():
+            raise BadInput(self.refusal("gradients"))
+        pixels = (inputs + self.mean.to(inputs)).detach().float().contiguous()
+        try:
+            given = self.function(pixels.cpu().numpy() if self.takes == "numpy" else pixels)
+        except _FAILURES as error:
+            if isinstance(error, XaikitError) or out_of_memory(error):
+                raise
+            shape, reason = tuple(pixels.shape), " ".join(str(error).split()) or "no reason"
+            raise BadInput(
+                f"function: expected {self.name} to take pixels {shape}, got {type(error).__name__}: {reason}; mend it"
+            ) from error
+        return self._logits(self._checked(given, len(pixels))).to(inputs.device)
+
+    def refusal(self, what: str) -> str:
+        """Return why a method that needs `what` cannot be used."""
+        return (
+            f"classifier: expected a network with {what}, got the function {self.name}; use a perturbation method such "
+            "as rise, lime or kernel-shap"
+        )
+
+    def _checked(self, given: Any, count: int) -> Tensor:
+        """Return (N, K) float32 or float64."""
+        try:
+            found = given.detach() if isinstance(given, Tensor) else torch.from_numpy(_floats(given))
+        except (TypeError, ValueError) as error:
+            raise BadInput(
+                f"function: expected an array or a tensor ({count}, K), got {type(given).__name__}; return numbers"
+            ) from error
+        found = found[:, None] if found.ndim == 1 and self.output in ("binary", "regression") else found
+        if found.ndim != 2 or len(found) != count:
+            got = tuple(found.shape)
+            raise BadInput(f"function: expected ({count}, K) for {count} images, got {got}; return one row an image")
+        if not found.is_floating_point() or not bool(found.isfinite().all()):
+            what = str(found.dtype) if not found.is_floating_point() else "NaN or infinity"
+            raise BadInput(f"function: expected finite {self.gives}, got {what}; look at what {self.name} returns")
+        return found if found.dtype == torch.float64 else found.float()
+
+    def _logits(self, found: Tensor) -> Tensor:
+        if self.gives == "logits" or self.output == "regression":
+            return found
+        low, high = float(found.min()), float(found.max())
+        if low < -1e-6 or high > 1 + _SUM_TOLERANCE:
+            raise BadInput(
+                f"function: expected probabilities in [0, 1], got {low:.3g} to {high:.3g}; say gives='logits' if they "
+                "are logits"
+            )
+        if self.output == "softmax":
+            total = found.sum(1)
+            worst = float(total[(total - 1).abs().argmax()])
+            if abs(worst - 1) > _SUM_TOLERANCE:
+                raise BadInput(
+                    f"function: expected probabilities that sum to 1, got {worst:.3g}; say output='sigmoid' if each "
+                    "class stands for itself, or gives='logits'"
+                )
+            return found.clamp_min(torch.finfo(found.dtype).tiny).log()
+        return torch.logit(found.clamp(0, 1), eps=torch.finfo(found.dtype).eps)
+
+
+def _floats(given: Any) -> NDArray[Any]:
+    array = np.asarray(given)
+    return np.ascontiguousarray(array, dtype=np.float32 if array.dtype in (np.float32, np.float16) else np.float64)

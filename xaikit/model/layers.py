@@ -1,0 +1,308 @@
+"""The outline of a network: what one forward of one image shows about it.
+
+    layers     every module whose output is (N, C, h, w), in the order of execution
+    default    the tensor that enters the last global pooling or flattening, by its outermost useful name
+    ends_in    logits, or probabilities that need no further softmax or sigmoid
+
+The default target layer, as a rule without class names:
+1. Take the last pooling to a point, adaptive pooling or flattening that receives h*w > 1 positions. Poolings inside
+   squeeze-and-excite gates come earlier. Of a chain of them (VGG: adaptive pooling, then flattening) take the first.
+2. If what is pooled already holds the class scores (SqueezeNet), step back to what entered the convolution before it.
+3. Of several names for that tensor take the outermost that does not hold every convolution before it: `layer4`, not
+   `layer4.2`; `features.12`, not `features`. If the tensor is the functional ReLU of a module's output (DenseNet), take
+   the outermost name of that output and remember the ReLU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xaikit.foundation.errors import BadInput, NoSuchLayer
+from xaikit.model.hooks import RELU, Layer, Probe, parse_layer
+
+__all__ = ["EndsIn", "Outline", "find_layer", "outline"]
+
+EndsIn = Literal["logits", "softmax", "log-softmax", "sigmoid"]
+
+_MEANS = frozenset({torch.mean, Tensor.mean, torch.amax, Tensor.amax})
+_ADAPTIVE = frozenset(
+    {F.adaptive_avg_pool2d, F.adaptive_max_pool2d, torch.nn.functional.adaptive_max_pool2d_with_indices}
+)
+_POOLS = frozenset({F.avg_pool2d, F.max_pool2d, torch.max_pool2d, F.max_pool2d_with_indices})
+_FLATTEN = frozenset(
+    {torch.flatten, Tensor.flatten, Tensor.view, Tensor.reshape, torch.reshape, torch.squeeze, Tensor.squeeze}
+)
+_PASS = frozenset({F.dropout, F.dropout2d, Tensor.contiguous})
+_ACTIVATIONS = frozenset(
+    getattr(F, name)
+    for name in (
+        *("relu6", "hardtanh", "silu", "leaky_relu", "elu", "selu", "celu", "mish", "hardswish", "hardsigmoid"),
+        *("rrelu", "threshold", "leaky_relu_", "elu_", "selu_", "celu_", "hardtanh_", "rrelu_", "threshold_"),
+    )
+)
+_SAME_VALUES = _FLATTEN | _PASS | {Tensor.__getitem__, torch.unsqueeze, Tensor.unsqueeze, Tensor.float, Tensor.to}
+_HEADS: dict[Callable[..., Any], EndsIn] = {
+    **dict.fromkeys((F.softmax, torch.softmax, Tensor.softmax), "softmax"),
+    **dict.fromkeys((F.log_softmax, torch.log_softmax, Tensor.log_softmax), "log-softmax"),
+    **dict.fromkeys((F.sigmoid, torch.sigmoid, Tensor.sigmoid, torch.special.expit), "sigmoid"),
+}
+_CONVOLUTION = frozenset({torch.conv2d, F.conv2d})
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What one forward showed.
+
+    Args:
+        layers: module name -> (C, h, w), in the order of execution; the last call of a reused module.
+        calls: module name -> how often it ran.
+        default: the default target layer, or None.
+        class_map: the layer with one channel a class whose spatial mean is the logits, or None.
+        classes: number of outputs K.
+        ends_in: what the network's outputs are.
+        writes_input: whether the network writes into the very tensor that it is given.
+        activation_bytes: memory of all module outputs for one image.
+        size: (H, W) of that image.
+        outputs: (1, K) what the network returned for it.
+    """
+
+    layers: dict[str, tuple[int, int, int]]
+    calls: dict[str, int]
+    default: Layer | None
+    class_map: Layer | None
+    classes: int
+    ends_in: EndsIn
+    writes_input: bool
+    activation_bytes: int
+    size: tuple[int, int]
+    outputs: Tensor
+
+    def bytes_at(self, size: Sequence[int]) -> int:
+        """Return the memory of all activations for one image of `size` = (H, W)."""
+        return int(self.activation_bytes * size[0] * size[1] / (self.size[0] * self.size[1]))
+
+
+@dataclass
+class _Trace:
+    """The tensors of one forward; they stay alive, so that an `id` means one tensor.
+
+    `rectified` has those that a ReLU changed in place. `written` counts the names that a tensor had before it was last
+    changed in place, `mixed` those before anything but an activation changed it, which ends all that was known of it.
+    """
+
+    names: dict[int, list[str]] = field(default_factory=dict)
+    rectified: set[int] = field(default_factory=set)
+    written: dict[int, int] = field(default_factory=dict)
+    mixed: dict[int, int] = field(default_factory=dict)
+    versions: dict[int, int] = field(default_factory=dict)
+    layers: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    calls: dict[str, int] = field(default_factory=dict)
+    poolings: list[tuple[Tensor, Tensor | None]] = field(default_factory=list)
+    source: dict[int, tuple[str, Tensor]] = field(default_factory=dict)
+    convolutions: list[str] = field(default_factory=list)
+    heads: dict[int, EndsIn] = field(default_factory=dict)
+    before_head: dict[int, Tensor] = field(default_factory=dict)
+    alive: list[Tensor] = field(default_factory=list)
+    memory: int = 0
+
+    def on_module(self, name: str, module: nn.Module, output: Any) -> None:
+        self.calls[name] = self.calls.get(name, 0) + 1
+        if isinstance(module, nn.Conv2d):
+            self.convolutions.append(name)
+        if not isinstance(output, Tensor):
+            return
+        self.alive.append(output)
+        self.look(output)
+        self.memory += output.nbytes
+        self.names.setdefault(id(output), []).append(name)
+        if output.ndim == 4 and name:
+            self.layers.pop(name, None)
+            self.layers[name] = (output.shape[1], output.shape[2], output.shape[3])
+
+    def on_function(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> None:
+        if not args or not isinstance(args[0], Tensor) or not isinstance(output, Tensor):
+            return
+        given = args[0]
+        self.alive += [given, output]
+        if output is given and function in RELU | _ACTIVATIONS:
+            self.versions[id(given)] = given._version
+            self.written[id(given)] = len(self.names.get(id(given), []))
+        self.look(given)
+        self.look(output)
+        head = _HEADS.get(function) or (self.heads.get(id(given)) if function in _SAME_VALUES else None)
+        if head is not None:
+            self.heads[id(output)] = head
+            self.before_head[id(output)] = given if function in _HEADS else self.before_head[id(given)]
+        if function in RELU:
+            if output is given:
+                self.rectified.add(id(given))
+            else:
+                self.source[id(output)] = ("relu", given)
+        elif function in _CONVOLUTION:
+            self.source[id(output)] = ("convolution", given)
+        elif function in _PASS and output is not given:
+            self.source[id(output)] = ("pass", given)
+        elif given.ndim == 4 and given.shape[2] * given.shape[3] > 1 and _ends_space(function, output):
+            self.poolings.append((given, output))
+        elif function in _POOLS:
+            self.source[id(output)] = ("pass", given)
+
+    def look(self, tensor: Tensor) -> None:
+        """Forget what is known of a tensor that something other than an activation has changed since, or its view."""
+        version = tensor._version
+        if self.versions.setdefault(id(tensor), version) == version:
+            return
+        self.versions[id(tensor)] = version
+        self.mixed[id(tensor)] = self.written[id(tensor)] = len(self.names.get(id(tensor), []))
+        self.rectified.discard(id(tensor))
+        self.source.pop(id(tensor), None)
+        self.heads.pop(id(tensor), None)
+        self.poolings = [(given, None if output is tensor else output) for given, output in self.poolings]
+
+
+def _ends_space(function: Callable[..., Any], output: Tensor) -> bool:
+    """Say whether this call takes the spatial axes away, or is an adaptive pooling."""
+    if function in _ADAPTIVE:
+        return True
+    to_point = output.ndim == 2 or (output.ndim == 4 and output.shape[2] * output.shape[3] == 1)
+    return to_point and (function in _MEANS or function in _POOLS or (function in _FLATTEN and output.ndim == 2))
+
+
+def outline(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor]) -> Outline:
+    """Run one forward and describe the network.
+
+    Args:
+        network: in eval mode, borrowed.
+        inputs: (1, C, H, W) in the network's coordinates.
+        unwrap: turns the network's output into (1, K).
+    """
+    version = inputs._version
+    trace = _Trace()
+    with torch.no_grad(), Probe(network) as probe:
+        probe.observe(trace.on_module, trace.on_function)
+        outputs = unwrap(network(inputs))
+    if len(outputs) != 1 or not outputs.shape[1]:
+        raise BadInput(
+            f"model: expected logits (1, K) for one image, got {tuple(outputs.shape)}; return one row an image"
+        )
+    trace.look(outputs)
+    pooled = _pooled(trace)
+    logits = trace.before_head[id(outputs)] if id(outputs) in trace.heads else outputs
+    class_map = pooled if pooled is not None and _is_class_map(pooled, logits) else None
+    entered = _before_convolution(trace, class_map) if class_map is not None else pooled
+    return Outline(
+        layers=trace.layers,
+        calls=trace.calls,
+        default=None if entered is None else _named(trace, entered),
+        class_map=None if class_map is None else _named(trace, class_map),
+        classes=outputs.shape[1],
+        ends_in=trace.heads.get(id(outputs)) or _ends_in(outputs),
+        writes_input=inputs._version != version,
+        activation_bytes=trace.memory,
+        size=(inputs.shape[2], inputs.shape[3]),
+        outputs=outputs,
+    )
+
+
+def _ends_in(outputs: Tensor) -> EndsIn:
+    """Recognise a softmax that was written out by its sum; a sigmoid is known by its call alone."""
+    values, several = outputs.double(), outputs.shape[1] > 1
+    tolerance = 1e-5 if outputs.dtype in (torch.float32, torch.float64) else 1e-2
+    if several and bool((values > 0).all()) and abs(float(values.sum()) - 1) < tolerance:
+        return "softmax"
+    if several and abs(float(values.exp().sum()) - 1) < tolerance:
+        return "log-softmax"
+    return "logits"
+
+
+def _pooled(trace: _Trace) -> Tensor | None:
+    """Return the tensor that enters the last pooling or flattening; of a chain of them, the first."""
+    if not trace.poolings:
+        return None
+    given = trace.poolings[-1][0]
+    earlier = {id(output): tensor for tensor, output in trace.poolings if output is not None}
+    while id(given) in earlier:
+        given = earlier[id(given)]
+    return given
+
+
+def _is_class_map(given: Tensor, logits: Tensor) -> bool:
+    """Say whether a tensor already has one channel a class, whose spatial mean is the logits, of any shape."""
+    mean, wanted = given.mean((2, 3)).float(), logits.float().flatten(1)
+    if mean.shape != wanted.shape:
+        return False
+    return torch.allclose(mean, wanted, rtol=1e-3, atol=1e-4 * max(1e-6, float(wanted.abs().max())))
+
+
+def _before_convolution(trace: _Trace, class_map: Tensor) -> Tensor:
+    """Step back to what entered the convolution that made the class map."""
+    tensor = class_map
+    while id(tensor) in trace.source:
+        kind, tensor = trace.source[id(tensor)]
+        if kind == "convolution":
+            return tensor
+    return class_map
+
+
+def _named(trace: _Trace, tensor: Tensor) -> Layer | None:
+    follow: Literal["", "relu"] = ""
+    names = _names(trace, tensor)
+    while not names:
+        before = [name for name in trace.names.get(id(tensor), [])[trace.mixed.get(id(tensor), 0) :] if name]
+        if before and id(tensor) in trace.written:
+            follow, names = "relu" if id(tensor) in trace.rectified else follow, before
+            continue
+        kind, tensor = trace.source.get(id(tensor), ("", tensor))
+        if kind in ("", "convolution"):
+            return None
+        follow = "relu" if kind == "relu" else follow
+        names = _names(trace, tensor)
+    useful = names if follow else [name for name in names if not _holds_all(name, trace.convolutions)]
+    name = min(useful or names[:1], key=lambda text: text.count("."))
+    calls = trace.calls[name]
+    return Layer(name, calls - 1 if calls > 1 else None, follow)
+
+
+def _names(trace: _Trace, tensor: Tensor) -> list[str]:
+    """Return the names that a tensor got after it was last changed in place."""
+    return [name for name in trace.names.get(id(tensor), [])[trace.written.get(id(tensor), 0) :] if name]
+
+
+def _holds_all(name: str, convolutions: list[str]) -> bool:
+    """Say whether a module is the whole feature extractor: it holds every convolution before the head."""
+    inside = [one.startswith(f"{name}.") for one in convolutions]
+    first_outside = inside.index(False) if False in inside else len(inside)
+    return first_outside > 0 and True in inside and not any(inside[first_outside:])
+
+
+def find_layer(network: nn.Module, layer: str | nn.Module) -> Layer:
+    """Return the layer that a dotted name or a module means.
+
+    Raises:
+        NoSuchLayer: no such name in the network.
+        BadInput: a module of another network, or neither a name nor a module.
+    """
+    names = {name: module for name, module in network.named_modules(remove_duplicate=False) if name}
+    if isinstance(layer, nn.Module):
+        name = next((name for name, module in names.items() if module is layer), None)
+        if name is None:
+            raise BadInput(
+                f"layer: expected a module of the network, got another {type(layer).__name__}; give its name"
+            )
+        return Layer(name)
+    if not isinstance(layer, str):
+        raise BadInput(f"layer: expected a name or a module, got {type(layer).__name__}; layers() lists the names")
+    found = parse_layer(layer)
+    if found.name not in names:
+        found = parse_layer(layer.removeprefix("module."))
+    if found.name not in names:
+        raise NoSuchLayer(found.name, names)
+    return found

@@ -1,0 +1,92 @@
+"""What a classifier is told about its input and its classes: checked and brought to one form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from xaikit.foundation.errors import BadInput
+from xaikit.images.reading import Resize
+
+__all__ = ["check_network", "class_names", "first_channels", "input_size", "own_resize", "per_channel"]
+
+
+def check_network(network: object) -> None:
+    """Refuse anything but a module with ordinary weights.
+
+    Raises:
+        BadInput: no module, or weights that were made in inference mode.
+    """
+    if not isinstance(network, nn.Module):
+        raise BadInput(f"network: expected a torch.nn.Module, got {type(network).__name__}; wrap a function in one")
+    if any(tensor.is_inference() for tensor in (*network.parameters(), *network.buffers())):
+        raise BadInput("network: expected ordinary weights, got inference tensors; load it outside inference_mode()")
+
+
+def per_channel(values: Any, channels: int, default: float, name: str) -> list[float]:
+    """Return one number per channel.
+
+    Args:
+        values: numbers, one for all channels, or None for the default.
+        channels: how many.
+        default: used where there are no values.
+        name: "mean" in [0, 1] or "std" above 0.
+
+    Raises:
+        BadInput: another count, or numbers outside the interval.
+    """
+    numbers = default if values is None else values
+    numbers = numbers.tolist() if hasattr(numbers, "tolist") else numbers
+    numbers = list(numbers) if isinstance(numbers, Sequence) else [numbers]
+    numbers = numbers * channels if len(numbers) == 1 else numbers
+    if len(numbers) != channels or not all(isinstance(number, int | float) for number in numbers):
+        raise BadInput(f"{name}: expected {channels} numbers, one a channel, got {values}; match the channels")
+    if (name == "std" and min(numbers) <= 0) or (name == "mean" and not 0 <= min(numbers) <= max(numbers) <= 1):
+        interval = "in [0, 1]" if name == "mean" else "above 0"
+        raise BadInput(f"{name}: expected numbers {interval}, got {values}; pixels are in [0, 1], not in [0, 255]")
+    return [float(number) for number in numbers]
+
+
+def first_channels(network: nn.Module) -> int:
+    """Return the input channels of the first 2-D convolution, or 3 where there is none."""
+    return next((module.in_channels for module in network.modules() if isinstance(module, nn.Conv2d)), 3)
+
+
+def class_names(labels: Any) -> list[str]:
+    """Return the names of the classes, given as a sequence or as a dictionary by class index.
+
+    Raises:
+        BadInput: anything else.
+    """
+    if isinstance(labels, Mapping) and set(labels) == set(range(len(labels))):
+        labels = [labels[index] for index in range(len(labels))]
+    if isinstance(labels, str | Mapping) or not isinstance(labels, Iterable):
+        raise BadInput(f"labels: expected a name for each class, got {labels!r}; give a list of names")
+    return [str(label) for label in labels]
+
+
+def input_size(size: Sequence[int] | int | None) -> tuple[int, int] | None:
+    """Return (H, W) of a size, given as such or as one side; None stays None.
+
+    Raises:
+        BadInput: anything else.
+    """
+    if size is None:
+        return None
+    both = (size, size) if isinstance(size, int) else tuple(size)
+    if len(both) != 2 or not all(isinstance(side, int) and side > 0 for side in both):
+        raise BadInput(f"size: expected (H, W) or one side, got {size}; give for example size=(224, 224)")
+    return both[0], both[1]
+
+
+def own_resize(resize: Resize | None, size: tuple[int, int] | None) -> Resize:
+    """Return how pictures are brought to a classifier's size: as given, squashed to it, or left as they are.
+
+    Raises:
+        BadInput: no `Resize`.
+    """
+    if resize is not None and not callable(resize):
+        raise BadInput(f"resize: expected a Resize, got {resize!r}; leave it out to squash pictures to `size`")
+    return resize or Resize("native" if size is None else "squash", size)

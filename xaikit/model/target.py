@@ -1,0 +1,258 @@
+"""What is explained: one score per image.
+
+    index      z_c                 the logit of class c
+    contrast   z_c - z_c'          the logit of c against c'
+    callable   f(z)                any function of the logits (N, K) -> (N,)
+
+A target is resolved once, before anything else, into tensors with a name and a hash; nothing chooses a class again.
+
+Shapes: logits (N, K); index (N,) int64; scores (N,).
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xaikit.foundation.errors import BadInput, UnknownName
+from xaikit.foundation.identity import fingerprint
+
+__all__ = ["Contrast", "Target", "check_target", "resolve_target", "target_rows"]
+
+ScoreFunction = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Explain one class against another: the score is the difference of their logits.
+
+    Args:
+        target: what speaks for: index, label, sequence or tensor; None is the top class.
+        against: what it is compared with: index, label, sequence or tensor; None is the runner-up.
+    """
+
+    target: Any = None
+    against: Any = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """A resolved target.
+
+    Args:
+        index: (N,) int64, the class explained; for a callable the top class, which names the image.
+        against: (N,) int64, the class it is compared with, or None.
+        function: the callable, or None.
+        names: one name per image.
+    """
+
+    index: Tensor
+    against: Tensor | None = None
+    function: ScoreFunction | None = None
+    names: tuple[str, ...] = field(default=())
+
+    def score(self, logits: Tensor) -> Tensor:
+        """Return the explained score (N,) of logits (N, K); differentiable."""
+        if self.function is not None:
+            return self.function(logits)
+        score = logits.gather(1, self.index[:, None])[:, 0]
+        if self.against is None:
+            return score
+        return score - logits.gather(1, self.against[:, None])[:, 0]
+
+    def require_class(self, method: str) -> None:
+        """Refuse a contrast or a function, for a method that explains a class.
+
+        Raises:
+            BadInput: it names the method.
+        """
+        if self.function is not None or self.against is not None:
+            raise BadInput(f"{method}: expected a class as target, got {self.names[0]}; give an index")
+
+    def pick(self, values: Tensor) -> Tensor:
+        """Return the entry (N,) of each image's class from values (N, K), such as probabilities."""
+        return values.gather(1, self.index[:, None])[:, 0]
+
+    def confidence(self, logits: Tensor, probabilities: Tensor) -> Tensor:
+        """Return what stands for the score in probabilities, (N,); differentiable.
+
+        That is the class's probability; for a contrast the difference of two; for a function what it gives.
+
+        Args:
+            logits: (N, K).
+            probabilities: (N, K) of them.
+        """
+        return self.score(logits if self.function is not None else probabilities)
+
+    def take(self, rows: Tensor | slice) -> Target:
+        """Return the target of selected images; an index may repeat."""
+        picked = range(len(self.index))[rows] if isinstance(rows, slice) else rows.tolist()
+        names = tuple(self.names[row] for row in picked) if self.names else ()
+        return replace(
+            self, index=self.index[rows], against=None if self.against is None else self.against[rows], names=names
+        )
+
+    @property
+    def hash(self) -> str:
+        """16 hexadecimal digits that name what is explained."""
+        against = None if self.against is None else self.against.tolist()
+        function = None if self.function is None else _function_name(self.function)
+        return fingerprint({"index": self.index.tolist(), "against": against, "function": function})
+
+
+def _function_name(function: ScoreFunction) -> list[str]:
+    """Name a callable by module, name and code, the same in every process."""
+    named = function if hasattr(function, "__qualname__") else type(function)
+    code = getattr(function, "__code__", None)
+    constants = [] if code is None else [repr(one) for one in code.co_consts if not hasattr(one, "co_code")]
+    return [named.__module__, named.__qualname__, "" if code is None else code.co_code.hex(), *constants]
+
+
+def check_target(target: Any, count: int) -> Any:
+    """Return the target with arrays and tensors as plain numbers, refusing another length than `count` images.
+
+    Raises:
+        BadInput: a sequence of another length, or indices that are no integers.
+    """
+    if isinstance(target, Contrast):
+        return Contrast(check_target(target.target, count), check_target(target.against, count))
+    if isinstance(target, Tensor) and (target.is_floating_point() or target.dtype == torch.bool):
+        raise BadInput(f"target: expected class indices as integers, got {target.dtype}; use target.long()")
+    if hasattr(target, "tolist"):
+        target = target.tolist()
+    if _one_per_image(target) and len(target) != count:
+        raise BadInput(f"target: expected {count} entries, one an image, got {len(target)}; give one or {count}")
+    return target
+
+
+def target_rows(target: Any, rows: slice) -> Any:
+    """Return the part of a checked target that belongs to the images `rows`."""
+    if isinstance(target, Contrast):
+        return Contrast(target_rows(target.target, rows), target_rows(target.against, rows))
+    return target[rows] if _one_per_image(target) else target
+
+
+def _one_per_image(target: Any) -> bool:
+    return isinstance(target, Sequence) and not isinstance(target, str)
+
+
+def resolve_target(target: Any, logits: Tensor, labels: Sequence[str] | None = None) -> Target:
+    """Turn what the user said into a `Target` for a batch.
+
+    Args:
+        target: None (top class), int, label, sequence of these, int tensor, `Contrast`, a callable
+            `logits (N, K) -> (N,)` that scores each row for itself, or an object with an int `category`. A label is
+            found by its whole text, then by whole words, then by a part; a text of digits that is no label is an index.
+        logits: (N, K) of the unchanged images.
+        labels: names of the K classes, if known.
+
+    Raises:
+        BadInput: out of range, wrong count, an ambiguous label, or a callable that does not give (N,).
+        UnknownName: a label that fits no class.
+    """
+    count = len(logits)
+    if isinstance(target, Contrast):
+        index = _indices(target.target, logits, labels)
+        against = _runner_up(logits, index) if target.against is None else _indices(target.against, logits, labels)
+        names = tuple(
+            f"{_name(int(c), labels)} against {_name(int(d), labels)}" for c, d in zip(index, against, strict=True)
+        )
+        return Target(index, against, names=names)
+    if callable(target) and not hasattr(target, "category"):
+        _check_function(target, logits)
+        name = getattr(target, "__name__", type(target).__name__)
+        return Target(logits.argmax(1), function=target, names=(name,) * count)
+    index = _indices(target, logits, labels)
+    return Target(index, names=tuple(_name(int(c), labels) for c in index))
+
+
+def _check_function(function: ScoreFunction, logits: Tensor) -> None:
+    """Refuse a callable that gives no (N,), or whose score hangs on an image's place or neighbours in the batch."""
+    count, classes = logits.shape
+    score = function(logits)
+    if not isinstance(score, Tensor) or tuple(score.shape) != (count,):
+        got = tuple(score.shape) if isinstance(score, Tensor) else type(score).__name__
+        raise BadInput(
+            f"target: expected a callable ({count}, {classes}) -> ({count},), got {got}; return one score an image"
+        )
+    try:
+        last = function(logits[-1:])
+    except (RuntimeError, IndexError, ValueError):
+        last = score[:0]
+    if last.shape != (1,) or not torch.allclose(last, score[-1:], rtol=1e-4, atol=1e-4, equal_nan=True):
+        raise BadInput(
+            "target: expected a callable that scores each row for itself, got one that needs the whole batch; "
+            "give one class an image as a sequence, or explain the images one by one"
+        )
+
+
+def _indices(target: Any, logits: Tensor, labels: Sequence[str] | None) -> Tensor:
+    count, classes = logits.shape
+    if target is None:
+        return logits.argmax(1)
+    target = check_target(target, count)
+    entries = target if _one_per_image(target) else [target] * count
+    values = [_index(one, classes, labels) for one in entries]
+    return torch.tensor(values, dtype=torch.int64, device=logits.device)
+
+
+def _index(target: Any, classes: int, labels: Sequence[str] | None) -> int:
+    target = getattr(target, "category", target)
+    if isinstance(target, str):
+        return _from_label(target, classes, labels)
+    index = _integer(target)
+    if index is None:
+        kind = type(target).__name__
+        raise BadInput(f"target: expected a class index, label, sequence, tensor or callable, got {kind}")
+    if not 0 <= index < classes:
+        raise BadInput(f"target: expected a class from 0 to {classes - 1}, got {index}; give one of them")
+    return index
+
+
+def _integer(value: Any) -> int | None:
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
+
+
+def _from_label(label: str, classes: int, labels: Sequence[str] | None) -> int:
+    wanted = _plain(label)
+    exact = [place for place, known in enumerate(labels or ()) if _plain(known) == wanted]
+    if not exact and re.fullmatch("-?[0-9]+", wanted):
+        return _index(int(wanted), classes, labels)
+    if not labels:
+        raise BadInput(
+            f"target: got the label {label!r}, but the model has no labels; give an index from 0 to {classes - 1}"
+        )
+    whole = re.compile(rf"\b{re.escape(wanted)}\b")
+    words = [place for place, known in enumerate(labels) if whole.search(_plain(known))]
+    found = exact or words or [place for place, known in enumerate(labels) if wanted in _plain(known)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        shown = ", ".join(f"{place} {labels[place]!r}" for place in found[:4])
+        raise BadInput(
+            f"target: {label!r} fits {len(found)} labels ({shown}{', ...' if len(found) > 4 else ''}); give the index"
+        )
+    raise UnknownName("label", label, labels, f"give an index from 0 to {len(labels) - 1}")
+
+
+def _plain(label: str) -> str:
+    return label.casefold().replace("_", " ").strip()
+
+
+def _name(index: int, labels: Sequence[str] | None) -> str:
+    return labels[index] if labels else f"class {index}"
+
+
+def _runner_up(logits: Tensor, index: Tensor) -> Tensor:
+    if logits.shape[1] < 2:
+        raise BadInput("target: a contrast needs two classes, got a model with one; give an index instead")
+    return logits.scatter(1, index[:, None], -torch.inf).argmax(1)

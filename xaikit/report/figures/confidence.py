@@ -1,0 +1,161 @@
+"""The paper's figure, and the same of one image: lines over the threshold.
+
+    results       -> four panels: API (up), APD (down), IR (up), DR (down), a line and its 95 % band a method
+    one image     -> the confidence that each method's mask leaves, beside the confidence y in the whole image
+
+Controls are thin and grey and lie below the methods.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from xaikit.report.figures.svg import Axis, Style, drawing, element, markers, round_ticks, text
+from xaikit.report.numbers.aggregate import Mask, Result
+
+__all__ = ["PANELS", "Panel", "confidence_svg", "panel_svg"]
+
+_WIDTH, _HEIGHT = 340.0, 236.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 38.0, 12.0, 10.0, 34.0
+_AXIS = "share of pixels removed, t"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel of the paper's figure.
+
+    Args:
+        key: name of the curve.
+        title: short name.
+        meaning: what it is, in words.
+        better: which way is better.
+    """
+
+    key: str
+    title: str
+    meaning: str
+    better: str
+
+    @property
+    def arrow(self) -> str:
+        """Which way is better."""
+        return "\N{UPWARDS ARROW}" if self.better == "higher" else "\N{DOWNWARDS ARROW}"
+
+
+PANELS = (
+    Panel("api", "API", "average relative rise of confidence", "higher"),
+    Panel("apd", "APD", "average relative drop of confidence", "lower"),
+    Panel("ir", "IR", "share of images whose confidence rises", "higher"),
+    Panel("dr", "DR", "share of images whose confidence drops", "lower"),
+)
+
+
+class _Line(NamedTuple):
+    """One method's values (T,) over the thresholds (T,), and the ends (2, T) of their interval, if there is one."""
+
+    method: str
+    thresholds: np.ndarray
+    values: np.ndarray
+    band: np.ndarray | None = None
+
+
+def panel_svg(panel: Panel, results: Sequence[Result], mask: Mask, drawn: Mapping[str, Style]) -> str:
+    """Return one panel for one kind of mask.
+
+    The axis is the same for soft and binary masks, so that switching between them moves only the lines.
+    """
+    lines = [
+        _Line(one.method, one.thresholds, one.curves[mask][panel.key], one.bands[mask][panel.key])
+        for one in sorted(results, key=lambda result: not result.is_control)
+    ]
+    label = f"{panel.title}, {panel.meaning}, over the threshold, {mask} masks; {panel.better} is better"
+    return _lines_svg(label, panel.key, _top_value(panel, results), lines, drawn)
+
+
+def confidence_svg(
+    image: str, mask: Mask, y: float, curves: Mapping[str, Sequence[float]], drawn: Mapping[str, Style]
+) -> str:
+    """Return the confidence left in one image over the threshold, one line a method, and y across.
+
+    Args:
+        image: its name.
+        mask: "soft" or "binary".
+        y: confidence in the whole image.
+        curves: by method, the controls first.
+        drawn: each method's style.
+    """
+    lines = [_Line(name, np.linspace(0, 1, len(curve)), np.asarray(curve, float)) for name, curve in curves.items()]
+    highest = max([y, *(float(np.nanmax(line.values, initial=0.0)) for line in lines)])
+    label = f"confidence left in {image} over the threshold, {mask} masks"
+    return _lines_svg(label, "confidence", 1.0 if highest > 0.5 else _round_up(highest), lines, drawn, y)
+
+
+def _lines_svg(
+    label: str, key: str, top: float, lines: Iterable[_Line], drawn: Mapping[str, Style], whole: float | None = None
+) -> str:
+    across, up = Axis(0, 1, _LEFT, _WIDTH - _RIGHT), Axis(0, top, _HEIGHT - _BOTTOM, _TOP)
+    parts = [_axes(across, up), element("line", class_="cursor", y1=_TOP, y2=_HEIGHT - _BOTTOM)]
+    if whole is not None:
+        parts.append(element("line", class_="zero", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=up(whole), y2=up(whole)))
+        parts.append(text("y", _WIDTH - _RIGHT + 3, up(whole) + 3.5))
+    parts += [_line_svg(line, across, up, drawn[line.method]) for line in lines]
+    return drawing("panel", (_WIDTH, _HEIGHT), label, parts, data_curve=key, data_left=_LEFT, data_right=_RIGHT)
+
+
+def _top_value(panel: Panel, results: Sequence[Result]) -> float:
+    """Return the upper end of the axis: 1 for shares, a round number just above the data for API."""
+    if panel.key != "api":
+        return 1.0
+    highest = max((np.nanmax(curves["api"], initial=0.0) for r in results for curves in r.curves.values()), default=0.0)
+    return _round_up(float(highest) * 1.05)
+
+
+def _round_up(value: float) -> float:
+    """Return the next of 1, 1.5, 2, 3, 4, 5, 6, 8, 10 times a power of ten; 1 for nothing."""
+    if value <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(step * power for step in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if step * power >= value * (1 - 1e-9))
+
+
+def _axes(across: Axis, up: Axis) -> str:
+    parts = []
+    for tick in round_ticks(up.low, up.high):
+        y = up(tick)
+        parts.append(element("line", class_="grid", x1=across.start, x2=across.end, y1=y, y2=y))
+        parts.append(text(f"{tick:.3g}", across.start - 6, y + 3.5, anchor="end"))
+    for tenth in range(11):
+        x = across(tenth / 10)
+        parts.append(element("line", class_="axis", x1=x, x2=x, y1=up.start, y2=up.start + 4))
+        if tenth % 2 == 0:
+            parts.append(text(f"{tenth / 10:g}", x, up.start + 15, anchor="middle"))
+    parts.append(element("line", class_="axis", x1=across.start, x2=across.end, y1=up.start, y2=up.start))
+    parts.append(text(_AXIS, (across.start + across.end) / 2, _HEIGHT - 4, "axis-title", "middle"))
+    return "".join(parts)
+
+
+def _line_svg(line: _Line, across: Axis, up: Axis, style: Style) -> str:
+    points = _points(across, up, line.thresholds, line.values)
+    if not points:
+        return ""
+    parts = [element("path", class_="curve", d=_path(points), stroke_dasharray=style.dash or None)]
+    if line.band is not None and np.isfinite(line.band).all():
+        low, high = (_points(across, up, line.thresholds, end) for end in line.band)
+        parts.insert(0, element("path", class_="band", d=_path([*high, *reversed(low)]) + "Z"))
+    if style.marker is not None:
+        parts.append(markers(style.marker, points[:-1]))
+    return element("g", *parts, class_=f"line {style.colour}", data_method=line.method)
+
+
+def _path(points: Iterable[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+
+
+def _points(across: Axis, up: Axis, thresholds: np.ndarray, values: np.ndarray) -> list[tuple[float, float]]:
+    pairs = zip(thresholds.tolist(), values.tolist(), strict=True)
+    return [(across(t), up(value)) for t, value in pairs if math.isfinite(value)]

@@ -1,0 +1,96 @@
+"""Methods against a reference: one line a method, its mean difference over the images and the interval.
+
+The better side lies to the right. The axis spans the methods; a control further out stays at its end, and faint. The
+page's script draws axis and marks anew when another reference is chosen.
+
+Source: paired differences as the headline of a comparison, instead of two intervals that overlap.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from xaikit.report.figures.svg import Axis, Style, drawing, element, markers, shortened, text
+from xaikit.report.numbers.columns import Column
+from xaikit.report.numbers.compare import Difference
+
+__all__ = ["differences_svg"]
+
+_WIDTH, _ROW, _TOP, _BOTTOM = 500.0, 22.0, 8.0, 44.0
+_LEFT, _RIGHT = 160.0, 14.0
+_LETTERS = 24
+_MARGIN = 0.05
+
+
+def differences_svg(
+    methods: Sequence[str],
+    differences: Mapping[str, Difference],
+    reference: str,
+    quality: Column,
+    drawn: Mapping[str, Style],
+) -> str:
+    """Return the figure of one measure.
+
+    Args:
+        methods: one line each, the controls last.
+        differences: by method, from the reference.
+        reference: the method whose line is zero.
+        quality: the measure.
+        drawn: each method's style.
+    """
+    bottom = _TOP + _ROW * len(methods)
+    ends = (_LEFT, _WIDTH - _RIGHT) if quality.direction != "lower" else (_WIDTH - _RIGHT, _LEFT)
+    across = Axis(*_extent(differences), *ends)
+    label = f"difference of {quality.title} from {reference}: the mean over the images and its 95 % interval"
+    rows = [
+        _row(method, differences.get(method), across, _TOP + _ROW * (place + 0.5), drawn[method])
+        for place, method in enumerate(methods)
+    ]
+    return drawing(
+        "differences",
+        (_WIDTH, bottom + _BOTTOM),
+        label,
+        [_axis(across, bottom, quality), *rows],
+        data_start=across.start,
+        data_end=across.end,
+    )
+
+
+def _extent(differences: Mapping[str, Difference]) -> tuple[float, float]:
+    """Return the ends of the axis: those of all intervals of methods, and zero, with a margin."""
+    shown = [one for one in differences.values() if not one.is_control] or list(differences.values())
+    ends = [end for one in shown for end in (one.mean, one.low, one.high) if math.isfinite(end)]
+    low, high = min([0.0, *ends]), max([0.0, *ends])
+    margin = _MARGIN * (high - low) or 1.0
+    return low - margin, high + margin
+
+
+def _axis(across: Axis, bottom: float, quality: Column) -> str:
+    parts = []
+    for tick in across.ticks():
+        x, kind = across(tick), "zero" if tick == 0 else "grid"
+        parts.append(element("line", class_=kind, x1=x, x2=x, y1=_TOP, y2=bottom))
+        parts.append(text(f"{tick:+.3g}" if tick else "0", x, bottom + 15, anchor="middle"))
+    ticks = element("g", *parts, class_="ticks", data_top=_TOP, data_bottom=bottom)
+    middle = (_LEFT + _WIDTH - _RIGHT) / 2
+    words = f"difference of {quality.title}, {quality.group}; to the right is better"
+    return ticks + text(words, middle, bottom + 34, "axis-title", "middle")
+
+
+def _row(method: str, difference: Difference | None, across: Axis, y: float, style: Style) -> str:
+    """Return a method's name and its mark; the reference itself has none, until another is chosen."""
+    known = difference is not None and math.isfinite(difference.mean)
+    mean, low, high = (difference.mean, difference.low, difference.high) if known and difference else (0.0, 0.0, 0.0)
+    low, high = (low, high) if math.isfinite(low) and math.isfinite(high) else (mean, mean)
+    name = text(shortened(method, _LETTERS), _LEFT - 10, y + 4, "name", "end")
+    shape = markers(style.marker, [(0, 0)], 4.2)
+    mark = element(
+        "g",
+        element("line", class_="range", x1=across(low), x2=across(high), y1=y, y2=y),
+        element("g", shape, class_="centre", transform=f"translate({across(mean):.1f} {y:.1f})", data_y=y),
+        class_=f"mark {style.colour}{'' if across.low <= mean <= across.high else ' outside'}",
+        visibility=None if known else "hidden",
+    )
+    return element("g", element("title", escape(method)), name, mark, class_="row", data_method=method)

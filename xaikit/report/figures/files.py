@@ -1,0 +1,75 @@
+"""The figures of the page as SVG files, for papers and slides.
+
+DIR/figures/MODEL-DATASET-WHAT.svg    what: curves-soft, curves-binary, cost, differences, agreement
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from xaikit.foundation.files import output_directory, write_text
+from xaikit.report.figures.confidence import PANELS
+from xaikit.report.figures.svg import drawing, shortened, standalone, text
+from xaikit.report.numbers.aggregate import Mask
+from xaikit.report.page.block import Block
+
+__all__ = ["write_figures"]
+
+_PANEL = (340.0, 236.0)
+_GAP, _TITLE = 12.0, 20.0
+_ENTRY, _LINE, _LETTERS = 200.0, 20.0, 25
+
+
+def write_figures(folder: str | Path, blocks: Sequence[Block]) -> None:
+    """Write the figures of every block as the page first shows them.
+
+    Args:
+        folder: where `figures` is made.
+        blocks: of the page.
+    """
+    place = output_directory(Path(folder) / "figures")
+    for block in blocks:
+        for title, svg in _figures(block):
+            write_text(place / f"{_name(block, blocks)}-{title}.svg", standalone(svg))
+
+
+def _name(block: Block, among: Sequence[Block]) -> str:
+    """Return a file name for model and dataset, with a number where two would be the same."""
+    names = [re.sub(r"[^\w.-]+", "-", f"{one.model}-{one.dataset}").strip("-.").lower() for one in among]
+    place = among.index(block)
+    return names[place] if names.count(names[place]) == 1 else f"{names[place]}-{place}"
+
+
+def _figures(block: Block) -> Iterator[tuple[str, str]]:
+    for mask in block.curves:
+        yield f"curves-{mask}", _sheet(block, mask)
+    for column in block.qualities[:1]:
+        yield "cost", block.tradeoffs[column.key]
+        yield "differences", block.differences[column.key]
+        yield "agreement", block.agreement
+
+
+def _sheet(block: Block, mask: Mask) -> str:
+    """Return the four panels of one kind of masks beside each other, with their titles and the legend below."""
+    width, height = _PANEL
+    parts = []
+    for place, panel in enumerate(PANELS):
+        x = place * (width + _GAP)
+        parts.append(text(f"{panel.title} {panel.arrow}, {mask} masks", x + 38, 14, "name"))
+        parts.append(_placed(block.curves[mask][panel.key], x, _TITLE, width, height))
+    columns = int((len(PANELS) * (width + _GAP)) // _ENTRY)
+    top = _TITLE + height + _GAP
+    for place, (method, swatch) in enumerate(block.swatches.items()):
+        x, y = 38 + place % columns * _ENTRY, top + place // columns * _LINE
+        parts.append(_placed(swatch, x, y, 28, 12))
+        parts.append(text(shortened(method, _LETTERS), x + 36, y + 10, "name"))
+    lines = -(-len(block.swatches) // columns)
+    size = (len(PANELS) * (width + _GAP), top + lines * _LINE + 4)
+    return drawing("sheet", size, f"API, APD, IR and DR over the threshold, {mask} masks", parts)
+
+
+def _placed(svg: str, x: float, y: float, width: float, height: float) -> str:
+    """Return a drawing as a part of another."""
+    return str(svg).replace("<svg ", f'<svg x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" ', 1)

@@ -1,0 +1,216 @@
+"""The images of a report: which are shown, and what is shown of each.
+
+    rows, seed -> a sample drawn by the seed, and the images at fixed quantiles of one method's score -> Choice
+    Choice, its rows and pictures -> Shown: small pictures as data URIs, and the image's own curves
+
+Nobody picks images by hand: the sample depends on seed and names alone, the quantiles on the rows alone. The score is
+the area under the confidence that binary masks leave, of the method that leads in it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+from markupsafe import Markup
+from PIL import Image
+
+from xaikit.foundation.errors import BadInput
+from xaikit.report.figures.confidence import confidence_svg
+from xaikit.report.figures.svg import Style
+from xaikit.report.numbers.aggregate import Mask, Row
+
+__all__ = ["Choice", "Picture", "Shown", "choose", "show"]
+
+_MASKS: tuple[Mask, ...] = get_args(Mask)
+_QUANTILES = {"worst": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "best": 1.0}
+_SIDE = 168  # of a picture in the page
+_QUALITY = 80
+_DRAWN = 96  # up to here a picture is a drawing whose pixels are shown as they are
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An image to show, and why: "sample", or the quantile of the score at which it lies."""
+
+    image_id: str
+    reason: str
+    method: str = ""
+    score: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One small picture.
+
+    Args:
+        title: the method, or what it is.
+        uri: the picture itself.
+        pixelated: it is shown larger than it is, pixel by pixel.
+        colour: class of the method's colour.
+        control: whether the method is one.
+        numbers: what stands under it, by name.
+        rises: whether the confidence rises under the whole map.
+    """
+
+    title: str
+    uri: str
+    pixelated: bool
+    colour: str = ""
+    control: bool = False
+    numbers: tuple[tuple[str, str], ...] = ()
+    rises: bool = False
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One image of the report.
+
+    Args:
+        choice: why it is shown.
+        label: its true class, or "".
+        target: the explained class.
+        confidence: y, as text.
+        wrong: the explained class is not the true one.
+        scenes: the input, and its evidence where that is known.
+        maps: by method, the overlay, where there is one.
+        curves: by mask, the figure of its confidence.
+    """
+
+    choice: Choice
+    label: str
+    target: str
+    confidence: str
+    wrong: bool
+    scenes: tuple[Picture, ...]
+    maps: dict[str, Picture]
+    curves: dict[Mask, Markup]
+
+
+def choose(rows: Sequence[Row], seed: int, sample: int) -> list[Choice]:
+    """Return the images of one dataset and model to show: a sample of those at no quantile, then the quantiles.
+
+    Args:
+        rows: of one dataset and model.
+        seed: of the sample.
+        sample: how many are drawn.
+    """
+    good = [row for row in rows if not row.get("error")]
+    method, scores = _scores(good)
+    order = sorted(scores, key=lambda image: (scores[image], image))
+    extremes: dict[str, Choice] = {}
+    for reason, quantile in _QUANTILES.items() if len(order) > sample else ():
+        image = order[round(quantile * (len(order) - 1))]
+        extremes.setdefault(image, Choice(image, reason, method, scores[image]))
+    others = {str(row["image_id"]) for row in good} - set(extremes)
+    lots = sorted(others, key=lambda image: _lot(seed, image))
+    return [*(Choice(image, "sample") for image in lots[:sample]), *extremes.values()]
+
+
+def show(
+    choices: Sequence[Choice],
+    rows: Sequence[Row],
+    pictures: Mapping[str, Mapping[str, Path]],
+    drawn: Mapping[str, Style],
+) -> tuple[Shown, ...]:
+    """Return what is shown of the chosen images that have pictures.
+
+    Args:
+        choices: the images.
+        rows: of one dataset and model.
+        pictures: by image: "input", perhaps "evidence", and each method's overlay, as files.
+        drawn: each method's style, in the order of the report.
+    """
+    by_image: dict[str, list[Row]] = {}
+    for row in rows:
+        if not row.get("error"):
+            by_image.setdefault(str(row["image_id"]), []).append(row)
+    return tuple(
+        _shown(choice, by_image[choice.image_id], pictures[choice.image_id], drawn)
+        for choice in choices
+        if choice.image_id in pictures and choice.image_id in by_image
+    )
+
+
+def _lot(seed: int, image: str) -> bytes:
+    return hashlib.sha256(f"{seed}:{image}".encode()).digest()
+
+
+def _scores(rows: Sequence[Row]) -> tuple[str, dict[str, float]]:
+    """Return the method that leads in the binary area, and the area of each of its images."""
+    areas: dict[str, dict[str, float]] = {}
+    for row in rows:
+        if row["family"] != "control" and (area := _area(row["o_binary"])) == area:
+            areas.setdefault(row["method"], {})[str(row["image_id"])] = area
+    if not areas:
+        return "", {}
+    leader = max(areas, key=lambda method: sum(areas[method].values()) / len(areas[method]))
+    return leader, areas[leader]
+
+
+def _area(o: Sequence[float]) -> float:
+    return float(np.trapezoid(o, dx=1 / (len(o) - 1)))
+
+
+def _shown(choice: Choice, rows: Sequence[Row], files: Mapping[str, Path], drawn: Mapping[str, Style]) -> Shown:
+    by_method = {row["method"]: row for row in rows}
+    first, known = rows[0], {name: by_method[name] for name in drawn if name in by_method}
+    label, target = first.get("label"), first.get("target")
+    below = sorted(known, key=lambda name: known[name]["family"] != "control")
+    return Shown(
+        choice=choice,
+        label=str(first.get("label_name") or ("" if label is None else f"class {label}")),
+        target=str(first.get("target_name") or f"class {target}"),
+        confidence=f"{first['y']:.2f}",
+        wrong=label is not None and label != target,
+        scenes=tuple(_picture(name, files[name]) for name in ("input", "evidence") if name in files),
+        maps={name: _map(row, files[name], drawn[name]) for name, row in known.items() if name in files},
+        curves={
+            # what figures.py draws is SVG of numbers and of names that it has escaped
+            mask: Markup(  # noqa: S704
+                confidence_svg(
+                    choice.image_id, mask, first["y"], {name: known[name][f"o_{mask}"] for name in below}, drawn
+                )
+            )
+            for mask in _MASKS
+        },
+    )
+
+
+def _map(row: Row, file: Path, style: Style) -> Picture:
+    numbers = [("soft", row["o_soft"][0]), ("binary", _area(row["o_binary"])), ("mean", row.get("map_mean"))]
+    return _picture(
+        row["method"],
+        file,
+        colour=style.colour,
+        control=row["family"] == "control",
+        numbers=tuple((name, f"{value:.2f}") for name, value in numbers if value is not None),
+        rises=row["o_soft"][0] > row["y"],
+    )
+
+
+def _picture(
+    title: str,
+    path: Path,
+    colour: str = "",
+    control: bool = False,
+    numbers: tuple[tuple[str, str], ...] = (),
+    rises: bool = False,
+) -> Picture:
+    try:
+        with Image.open(path) as image:
+            small = image.convert("RGB")
+    except OSError as error:
+        raise BadInput(f"{path}: expected a picture for the report, got something else ({error})") from error
+    pixelated = max(small.size) <= _DRAWN
+    small.thumbnail((_SIDE, _SIDE))
+    stream = BytesIO()
+    small.save(stream, format="WEBP", quality=_QUALITY, method=4)
+    uri = "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+    return Picture(title, uri, pixelated, colour, control, numbers, rises)

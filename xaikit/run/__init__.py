@@ -1,0 +1,1 @@
+"""How work goes through the network: context, batches, portions, memory, and what comes out."""

@@ -1,0 +1,19 @@
+"""What something costs in passes through the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Cost"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Passes of the full network for one image; a tail is counted as the share it is."""
+
+    forwards: float = 1
+    backwards: float = 0
+
+    def __str__(self) -> str:
+        parts = [f"{count:g} {word}" for count, word in ((self.forwards, "f"), (self.backwards, "b")) if count]
+        return " + ".join(parts) or "0"
