@@ -41,6 +41,11 @@ if TYPE_CHECKING:
     from xaikit.model.target import Contrast
     from xaikit.run.attribution import Attribution
     from xaikit.run.context import Context
+else:
+    # Loads the packages of these names; as attributes of xaikit they mean the public functions, by __getattr__ below.
+    from xaikit import measures, methods
+
+    del measures, methods
 
 _HOMES = {
     "xaikit.api": (

@@ -10,19 +10,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
-from xaikit.foundation.errors import BadInput, LeftOut, XaikitError
+from xaikit.foundation.errors import BadInput, LeftOut, UnknownName, XaikitError
 from xaikit.images.folders import class_folder
-from xaikit.measures import names as measures
 from xaikit.measures.base import MEASURES, Measure
 from xaikit.measures.removal.keep_curve import keep_curve
-from xaikit.methods import names as methods
 from xaikit.methods.activation.library import Library
-from xaikit.methods.base import METHODS, LayerMethod, Method, attribute_all
+from xaikit.methods.base import METHODS, Family, LayerMethod, Method, attribute_all
 from xaikit.model.classifier import Classifier
 from xaikit.run.attribution import Attribution
 from xaikit.run.context import Context
@@ -124,6 +122,26 @@ def attribute_many(
     context = context or Context(seed=seed, chunk_size=chunk_size)
     found = attribute_all(bound, inputs, target, context)
     return {method.name: attribution for method, attribution in zip(bound, found, strict=True)}
+
+
+def methods(family: Family | None = None, backends: bool = False) -> list[str]:
+    """Return the names of all methods.
+
+    Args:
+        family: of this family alone.
+        backends: add those of other installed packages, such as "captum/saliency".
+
+    Raises:
+        UnknownName: no such family.
+    """
+    if family is not None and family not in get_args(Family):
+        raise UnknownName("family", str(family), get_args(Family), f"the families are {', '.join(get_args(Family))}")
+    return METHODS.names(lambda kind: family is None or kind.family == family, guests=backends)
+
+
+def measures() -> list[str]:
+    """Return the names of all measures."""
+    return MEASURES.names()
 
 
 def get_method(name: str) -> type[Method]:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from xaikit.foundation.errors import BadInput
-from xaikit.foundation.files import atomic, output_directory, shipped, write_json, write_text
+from xaikit.foundation.files import atomic, output_directory, package_data, write_json, write_text
 
 
 def test_a_write_replaces_the_old_file_and_leaves_nothing_else(tmp_path):
@@ -78,4 +78,4 @@ def test_output_directory_that_is_a_file(tmp_path):
 
 
 def test_shipped_finds_the_models():
-    assert shipped("models/texture-cnn").is_dir()
+    assert package_data("models/texture-cnn").is_dir()

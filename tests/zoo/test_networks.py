@@ -8,7 +8,7 @@ import torch
 from xaikit.foundation.errors import BadInput, UnknownName
 from xaikit.zoo.architectures.lenet import LeNet5
 from xaikit.zoo.architectures.texture_cnn import TextureCNN
-from xaikit.zoo.registry import architecture, architectures
+from xaikit.zoo.registry import architecture, architectures, register_architecture
 
 
 def parameters(network: torch.nn.Module) -> int:
@@ -36,6 +36,11 @@ def test_names_build_for_any_classes_and_channels(name: str, channels: int) -> N
     network = architecture(name).build(4, channels, 64).eval()
     with torch.inference_mode():
         assert network(torch.zeros(1, channels, 64, 64)).shape == (1, 4)
+
+
+def test_a_name_is_registered_once() -> None:
+    with pytest.raises(BadInput, match="architecture 'lenet5': expected a new name"):
+        register_architecture("lenet5")(LeNet5)
 
 
 def test_unknown_names_get_near_ones() -> None:

@@ -51,13 +51,13 @@ def command(
     from xaikit.cli.pictures import write_pictures
     from xaikit.cli.report import write_all
     from xaikit.explaining.run import explain
-    from xaikit.foundation.files import output_directory, shipped
+    from xaikit.foundation.files import output_directory, package_data
     from xaikit.report.numbers.aggregate import aggregate
     from xaikit.report.numbers.read import read_benchmark
     from xaikit.report.numbers.tables import summary_table
     from xaikit.run.context import Context
 
-    suite = Suite.read(shipped("suites/demo.toml"))
+    suite = Suite.read(package_data("suites/demo.toml"))
     again = shlex.join(["xaikit", "demo", "-o", output.as_posix()])
     output = output_directory(output)
     worker = Worker(suite, Store.open(output), "auto", suite.threads or 1)

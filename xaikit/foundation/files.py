@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, and found in the wheel or in the checkout.
+"""Files: written whole or not at all, and those that ship inside the package.
 
 write to a temporary neighbour -> flush to disk -> rename over the target
 """
@@ -12,14 +12,13 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from xaikit.foundation.errors import BadInput
 
-__all__ = ["atomic", "kind_of", "output_directory", "shipped", "write_json", "write_text"]
-
-_PACKAGE = Path(__file__).resolve().parents[1]
+__all__ = ["atomic", "kind_of", "output_directory", "package_data", "write_json", "write_text"]
 
 
 @contextmanager
@@ -100,10 +99,6 @@ def output_directory(path: str | Path) -> Path:
     return path
 
 
-def shipped(relative: str) -> Path:
-    """Return the path of a shipped folder or file such as `models/texture-cnn`, in the wheel or in the checkout."""
-    inside = _PACKAGE / "_shipped" / relative
-    if inside.exists():
-        return inside
-    root = _PACKAGE.parent
-    return root / "evaluation" / relative if relative.startswith("suites") else root / relative
+def package_data(relative: str) -> Path:
+    """Return the path of a file or folder that ships inside the package, such as `models/texture-cnn`."""
+    return Path(str(resources.files("xaikit"))) / "package_data" / relative

@@ -1,8 +1,8 @@
-"""The catalogue: every model name that `load` knows, and what is known of it. Needs no torch.
+"""The catalogue: every model name that `load` knows, and what is known of it.
 
 models/pretrained.toml             torchvision's networks, downloadable: weights, size, licence, layer
 models/<name>/recipe.toml          shipped networks
-cifar-resnet20, 32, 44, 56, 110    weights come from a file
+zoo/architectures/*.py             weights come from a file
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from xaikit.foundation.files import shipped
+from xaikit.foundation.files import package_data
+from xaikit.zoo.registry import architectures
 
-__all__ = ["CIFAR_DEPTHS", "KnownModel", "Source", "models", "shipped_names"]
+__all__ = ["KnownModel", "Source", "models", "shipped_names"]
 
-Source = Literal["shipped", "cifar", "torchvision"]
-
-CIFAR_DEPTHS = {f"cifar-resnet{depth}": depth for depth in (20, 32, 44, 56, 110)}
+Source = Literal["shipped", "file", "torchvision"]
 
 
 @dataclass(frozen=True)
@@ -44,19 +43,21 @@ class KnownModel:
 
 @cache
 def models() -> dict[str, KnownModel]:
-    """Return every known model by name: shipped ones, CIFAR ResNets, torchvision's."""
-    known = [_shipped(name) for name in shipped_names()]
-    known += [KnownModel(name, "cifar", 32) for name in CIFAR_DEPTHS]
-    facts = tomllib.loads(shipped("models/pretrained.toml").read_text(encoding="utf-8"))
-    known += [KnownModel(name, "torchvision", **values) for name, values in facts.items()]
-    return {model.name: model for model in known}
+    """Return every known model by name: shipped ones, those with weights from a file, torchvision's."""
+    facts = tomllib.loads(package_data("models/pretrained.toml").read_text(encoding="utf-8"))
+    known = {name: _shipped(name) for name in shipped_names()}
+    downloaded = {name: KnownModel(name, "torchvision", **values) for name, values in facts.items()}
+    for kind in architectures().values():
+        if kind.name not in (known | downloaded):
+            known[kind.name] = KnownModel(kind.name, "file", kind.size)
+    return known | downloaded
 
 
 def shipped_names() -> list[str]:
     """Return the names of the networks inside the package."""
-    return sorted(recipe.parent.name for recipe in shipped("models").glob("*/recipe.toml"))
+    return sorted(recipe.parent.name for recipe in package_data("models").glob("*/recipe.toml"))
 
 
 def _shipped(name: str) -> KnownModel:
-    recipe = tomllib.loads((shipped("models") / name / "recipe.toml").read_text(encoding="utf-8"))
+    recipe = tomllib.loads((package_data("models") / name / "recipe.toml").read_text(encoding="utf-8"))
     return KnownModel(name, "shipped", recipe["size"], licence="Apache-2.0")

@@ -16,22 +16,21 @@ from pathlib import Path
 
 import torch
 import torchvision.models as tv
+from torch import nn
 
 from xaikit.foundation.errors import BadInput, UnknownName
-from xaikit.foundation.files import shipped
+from xaikit.foundation.files import package_data
 from xaikit.images.reading import Resize
 from xaikit.model.classifier import Classifier, Output
-from xaikit.zoo.architectures.cifar_resnet import CIFAR10_LABELS, CifarResNet
 from xaikit.zoo.blank import blank, classes_of, drawn
-from xaikit.zoo.catalogue import CIFAR_DEPTHS, models, shipped_names
+from xaikit.zoo.catalogue import models, shipped_names
+from xaikit.zoo.registry import Architecture, architecture, architectures
 from xaikit.zoo.sources.torchvision import DEFAULT, from_enum, from_file, weight_names
 from xaikit.zoo.weights import RANDOM, Loaded, fill, read_state, trained
 
 __all__ = ["load", "resolve_device"]
 
 _FILE_SUFFIXES = frozenset({".bin", ".ckpt", ".pkl", ".pt", ".pth", ".safetensors", ".tar"})
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def load(
@@ -106,19 +105,17 @@ def _open(name: str | Path, weights: str | Path | None, size: int | None) -> Loa
     if not isinstance(name, str | Path) or not str(name).strip():
         raise BadInput(f"model: expected a name or a folder, got {name!r}; xaikit list models shows the names")
     text = str(name)
-    if text in CIFAR_DEPTHS:
-        return _cifar(text, weights)
     if text in models() and models()[text].source == "shipped":
-        return trained(shipped(f"models/{text}"), _own_file(text, weights))
+        return trained(package_data(f"models/{text}"), _own_file(text, weights))
     if text in tv.list_models(module=tv):
         return _torchvision(text, weights, size)
+    if text in architectures():
+        return _from_file(architecture(text), weights)
     if Path(name).is_dir():
         return trained(name, _own_file(text, weights))
     if Path(name).is_file():
         raise BadInput(f"model: expected a name or a folder, got the file {text}; give a name, and --weights {text}")
-    raise UnknownName(
-        "model", text, {**models(), **dict.fromkeys(tv.list_models(module=tv))}, "xaikit list models shows them"
-    )
+    raise UnknownName("model", text, models(), "xaikit list models shows them")
 
 
 def _torchvision(name: str, weights: str | Path | None, size: int | None) -> Loaded:
@@ -130,10 +127,13 @@ def _torchvision(name: str, weights: str | Path | None, size: int | None) -> Loa
     raise UnknownName("weights", member, weight_names(name), f"take {' or '.join(weight_names(name))}, or give a FILE")
 
 
-def _cifar(name: str, weights: str | Path | None) -> Loaded:
-    def build(classes: int = len(CIFAR10_LABELS)) -> CifarResNet:
-        return CifarResNet(CIFAR_DEPTHS[name], classes)
+def _from_file(known: Architecture, weights: str | Path | None) -> Loaded:
+    """Return a registered architecture with the weights of a file, or with random ones."""
 
+    def build(classes: int) -> nn.Module:
+        return known.build(classes, known.channels, known.size)
+
+    name, usual = known.name, len(known.labels) or 10
     file = _own_file(name, weights)
     if file is None:
         raise BadInput(
@@ -141,13 +141,14 @@ def _cifar(name: str, weights: str | Path | None) -> Loaded:
             f"give --weights FILE, or take a shipped model: {', '.join(shipped_names())}"
         )
     if file == RANDOM:
-        network, classes, shown = drawn(build), len(CIFAR10_LABELS), RANDOM
+        network, classes, shown = drawn(lambda: build(usual)), usual, RANDOM
     else:
         state = read_state(file)
-        classes, shown = classes_of(state, build) or len(CIFAR10_LABELS), Path(file).name
+        classes, shown = classes_of(state, build) or usual, Path(file).name
         network = fill(blank(lambda: build(classes)), state, name, str(file))
-    labels = CIFAR10_LABELS if classes == len(CIFAR10_LABELS) else None
-    return Loaded(network, shown, _IMAGENET_MEAN, _IMAGENET_STD, Resize("squash", (32, 32)), labels)
+    labels = known.labels if classes == len(known.labels) else None
+    resize = Resize("squash", (known.size, known.size))
+    return Loaded(network, shown, known.mean, known.std, resize, labels, known.channels)
 
 
 def _own_file(name: str, weights: str | Path | None) -> str | Path | None:

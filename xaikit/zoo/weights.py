@@ -27,7 +27,6 @@ from torch import Tensor, nn
 from xaikit.foundation.errors import BadInput
 from xaikit.images.reading import Resize
 from xaikit.zoo.blank import blank, drawn
-from xaikit.zoo.recognise import recognise
 from xaikit.zoo.registry import architecture
 
 __all__ = ["RANDOM", "Loaded", "fill", "read_state", "trained"]
@@ -191,9 +190,7 @@ def _misfit(own: Mapping[str, Tensor], state: Mapping[str, Tensor], name: str, s
             if state[key].shape != tensor.shape
         ]
     found = ", ".join(f"{len(those)} keys {what} ({_some(those)})" for what, those in keys.items() if those)
-    known = recognise(state)
-    hint = f"they look like {known}" if known and known != name else f"give weights of {name}"
-    return f"weights: {source}: expected those of {name}, got {found or 'another version'}; {hint}"
+    return f"weights: {source}: expected those of {name}, got {found or 'another version'}; give weights of {name}"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -13,12 +13,14 @@ Departs from source: the zero maps of a shortcut stand half before and half afte
 
 from __future__ import annotations
 
+from functools import partial
 from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xaikit.foundation.errors import BadInput
+from xaikit.zoo.registry import register_architecture
 
 __all__ = ["CIFAR10_LABELS", "CifarResNet"]
 
@@ -80,3 +82,11 @@ class _Block(nn.Module):
 def _stage(before: int, maps: int, blocks: int) -> nn.Sequential:
     first = _Block(before, maps, stride=1 if before == maps else 2)
     return nn.Sequential(first, *(_Block(maps, maps, stride=1) for _ in range(blocks - 1)))
+
+
+def _build(depth: int, classes: int, channels: int, size: int) -> nn.Module:
+    return CifarResNet(depth, classes, channels)
+
+
+for _depth in (20, 32, 44, 56, 110):
+    register_architecture(f"cifar-resnet{_depth}", size=32, labels=CIFAR10_LABELS)(partial(_build, _depth))

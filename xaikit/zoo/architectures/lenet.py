@@ -17,10 +17,12 @@ from typing import cast
 from torch import Tensor, nn
 
 from xaikit.foundation.errors import BadInput
+from xaikit.zoo.registry import register_architecture
 
 __all__ = ["LeNet5"]
 
 
+@register_architecture("lenet5", channels=1, size=32, mean=(0.5,), std=(0.5,))
 class LeNet5(nn.Module):
     """Two convolutions with pooling, three linear layers.
 

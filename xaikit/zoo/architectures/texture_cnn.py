@@ -13,6 +13,8 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from xaikit.zoo.registry import register_architecture
+
 __all__ = ["TextureCNN"]
 
 
@@ -43,3 +45,8 @@ class TextureCNN(nn.Module):
 def _stage(channels: int, maps: int, kernel: int = 3, stride: int = 1) -> tuple[nn.Module, ...]:
     convolution = nn.Conv2d(channels, maps, kernel, stride, padding=kernel // 2, bias=False)
     return convolution, nn.BatchNorm2d(maps), nn.ReLU()
+
+
+@register_architecture("texture-cnn", size=64)
+def _build(classes: int, channels: int, size: int) -> nn.Module:
+    return TextureCNN(classes, channels)

@@ -1,0 +1,60 @@
+"""torchvision's classification networks, for any number of classes and input channels.
+
+Source: torchvision.models, with its own names and builders.
+Departs from source: no auxiliary heads, which serve training alone; another number of input channels gets a new first
+    convolution.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torchvision.models as tv
+from torch import nn
+
+from xaikit.foundation.errors import BadInput
+from xaikit.zoo.registry import register_architecture
+
+__all__ = ["build"]
+
+_WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
+_SIZES = {"inception_v3": 299}
+
+
+def build(name: str, classes: int, channels: int, size: int) -> nn.Module:
+    """Return a network with random weights.
+
+    Args:
+        name: torchvision's.
+        classes: number of logits.
+        channels: of the input.
+        size: side of the square input; torchvision's CNNs take any.
+
+    Raises:
+        BadInput: another number of channels than 3 for a network whose first convolution is grouped.
+    """
+    options = {"aux_logits": False, "init_weights": False} if name in _WITH_AUXILIARY_HEADS else {}
+    network: nn.Module = tv.get_model(name, weights=None, num_classes=classes, **options)
+    return network if channels == 3 else _with_input_channels(network, channels)
+
+
+def _with_input_channels(network: nn.Module, channels: int) -> nn.Module:
+    """Put a convolution for `channels` in the place of the first one."""
+    path, first = next((path, part) for path, part in network.named_modules() if isinstance(part, nn.Conv2d))
+    if first.groups != 1:
+        raise BadInput(f"expected a plain first convolution, got {first}; use 3 channels")
+    parent, _, attribute = path.rpartition(".")
+    convolution = nn.Conv2d(
+        channels,
+        first.out_channels,
+        first.kernel_size,  # type: ignore[arg-type]
+        first.stride,  # type: ignore[arg-type]
+        first.padding,  # type: ignore[arg-type]
+        bias=first.bias is not None,
+    )
+    setattr(network.get_submodule(parent), attribute, convolution)
+    return network
+
+
+for _name in tv.list_models(module=tv):
+    register_architecture(_name, size=_SIZES.get(_name, 224))(partial(build, _name))
