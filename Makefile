@@ -1,4 +1,4 @@
-# make install | demo | test | test-all | check | speed; each makes .venv when it is missing.
+# make install | demo | test | test-all | check | speed | gpu; each makes .venv when it is missing.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ STAMP := $(VENV)/.xaikit-installed
 # One thread a test process: two of them share two cores better than four threads do.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
-.PHONY: install demo test test-all check speed clean
+.PHONY: install demo test test-all check speed gpu clean
 
 install: $(STAMP)
 
@@ -31,7 +31,10 @@ check: $(STAMP)
 	$(MAKE) test
 
 speed: $(STAMP)
-	$(BIN)/python -m tests.speed
+	$(BIN)/python -m evaluation.speed
+
+gpu: $(STAMP)
+	$(BIN)/python -m evaluation.gpu
 
 clean:
 	rm -rf out build dist

@@ -230,8 +230,8 @@ CLASSIFIERS = {
 
 def made(build, dtype: torch.dtype = torch.float64, seed: int = 0) -> nn.Module:
     """Build a network with reproducible weights, leaving the global random state alone."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with torch.random.fork_rng([]):
+        torch.default_generator.manual_seed(seed)
         return build().to(dtype)
 
 

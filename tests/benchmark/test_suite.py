@@ -8,7 +8,7 @@ import pytest
 
 from xaikit.benchmark.suite import Suite
 from xaikit.foundation.errors import BadInput
-from xaikit.foundation.files import shipped
+from xaikit.foundation.files import package_data
 from xaikit.methods.base import METHODS
 
 GOOD = """
@@ -17,7 +17,7 @@ methods = ["grad-cam", { name = "occlusion", params = { window = 3 } }]
 measures = ["api", { name = "keep-auc", params = { mask = "binary" }, label = "insertion" }]
 data = { kind = "synthetic", count = 2 }
 """
-SHIPPED = sorted(path.name for path in shipped("suites").glob("*.toml"))
+SHIPPED = sorted(path.name for path in package_data("suites").glob("*.toml"))
 
 
 def read(folder: Path, text: str) -> Suite:
@@ -93,7 +93,7 @@ def test_paths_are_looked_for_beside_the_file(tmp_path):
             ('mask = "binary"', 'maks = "binary"'),
             r"measures.1: unknown parameter of keep-auc 'maks'; did you mean m",
         ),
-        (('mask = "binary"', 'mask = "hard"'), r"measures.1: mask: expected one of soft, binary, got 'hard'"),
+        (('mask = "binary"', 'mask = "hard"'), r"measures.1: keep-auc: mask: expected soft or binary, got 'hard'"),
         (('"grad-cam"', '"occlusion"'), r"expected different methods, got 'occlusion' twice; give one a label"),
     ],
 )
@@ -111,13 +111,13 @@ def test_a_missing_suite_is_one_line(tmp_path):
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_suites_can_be_read(name):
-    suite = Suite.read(shipped(f"suites/{name}"))
+    suite = Suite.read(package_data(f"suites/{name}"))
     assert suite.methods
     assert suite.controls
 
 
 def test_the_demo_suite_chooses_its_references_among_other_images():
-    suite = Suite.read(shipped("suites/demo.toml"))
+    suite = Suite.read(package_data("suites/demo.toml"))
     assert suite.library is not None
     assert suite.library.data is not None
     assert suite.library.data.seed != suite.data.seed

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from tests.cli.conftest import Command, draw
-from xaikit.foundation.files import shipped
+from xaikit.foundation.files import package_data
 
 
 def text(path: Path) -> None:
@@ -225,7 +225,7 @@ def test_wrong_weights(
 def test_a_model_that_gives_nan_is_one_line(explain: Command, photo: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
-    state = load_file(shipped("models/texture-cnn") / "weights.safetensors")
+    state = load_file(package_data("models/texture-cnn") / "weights.safetensors")
     name = next(name for name in reversed(state) if state[name].is_floating_point())
     save_file(state | {name: torch.full_like(state[name], float("nan"))}, tmp_path / "nan.safetensors")
     other = draw(tmp_path / "other.png", 1)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from xaikit.benchmark.suite import Suite
-from xaikit.foundation.files import shipped
+from xaikit.foundation.files import package_data
 from xaikit.report.numbers.aggregate import aggregate
 from xaikit.report.numbers.read import read_benchmark
 
@@ -37,7 +37,7 @@ def output(tmp_path_factory) -> tuple[Path, str]:
 @pytest.mark.slow
 def test_everything_is_written(output):
     folder, _ = output
-    suite = Suite.read(shipped("suites/demo.toml"))
+    suite = Suite.read(package_data("suites/demo.toml"))
     count, methods = suite.data.count, [entry.title for entry in suite.all_methods]
     assert len(list((folder / "panels").glob("*.png"))) == count
     assert len(list((folder / "overlays").glob("*.png"))) == count * len(methods)
@@ -57,7 +57,7 @@ def test_the_table_and_the_path_are_printed(output):
     folder, printed = output
     assert "…" not in printed
     assert "KeepAUC" in printed
-    assert all(entry.name in printed for entry in Suite.read(shipped("suites/demo.toml")).methods)
+    assert all(entry.name in printed for entry in Suite.read(package_data("suites/demo.toml")).methods)
     assert str(folder / "report.html") in printed.replace("\n", "")
 
 

@@ -177,5 +177,5 @@ def test_average_gain_by_hand() -> None:
 
 @pytest.mark.parametrize("level", [-1, 11, "average"])
 def test_levels_that_do_not_exist_are_refused(level: int | str) -> None:
-    with pytest.raises(BadInput, match="0 to 10 or 'mean'"):
+    with pytest.raises(BadInput, match=r"level: expected (0 to 10|a whole number) or '?mean"):
         MEASURES.get("api")(level=level)  # type: ignore[call-arg]

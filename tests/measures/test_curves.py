@@ -290,7 +290,7 @@ def test_a_map_that_is_not_finite_is_left_out_alone(kind: Callable[..., Measure]
 
 @pytest.mark.parametrize("kind", ORDERED)
 def test_parameters_that_do_not_fit_are_refused(kind: Callable[..., Measure]) -> None:
-    with pytest.raises(BadInput, match="from 1 on"):
+    with pytest.raises(BadInput, match="steps: expected a whole number from 1, got 0"):
         kind(steps=0)
     with pytest.raises(BadInput, match="mean, black"):
         kind(fill="grey")
@@ -299,7 +299,7 @@ def test_parameters_that_do_not_fit_are_refused(kind: Callable[..., Measure]) ->
 @pytest.mark.parametrize(
     ("switches", "words"),
     [
-        ({"order": "random"}, "lowest, highest"),
+        ({"order": "random"}, "lowest or highest"),
         ({"order": "highest"}, "binary masks by area"),
         ({"order": "highest", "mask": "binary", "threshold": "otsu"}, "binary masks by area"),
         ({"fill": "imputed"}, "imputed expects binary"),

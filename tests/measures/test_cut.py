@@ -121,17 +121,17 @@ def test_average_ties_is_the_mean_of_its_orders_where_a_cut_splits_a_tie() -> No
 @pytest.mark.parametrize(
     ("switches", "words"),
     [
-        ({"mask": "hard"}, "soft, binary"),
+        ({"mask": "hard"}, "soft or binary"),
         ({"threshold": "percentile"}, "area, value"),
-        ({"ties": "stable"}, "index, random, average"),
+        ({"ties": "stable"}, "index, random or average"),
         ({"score": "prob"}, "probability"),
         ({"fill": "zero"}, "mean, black"),
         ({"fill": torch.zeros(2, 3, 9, 7)}, "1 or 1 images"),
         ({"fill": torch.zeros(5)}, "broadcast"),
-        ({"levels": 0}, "from 1 on"),
-        ({"levels": 2.5}, "from 1 on"),
-        ({"tie_orders": 0}, "from 1 on"),
-        ({"tie_tolerance": -1.0}, "from 0 on"),
+        ({"levels": 0}, "a whole number from 1, got"),
+        ({"levels": 2.5}, "a whole number from 1, got"),
+        ({"tie_orders": 0}, "a whole number from 1, got"),
+        ({"tie_tolerance": -1.0}, "a number from 0, got"),
         ({"treshold": "area"}, "threshold"),
     ],
 )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tests.measures.networks import heatmaps, pictures, small, summing
 from xaikit.foundation.errors import BadInput
 from xaikit.images.fills import fill_values
+from xaikit.measures.removal import masked_forwards
 from xaikit.measures.removal.keep_curve import KeepCurve, keep_curve, keep_curves
 from xaikit.model.classifier import Classifier
 from xaikit.model.target import Contrast
@@ -198,7 +199,7 @@ def test_small_blocks_of_images_change_nothing(monkeypatch: pytest.MonkeyPatch) 
     classifier, pixels, maps = small(dtype=torch.float64), pictures(5), {"a": heatmaps(5), "b": heatmaps(5, seed=9)}
     options: dict[str, Any] = {"target": [0, 1, 2, 0, 1], "fill": "image-mean", "ties": "random"}
     whole = keep_curves(classifier, pixels, maps, **options)
-    monkeypatch.setattr("xaikit.measures.removal.masked_forwards._SORTED_BYTES", 4 * 63 * 2 * 5 * 2)
+    monkeypatch.setattr(masked_forwards, "_SORTED_BYTES", 4 * 63 * 2 * 5 * 2)
     blocks = keep_curves(classifier, pixels, maps, **options)
     for name in maps:
         torch.testing.assert_close(blocks[name].o, whole[name].o, rtol=0, atol=1e-12)

@@ -1,7 +1,8 @@
 """Measures against Quantus 0.6 where both measure the same, and the difference made plain where they do not.
 
-Quantus brings the GUI OpenCV, so that it stands in no extra that tests install; tests/speed/pixel_flipping.py says how
-to run this beside it. It perturbs what the network is given: normalised images, whose baseline 0 is our fill "mean".
+Quantus brings the GUI OpenCV, so that it stands in no extra that tests install; evaluation/speed/pixel_flipping.py says
+how to run this beside it. It perturbs what the network is given: normalised images, whose baseline 0 is our fill
+"mean".
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ PIXELS = SIZE[0] * SIZE[1]
 
 @pytest.fixture
 def quantus() -> ModuleType:
-    return pytest.importorskip("quantus", reason="quantus is not installed, see tests/speed/pixel_flipping.py")
+    return pytest.importorskip("quantus", reason="quantus is not installed, see evaluation/speed/pixel_flipping.py")
 
 
 @dataclass

@@ -189,15 +189,15 @@ def test_noise_fill_belongs_to_the_image() -> None:
 @pytest.mark.parametrize(
     ("measure", "arguments", "words"),
     [
-        (FaithfulnessCorrelation, {"share": 0}, "between 0 and 1"),
+        (FaithfulnessCorrelation, {"share": 0}, "share: expected a number above 0 and below 1"),
         (FaithfulnessCorrelation, {"correlation": "kendall"}, "pearson or spearman"),
         (FaithfulnessCorrelation, {"fill": "zero"}, "mean, black"),
-        (FaithfulnessCorrelation, {"subsets": 1}, "at least 2"),
-        (FaithfulnessCorrelation, {"cells": 0}, "at least 1"),
-        (SensitivityN, {"sizes": ()}, "from 1 on"),
-        (SensitivityN, {"sizes": [0, 2]}, "from 1 on"),
-        (Infidelity, {"sides": (0.0,)}, "in \\(0, 1\\]"),
-        (Infidelity, {"patches": 1}, "at least 2"),
+        (FaithfulnessCorrelation, {"subsets": 1}, "subsets: expected a whole number from 2"),
+        (FaithfulnessCorrelation, {"cells": 0}, "cells: expected a whole number from 1"),
+        (SensitivityN, {"sizes": ()}, "sizes: expected at least one"),
+        (SensitivityN, {"sizes": [0, 2]}, "sizes: expected several of a whole number from 1"),
+        (Infidelity, {"sides": (0.0,)}, "sides: expected several of a number above 0 and up to 1"),
+        (Infidelity, {"patches": 1}, "patches: expected a whole number from 2"),
     ],
 )
 def test_parameters_that_do_not_fit_are_refused(measure: Any, arguments: dict[str, Any], words: str) -> None:

@@ -11,23 +11,23 @@ __all__ = ["SMALL", "method"]
 
 SMALL: dict[str, dict[str, Any]] = {
     "libra-cam": {"references": 4},
-    "integrated-gradients": {"steps": 6},
-    "guided-integrated-gradients": {"steps": 6},
-    "blur-integrated-gradients": {"steps": 6, "sigma": 3},
+    "integrated-gradients": {"steps": 4},
+    "guided-integrated-gradients": {"steps": 4},
+    "blur-integrated-gradients": {"steps": 4, "sigma": 3},
     "deep-lift-shap": {"references": 3},
-    "expected-gradients": {"samples": 12, "references": 3},
+    "expected-gradients": {"samples": 6, "references": 3},
     "smooth-grad": {"samples": 4},
     "smooth-grad-squared": {"samples": 4},
     "var-grad": {"samples": 4},
     "meaningful-perturbation": {"steps": 8},
-    "extremal-perturbation": {"steps": 20},
-    "xrai": {"steps": 6},
-    "rise": {"samples": 60},
-    "lime": {"samples": 60, "segments": 8},
+    "extremal-perturbation": {"steps": 15},
+    "xrai": {"steps": 4},
+    "rise": {"samples": 30},
+    "lime": {"samples": 30, "segments": 6},
     "kernel-shap": {"segments": 6},
-    "partition-shap": {"samples": 60},
+    "partition-shap": {"samples": 20},
     "sobol": {"samples": 4, "grid": 4},
-    "hsic": {"samples": 60, "grid": 4},
+    "hsic": {"samples": 30, "grid": 4},
 }
 
 

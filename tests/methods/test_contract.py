@@ -18,6 +18,8 @@ from xaikit.foundation.errors import BadInput
 from xaikit.methods.base import METHODS, InputMethod, LayerMethod, attribute_all
 from xaikit.run.context import Context
 
+pytestmark = pytest.mark.usefixtures("kept_regions")
+
 NAMES = METHODS.names()
 
 
@@ -89,25 +91,25 @@ def test_shapes_and_finite(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_same_seed_same_map_and_batch_equals_singles(name: str) -> None:
     clf = bound(GAPNet())
-    x = images(8)
+    x = images(4)
     one = method(name, clf)
     batch = one.attribute(x)
     assert torch.equal(batch.values, one.attribute(x).values)
     span = float(batch.values.max() - batch.values.min())
-    for i in range(8):
+    for i in range(4):
         assert torch.allclose(one.attribute(x[i : i + 1]).values[0], batch.values[i], atol=1e-4 * span)
     for size in (1, 3):
         assert torch.allclose(one.attribute(x, chunk_size=size).values, batch.values, atol=1e-4 * span)
-    order = torch.tensor([3, 1, 0, 2, 7, 6, 5, 4])
+    order = torch.tensor([3, 1, 0, 2])
     assert torch.allclose(one.attribute(x[order]).values, batch.values[order], atol=1e-4 * span)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_another_target_changes_only_its_image(name: str) -> None:
     clf = bound(GAPNet())
-    x = images(8)
-    first = method(name, clf).attribute(x, [0, 1] * 4)
-    second = method(name, clf).attribute(x, [0, 3] * 4)
+    x = images(4)
+    first = method(name, clf).attribute(x, [0, 1] * 2)
+    second = method(name, clf).attribute(x, [0, 3] * 2)
     assert torch.equal(first.values[::2], second.values[::2])
     assert torch.equal(first.values[1::2], second.values[1::2]) != METHODS.get(name).class_specific
 
@@ -188,7 +190,7 @@ def test_unknown_parameters_and_layers_are_refused_with_near_names() -> None:
         "random-grid": [{"grid": 0}],
     }.items():
         for wrong in params:
-            with pytest.raises(BadInput, match=r"expected .*, got .*;"):
+            with pytest.raises(BadInput, match=r"expected .*, got .*"):
                 METHODS.get(name).build(clf, **wrong)
     with pytest.raises(BadInput, match="uncovered"):
         METHODS.get("occlusion").build(clf, window=2, stride=3).attribute(images(1))
@@ -204,7 +206,7 @@ def test_parameters_of_another_type_are_refused() -> None:
         "layer-cam": [{"gamma": "x"}, {"shallower": 5}],
     }.items():
         for wrong in params:
-            with pytest.raises(BadInput, match=rf"{name}: {next(iter(wrong))}: .*; change it"):
+            with pytest.raises(BadInput, match=rf"{name}: {next(iter(wrong))}: expected .*, got "):
                 METHODS.get(name).build(clf, **wrong)
     assert METHODS.get("occlusion").build(clf, window="4").params["window"] == 4
 

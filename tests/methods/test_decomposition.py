@@ -225,7 +225,7 @@ def test_targets_that_are_no_class_are_refused(name: str) -> None:
     ],
 )
 def test_parameters_that_do_not_fit_are_refused(params: dict[str, Any]) -> None:
-    with pytest.raises(BadInput, match=r"expected .*, got .*;"):
+    with pytest.raises(BadInput, match=r"expected .*, got .*"):
         METHODS.get("lrp").build(bound(GAPNet()), **params)
 
 

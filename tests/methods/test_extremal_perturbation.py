@@ -165,13 +165,13 @@ def test_a_long_search_announces_itself(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"areas": 0.0}, "areas: expected shares between 0 and 1, got 0.0"),
-        ({"areas": 1.0}, "areas: expected shares between 0 and 1, got 1.0"),
-        ({"areas": (0.1, 1.5)}, "areas: expected shares between 0 and 1"),
-        ({"areas": ()}, "areas: expected shares between 0 and 1"),
-        ({"steps": 0}, "steps: expected at least 1, got 0"),
-        ({"sigma": 0.0}, "sigma: expected pixels above 0, got 0.0"),
-        ({"variant": "both"}, "variant: expected 'preserve', 'delete' or 'dual', got 'both'"),
+        ({"areas": 0.0}, "areas: expected a number above 0 and below 1, or several, got 0.0"),
+        ({"areas": 1.0}, "areas: expected a number above 0 and below 1, or several, got 1.0"),
+        ({"areas": (0.1, 1.5)}, "areas: expected a number above 0 and below 1, or several, got"),
+        ({"areas": ()}, "areas: expected at least one share, got none"),
+        ({"steps": 0}, "steps: expected a whole number from 1, got 0"),
+        ({"sigma": 0.0}, "sigma: expected a number above 0 or None, got 0.0"),
+        ({"variant": "both"}, "variant: expected preserve, delete or dual, got 'both'"),
     ],
 )
 def test_bad_input_is_one_line(params: dict[str, object], message: str) -> None:

@@ -11,8 +11,8 @@ from scipy.ndimage import gaussian_filter1d
 from torch import Tensor, nn
 
 from tests.methods.nets import DeepNet, GAPNet, LinearNet, bound, images
-from tests.speed.contest import peak_bytes
 from xaikit.foundation.errors import BadInput
+from xaikit.measures.cost.peak_memory import peak_bytes
 from xaikit.methods.base import METHODS
 from xaikit.methods.gradient.blur_integrated_gradients import blur_matrix
 from xaikit.methods.gradient.integrated_gradients import quadrature_rule
@@ -259,7 +259,7 @@ def test_memory_does_not_grow_with_the_path(name: str) -> None:
     def peak(count: int) -> int:
         method = METHODS.get(name).build(clf, **{word: count})
         method.attribute(x, 1, chunk_size=3)
-        return peak_bytes(lambda: method.attribute(x, 1, chunk_size=3))
+        return peak_bytes(lambda: method.attribute(x, 1, chunk_size=3), torch.device("cpu"))
 
     assert peak(40) < 1.1 * peak(4)
 

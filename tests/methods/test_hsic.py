@@ -58,8 +58,8 @@ def test_seeds_and_passes() -> None:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"samples": 1}, "samples: expected at least 2, got 1"),
-        ({"grid": 0}, "grid: expected at least 1 cell a side, got 0"),
+        ({"samples": 1}, "samples: expected a whole number from 2, got 1"),
+        ({"grid": 0}, "grid: expected a whole number from 1, got 0"),
         ({"grid": 9}, "grid: expected at most the image's 8 pixels a side, got 9"),
         ({"fill": "segment-mean"}, "fill"),
         ({"score": "loss"}, "score"),

@@ -90,8 +90,8 @@ def test_a_network_that_cuts_its_own_graph_is_refused() -> None:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"steps": 0}, "steps: expected at least 1, got 0"),
-        ({"grid": 0}, "grid: expected at least 1 cell, got 0"),
+        ({"steps": 0}, "steps: expected a whole number from 1, got 0"),
+        ({"grid": 0}, "grid: expected a whole number from 1 or None, got 0"),
         ({"grid": 9}, "grid: expected at most 8 cells, one a pixel, got 9"),
         ({"sparsity": -1.0}, "sparsity: expected a number from 0"),
         ({"smoothness": float("nan")}, "smoothness: expected a number from 0"),

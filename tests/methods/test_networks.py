@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 import torch
@@ -16,7 +17,10 @@ from tests.methods.nets import GAPNet, bound, images
 from tests.methods.small import method
 from xaikit.methods.base import METHODS, attribute_all
 from xaikit.model.classifier import Classifier
+from xaikit.run.attribution import Attribution
 from xaikit.run.context import Context
+
+pytestmark = pytest.mark.usefixtures("kept_regions")
 
 NAMES = [name for name in METHODS.names() if METHODS.get(name).family != "control"]
 VARIANTS: dict[str, Callable[[], nn.Module]] = {
@@ -31,13 +35,17 @@ VARIANTS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+@cache
+def map_of_the_plain_network(name: str) -> Attribution:
+    return method(name, Classifier(nets.made(nets.Net), size=8)).attribute(nets.pixels(), [0, 1, 2])
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_same_weights_give_the_same_map(name: str, variant: str) -> None:
-    x = nets.pixels()
-    expected = method(name, Classifier(nets.made(nets.Net), size=8)).attribute(x, [0, 1, 2])
+    expected = map_of_the_plain_network(name)
     clf = Classifier(nets.made(VARIANTS[variant]), size=8)
-    found = method(name, clf).attribute(x, [0, 1, 2])
+    found = method(name, clf).attribute(nets.pixels(), [0, 1, 2])
     assert torch.allclose(found.scores, expected.scores)
     assert torch.allclose(found.values, expected.values, atol=1e-12)
 
@@ -90,7 +98,7 @@ def test_running_out_of_memory_halves_the_portion_and_keeps_the_answer(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clf = bound(GAPNet())
-    x = images(8)
+    x = images(4)
     expected = method(name, clf).attribute(x)
     plain = clf.logits
 
@@ -100,7 +108,7 @@ def test_running_out_of_memory_halves_the_portion_and_keeps_the_answer(
         return plain(inputs)
 
     monkeypatch.setattr(clf, "logits", small)
-    found = method(name, clf).attribute(x, chunk_size=8)
+    found = method(name, clf).attribute(x, chunk_size=4)
     assert torch.allclose(found.values, expected.values, atol=1e-4 * float(expected.values.abs().max()))
     assert all("halved" in flags for flags in found.flags)
 

@@ -64,8 +64,8 @@ def test_seeds_and_passes() -> None:
     ("params", "message"),
     [
         ({"samples": 24}, "samples: expected a power of two from 2, got 24"),
-        ({"samples": 1}, "samples: expected a power of two from 2, got 1"),
-        ({"grid": 0}, "grid: expected at least 1 cell a side, got 0"),
+        ({"samples": 1}, "samples: expected a whole number from 2, got 1"),
+        ({"grid": 0}, "grid: expected a whole number from 1, got 0"),
         ({"grid": 9}, "grid: expected at most the image's 8 pixels a side, got 9"),
         ({"grid": 200}, "grid: expected at most 102 cells a side, got 200"),
         ({"fill": "grey"}, "fill"),

@@ -122,7 +122,7 @@ def test_passes_are_those_declared() -> None:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"steps": 0}, "steps: expected at least 1, got 0"),
+        ({"steps": 0}, "steps: expected a whole number from 1, got 0"),
         ({"across": "mean"}, "across"),
         ({"order": "slow"}, "order"),
         ({"baseline": "grey"}, "baseline|fill"),

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from xaikit.foundation.files import shipped
+from xaikit.foundation.files import package_data
 from xaikit.images.synthetic import Scene, draw, intervene
 from xaikit.training.recipe import Recipe
 from xaikit.zoo.registry import architecture
@@ -32,7 +32,7 @@ class Subject:
 
 @pytest.fixture(scope="module")
 def subject() -> Subject:
-    folder = shipped("models/texture-cnn")
+    folder = package_data("models/texture-cnn")
     recipe = Recipe.read(folder / "recipe.toml")
     network = architecture(recipe.arch).build(len(recipe.labels), recipe.channels, recipe.size)
     network.load_state_dict(load_file(folder / "weights.safetensors"))

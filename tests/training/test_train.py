@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from xaikit.foundation.errors import BadInput, UnknownName, XaikitWarning
-from xaikit.foundation.files import shipped
+from xaikit.foundation.files import package_data
 from xaikit.images.labelled import folder_split
 from xaikit.training.augmentation import flipped, masked
 from xaikit.training.metrics import classification_metrics, confusion_matrix
@@ -250,7 +250,7 @@ def test_flips_mirror_left_and_right() -> None:
 
 @pytest.mark.parametrize(("name", "least"), [("texture-cnn", 0.98), ("lenet5-digits", 0.97)])
 def test_shipped_networks_are_whole(name: str, least: float) -> None:
-    folder = shipped(f"models/{name}")
+    folder = package_data(f"models/{name}")
     plan = Recipe.read(folder / "recipe.toml")
     metrics = json.loads((folder / "metrics.json").read_text())
     network = architecture(plan.arch).build(len(plan.labels), plan.channels, plan.size)
@@ -262,6 +262,6 @@ def test_shipped_networks_are_whole(name: str, least: float) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "least", "seconds"), [("texture-cnn", 0.98, 180), ("lenet5-digits", 0.97, 60)])
 def test_shipped_recipes_reach_their_accuracy(name: str, least: float, seconds: float, tmp_path: Path) -> None:
-    metrics = train(Recipe.read(shipped(f"models/{name}") / "recipe.toml"), tmp_path, device="cpu")
+    metrics = train(Recipe.read(package_data(f"models/{name}") / "recipe.toml"), tmp_path, device="cpu")
     assert metrics["accuracy"] >= least
     assert metrics["seconds"] <= seconds

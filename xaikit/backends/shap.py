@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +31,6 @@ from xaikit.backends.generate import behind, guest_package, method_name, paramet
 from xaikit.backends.guest import Guest, Model
 from xaikit.extend import InputMethod, Need, Values
 from xaikit.images.references import draw_references
-from xaikit.run.attribution import Reduction
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -71,7 +69,7 @@ class OneClass(nn.Module):
 class Explainer(Guest, InputMethod):
     """An explainer that compares images with a background."""
 
-    reduction: ClassVar[Reduction] = "sum"
+    reduction = "sum"
 
     def explain(self, model: Model, batch: Batch, classes: Tensor) -> Values:
         """Return theirs, (n, C, H, W)."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +27,6 @@ from xaikit.backends.choices import squares
 from xaikit.backends.generate import behind, guest_package, method_name, parameters
 from xaikit.backends.guest import Guest, Model
 from xaikit.extend import InputMethod, Values
-from xaikit.run.attribution import Reduction
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -98,7 +97,7 @@ class Kernel(Guest):
 class Partition(Guest, InputMethod):
     """PartitionExplainer on pictures."""
 
-    reduction: ClassVar[Reduction] = "sum"
+    reduction = "sum"
     max_evals: int = 500
 
     def explain(self, model: Model, batch: Batch, classes: Tensor) -> Values:

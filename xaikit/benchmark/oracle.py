@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from xaikit.methods.base import Family, Method, Values
-from xaikit.run.attribution import Scale
+from xaikit.methods.base import Method, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -32,12 +31,12 @@ class Oracle(Method):
 
     masks: Mapping[str, Tensor] = field(default_factory=dict)
 
-    name: ClassVar[str] = "oracle"
-    family: ClassVar[Family] = "control"
-    source: ClassVar[str] = "the data"
-    signed: ClassVar[bool] = False
-    scale: ClassVar[Scale] = "unit"
-    class_specific: ClassVar[bool] = False
+    name = "oracle"
+    family = "control"
+    source = "the data"
+    signed = False
+    scale = "unit"
+    class_specific = False
 
     def compute(self, batch: Batch) -> Values:
         """Return 1 on the evidence."""
@@ -57,7 +56,7 @@ class Oracle(Method):
 class AntiOracle(Oracle):
     """Everything but the evidence."""
 
-    name: ClassVar[str] = "anti-oracle"
+    name = "anti-oracle"
 
     def compute(self, batch: Batch) -> Values:
         """Return 1 off the evidence."""

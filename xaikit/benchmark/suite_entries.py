@@ -5,7 +5,7 @@ Every part refuses keys that it does not have; names and parameters of methods a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,7 +13,8 @@ import torchvision.models
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torchvision.models import list_models
 
-from xaikit.foundation.errors import UnknownName, XaikitError
+from xaikit.foundation.errors import BadInput, UnknownName, XaikitError
+from xaikit.foundation.parameters import Parameters
 from xaikit.images.folders import sha256
 from xaikit.measures.base import MEASURES, Measure
 from xaikit.methods.base import METHODS, LayerMethod, Method
@@ -162,7 +163,7 @@ class SuiteMethod(Part):
 
     @model_validator(mode="after")
     def _has_parameters(self) -> SuiteMethod:
-        _check_parameters(self.name, self.params, METHODS.get(self.name).parameter_names())
+        _check_parameters(METHODS.get(self.name), self.params)
         return self
 
     @property
@@ -224,8 +225,7 @@ class SuiteMeasure(Part):
 
     @model_validator(mode="after")
     def _has_parameters(self) -> SuiteMeasure:
-        _check_parameters(self.name, self.params, list(MEASURES.get(self.name).__dataclass_fields__))
-        self.build()
+        _check_parameters(MEASURES.get(self.name), self.params)
         return self
 
     @property
@@ -247,9 +247,11 @@ def _known(name: str, get: Callable[[str], Any]) -> str:
     return name
 
 
-def _check_parameters(name: str, given: Iterable[str], known: list[str]) -> None:
-    for one in given:
-        if one not in known:
-            raise ValueError(
-                str(UnknownName(f"parameter of {name}", one, known, f"it has {', '.join(known) or 'none'}"))
-            )
+def _check_parameters(kind: type[Parameters], params: dict[str, Any]) -> None:
+    """Refuse names and values that a method or a measure does not take, in its own words."""
+    try:
+        kind.check_names(params)
+        for name, value in params.items():
+            kind.checked(name, value)
+    except BadInput as error:
+        raise ValueError(str(error)) from error

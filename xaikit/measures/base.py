@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
+from xaikit.foundation.parameters import Parameters
 from xaikit.foundation.registry import Registry
 from xaikit.images.hashes import image_hashes
 from xaikit.images.shapes import upsample
@@ -178,7 +179,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Measure(ABC):
+class Measure(Parameters, ABC):
     """One measure of explanations; its dataclass fields are its parameters."""
 
     name: ClassVar[str]
@@ -202,11 +203,6 @@ class Measure(ABC):
     def explanations(self) -> int:
         """Return how many further explanations by the method one image and map take."""
         return 0
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """The parameters."""
-        return {one.name: getattr(self, one.name) for one in fields(self)}
 
 
 MEASURES: Registry[Measure] = Registry("measure", "xaikit.measures")

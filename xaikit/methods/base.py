@@ -13,15 +13,15 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from functools import cache, cached_property
-from typing import Any, ClassVar, Literal, Self, get_type_hints
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor
 
-from xaikit.foundation.errors import BadInput, UnknownName
+from xaikit.foundation.errors import BadInput
+from xaikit.foundation.parameters import Parameters
 from xaikit.foundation.registry import Registry
 from xaikit.images.shapes import unit
 from xaikit.model.classifier import Classifier, check_classifier
@@ -68,7 +68,7 @@ class Values:
 
 
 @dataclass(frozen=True)
-class Method(ABC):
+class Method(Parameters, ABC):
     """One attribution method bound to a classifier.
 
     Args:
@@ -84,6 +84,7 @@ class Method(ABC):
     scale: ClassVar[Scale] = "minmax"
     class_specific: ClassVar[bool] = True
     needs: ClassVar[frozenset[Need]] = frozenset()
+    not_parameters = frozenset({"classifier", "layer"})
 
     @abstractmethod
     def compute(self, batch: Batch) -> Values:
@@ -123,30 +124,6 @@ class Method(ABC):
         """Return the same method bound to another classifier."""
         return replace(self, classifier=classifier)
 
-    @property
-    def params(self) -> dict[str, Any]:
-        """The parameters, without classifier and layer."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("classifier", "layer")}
-
-    @classmethod
-    def parameter_names(cls) -> list[str]:
-        """Names of the parameters that the method takes."""
-        return [f.name for f in fields(cls) if f.name not in ("classifier", "layer")]
-
-    @classmethod
-    def checked(cls, parameter: str, value: Any) -> Any:
-        """Return a parameter in the type that the method declares.
-
-        Raises:
-            BadInput: it cannot be brought to that type.
-        """
-        try:
-            return _adapter(cls, parameter).validate_python(value)
-        except ValidationError as error:
-            problem = error.errors()[0]["msg"].replace("Input should be", "expected")
-            got = value if isinstance(value, str | int | float) else type(value).__name__
-            raise BadInput(f"{cls.name}: {parameter}: {problem}, got {got!r}; change it") from error
-
     @classmethod
     def build(cls, classifier: Classifier, layer: Any = None, **params: Any) -> Method:
         """Make the method from loose arguments.
@@ -155,12 +132,7 @@ class Method(ABC):
             UnknownName: a parameter that the method does not have, with near names.
             BadInput: a layer for a method that has none, or a value that does not fit.
         """
-        known = cls.parameter_names()
-        for name in params:
-            if name not in known:
-                has = f"{cls.name} has {', '.join(known) or 'none'}"
-                raise BadInput(str(UnknownName(f"parameter of {cls.name}", name, known, has)))
-        params = {name: cls.checked(name, value) for name, value in params.items()}
+        cls.check_names(params)
         if layer is not None:
             if not issubclass(cls, LayerMethod):
                 raise BadInput(f"layer: expected none, {cls.name} works on the input, got {layer!r}; leave it out")
@@ -202,12 +174,6 @@ class InputMethod(Method):
     def reduce(self, values: Tensor) -> Tensor:
         """Return (n, H, W) by the method's own reduction, or the values unchanged when channels are kept."""
         return values if self.channels else reduced(values, self.reduction)
-
-
-@cache
-def _adapter(method: type[Method], parameter: str) -> TypeAdapter[Any]:
-    hint = get_type_hints(method)[parameter]
-    return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
 
 
 METHODS: Registry[Method] = Registry("method", "xaikit.methods", guests="xaikit.backends")

@@ -11,13 +11,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeVar
 
 import torch
+from annotated_types import Ge
+from pydantic import Strict
 from torch import Tensor
 
-from xaikit.foundation.errors import BadInput
 from xaikit.foundation.memory import free_memory, out_of_memory
+from xaikit.foundation.parameters import Parameters
 
 if TYPE_CHECKING:
     from xaikit.model.classifier import Classifier
@@ -58,7 +60,7 @@ class Counters:
 
 
 @dataclass
-class Context:
+class Context(Parameters):
     """What every method receives beside its images.
 
     Args:
@@ -70,22 +72,14 @@ class Context:
         halved: True after memory ran out and portions were halved.
     """
 
-    seed: int = 0
-    chunk_size: int | None = None
+    seed: Annotated[int, Strict()] = 0
+    chunk_size: Annotated[int, Strict(), Ge(1)] | None = None
     precision: Precision = "float32"
     progress: Progress | None = None
     counters: Counters = field(default_factory=Counters)
     halved: bool = False
 
-    def __post_init__(self) -> None:
-        if self.chunk_size is not None and (not isinstance(self.chunk_size, int) or self.chunk_size < 1):
-            raise BadInput(
-                f"chunk_size: expected a number from 1, got {self.chunk_size!r}; leave it out to choose by memory"
-            )
-        if not isinstance(self.seed, int):
-            raise BadInput(f"seed: expected a whole number, got {self.seed!r}; give for example 0")
-        if self.precision not in ("float32", "bfloat16"):
-            raise BadInput(f"precision: expected float32 or bfloat16, got {self.precision!r}; choose one of them")
+    not_parameters = frozenset({"progress", "counters", "halved"})
 
     def portion(self, classifier: Classifier, size: tuple[int, int]) -> int:
         """Return how many images of `size` = (H, W) one pass takes."""

@@ -18,11 +18,10 @@ Departs from source: where coherency does.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
-from xaikit.measures.base import MEASURES, Direction, Measure, MeasureNeed, Subject
+from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.measures.complexity.coherency import Coherency
 from xaikit.measures.complexity.mean_map import MeanMap
 from xaikit.measures.removal.protocol import KeepProtocol
@@ -37,11 +36,11 @@ __all__ = ["ADCC"]
 class ADCC(Measure):
     """Harmonic mean of coherency, what the map leaves out, and what confidence stays."""
 
-    name: ClassVar[str] = "adcc"
-    direction: ClassVar[Direction] = "higher"
-    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    source: ClassVar[str] = "Poppi et al., CVPRW 2021, arXiv:2104.10252"
-    needs: ClassVar[frozenset[MeasureNeed]] = frozenset({"maps", "model", "method"})
+    name = "adcc"
+    direction = "higher"
+    range = (0.0, 1.0)
+    source = "Poppi et al., CVPRW 2021, arXiv:2104.10252"
+    needs = frozenset({"maps", "model", "method"})
 
     def compute(self, subject: Subject) -> Tensor:
         """Return the harmonic mean of each image, (N,)."""

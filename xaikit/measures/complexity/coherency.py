@@ -14,12 +14,11 @@ Departs from source: a constant map has no correlation; its r is 0, or 1 if both
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from xaikit.measures.base import MEASURES, Direction, Measure, MeasureNeed, Subject
+from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.measures.correlation import pearson
 from xaikit.run.attribution import Attribution
 from xaikit.run.cost import Cost
@@ -32,11 +31,11 @@ __all__ = ["Coherency"]
 class Coherency(Measure):
     """Correlation of the map with that of the image it masks, as a share."""
 
-    name: ClassVar[str] = "coherency"
-    direction: ClassVar[Direction] = "higher"
-    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    source: ClassVar[str] = "Poppi et al., CVPRW 2021, arXiv:2104.10252"
-    needs: ClassVar[frozenset[MeasureNeed]] = frozenset({"maps", "model", "method"})
+    name = "coherency"
+    direction = "higher"
+    range = (0.0, 1.0)
+    source = "Poppi et al., CVPRW 2021, arXiv:2104.10252"
+    needs = frozenset({"maps", "model", "method"})
 
     def compute(self, subject: Subject) -> Tensor:
         """Return the coherency of each image, (N,)."""

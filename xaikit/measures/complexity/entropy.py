@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from xaikit.measures.base import MEASURES, Direction, Measure, MeasureNeed, Subject
+from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.run.cost import Cost
 
 __all__ = ["Entropy"]
@@ -31,11 +30,11 @@ __all__ = ["Entropy"]
 class Entropy(Measure):
     """Entropy of the map's magnitudes, as a share of the largest there is."""
 
-    name: ClassVar[str] = "entropy"
-    direction: ClassVar[Direction] = "none"
-    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    source: ClassVar[str] = "Bhatt et al., IJCAI 2020, arXiv:2005.00631"
-    needs: ClassVar[frozenset[MeasureNeed]] = frozenset({"maps"})
+    name = "entropy"
+    direction = "none"
+    range = (0.0, 1.0)
+    source = "Bhatt et al., IJCAI 2020, arXiv:2005.00631"
+    needs = frozenset({"maps"})
 
     def compute(self, subject: Subject) -> Tensor:
         """Return the relative entropy of each map, (N,)."""

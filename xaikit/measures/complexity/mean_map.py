@@ -12,12 +12,11 @@ Departs from source: nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from xaikit.measures.base import MEASURES, Direction, Measure, MeasureNeed, Subject
+from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.run.cost import Cost
 
 __all__ = ["MeanMap"]
@@ -28,11 +27,11 @@ __all__ = ["MeanMap"]
 class MeanMap(Measure):
     """Mean of the map over the image."""
 
-    name: ClassVar[str] = "mean-map"
-    direction: ClassVar[Direction] = "none"
-    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    source: ClassVar[str] = "Poppi et al., CVPRW 2021, arXiv:2104.10252"
-    needs: ClassVar[frozenset[MeasureNeed]] = frozenset({"maps"})
+    name = "mean-map"
+    direction = "none"
+    range = (0.0, 1.0)
+    source = "Poppi et al., CVPRW 2021, arXiv:2104.10252"
+    needs = frozenset({"maps"})
 
     def compute(self, subject: Subject) -> Tensor:
         """Return the mean of each map, (N,)."""

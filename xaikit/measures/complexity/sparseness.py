@@ -13,12 +13,11 @@ Departs from source: nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from xaikit.measures.base import MEASURES, Direction, Measure, MeasureNeed, Subject
+from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.run.cost import Cost
 
 __all__ = ["Sparseness"]
@@ -29,11 +28,11 @@ __all__ = ["Sparseness"]
 class Sparseness(Measure):
     """Gini index of the map's magnitudes."""
 
-    name: ClassVar[str] = "sparseness"
-    direction: ClassVar[Direction] = "none"
-    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    source: ClassVar[str] = "Chalasani et al., ICML 2020, arXiv:1810.06583"
-    needs: ClassVar[frozenset[MeasureNeed]] = frozenset({"maps"})
+    name = "sparseness"
+    direction = "none"
+    range = (0.0, 1.0)
+    source = "Chalasani et al., ICML 2020, arXiv:1810.06583"
+    needs = frozenset({"maps"})
 
     def compute(self, subject: Subject) -> Tensor:
         """Return the Gini index of each map, (N,)."""

@@ -15,13 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from xaikit.measures.base import MEASURES, Direction, Measure, MeasureNeed, Subject
+from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.run.cost import Cost
 
 __all__ = ["PeakMemory", "peak_bytes"]
@@ -35,11 +34,11 @@ _MEBIBYTE = 2**20
 class PeakMemory(Measure):
     """Most MiB that the explanation of one image holds in tensors."""
 
-    name: ClassVar[str] = "peak-memory"
-    direction: ClassVar[Direction] = "lower"
-    range: ClassVar[tuple[float, float]] = (0.0, float("inf"))
-    source: ClassVar[str] = "xaikit"
-    needs: ClassVar[frozenset[MeasureNeed]] = frozenset({"model", "method"})
+    name = "peak-memory"
+    direction = "lower"
+    range = (0.0, float("inf"))
+    source = "xaikit"
+    needs = frozenset({"model", "method"})
 
     def compute(self, subject: Subject) -> Tensor:
         """Return the peak of each image, (N,)."""

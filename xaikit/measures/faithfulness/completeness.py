@@ -14,12 +14,11 @@ Departs from source: relative to the promised difference, which is held at 1e-3 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from xaikit.measures.base import MEASURES, Direction, Measure, MeasureNeed, Subject
+from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.run.cost import Cost
 
 __all__ = ["CompletenessGap"]
@@ -32,11 +31,11 @@ _SMALLEST = 1e-3
 class CompletenessGap(Measure):
     """What the sum of the map misses of the promised difference of scores, as a share of it."""
 
-    name: ClassVar[str] = "completeness-gap"
-    direction: ClassVar[Direction] = "lower"
-    range: ClassVar[tuple[float, float]] = (0.0, torch.inf)
-    source: ClassVar[str] = "Sundararajan et al., ICML 2017, arXiv:1703.01365"
-    needs: ClassVar[frozenset[MeasureNeed]] = frozenset({"maps"})
+    name = "completeness-gap"
+    direction = "lower"
+    range = (0.0, torch.inf)
+    source = "Sundararajan et al., ICML 2017, arXiv:1703.01365"
+    needs = frozenset({"maps"})
 
     def compute(self, subject: Subject) -> Tensor:
         """Return the relative gap, (N,)."""

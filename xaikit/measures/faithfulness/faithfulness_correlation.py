@@ -13,14 +13,15 @@ Departs from source: regions are sets of superpixels, as in Xplique's muFidelity
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Gt, Lt
 from torch import Tensor
 
-from xaikit.foundation.errors import BadInput
+from xaikit.foundation.parameters import Count
 from xaikit.images.fills import Fill
-from xaikit.measures.base import MEASURES, Direction, Measure, Subject
+from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.measures.correlation import pearson, spearman
 from xaikit.measures.faithfulness.subsets import GridSubsets, responses
 from xaikit.run.cost import Cost
@@ -43,23 +44,16 @@ class FaithfulnessCorrelation(Measure):
         correlation: "pearson" of the values or "spearman" of their order.
     """
 
-    cells: int = 14
-    share: float = 0.2
-    subsets: int = 200
+    cells: Count = 14
+    share: Annotated[float, Gt(0), Lt(1)] = 0.2
+    subsets: Annotated[int, Ge(2)] = 200
     fill: Fill = "mean"
     correlation: Correlation = "pearson"
 
-    name: ClassVar[str] = "faithfulness-correlation"
-    direction: ClassVar[Direction] = "higher"
-    range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
-    source: ClassVar[str] = "Bhatt et al., IJCAI 2020, arXiv:2005.00631"
-
-    def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise BadInput(f"share: expected a number between 0 and 1, got {self.share}; 0.2 is common")
-        if self.correlation not in get_args(Correlation):
-            raise BadInput(f"correlation: expected pearson or spearman, got {self.correlation!r}; choose one")
-        GridSubsets(self.subsets, self.fill, self.cells, 1)
+    name = "faithfulness-correlation"
+    direction = "higher"
+    range = (-1.0, 1.0)
+    source = "Bhatt et al., IJCAI 2020, arXiv:2005.00631"
 
     def compute(self, subject: Subject) -> Tensor:
         """Return the correlation over the regions, (N,)."""

@@ -19,14 +19,15 @@ Departs from source: beta is not negative, because a map turned upside down expl
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
 from xaikit.images.fills import Fill
-from xaikit.measures.base import MEASURES, Direction, Measure, Subject
+from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.measures.faithfulness.subsets import Patches, responses
 from xaikit.run.cost import Cost
 
@@ -43,15 +44,14 @@ class Removal(Measure):
         fill: what removed pixels become.
     """
 
-    patches: int = 200
-    sides: tuple[float, ...] = (1 / 16, 1 / 8, 1 / 4)
+    patches: Annotated[int, Ge(2)] = 200
+    sides: tuple[Annotated[float, Gt(0), Le(1)], ...] = (1 / 16, 1 / 8, 1 / 4)
     fill: Fill = "mean"
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "sides", tuple(self.sides))
-        if not self.sides or not all(0 < side <= 1 for side in self.sides):
-            raise BadInput(f"sides: expected shares of the short side in (0, 1], got {self.sides}; (0.125,) is one")
-        Patches(self.patches, self.fill, self.sides)
+    def check(self) -> None:
+        """Refuse parameters that do not go together."""
+        if not self.sides:
+            raise BadInput("sides: expected at least one share of the short side, got none; (0.125,) is one")
 
     def missed(self, subject: Subject) -> tuple[Tensor, Tensor]:
         """Return the mean square of what the scaled map misses and of the drops themselves, both (N,)."""
@@ -75,10 +75,10 @@ class Removal(Measure):
 class Infidelity(Removal):
     """Mean squared error of the optimally scaled map as a prediction of what removing squares does to the logit."""
 
-    name: ClassVar[str] = "infidelity"
-    direction: ClassVar[Direction] = "lower"
-    range: ClassVar[tuple[float, float]] = (0.0, torch.inf)
-    source: ClassVar[str] = "Yeh et al., NeurIPS 2019, arXiv:1901.09392"
+    name = "infidelity"
+    direction = "lower"
+    range = (0.0, torch.inf)
+    source = "Yeh et al., NeurIPS 2019, arXiv:1901.09392"
 
     def compute(self, subject: Subject) -> Tensor:
         """Return what the scaled map misses, (N,)."""
@@ -90,10 +90,10 @@ class Infidelity(Removal):
 class ExplainedFraction(Removal):
     """Share of what removing squares does to the logit that the optimally scaled map predicts."""
 
-    name: ClassVar[str] = "explained-fraction"
-    direction: ClassVar[Direction] = "higher"
-    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    source: ClassVar[str] = "Yeh et al., NeurIPS 2019, arXiv:1901.09392; as a share: xaikit"
+    name = "explained-fraction"
+    direction = "higher"
+    range = (0.0, 1.0)
+    source = "Yeh et al., NeurIPS 2019, arXiv:1901.09392; as a share: xaikit"
 
     def compute(self, subject: Subject) -> Tensor:
         """Return 1 - infidelity / mean of the squared drops, (N,)."""

@@ -13,14 +13,16 @@ Departs from source: superpixels instead of pixels; the mean over n is the value
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
+from xaikit.foundation.parameters import Count
 from xaikit.images.fills import Fill
-from xaikit.measures.base import MEASURES, Direction, Measure, Subject
+from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.measures.correlation import pearson
 from xaikit.measures.faithfulness.subsets import GridSubsets, responses
 from xaikit.run.cost import Cost
@@ -40,21 +42,20 @@ class SensitivityN(Measure):
         fill: what removed pixels become.
     """
 
-    sizes: tuple[int, ...] = (1, 2, 5, 10, 20, 40, 80, 140)
-    cells: int = 14
-    subsets: int = 100
+    sizes: tuple[Count, ...] = (1, 2, 5, 10, 20, 40, 80, 140)
+    cells: Count = 14
+    subsets: Annotated[int, Ge(2)] = 100
     fill: Fill = "mean"
 
-    name: ClassVar[str] = "sensitivity-n"
-    direction: ClassVar[Direction] = "higher"
-    range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
-    source: ClassVar[str] = "Ancona et al., ICLR 2018, arXiv:1711.06104"
+    name = "sensitivity-n"
+    direction = "higher"
+    range = (-1.0, 1.0)
+    source = "Ancona et al., ICLR 2018, arXiv:1711.06104"
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "sizes", tuple(self.sizes))
-        if not self.sizes or min(self.sizes) < 1:
-            raise BadInput(f"sizes: expected numbers of superpixels from 1 on, got {self.sizes}; (1, 10, 40) is short")
-        GridSubsets(self.subsets, self.fill, self.cells, 1)
+    def check(self) -> None:
+        """Refuse parameters that do not go together."""
+        if not self.sizes:
+            raise BadInput("sizes: expected at least one number of superpixels, got none; (1, 10, 40) is short")
 
     def compute(self, subject: Subject) -> Tensor:
         """Return the mean over n of the correlation over sets of n, (N,)."""

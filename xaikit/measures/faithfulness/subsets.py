@@ -26,7 +26,7 @@ from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import generators
-from xaikit.images.fills import Fill, blend, check_fill, fill_values
+from xaikit.images.fills import Fill, blend, fill_values
 from xaikit.measures.base import Subject
 from xaikit.model.target import Target
 
@@ -44,11 +44,6 @@ class Regions(ABC):
 
     count: int
     fill: Fill
-
-    def __post_init__(self) -> None:
-        check_fill(self.fill)
-        if self.count < 2:
-            raise BadInput(f"subsets: expected at least 2, got {self.count}; a correlation needs several")
 
     @abstractmethod
     def draw(self, generator: torch.Generator, size: tuple[int, int]) -> Tensor:
@@ -74,11 +69,6 @@ class GridSubsets(Regions):
 
     cells: int
     removed: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.cells < 1:
-            raise BadInput(f"cells: expected at least 1, got {self.cells}; 14 is common")
 
     def draw(self, generator: torch.Generator, size: tuple[int, int]) -> Tensor:
         """Return which superpixels are removed, bool (S, G)."""

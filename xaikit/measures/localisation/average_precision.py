@@ -17,12 +17,11 @@ Departs from source: ties as an expected value.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from xaikit.measures.base import MEASURES, Direction, Measure, MeasureNeed, Subject
+from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.measures.correlation import tie_bounds
 from xaikit.run.cost import Cost
 
@@ -34,11 +33,11 @@ __all__ = ["AveragePrecision"]
 class AveragePrecision(Measure):
     """Average precision of the map as a ranking of the pixels, with the evidence as what is looked for."""
 
-    name: ClassVar[str] = "average-precision"
-    direction: ClassVar[Direction] = "higher"
-    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    source: ClassVar[str] = "information retrieval's; ties as expected values"
-    needs: ClassVar[frozenset[MeasureNeed]] = frozenset({"maps", "masks"})
+    name = "average-precision"
+    direction = "higher"
+    range = (0.0, 1.0)
+    source = "information retrieval's; ties as expected values"
+    needs = frozenset({"maps", "masks"})
 
     def compute(self, subject: Subject) -> Tensor:
         """Return the average precision, (N,)."""

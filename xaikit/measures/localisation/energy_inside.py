@@ -13,12 +13,11 @@ Departs from source: nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from xaikit.measures.base import MEASURES, Direction, Measure, MeasureNeed, Subject
+from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.run.cost import Cost
 
 __all__ = ["EnergyInside"]
@@ -29,11 +28,11 @@ __all__ = ["EnergyInside"]
 class EnergyInside(Measure):
     """Share of the map's positive values on the evidence."""
 
-    name: ClassVar[str] = "energy-inside"
-    direction: ClassVar[Direction] = "higher"
-    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    source: ClassVar[str] = "Wang et al., CVPRW 2020, arXiv:1910.01279"
-    needs: ClassVar[frozenset[MeasureNeed]] = frozenset({"maps", "masks"})
+    name = "energy-inside"
+    direction = "higher"
+    range = (0.0, 1.0)
+    source = "Wang et al., CVPRW 2020, arXiv:1910.01279"
+    needs = frozenset({"maps", "masks"})
 
     def compute(self, subject: Subject) -> Tensor:
         """Return the share on the evidence, (N,)."""

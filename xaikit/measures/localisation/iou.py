@@ -14,13 +14,13 @@ Departs from source: pixels of exact masks instead of boxes round the largest co
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Gt, Le
 from torch import Tensor
 
-from xaikit.foundation.errors import BadInput
-from xaikit.measures.base import MEASURES, Direction, Measure, MeasureNeed, Subject
+from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.measures.localisation.overlap import covered_by_highest
 from xaikit.run.cost import Cost
 
@@ -38,18 +38,13 @@ class IntersectionOverUnion(Measure):
         threshold: a share of the map's maximum; "mean" over several; or "area", as many pixels as the evidence has.
     """
 
-    threshold: float | Literal["mean", "area"] = "mean"
+    threshold: Annotated[float, Gt(0), Le(1)] | Literal["mean", "area"] = "mean"
 
-    name: ClassVar[str] = "iou"
-    direction: ClassVar[Direction] = "higher"
-    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    source: ClassVar[str] = "Zhou et al., CVPR 2016, arXiv:1512.04150"
-    needs: ClassVar[frozenset[MeasureNeed]] = frozenset({"maps", "masks"})
-
-    def __post_init__(self) -> None:
-        known = self.threshold in ("mean", "area")
-        if not known and (isinstance(self.threshold, str) or not 0 < self.threshold <= 1):
-            raise BadInput(f"threshold: expected a share in (0, 1], mean or area, got {self.threshold!r}; choose one")
+    name = "iou"
+    direction = "higher"
+    range = (0.0, 1.0)
+    source = "Zhou et al., CVPR 2016, arXiv:1512.04150"
+    needs = frozenset({"maps", "masks"})
 
     def compute(self, subject: Subject) -> Tensor:
         """Return the overlap, (N,)."""

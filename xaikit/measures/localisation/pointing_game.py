@@ -13,14 +13,14 @@ Departs from source: no tolerance for exact masks (the paper has 15 pixels, roun
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Lt
 from torch import Tensor
 
-from xaikit.foundation.errors import BadInput
-from xaikit.measures.base import MEASURES, Direction, Measure, MeasureNeed, Subject
+from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.run.cost import Cost
 
 __all__ = ["PointingGame"]
@@ -37,17 +37,13 @@ class PointingGame(Measure):
         tolerance: distance from the evidence that still counts, in pixels of an image whose short side is 224.
     """
 
-    tolerance: float = 0.0
+    tolerance: Annotated[float, Ge(0), Lt(_SIDE)] = 0.0
 
-    name: ClassVar[str] = "pointing-game"
-    direction: ClassVar[Direction] = "higher"
-    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    source: ClassVar[str] = "Zhang et al., ECCV 2016, arXiv:1608.00507"
-    needs: ClassVar[frozenset[MeasureNeed]] = frozenset({"maps", "masks"})
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.tolerance < _SIDE:
-            raise BadInput(f"tolerance: expected 0 to {_SIDE} pixels, got {self.tolerance}; 15 is common for boxes")
+    name = "pointing-game"
+    direction = "higher"
+    range = (0.0, 1.0)
+    source = "Zhang et al., ECCV 2016, arXiv:1608.00507"
+    needs = frozenset({"maps", "masks"})
 
     def compute(self, subject: Subject) -> Tensor:
         """Return the share of highest points on the evidence, (N,)."""

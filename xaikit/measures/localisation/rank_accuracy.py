@@ -12,12 +12,11 @@ Departs from source: ties.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from xaikit.measures.base import MEASURES, Direction, Measure, MeasureNeed, Subject
+from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.measures.localisation.overlap import covered_by_highest
 from xaikit.run.cost import Cost
 
@@ -29,11 +28,11 @@ __all__ = ["RankAccuracy"]
 class RankAccuracy(Measure):
     """Share of the highest pixels, as many as the evidence has, that lie on it."""
 
-    name: ClassVar[str] = "rank-accuracy"
-    direction: ClassVar[Direction] = "higher"
-    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    source: ClassVar[str] = "Arras et al., Information Fusion 2022, arXiv:2003.07258"
-    needs: ClassVar[frozenset[MeasureNeed]] = frozenset({"maps", "masks"})
+    name = "rank-accuracy"
+    direction = "higher"
+    range = (0.0, 1.0)
+    source = "Arras et al., Information Fusion 2022, arXiv:2003.07258"
+    needs = frozenset({"maps", "masks"})
 
     def compute(self, subject: Subject) -> Tensor:
         """Return the share on the evidence, (N,)."""

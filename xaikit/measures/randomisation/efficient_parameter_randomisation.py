@@ -13,13 +13,13 @@ Departs from source: a fixed number of bins; parameters are drawn as randomised.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Annotated
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
-from xaikit.foundation.errors import BadInput
-from xaikit.measures.base import MEASURES, Direction, Measure, MeasureNeed, Subject
+from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.measures.randomisation.randomised import randomised
 from xaikit.run.cost import Cost
 
@@ -35,17 +35,13 @@ class EfficientParameterRandomisation(Measure):
         bins: of the histogram.
     """
 
-    bins: int = 100
+    bins: Annotated[int, Ge(2)] = 100
 
-    name: ClassVar[str] = "efficient-parameter-randomisation"
-    direction: ClassVar[Direction] = "higher"
-    range: ClassVar[tuple[float, float]] = (-1.0, torch.inf)
-    source: ClassVar[str] = "Hedström et al., 2023, arXiv:2401.06465"
-    needs: ClassVar[frozenset[MeasureNeed]] = frozenset({"model", "method"})
-
-    def __post_init__(self) -> None:
-        if self.bins < 2:
-            raise BadInput(f"bins: expected at least 2, got {self.bins}; 100 is common")
+    name = "efficient-parameter-randomisation"
+    direction = "higher"
+    range = (-1.0, torch.inf)
+    source = "Hedström et al., 2023, arXiv:2401.06465"
+    needs = frozenset({"model", "method"})
 
     def compute(self, subject: Subject) -> Tensor:
         """Return the relative rise of entropy, (N,)."""

@@ -15,13 +15,13 @@ Departs from source: modules in groups; a library of reference images that was m
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from xaikit.foundation.errors import BadInput
-from xaikit.measures.base import MEASURES, Direction, Measure, MeasureNeed, Subject
+from xaikit.foundation.parameters import Count
+from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.measures.correlation import likeness
 from xaikit.measures.randomisation.randomised import randomised
 from xaikit.run.cost import Cost
@@ -39,20 +39,14 @@ class ParameterRandomisation(Measure):
         at: "mean" over all stages, or only the "end", where all is random.
     """
 
-    stages: int = 6
+    stages: Count = 6
     at: Literal["mean", "end"] = "mean"
 
-    name: ClassVar[str] = "parameter-randomisation"
-    direction: ClassVar[Direction] = "lower"
-    range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
-    source: ClassVar[str] = "Adebayo et al., NeurIPS 2018, arXiv:1810.03292"
-    needs: ClassVar[frozenset[MeasureNeed]] = frozenset({"model", "method"})
-
-    def __post_init__(self) -> None:
-        if self.stages < 1:
-            raise BadInput(f"stages: expected at least 1, got {self.stages}; 5 to 8 are common")
-        if self.at not in ("mean", "end"):
-            raise BadInput(f"at: expected mean or end, got {self.at!r}; choose one")
+    name = "parameter-randomisation"
+    direction = "lower"
+    range = (-1.0, 1.0)
+    source = "Adebayo et al., NeurIPS 2018, arXiv:1810.03292"
+    needs = frozenset({"model", "method"})
 
     def compute(self, subject: Subject) -> Tensor:
         """Return the likeness, (N,)."""

@@ -13,14 +13,13 @@ Departs from source: rank correlation of the signed maps instead of their struct
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import generators
-from xaikit.measures.base import MEASURES, Direction, Measure, MeasureNeed, Subject
+from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.measures.correlation import likeness
 from xaikit.run.cost import Cost
 
@@ -38,15 +37,11 @@ class RandomLogit(Measure):
 
     against: Literal["random", "runner-up"] = "random"
 
-    name: ClassVar[str] = "random-logit"
-    direction: ClassVar[Direction] = "lower"
-    range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
-    source: ClassVar[str] = "Sixt et al., ICML 2020, arXiv:1912.09818"
-    needs: ClassVar[frozenset[MeasureNeed]] = frozenset({"model", "method"})
-
-    def __post_init__(self) -> None:
-        if self.against not in ("random", "runner-up"):
-            raise BadInput(f"against: expected random or runner-up, got {self.against!r}; choose one")
+    name = "random-logit"
+    direction = "lower"
+    range = (-1.0, 1.0)
+    source = "Sixt et al., ICML 2020, arXiv:1912.09818"
+    needs = frozenset({"model", "method"})
 
     def compute(self, subject: Subject) -> Tensor:
         """Return the likeness of the two classes' maps, (N,)."""

@@ -15,12 +15,12 @@ Departs from source: the whole image in 50 steps of single pixels, not its first
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
+from xaikit.foundation.parameters import Count
 from xaikit.images.fills import Fill
-from xaikit.measures.base import MEASURES, Direction, Measure, Subject
+from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.measures.removal.protocol import KeepProtocol
 from xaikit.measures.removal.shared_curves import curve
 from xaikit.run.cost import Cost
@@ -38,16 +38,13 @@ class AOPC(Measure):
         fill: what they become.
     """
 
-    steps: int = 50
+    steps: Count = 50
     fill: Fill = "mean"
 
-    name: ClassVar[str] = "aopc"
-    direction: ClassVar[Direction] = "higher"
-    range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
-    source: ClassVar[str] = "Samek et al., IEEE TNNLS 2017, arXiv:1509.06321"
-
-    def __post_init__(self) -> None:
-        KeepProtocol(self.steps, "binary", self.fill)
+    name = "aopc"
+    direction = "higher"
+    range = (-1.0, 1.0)
+    source = "Samek et al., IEEE TNNLS 2017, arXiv:1509.06321"
 
     def compute(self, subject: Subject) -> Tensor:
         """Return the mean fall of each image, (N,)."""

@@ -16,12 +16,12 @@ Departs from source: 50 steps at any size instead of one step a row; the axis is
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
+from xaikit.foundation.parameters import Count
 from xaikit.images.fills import Fill
-from xaikit.measures.base import MEASURES, Direction, Measure, Subject
+from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.measures.removal.protocol import KeepProtocol
 from xaikit.measures.removal.shared_curves import curve
 from xaikit.run.cost import Cost
@@ -39,16 +39,13 @@ class Deletion(Measure):
         fill: what they become.
     """
 
-    steps: int = 50
+    steps: Count = 50
     fill: Fill = "mean"
 
-    name: ClassVar[str] = "deletion"
-    direction: ClassVar[Direction] = "lower"
-    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    source: ClassVar[str] = "Petsiuk et al. (RISE), BMVC 2018, arXiv:1806.07421"
-
-    def __post_init__(self) -> None:
-        KeepProtocol(self.steps, "binary", self.fill)
+    name = "deletion"
+    direction = "lower"
+    range = (0.0, 1.0)
+    source = "Petsiuk et al. (RISE), BMVC 2018, arXiv:1806.07421"
 
     def compute(self, subject: Subject) -> Tensor:
         """Return the area of each image, (N,)."""

@@ -17,12 +17,12 @@ Departs from source: 50 steps at any size instead of one step a row, the mean co
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
+from xaikit.foundation.parameters import Count
 from xaikit.images.fills import Fill
-from xaikit.measures.base import MEASURES, Direction, Measure, Subject
+from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.measures.removal.protocol import KeepProtocol
 from xaikit.measures.removal.shared_curves import curve
 from xaikit.run.cost import Cost
@@ -40,16 +40,13 @@ class Insertion(Measure):
         fill: what stands where they have not come in yet.
     """
 
-    steps: int = 50
+    steps: Count = 50
     fill: Fill = "mean"
 
-    name: ClassVar[str] = "insertion"
-    direction: ClassVar[Direction] = "higher"
-    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    source: ClassVar[str] = "Petsiuk et al. (RISE), BMVC 2018, arXiv:1806.07421"
-
-    def __post_init__(self) -> None:
-        KeepProtocol(self.steps, "binary", self.fill)
+    name = "insertion"
+    direction = "higher"
+    range = (0.0, 1.0)
+    source = "Petsiuk et al. (RISE), BMVC 2018, arXiv:1806.07421"
 
     def compute(self, subject: Subject) -> Tensor:
         """Return the area of each image, (N,)."""

@@ -18,14 +18,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
+from xaikit.foundation.parameters import Count
 from xaikit.images.fills import Fill
-from xaikit.measures.base import MEASURES, Direction, Measure, Subject
+from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.measures.removal.curve import KeepCurve
 from xaikit.measures.removal.protocol import KeepProtocol, Mask
 from xaikit.measures.removal.shared_curves import curve
@@ -47,11 +48,8 @@ class KeptConfidence(Measure):
     """
 
     mask: Mask = "soft"
-    levels: int = 10
+    levels: Count = 10
     fill: Fill = "mean"
-
-    def __post_init__(self) -> None:
-        KeepProtocol(self.levels, self.mask, self.fill)
 
     def curve(self, subject: Subject) -> KeepCurve:
         """Return the subject's keep curve under this measure's protocol, measured once."""
@@ -72,8 +70,8 @@ class AtLevel(KeptConfidence):
 
     level: int | Literal["mean"] = 0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        """Refuse a level beyond the last."""
         if self.level != "mean" and self.level not in range(self.levels + 1):
             raise BadInput(f"level: expected 0 to {self.levels} or 'mean', got {self.level!r}; it is j of j / levels")
 
@@ -92,10 +90,10 @@ class AtLevel(KeptConfidence):
 class API(AtLevel):
     """Relative gain of confidence; its mean is the Average Probability Increase."""
 
-    name: ClassVar[str] = "api"
-    direction: ClassVar[Direction] = "higher"
-    range: ClassVar[tuple[float, float]] = (0.0, torch.inf)
-    source: ClassVar[str] = _PAPER
+    name = "api"
+    direction = "higher"
+    range = (0.0, torch.inf)
+    source = _PAPER
 
     def per_level(self, curve: KeepCurve) -> Tensor:
         """Return max(o - y, 0) / y."""
@@ -107,10 +105,10 @@ class API(AtLevel):
 class APD(AtLevel):
     """Relative drop of confidence; its mean is the Average Probability Drop."""
 
-    name: ClassVar[str] = "apd"
-    direction: ClassVar[Direction] = "lower"
-    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    source: ClassVar[str] = _PAPER
+    name = "apd"
+    direction = "lower"
+    range = (0.0, 1.0)
+    source = _PAPER
 
     def per_level(self, curve: KeepCurve) -> Tensor:
         """Return max(y - o, 0) / y."""
@@ -122,10 +120,10 @@ class APD(AtLevel):
 class IncreaseRate(AtLevel):
     """Whether confidence rises; its mean is the Increase Rate."""
 
-    name: ClassVar[str] = "ir"
-    direction: ClassVar[Direction] = "higher"
-    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    source: ClassVar[str] = _PAPER
+    name = "ir"
+    direction = "higher"
+    range = (0.0, 1.0)
+    source = _PAPER
 
     def per_level(self, curve: KeepCurve) -> Tensor:
         """Return 1 where o > y."""
@@ -137,10 +135,10 @@ class IncreaseRate(AtLevel):
 class DropRate(AtLevel):
     """Whether confidence falls; its mean is the Drop Rate."""
 
-    name: ClassVar[str] = "dr"
-    direction: ClassVar[Direction] = "lower"
-    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    source: ClassVar[str] = _PAPER
+    name = "dr"
+    direction = "lower"
+    range = (0.0, 1.0)
+    source = _PAPER
 
     def per_level(self, curve: KeepCurve) -> Tensor:
         """Return 1 where o < y."""
@@ -152,10 +150,10 @@ class DropRate(AtLevel):
 class TieRate(AtLevel):
     """Whether confidence stays exactly the same; always read beside ir and dr."""
 
-    name: ClassVar[str] = "tie-rate"
-    direction: ClassVar[Direction] = "none"
-    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    source: ClassVar[str] = "the rest of ir and dr"
+    name = "tie-rate"
+    direction = "none"
+    range = (0.0, 1.0)
+    source = "the rest of ir and dr"
 
     def per_level(self, curve: KeepCurve) -> Tensor:
         """Return 1 where o = y."""
@@ -167,10 +165,10 @@ class TieRate(AtLevel):
 class AverageGain(AtLevel):
     """Gain of confidence as a share of what could be gained: the bounded twin of api."""
 
-    name: ClassVar[str] = "average-gain"
-    direction: ClassVar[Direction] = "higher"
-    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    source: ClassVar[str] = "Zhang et al. (Opti-CAM), 2024, arXiv:2301.07002"
+    name = "average-gain"
+    direction = "higher"
+    range = (0.0, 1.0)
+    source = "Zhang et al. (Opti-CAM), 2024, arXiv:2301.07002"
 
     def per_level(self, curve: KeepCurve) -> Tensor:
         """Return max(o - y, 0) / (1 - y)."""
@@ -182,10 +180,10 @@ class AverageGain(AtLevel):
 class KeepAUC(KeptConfidence):
     """Area under the confidence over the threshold; binary with the mean fill it is the insertion area."""
 
-    name: ClassVar[str] = "keep-auc"
-    direction: ClassVar[Direction] = "higher"
-    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    source: ClassVar[str] = "xaikit; as insertion: Petsiuk et al. (RISE), BMVC 2018, arXiv:1806.07421"
+    name = "keep-auc"
+    direction = "higher"
+    range = (0.0, 1.0)
+    source = "xaikit; as insertion: Petsiuk et al. (RISE), BMVC 2018, arXiv:1806.07421"
 
     def compute(self, subject: Subject) -> Tensor:
         """Return the area of each image, (N,)."""

@@ -10,16 +10,17 @@ Source: Lee and Han (Libra-CAM), IJCAI 2022, and its released code; the other co
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from xaikit.foundation.errors import BadInput, UnknownName
+from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import fingerprint
-from xaikit.images.fills import Fill, check_fill
+from xaikit.foundation.parameters import Count, NotNegative, Parameters
+from xaikit.images.fills import Fill
 
 __all__ = ["CurveFill", "KeepProtocol", "Mask", "Order", "Score", "Threshold", "Ties"]
 
@@ -32,7 +33,7 @@ Score = Literal["probability", "logit", "log-odds", "sigmoid"]
 
 
 @dataclass(frozen=True, eq=False)
-class KeepProtocol:
+class KeepProtocol(Parameters):
     """How a keep curve masks and what it reads from the network.
 
     Args:
@@ -56,32 +57,20 @@ class KeepProtocol:
         BadInput: a value that is none of these.
     """
 
-    levels: int = 10
+    levels: Count = 10
     mask: Mask = "soft"
     fill: CurveFill | Tensor = "mean"
     threshold: Threshold = "area"
     ties: Ties = "index"
-    tie_orders: int = 5
+    tie_orders: Count = 5
     score: Score = "probability"
-    tie_tolerance: float = 0.0
+    tie_tolerance: NotNegative = 0.0
     order: Order = "lowest"
 
-    def __post_init__(self) -> None:
-        choices = {"mask": Mask, "threshold": Threshold, "ties": Ties, "score": Score, "order": Order}
-        for name, words in choices.items():
-            value = getattr(self, name)
-            if value not in get_args(words):
-                raise BadInput(f"{name}: expected one of {', '.join(get_args(words))}, got {value!r}; choose one")
-        for name in ("levels", "tie_orders"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise BadInput(f"{name}: expected a whole number from 1 on, got {value!r}; the default is 10 levels")
-        if not self.tie_tolerance >= 0:
-            raise BadInput(f"tie_tolerance: expected a number from 0 on, got {self.tie_tolerance}; 1e-6 is common")
+    def check(self) -> None:
+        """Refuse switches that do not go together."""
         if self.imputed and self.mask != "binary":
             raise BadInput(f"fill: imputed expects binary masks, got {self.mask}; give mask='binary'")
-        if not self.imputed:
-            check_fill(self.fill)  # type: ignore[arg-type]
         if self.order == "highest" and (self.mask, self.threshold) != ("binary", "area"):
             raise BadInput(
                 f"order: highest expects binary masks by area, got {self.mask} masks by {self.threshold}; give both"
@@ -94,16 +83,13 @@ class KeepProtocol:
         Raises:
             BadInput: a switch that does not exist, with near names, or a value that does not fit.
         """
-        known = [one.name for one in fields(cls)]
-        for name in switches:
-            if name not in known:
-                raise BadInput(str(UnknownName("switch of keep_curve", name, known, f"it has {', '.join(known)}")))
+        cls.check_names(switches, "switch")
         return cls(**switches)
 
     @property
     def params(self) -> dict[str, Any]:
         """The switches as plain values; a fill of pixels by its shape and content."""
-        switches = {one.name: getattr(self, one.name) for one in fields(self)}
+        switches = dict(super().params)
         if isinstance(self.fill, Tensor):
             content = hashlib.sha256(self.fill.detach().double().cpu().contiguous().numpy().tobytes()).hexdigest()[:16]
             switches["fill"] = f"tensor {tuple(self.fill.shape)} {content}"

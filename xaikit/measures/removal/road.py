@@ -19,12 +19,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated
 
+from annotated_types import Ge
 from torch import Tensor
 
-from xaikit.foundation.errors import BadInput
-from xaikit.measures.base import MEASURES, Direction, Measure, Subject
+from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.measures.removal.protocol import KeepProtocol, Order
 from xaikit.measures.removal.shared_curves import curve
 from xaikit.run.cost import Cost
@@ -40,14 +40,9 @@ class _Imputed(Measure):
         levels: J; the shares removed are 1 / J, ..., (J - 1) / J.
     """
 
-    levels: int = 5
+    levels: Annotated[int, Ge(2)] = 5
 
-    source: ClassVar[str] = "Rong et al. (ROAD), ICML 2022, arXiv:2202.00449"
-
-    def __post_init__(self) -> None:
-        KeepProtocol(self.levels, "binary", "imputed")
-        if self.levels < 2:
-            raise BadInput(f"levels: expected 2 or more, got {self.levels}; 5 removes 20, 40, 60 and 80 %")
+    source = "Rong et al. (ROAD), ICML 2022, arXiv:2202.00449"
 
     @abstractmethod
     def compute(self, subject: Subject) -> Tensor:
@@ -71,9 +66,9 @@ class ROAD(_Imputed):
         levels: J; the shares removed are 1 / J, ..., (J - 1) / J.
     """
 
-    name: ClassVar[str] = "road"
-    direction: ClassVar[Direction] = "higher"
-    range: ClassVar[tuple[float, float]] = (-0.5, 0.5)
+    name = "road"
+    direction = "higher"
+    range = (-0.5, 0.5)
 
     def compute(self, subject: Subject) -> Tensor:
         """Return half the difference of the orders, (N,)."""
@@ -93,9 +88,9 @@ class ROADLeastRelevant(_Imputed):
         levels: J; the shares removed are 1 / J, ..., (J - 1) / J.
     """
 
-    name: ClassVar[str] = "road-lerf"
-    direction: ClassVar[Direction] = "higher"
-    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    name = "road-lerf"
+    direction = "higher"
+    range = (0.0, 1.0)
 
     def compute(self, subject: Subject) -> Tensor:
         """Return the mean confidence of each image, (N,)."""
@@ -111,9 +106,9 @@ class ROADMostRelevant(_Imputed):
         levels: J; the shares removed are 1 / J, ..., (J - 1) / J.
     """
 
-    name: ClassVar[str] = "road-morf"
-    direction: ClassVar[Direction] = "lower"
-    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    name = "road-morf"
+    direction = "lower"
+    range = (0.0, 1.0)
 
     def compute(self, subject: Subject) -> Tensor:
         """Return the mean confidence of each image, (N,)."""

@@ -18,12 +18,12 @@ Departs from source: removed pixels become the mean colour unless told otherwise
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
+from xaikit.foundation.parameters import Count
 from xaikit.images.fills import Fill
-from xaikit.measures.base import MEASURES, Direction, Measure, Subject
+from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.measures.removal.protocol import KeepProtocol
 from xaikit.measures.removal.shared_curves import curve
 from xaikit.run.cost import Cost
@@ -41,16 +41,13 @@ class SRG(Measure):
         fill: what they become.
     """
 
-    steps: int = 10
+    steps: Count = 10
     fill: Fill = "mean"
 
-    name: ClassVar[str] = "srg"
-    direction: ClassVar[Direction] = "higher"
-    range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
-    source: ClassVar[str] = "Bluecher et al., TMLR 2024, arXiv:2401.06654"
-
-    def __post_init__(self) -> None:
-        KeepProtocol(self.steps, "binary", self.fill)
+    name = "srg"
+    direction = "higher"
+    range = (-1.0, 1.0)
+    source = "Bluecher et al., TMLR 2024, arXiv:2401.06654"
 
     def compute(self, subject: Subject) -> Tensor:
         """Return the difference of the areas of each image, (N,)."""

@@ -13,14 +13,13 @@ Departs from source: noise that changes the top class is left out, which captum'
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import generators
-from xaikit.measures.base import MEASURES, Direction, Measure, MeasureNeed, Subject
+from xaikit.foundation.parameters import Count, Positive
+from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.run.cost import Cost
 
 __all__ = ["MaxSensitivity"]
@@ -36,21 +35,14 @@ class MaxSensitivity(Measure):
         draws: how often it is drawn.
     """
 
-    radius: float = 0.02
-    draws: int = 10
+    radius: Positive = 0.02
+    draws: Count = 10
 
-    name: ClassVar[str] = "max-sensitivity"
-    direction: ClassVar[Direction] = "lower"
-    range: ClassVar[tuple[float, float]] = (0.0, torch.inf)
-    source: ClassVar[str] = "Yeh et al., NeurIPS 2019, arXiv:1901.09392"
-    needs: ClassVar[frozenset[MeasureNeed]] = frozenset({"model", "method"})
-
-    def __post_init__(self) -> None:
-        if self.draws < 1 or not self.radius > 0:
-            raise BadInput(
-                f"max-sensitivity: expected draws and a radius above 0, got {self.draws} and {self.radius}; "
-                "10 and 0.02 are common"
-            )
+    name = "max-sensitivity"
+    direction = "lower"
+    range = (0.0, torch.inf)
+    source = "Yeh et al., NeurIPS 2019, arXiv:1901.09392"
+    needs = frozenset({"model", "method"})
 
     def compute(self, subject: Subject) -> Tensor:
         """Return the largest relative change of each map, (N,)."""

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import ClassVar
+from typing import Annotated
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
-from xaikit.foundation.errors import BadInput
-from xaikit.measures.base import MEASURES, Direction, Measure, MeasureNeed, Subject
+from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.measures.correlation import likeness
 from xaikit.run.cost import Cost
 
@@ -36,17 +36,13 @@ class SeedStability(Measure):
         seeds: how many, the run's own included.
     """
 
-    seeds: int = 5
+    seeds: Annotated[int, Ge(2)] = 5
 
-    name: ClassVar[str] = "seed-stability"
-    direction: ClassVar[Direction] = "higher"
-    range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
-    source: ClassVar[str] = "xaikit; after Visani et al., 2020, arXiv:2001.11757"
-    needs: ClassVar[frozenset[MeasureNeed]] = frozenset({"model", "method"})
-
-    def __post_init__(self) -> None:
-        if self.seeds < 2:
-            raise BadInput(f"seeds: expected at least 2, got {self.seeds}; maps are compared in pairs")
+    name = "seed-stability"
+    direction = "higher"
+    range = (-1.0, 1.0)
+    source = "xaikit; after Visani et al., 2020, arXiv:2001.11757"
+    needs = frozenset({"model", "method"})
 
     def compute(self, subject: Subject) -> Tensor:
         """Return the mean likeness over all pairs of seeds, (N,)."""

@@ -22,15 +22,14 @@ Departs from source: the division by y is left out, because it flips the map of 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from xaikit.foundation.errors import BadInput
 from xaikit.foundation.memory import out_of_memory
 from xaikit.methods.activation.head import linear_head, may_have_linear_head, score_by_logits
-from xaikit.methods.base import METHODS, Family, LayerMethod, Need, Values
+from xaikit.methods.base import METHODS, LayerMethod, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -48,15 +47,11 @@ class AblationCAM(LayerMethod):
 
     divide: Literal["none", "magnitude", "score"] = "none"
 
-    name: ClassVar[str] = "ablation-cam"
-    family: ClassVar[Family] = "activation"
-    source: ClassVar[str] = "Desai & Ramaswamy, WACV 2020"
-    signed: ClassVar[bool] = False
-    needs: ClassVar[frozenset[Need]] = frozenset({"activations"})
-
-    def __post_init__(self) -> None:
-        if self.divide not in ("none", "magnitude", "score"):
-            raise BadInput(f"divide: expected none, magnitude or score, got {self.divide!r}; choose one")
+    name = "ablation-cam"
+    family = "activation"
+    source = "Desai & Ramaswamy, WACV 2020"
+    signed = False
+    needs = frozenset({"activations"})
 
     def compute(self, batch: Batch) -> Values:
         """Return relu(sum_k w_k A_k), (n, h, w)."""

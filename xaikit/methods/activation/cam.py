@@ -15,13 +15,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
 
 import torch
 
 from xaikit.foundation.errors import BadInput
 from xaikit.methods.activation.head import linear_head, score_by_logits
-from xaikit.methods.base import METHODS, Family, LayerMethod, Need, Values
+from xaikit.methods.base import METHODS, LayerMethod, Values
 from xaikit.model.hooks import Layer
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
@@ -34,10 +33,10 @@ __all__ = ["CAM"]
 class CAM(LayerMethod):
     """The linear head's weights, applied to the activations before they are pooled."""
 
-    name: ClassVar[str] = "cam"
-    family: ClassVar[Family] = "activation"
-    source: ClassVar[str] = "Zhou et al., CVPR 2016, arXiv:1512.04150"
-    needs: ClassVar[frozenset[Need]] = frozenset({"activations"})
+    name = "cam"
+    family = "activation"
+    source = "Zhou et al., CVPR 2016, arXiv:1512.04150"
+    needs = frozenset({"activations"})
 
     @cached_property
     def place(self) -> Layer:

@@ -17,17 +17,16 @@ Departs from source: the paper leaves the sign open.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from xaikit.foundation.errors import BadInput
-from xaikit.methods.base import METHODS, Family, LayerMethod, Need, Values
+from xaikit.methods.base import METHODS, LayerMethod, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["EigenCAM", "Variant", "check_variant", "first_direction"]
+__all__ = ["EigenCAM", "Variant", "first_direction"]
 
 Variant = Literal["uncentred", "centred"]
 
@@ -43,14 +42,11 @@ class EigenCAM(LayerMethod):
 
     variant: Variant = "uncentred"
 
-    name: ClassVar[str] = "eigen-cam"
-    family: ClassVar[Family] = "activation"
-    source: ClassVar[str] = "Muhammad & Yeasin, IJCNN 2020, arXiv:2008.00299"
-    class_specific: ClassVar[bool] = False
-    needs: ClassVar[frozenset[Need]] = frozenset({"activations"})
-
-    def __post_init__(self) -> None:
-        check_variant(self.variant)
+    name = "eigen-cam"
+    family = "activation"
+    source = "Muhammad & Yeasin, IJCNN 2020, arXiv:2008.00299"
+    class_specific = False
+    needs = frozenset({"activations"})
 
     def compute(self, batch: Batch) -> Values:
         """Return B v_1, (n, h, w)."""
@@ -59,16 +55,6 @@ class EigenCAM(LayerMethod):
     def cost(self, size: tuple[int, int]) -> Cost:
         """One forward."""
         return Cost(1, 0)
-
-
-def check_variant(variant: str) -> None:
-    """Refuse a variant that is none.
-
-    Raises:
-        BadInput: its name.
-    """
-    if variant not in get_args(Variant):
-        raise BadInput(f"variant: expected uncentred or centred, got {variant!r}; choose one")
 
 
 def first_direction(maps: Tensor, variant: Variant) -> Tensor:

@@ -15,10 +15,9 @@ Departs from source: uncentred as Eigen-CAM's paper has it; pytorch-grad-cam cen
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from xaikit.methods.activation.eigen_cam import Variant, check_variant, first_direction
-from xaikit.methods.base import METHODS, Family, LayerMethod, Need, Values
+from xaikit.methods.activation.eigen_cam import Variant, first_direction
+from xaikit.methods.base import METHODS, LayerMethod, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -36,13 +35,10 @@ class EigenGradCAM(LayerMethod):
 
     variant: Variant = "uncentred"
 
-    name: ClassVar[str] = "eigen-grad-cam"
-    family: ClassVar[Family] = "activation"
-    source: ClassVar[str] = "Gildenblat, pytorch-grad-cam, 2021"
-    needs: ClassVar[frozenset[Need]] = frozenset({"gradients"})
-
-    def __post_init__(self) -> None:
-        check_variant(self.variant)
+    name = "eigen-grad-cam"
+    family = "activation"
+    source = "Gildenblat, pytorch-grad-cam, 2021"
+    needs = frozenset({"gradients"})
 
     def compute(self, batch: Batch) -> Values:
         """Return B v_1 of B = G (*) A, (n, h, w)."""

@@ -21,14 +21,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xaikit.foundation.errors import BadInput
-from xaikit.methods.base import METHODS, Family, Method, Need, Values
+from xaikit.methods.base import METHODS, Method, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -48,15 +47,11 @@ class FullGrad(Method):
 
     scaling: Literal["layer", "channel"] = "layer"
 
-    name: ClassVar[str] = "full-grad"
-    family: ClassVar[Family] = "activation"
-    source: ClassVar[str] = "Srinivas & Fleuret, NeurIPS 2019, arXiv:1905.00780"
-    signed: ClassVar[bool] = False
-    needs: ClassVar[frozenset[Need]] = frozenset({"input-gradient"})
-
-    def __post_init__(self) -> None:
-        if self.scaling not in ("layer", "channel"):
-            raise BadInput(f"scaling: expected layer or channel, got {self.scaling!r}; choose one")
+    name = "full-grad"
+    family = "activation"
+    source = "Srinivas & Fleuret, NeurIPS 2019, arXiv:1905.00780"
+    signed = False
+    needs = frozenset({"input-gradient"})
 
     def compute(self, batch: Batch) -> Values:
         """Return the map (n, H, W) and the gap of the decomposition."""

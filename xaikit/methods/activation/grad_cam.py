@@ -11,11 +11,10 @@ Departs from source: nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 
-from xaikit.methods.base import METHODS, Family, LayerMethod, Need, Values
+from xaikit.methods.base import METHODS, LayerMethod, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -27,11 +26,11 @@ __all__ = ["GradCAM"]
 class GradCAM(LayerMethod):
     """Activation maps of one layer, weighted by their mean gradient, positive part."""
 
-    name: ClassVar[str] = "grad-cam"
-    family: ClassVar[Family] = "activation"
-    source: ClassVar[str] = "Selvaraju et al., ICCV 2017, arXiv:1610.02391"
-    signed: ClassVar[bool] = False
-    needs: ClassVar[frozenset[Need]] = frozenset({"gradients"})
+    name = "grad-cam"
+    family = "activation"
+    source = "Selvaraju et al., ICCV 2017, arXiv:1610.02391"
+    signed = False
+    needs = frozenset({"gradients"})
 
     def compute(self, batch: Batch) -> Values:
         """Return relu(sum_k w_k A_k), (n, h, w)."""

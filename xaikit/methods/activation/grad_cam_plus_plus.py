@@ -20,13 +20,12 @@ Departs from source: nothing in "paper". Activations should not be negative (tak
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from xaikit.foundation.errors import BadInput
-from xaikit.methods.base import METHODS, Family, LayerMethod, Need, Values
+from xaikit.methods.base import METHODS, LayerMethod, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -46,15 +45,11 @@ class GradCAMPlusPlus(LayerMethod):
 
     variant: Literal["paper", "official", "local"] = "paper"
 
-    name: ClassVar[str] = "grad-cam-plus-plus"
-    family: ClassVar[Family] = "activation"
-    source: ClassVar[str] = "Chattopadhay et al., WACV 2018, arXiv:1710.11063"
-    signed: ClassVar[bool] = False
-    needs: ClassVar[frozenset[Need]] = frozenset({"gradients"})
-
-    def __post_init__(self) -> None:
-        if self.variant not in ("paper", "official", "local"):
-            raise BadInput(f"variant: expected paper, official or local, got {self.variant!r}; choose one")
+    name = "grad-cam-plus-plus"
+    family = "activation"
+    source = "Chattopadhay et al., WACV 2018, arXiv:1710.11063"
+    signed = False
+    needs = frozenset({"gradients"})
 
     def compute(self, batch: Batch) -> Values:
         """Return relu(sum_k w_k A_k), (n, h, w)."""

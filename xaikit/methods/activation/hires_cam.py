@@ -13,11 +13,10 @@ Departs from source: nothing; the paper's ReLU is for display and left to it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 
-from xaikit.methods.base import METHODS, Family, LayerMethod, Need, Values
+from xaikit.methods.base import METHODS, LayerMethod, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -29,10 +28,10 @@ __all__ = ["HiResCAM"]
 class HiResCAM(LayerMethod):
     """Gradient times activation of one layer, summed over channels."""
 
-    name: ClassVar[str] = "hires-cam"
-    family: ClassVar[Family] = "activation"
-    source: ClassVar[str] = "Draelos & Carin 2020, arXiv:2011.08891"
-    needs: ClassVar[frozenset[Need]] = frozenset({"gradients"})
+    name = "hires-cam"
+    family = "activation"
+    source = "Draelos & Carin 2020, arXiv:2011.08891"
+    needs = frozenset({"gradients"})
 
     def compute(self, batch: Batch) -> Values:
         """Return sum_k G_k (*) A_k, (n, h, w)."""

@@ -14,14 +14,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from xaikit.foundation.errors import BadInput
+from xaikit.foundation.parameters import Positive
 from xaikit.images.shapes import upsample
-from xaikit.methods.base import METHODS, Family, LayerMethod, Need, Values
+from xaikit.methods.base import METHODS, LayerMethod, Values
 from xaikit.model.hooks import Layer
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
@@ -40,17 +39,13 @@ class LayerCAM(LayerMethod):
     """
 
     shallower: str | tuple[str, ...] = ()
-    gamma: float = 2.0
+    gamma: Positive = 2.0
 
-    name: ClassVar[str] = "layer-cam"
-    family: ClassVar[Family] = "activation"
-    source: ClassVar[str] = "Jiang et al., TIP 2021"
-    signed: ClassVar[bool] = False
-    needs: ClassVar[frozenset[Need]] = frozenset({"gradients"})
-
-    def __post_init__(self) -> None:
-        if not self.gamma > 0:
-            raise BadInput(f"gamma: expected a positive number, got {self.gamma}; the paper uses 2")
+    name = "layer-cam"
+    family = "activation"
+    source = "Jiang et al., TIP 2021"
+    signed = False
+    needs = frozenset({"gradients"})
 
     @cached_property
     def places(self) -> list[Layer]:

@@ -22,17 +22,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
+from xaikit.foundation.parameters import Count
 from xaikit.images.shapes import unit, upsample
 from xaikit.methods.activation.calibration import LEVELS, Calibration, calibrated
 from xaikit.methods.activation.library import Library
-from xaikit.methods.base import METHODS, Family, LayerMethod, Need, Values
-from xaikit.run.attribution import Scale
+from xaikit.methods.base import METHODS, LayerMethod, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -52,28 +52,16 @@ class LibraCAM(LayerMethod):
     """
 
     library: Library | None = None
-    references: int = 30
+    references: Count = 30
     calibrate: Calibration | None = "fixed"
     order: Literal["upsample-first", "official"] = "upsample-first"
 
-    name: ClassVar[str] = "libra-cam"
-    family: ClassVar[Family] = "activation"
-    source: ClassVar[str] = "Lee & Han, IJCAI 2022"
-    signed: ClassVar[bool] = False
-    scale: ClassVar[Scale] = "unit"
-    needs: ClassVar[frozenset[Need]] = frozenset({"gradients", "probabilities", "library"})
-
-    def __post_init__(self) -> None:
-        given: object = self.library
-        if given is not None and not isinstance(given, Library):
-            got = type(given).__name__
-            raise BadInput(f"library: expected a Library, got {got}; use xaikit.build_library or Library.load")
-        if self.references < 1:
-            raise BadInput(f"references: expected at least 1, got {self.references}; the paper uses 30")
-        if self.calibrate not in ("fixed", "official", None):
-            raise BadInput(f"calibrate: expected fixed, official or None, got {self.calibrate!r}; choose one")
-        if self.order not in ("upsample-first", "official"):
-            raise BadInput(f"order: expected upsample-first or official, got {self.order!r}; choose one")
+    name = "libra-cam"
+    family = "activation"
+    source = "Lee & Han, IJCAI 2022"
+    signed = False
+    scale = "unit"
+    needs = frozenset({"gradients", "probabilities", "library"})
 
     @cached_property
     def _drawn(self) -> dict[tuple[tuple[int, int], str], Library]:

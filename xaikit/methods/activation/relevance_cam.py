@@ -17,13 +17,12 @@ Departs from source: others = 1/K for K classes (the published code has 1/1000 f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from xaikit.foundation.errors import BadInput
-from xaikit.methods.base import METHODS, Family, LayerMethod, Need, Values
+from xaikit.foundation.parameters import Share
+from xaikit.methods.base import METHODS, LayerMethod, Values
 from xaikit.methods.decomposition.composites import POSITIVE
 from xaikit.methods.decomposition.engine import relevance_at
 from xaikit.run.batch import Batch
@@ -41,18 +40,12 @@ class RelevanceCAM(LayerMethod):
         others: share of the start that each other class gets, negative; None is one over the number of classes.
     """
 
-    others: float | None = None
+    others: Share | None = None
 
-    name: ClassVar[str] = "relevance-cam"
-    family: ClassVar[Family] = "activation"
-    source: ClassVar[str] = "Lee et al., CVPR 2021"
-    needs: ClassVar[frozenset[Need]] = frozenset({"gradients"})
-
-    def __post_init__(self) -> None:
-        if self.others is not None and not 0 <= self.others <= 1:
-            raise BadInput(
-                f"others: expected a share from 0 to 1, got {self.others}; leave it out for one over the classes"
-            )
+    name = "relevance-cam"
+    family = "activation"
+    source = "Lee et al., CVPR 2021"
+    needs = frozenset({"gradients"})
 
     def compute(self, batch: Batch) -> Values:
         """Return sum_k w_k A_k, (n, h, w).

@@ -21,14 +21,13 @@ Departs from source: maps are summed on the layer's grid (upsampling is linear);
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from xaikit.foundation.errors import BadInput
 from xaikit.images.shapes import unit, upsample
-from xaikit.methods.base import METHODS, Family, LayerMethod, Need, Values
+from xaikit.methods.base import METHODS, LayerMethod, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -46,16 +45,11 @@ class ScoreCAM(LayerMethod):
 
     weight: Literal["probability", "softmax-logit", "softmax-probability"] = "probability"
 
-    name: ClassVar[str] = "score-cam"
-    family: ClassVar[Family] = "activation"
-    source: ClassVar[str] = "Wang et al., CVPR Workshops 2020, arXiv:1910.01279"
-    signed: ClassVar[bool] = False
-    needs: ClassVar[frozenset[Need]] = frozenset({"activations", "probabilities"})
-
-    def __post_init__(self) -> None:
-        if self.weight not in ("probability", "softmax-logit", "softmax-probability"):
-            known = "probability, softmax-logit or softmax-probability"
-            raise BadInput(f"weight: expected {known}, got {self.weight!r}; choose one")
+    name = "score-cam"
+    family = "activation"
+    source = "Wang et al., CVPR Workshops 2020, arXiv:1910.01279"
+    signed = False
+    needs = frozenset({"activations", "probabilities"})
 
     def compute(self, batch: Batch) -> Values:
         """Return relu(sum_k w_k A_k), (n, h, w)."""

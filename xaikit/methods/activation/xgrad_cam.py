@@ -13,11 +13,10 @@ Departs from source: no constant is added to the denominator; a channel whose ac
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 
-from xaikit.methods.base import METHODS, Family, LayerMethod, Need, Values
+from xaikit.methods.base import METHODS, LayerMethod, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -31,11 +30,11 @@ _EPSILON = 1e-7
 class XGradCAM(LayerMethod):
     """Activation maps weighted by their activation-weighted mean gradient."""
 
-    name: ClassVar[str] = "xgrad-cam"
-    family: ClassVar[Family] = "activation"
-    source: ClassVar[str] = "Fu et al., BMVC 2020, arXiv:2008.02312"
-    signed: ClassVar[bool] = False
-    needs: ClassVar[frozenset[Need]] = frozenset({"gradients"})
+    name = "xgrad-cam"
+    family = "activation"
+    source = "Fu et al., BMVC 2020, arXiv:2008.02312"
+    signed = False
+    needs = frozenset({"gradients"})
 
     def compute(self, batch: Batch) -> Values:
         """Return relu(sum_k w_k A_k), (n, h, w)."""

@@ -11,11 +11,10 @@ Source: control row of the benchmark.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 
-from xaikit.methods.base import METHODS, Family, Method, Values
+from xaikit.methods.base import METHODS, Method, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -27,11 +26,11 @@ __all__ = ["Center"]
 class Center(Method):
     """A Gaussian in the middle, the same for every image of a size."""
 
-    name: ClassVar[str] = "center"
-    family: ClassVar[Family] = "control"
-    source: ClassVar[str] = "control: centre prior"
-    signed: ClassVar[bool] = False
-    class_specific: ClassVar[bool] = False
+    name = "center"
+    family = "control"
+    source = "control: centre prior"
+    signed = False
+    class_specific = False
 
     def compute(self, batch: Batch) -> Values:
         """Return the Gaussian (n, H, W)."""

@@ -11,12 +11,11 @@ Source: control row of the benchmark; Adebayo et al., NeurIPS 2018, compare with
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 
-from xaikit.methods.base import METHODS, Family, Method, Values
+from xaikit.methods.base import METHODS, Method, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -28,11 +27,11 @@ __all__ = ["Edges"]
 class Edges(Method):
     """Sobel edge strength of the image."""
 
-    name: ClassVar[str] = "edges"
-    family: ClassVar[Family] = "control"
-    source: ClassVar[str] = "control: Sobel edges"
-    signed: ClassVar[bool] = False
-    class_specific: ClassVar[bool] = False
+    name = "edges"
+    family = "control"
+    source = "control: Sobel edges"
+    signed = False
+    class_specific = False
 
     def compute(self, batch: Batch) -> Values:
         """Return the edge strength (n, H, W)."""

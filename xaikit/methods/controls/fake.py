@@ -9,11 +9,10 @@ Source: Poppi et al., CVPR Workshops 2021, arXiv:2104.10252.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 
-from xaikit.methods.base import METHODS, Family, Method, Values
+from xaikit.methods.base import METHODS, Method, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -25,11 +24,11 @@ __all__ = ["Fake"]
 class Fake(Method):
     """A map of ones with one zero in the top left corner."""
 
-    name: ClassVar[str] = "fake"
-    family: ClassVar[Family] = "control"
-    source: ClassVar[str] = "Poppi et al., CVPR Workshops 2021, arXiv:2104.10252"
-    signed: ClassVar[bool] = False
-    class_specific: ClassVar[bool] = False
+    name = "fake"
+    family = "control"
+    source = "Poppi et al., CVPR Workshops 2021, arXiv:2104.10252"
+    signed = False
+    class_specific = False
 
     def compute(self, batch: Batch) -> Values:
         """Return ones with one zero (n, H, W)."""

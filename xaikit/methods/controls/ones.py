@@ -11,11 +11,10 @@ Source: control row of the benchmark.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 
-from xaikit.methods.base import METHODS, Family, Method, Values
+from xaikit.methods.base import METHODS, Method, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -27,11 +26,11 @@ __all__ = ["Ones"]
 class Ones(Method):
     """A map that is one everywhere."""
 
-    name: ClassVar[str] = "ones"
-    family: ClassVar[Family] = "control"
-    source: ClassVar[str] = "control: a constant map"
-    signed: ClassVar[bool] = False
-    class_specific: ClassVar[bool] = False
+    name = "ones"
+    family = "control"
+    source = "control: a constant map"
+    signed = False
+    class_specific = False
 
     def compute(self, batch: Batch) -> Values:
         """Return ones (n, H, W)."""

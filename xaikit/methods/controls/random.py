@@ -11,11 +11,10 @@ Source: control row of the benchmark.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 
-from xaikit.methods.base import METHODS, Family, Method, Values
+from xaikit.methods.base import METHODS, Method, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -27,11 +26,11 @@ __all__ = ["Random"]
 class Random(Method):
     """Uniform noise at every pixel, from the seed and the image."""
 
-    name: ClassVar[str] = "random"
-    family: ClassVar[Family] = "control"
-    source: ClassVar[str] = "control: independent noise"
-    signed: ClassVar[bool] = False
-    class_specific: ClassVar[bool] = False
+    name = "random"
+    family = "control"
+    source = "control: independent noise"
+    signed = False
+    class_specific = False
 
     def compute(self, batch: Batch) -> Values:
         """Return noise (n, H, W)."""

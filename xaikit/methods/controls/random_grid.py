@@ -11,12 +11,11 @@ Source: control row of the benchmark.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 
-from xaikit.foundation.errors import BadInput
-from xaikit.methods.base import METHODS, Family, Method, Values
+from xaikit.foundation.parameters import Count
+from xaikit.methods.base import METHODS, Method, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -32,17 +31,13 @@ class RandomGrid(Method):
         grid: cells along each side.
     """
 
-    grid: int = 7
+    grid: Count = 7
 
-    name: ClassVar[str] = "random-grid"
-    family: ClassVar[Family] = "control"
-    source: ClassVar[str] = "control: coarse noise"
-    signed: ClassVar[bool] = False
-    class_specific: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        if self.grid < 1:
-            raise BadInput(f"grid: expected at least 1 cell, got {self.grid}; 7 is the size of most activation maps")
+    name = "random-grid"
+    family = "control"
+    source = "control: coarse noise"
+    signed = False
+    class_specific = False
 
     def compute(self, batch: Batch) -> Values:
         """Return noise (n, grid, grid)."""

@@ -15,14 +15,14 @@ Departs from source: signed; `part="positive"` cuts below zero as the paper does
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
-from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
+from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.methods.decomposition.composites import Bias, CompositeName, Strength, composed
 from xaikit.methods.decomposition.engine import Relevance, accounted, promising, relevance
 from xaikit.methods.decomposition.ledger import Ledger
@@ -52,10 +52,10 @@ class ContrastiveLRP(InputMethod):
     composite: CompositeName = "z-plus"
     bias: Bias = "zero"
 
-    name: ClassVar[str] = "contrastive-lrp"
-    family: ClassVar[Family] = "decomposition"
-    source: ClassVar[str] = "Gu et al., ACCV 2018, arXiv:1812.02100"
-    needs: ClassVar[frozenset[Need]] = frozenset({"input-gradient"})
+    name = "contrastive-lrp"
+    family = "decomposition"
+    source = "Gu et al., ACCV 2018, arXiv:1812.02100"
+    needs = frozenset({"input-gradient"})
 
     def compute(self, batch: Batch) -> Values:
         """Return the difference (n, C, H, W), or its positive part (n, H, W).

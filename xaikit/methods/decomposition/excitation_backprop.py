@@ -19,12 +19,12 @@ Departs from source: the map is of the image (of a layer: layer_excitation_backp
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
+from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.methods.decomposition.composites import POSITIVE, Composite
 from xaikit.methods.decomposition.engine import accounted, promising, relevance
 from xaikit.methods.decomposition.ledger import Ledger
@@ -48,11 +48,11 @@ class ExcitationBackprop(InputMethod):
 
     variant: Variant = "plain"
 
-    name: ClassVar[str] = "excitation-backprop"
-    family: ClassVar[Family] = "decomposition"
-    source: ClassVar[str] = "Zhang et al., ECCV 2016, arXiv:1608.00507"
-    signed: ClassVar[bool] = False
-    needs: ClassVar[frozenset[Need]] = frozenset({"input-gradient"})
+    name = "excitation-backprop"
+    family = "decomposition"
+    source = "Zhang et al., ECCV 2016, arXiv:1608.00507"
+    signed = False
+    needs = frozenset({"input-gradient"})
 
     def compute(self, batch: Batch) -> Values:
         """Return probabilities (n, C, H, W).

@@ -21,12 +21,11 @@ Departs from source: where an input is negative it excites through negative weig
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from xaikit.methods.base import METHODS, Family, LayerMethod, Need, Values
+from xaikit.methods.base import METHODS, LayerMethod, Values
 from xaikit.methods.decomposition.engine import accounted, promising, relevance_at
 from xaikit.methods.decomposition.excitation_backprop import WALKS, Variant, one_at_the_class
 from xaikit.run.batch import Batch
@@ -48,11 +47,11 @@ class LayerExcitationBackprop(LayerMethod):
 
     variant: Variant = "plain"
 
-    name: ClassVar[str] = "layer-excitation-backprop"
-    family: ClassVar[Family] = "decomposition"
-    source: ClassVar[str] = "Zhang et al., ECCV 2016, arXiv:1608.00507"
-    signed: ClassVar[bool] = False
-    needs: ClassVar[frozenset[Need]] = frozenset({"gradients"})
+    name = "layer-excitation-backprop"
+    family = "decomposition"
+    source = "Zhang et al., ECCV 2016, arXiv:1608.00507"
+    signed = False
+    needs = frozenset({"gradients"})
 
     def compute(self, batch: Batch) -> Values:
         """Return probabilities (n, h, w).

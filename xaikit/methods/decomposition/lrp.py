@@ -22,12 +22,14 @@ Departs from source: the stabiliser is relative to the mean |z| of the image and
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated
+
+from annotated_types import Ge
 
 from xaikit.foundation.errors import BadInput
-from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
+from xaikit.foundation.parameters import NotNegative
+from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.methods.decomposition.composites import (
     Bias,
     Composite,
@@ -68,25 +70,18 @@ class LRP(InputMethod):
     convolution: RuleName | None = None
     dense: RuleName | None = None
     first: RuleName | None = None
-    epsilon: float = 1e-6
-    alpha: float = 2.0
-    gamma: float = 0.25
+    epsilon: NotNegative = 1e-6
+    alpha: Annotated[float, Ge(1)] = 2.0
+    gamma: NotNegative = 0.25
     max_pool: MaxPool = "winner"
 
-    name: ClassVar[str] = "lrp"
-    family: ClassVar[Family] = "decomposition"
-    source: ClassVar[str] = "Bach et al., PLoS ONE 2015"
-    needs: ClassVar[frozenset[Need]] = frozenset({"input-gradient"})
+    name = "lrp"
+    family = "decomposition"
+    source = "Bach et al., PLoS ONE 2015"
+    needs = frozenset({"input-gradient"})
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.epsilon < math.inf:
-            raise BadInput(f"epsilon: expected a share from 0, got {self.epsilon}; leave it out for 1e-6")
-        if not self.alpha >= 1:
-            raise BadInput(f"alpha: expected at least 1, got {self.alpha}; leave it out for 2")
-        if not self.gamma >= 0:
-            raise BadInput(f"gamma: expected a number from 0, got {self.gamma}; leave it out for 0.25")
-        if self.max_pool not in ("winner", "mean"):
-            raise BadInput(f"max_pool: expected winner or mean, got {self.max_pool!r}; choose one")
+    def check(self) -> None:
+        """Refuse parameters that do not go together."""
         for part in ("convolution", "dense"):
             if getattr(self, part) == "z-box":
                 raise BadInput(

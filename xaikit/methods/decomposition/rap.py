@@ -24,13 +24,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from xaikit.foundation.errors import BadInput
-from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
+from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.methods.decomposition.composites import Composite
 from xaikit.methods.decomposition.engine import accounted, relevance, start_at_the_score
 from xaikit.methods.decomposition.ledger import Ledger
@@ -54,14 +53,10 @@ class RAP(InputMethod):
 
     dense: Form = "released"
 
-    name: ClassVar[str] = "rap"
-    family: ClassVar[Family] = "decomposition"
-    source: ClassVar[str] = "Nam et al., AAAI 2020, arXiv:1904.00605"
-    needs: ClassVar[frozenset[Need]] = frozenset({"input-gradient"})
-
-    def __post_init__(self) -> None:
-        if self.dense not in get_args(Form):
-            raise BadInput(f"dense: expected released or convolution, got {self.dense!r}; choose one")
+    name = "rap"
+    family = "decomposition"
+    source = "Nam et al., AAAI 2020, arXiv:1904.00605"
+    needs = frozenset({"input-gradient"})
 
     def compute(self, batch: Batch) -> Values:
         """Return the relevance (n, C, H, W) of the score.

@@ -15,13 +15,12 @@ Departs from source: where p_c is 1 in the arithmetic's precision p_c (1 - p_c) 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
-from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
+from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.methods.decomposition.composites import Bias, CompositeName, Strength, composed
 from xaikit.methods.decomposition.engine import accounted, relevance
 from xaikit.run.batch import Batch
@@ -45,10 +44,10 @@ class SoftmaxGradientLRP(InputMethod):
     composite: CompositeName = "z-plus"
     bias: Bias = "zero"
 
-    name: ClassVar[str] = "softmax-gradient-lrp"
-    family: ClassVar[Family] = "decomposition"
-    source: ClassVar[str] = "Iwana et al., ICCV Workshops 2019, arXiv:1908.04351"
-    needs: ClassVar[frozenset[Need]] = frozenset({"input-gradient"})
+    name = "softmax-gradient-lrp"
+    family = "decomposition"
+    source = "Iwana et al., ICCV Workshops 2019, arXiv:1908.04351"
+    needs = frozenset({"input-gradient"})
 
     def compute(self, batch: Batch) -> Values:
         """Return the relevance (n, C, H, W) of the probability's gradient.

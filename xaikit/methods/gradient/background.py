@@ -1,6 +1,6 @@
 """The background: reference images that a method compares each image with, given as pixels or drawn.
 
-    references = (B, C, H, W) pixels, or how many to draw by core/references.py; drawn ones flag the images
+    references = (B, C, H, W) pixels, or how many to draw by images/references.py; drawn ones flag the images
                  `default-references`
 
 Shapes: (B, C, H, W) in the network's own coordinates.
@@ -13,17 +13,18 @@ from functools import lru_cache
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
+from xaikit.foundation.parameters import Count
 from xaikit.images.references import draw_references
 from xaikit.images.shapes import check_images
 from xaikit.run.batch import Batch
 
 __all__ = ["Background", "background_inputs", "background_size", "check_background"]
 
-Background = int | Tensor
+Background = Count | Tensor
 
 
 def check_background(references: Background) -> None:
-    """Refuse references that are neither pixels (B, C, H, W) nor a number from 1.
+    """Refuse references that are no pixels (B, C, H, W) of at least one image.
 
     Raises:
         BadInput: anything else.

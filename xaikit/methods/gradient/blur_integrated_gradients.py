@@ -16,15 +16,14 @@ Departs from source: nothing; as there, what lies outside the image counts as ze
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from xaikit.foundation.errors import BadInput
-from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
+from xaikit.foundation.parameters import Count, Positive
+from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.methods.gradient.folding import folded_batch
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
@@ -48,22 +47,14 @@ class BlurIntegratedGradients(InputMethod):
         padding: what lies outside the image.
     """
 
-    steps: int = 100
-    sigma: float = 50.0
+    steps: Count = 100
+    sigma: Positive = 50.0
     padding: Padding = "zero"
 
-    name: ClassVar[str] = "blur-integrated-gradients"
-    family: ClassVar[Family] = "gradient"
-    source: ClassVar[str] = "Xu et al., CVPR 2020, arXiv:2004.03383"
-    needs: ClassVar[frozenset[Need]] = frozenset({"input-gradient"})
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise BadInput(f"steps: expected at least 1, got {self.steps}; 100 are usual")
-        if not 0 < self.sigma < math.inf:
-            raise BadInput(f"sigma: expected pixels above 0, got {self.sigma}; 50 is usual at 224")
-        if self.padding not in ("zero", "reflect"):
-            raise BadInput(f"padding: expected zero or reflect, got {self.padding!r}; choose one")
+    name = "blur-integrated-gradients"
+    family = "gradient"
+    source = "Xu et al., CVPR 2020, arXiv:2004.03383"
+    needs = frozenset({"input-gradient"})
 
     def compute(self, batch: Batch) -> Values:
         """Return the sum along the path, (n, C, H, W)."""

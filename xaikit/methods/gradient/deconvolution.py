@@ -12,9 +12,8 @@ Departs from source: starts at the score instead of one unit of a layer; ReLU6 c
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
+from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.methods.gradient.rectifiers import rectified_gradients
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
@@ -27,10 +26,10 @@ __all__ = ["Deconvolution"]
 class Deconvolution(InputMethod):
     """The gradient with ReLUs applied on the way back only."""
 
-    name: ClassVar[str] = "deconvolution"
-    family: ClassVar[Family] = "gradient"
-    source: ClassVar[str] = "Zeiler & Fergus, ECCV 2014, arXiv:1311.2901"
-    needs: ClassVar[frozenset[Need]] = frozenset({"input-gradient"})
+    name = "deconvolution"
+    family = "gradient"
+    source = "Zeiler & Fergus, ECCV 2014, arXiv:1311.2901"
+    needs = frozenset({"input-gradient"})
 
     def compute(self, batch: Batch) -> Values:
         """Return what is handed back to the input, (n, C, H, W)."""

@@ -15,13 +15,12 @@ Departs from source: products of activations (gates, x * sigmoid(x)) by midpoint
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from xaikit.images.fills import Fill, check_fill
-from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
+from xaikit.images.fills import Fill
+from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.methods.gradient.multipliers import pair_multipliers
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
@@ -43,13 +42,10 @@ class DeepLIFT(InputMethod):
 
     baseline: Fill | Tensor = "mean"
 
-    name: ClassVar[str] = "deep-lift"
-    family: ClassVar[Family] = "gradient"
-    source: ClassVar[str] = "Shrikumar et al., ICML 2017, arXiv:1704.02685"
-    needs: ClassVar[frozenset[Need]] = frozenset({"input-gradient"})
-
-    def __post_init__(self) -> None:
-        check_fill(self.baseline)
+    name = "deep-lift"
+    family = "gradient"
+    source = "Shrikumar et al., ICML 2017, arXiv:1704.02685"
+    needs = frozenset({"input-gradient"})
 
     def compute(self, batch: Batch) -> Values:
         """Return (x - x') times the multipliers, (n, C, H, W)."""

@@ -14,12 +14,11 @@ Departs from source: references are drawn pictures unless given; products and La
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
+from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.methods.gradient.background import Background, background_inputs, background_size, check_background
 from xaikit.methods.gradient.multipliers import pair_multipliers
 from xaikit.run.batch import Batch
@@ -39,12 +38,13 @@ class DeepLIFTSHAP(InputMethod):
 
     references: Background = 20
 
-    name: ClassVar[str] = "deep-lift-shap"
-    family: ClassVar[Family] = "gradient"
-    source: ClassVar[str] = "Lundberg & Lee, NeurIPS 2017, arXiv:1705.07874"
-    needs: ClassVar[frozenset[Need]] = frozenset({"input-gradient"})
+    name = "deep-lift-shap"
+    family = "gradient"
+    source = "Lundberg & Lee, NeurIPS 2017, arXiv:1705.07874"
+    needs = frozenset({"input-gradient"})
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Refuse parameters that do not go together."""
         check_background(self.references)
 
     def compute(self, batch: Batch) -> Values:

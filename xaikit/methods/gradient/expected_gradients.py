@@ -19,14 +19,14 @@ Departs from source: stratified instead of independent a_k, and references witho
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import generator
-from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
+from xaikit.foundation.parameters import Count, NotNegative
+from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.methods.gradient.background import Background, background_inputs, background_size, check_background
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
@@ -48,23 +48,18 @@ class ExpectedGradients(InputMethod):
         deviation: of the noise added to the image, in the network's own coordinates.
     """
 
-    samples: int = 200
+    samples: Count = 200
     references: Background = 20
     points: Points = "stratified"
-    deviation: float = 0.0
+    deviation: NotNegative = 0.0
 
-    name: ClassVar[str] = "expected-gradients"
-    family: ClassVar[Family] = "gradient"
-    source: ClassVar[str] = "Erion et al., Nat. Mach. Intell. 2021, arXiv:1906.10670"
-    needs: ClassVar[frozenset[Need]] = frozenset({"input-gradient"})
+    name = "expected-gradients"
+    family = "gradient"
+    source = "Erion et al., Nat. Mach. Intell. 2021, arXiv:1906.10670"
+    needs = frozenset({"input-gradient"})
 
-    def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise BadInput(f"samples: expected at least 1, got {self.samples}; 200 is the default")
-        if self.points not in get_args(Points):
-            raise BadInput(f"points: expected stratified or midpoint, got {self.points!r}; choose one")
-        if not 0 <= self.deviation < torch.inf:
-            raise BadInput(f"deviation: expected a number from 0, got {self.deviation}; 0 adds no noise")
+    def check(self) -> None:
+        """Refuse parameters that do not go together."""
         check_background(self.references)
 
     def compute(self, batch: Batch) -> Values:

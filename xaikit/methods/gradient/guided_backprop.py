@@ -15,9 +15,8 @@ Departs from source: ReLU6 counts as a ReLU; other activations hand back their g
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
+from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.methods.gradient.rectifiers import rectified_gradients
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
@@ -30,10 +29,10 @@ __all__ = ["GuidedBackprop"]
 class GuidedBackprop(InputMethod):
     """The gradient with negative parts cut at every ReLU."""
 
-    name: ClassVar[str] = "guided-backprop"
-    family: ClassVar[Family] = "gradient"
-    source: ClassVar[str] = "Springenberg et al. 2015, arXiv:1412.6806"
-    needs: ClassVar[frozenset[Need]] = frozenset({"input-gradient"})
+    name = "guided-backprop"
+    family = "gradient"
+    source = "Springenberg et al. 2015, arXiv:1412.6806"
+    needs = frozenset({"input-gradient"})
 
     def compute(self, batch: Batch) -> Values:
         """Return the guided gradient (n, C, H, W)."""

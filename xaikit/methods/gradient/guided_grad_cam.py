@@ -12,11 +12,10 @@ Departs from source: as Grad-CAM and guided backpropagation do.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from xaikit.images.shapes import upsample
 from xaikit.methods.activation.grad_cam import GradCAM
-from xaikit.methods.base import METHODS, Family, InputMethod, LayerMethod, Need, Values
+from xaikit.methods.base import METHODS, InputMethod, LayerMethod, Values
 from xaikit.methods.gradient.rectifiers import rectified_gradients
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
@@ -29,10 +28,10 @@ __all__ = ["GuidedGradCAM"]
 class GuidedGradCAM(InputMethod, LayerMethod):
     """Guided backpropagation times Grad-CAM."""
 
-    name: ClassVar[str] = "guided-grad-cam"
-    family: ClassVar[Family] = "gradient"
-    source: ClassVar[str] = "Selvaraju et al., ICCV 2017, arXiv:1610.02391"
-    needs: ClassVar[frozenset[Need]] = frozenset({"gradients", "input-gradient"})
+    name = "guided-grad-cam"
+    family = "gradient"
+    source = "Selvaraju et al., ICCV 2017, arXiv:1610.02391"
+    needs = frozenset({"gradients", "input-gradient"})
 
     def compute(self, batch: Batch) -> Values:
         """Return the guided gradient times the enlarged map, (n, C, H, W)."""

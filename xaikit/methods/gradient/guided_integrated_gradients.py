@@ -22,16 +22,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated
 
 import numpy as np
 import torch
+from annotated_types import Gt, Le
 from torch import Tensor
 
-from xaikit.foundation.errors import BadInput
-from xaikit.images.fills import Fill, check_fill
+from xaikit.foundation.parameters import Count, Share
+from xaikit.images.fills import Fill
 from xaikit.images.shapes import per_image
-from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
+from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.methods.gradient.folding import folded_batch
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
@@ -53,24 +54,15 @@ class GuidedIntegratedGradients(InputMethod):
         baseline: where the path begins: a fill by name, or pixels that broadcast to the images.
     """
 
-    steps: int = 200
-    fraction: float = 0.25
-    reach: float = 0.02
+    steps: Count = 200
+    fraction: Annotated[float, Gt(0), Le(1)] = 0.25
+    reach: Share = 0.02
     baseline: Fill | Tensor = "mean"
 
-    name: ClassVar[str] = "guided-integrated-gradients"
-    family: ClassVar[Family] = "gradient"
-    source: ClassVar[str] = "Kapishnikov et al., CVPR 2021, arXiv:2106.09788"
-    needs: ClassVar[frozenset[Need]] = frozenset({"input-gradient"})
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise BadInput(f"steps: expected at least 1, got {self.steps}; 200 are usual")
-        if not 0 < self.fraction <= 1:
-            raise BadInput(f"fraction: expected a share above 0 and up to 1, got {self.fraction}; 0.25 is usual")
-        if not 0 <= self.reach <= 1:
-            raise BadInput(f"reach: expected a share from 0 to 1, got {self.reach}; 0.02 is usual")
-        check_fill(self.baseline)
+    name = "guided-integrated-gradients"
+    family = "gradient"
+    source = "Kapishnikov et al., CVPR 2021, arXiv:2106.09788"
+    needs = frozenset({"input-gradient"})
 
     def compute(self, batch: Batch) -> Values:
         """Return the sum along the path, (n, C, H, W)."""

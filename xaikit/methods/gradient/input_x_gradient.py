@@ -14,9 +14,8 @@ Departs from source: nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
+from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -28,10 +27,10 @@ __all__ = ["InputXGradient"]
 class InputXGradient(InputMethod):
     """The gradient times the normalised input."""
 
-    name: ClassVar[str] = "input-x-gradient"
-    family: ClassVar[Family] = "gradient"
-    source: ClassVar[str] = "Shrikumar et al. 2016, arXiv:1605.01713"
-    needs: ClassVar[frozenset[Need]] = frozenset({"input-gradient"})
+    name = "input-x-gradient"
+    family = "gradient"
+    source = "Shrikumar et al. 2016, arXiv:1605.01713"
+    needs = frozenset({"input-gradient"})
 
     def compute(self, batch: Batch) -> Values:
         """Return the gradient times the input, (n, C, H, W)."""

@@ -18,15 +18,16 @@ Departs from source: midpoints instead of right end points (smaller error at equ
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
-from xaikit.images.fills import Fill, check_fill
-from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
+from xaikit.foundation.parameters import Count
+from xaikit.images.fills import Fill
+from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.methods.gradient.folding import folded_batch
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
@@ -50,26 +51,19 @@ class IntegratedGradients(InputMethod):
         quadrature: which points on the path, and what each counts.
     """
 
-    steps: int | None = None
+    steps: Count | None = None
     baseline: Fill | Tensor | tuple[Fill | Tensor, ...] = "mean"
     quadrature: Quadrature = "midpoint"
 
-    name: ClassVar[str] = "integrated-gradients"
-    family: ClassVar[Family] = "gradient"
-    source: ClassVar[str] = "Sundararajan et al., ICML 2017, arXiv:1703.01365"
-    needs: ClassVar[frozenset[Need]] = frozenset({"input-gradient"})
+    name = "integrated-gradients"
+    family = "gradient"
+    source = "Sundararajan et al., ICML 2017, arXiv:1703.01365"
+    needs = frozenset({"input-gradient"})
 
-    def __post_init__(self) -> None:
-        if self.steps is not None and self.steps < 1:
-            raise BadInput(f"steps: expected at least 1, got {self.steps}; leave it out to adapt it")
+    def check(self) -> None:
+        """Refuse parameters that do not go together."""
         if not isinstance(self.baseline, Tensor) and not self.baseline:
             raise BadInput("baseline: expected at least one, got none; leave it out for the mean colour")
-        for baseline in self._baselines:
-            check_fill(baseline)
-        if self.quadrature not in get_args(Quadrature):
-            raise BadInput(
-                f"quadrature: expected {' or '.join(get_args(Quadrature))}, got {self.quadrature!r}; choose one"
-            )
 
     def compute(self, batch: Batch) -> Values:
         """Return (x - x') times the mean gradient, (n, C, H, W)."""

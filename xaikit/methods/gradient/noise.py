@@ -14,15 +14,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import generator
+from xaikit.foundation.parameters import Count, NotNegative
 from xaikit.images.shapes import per_image
-from xaikit.methods.base import METHODS, Family, InputMethod, LayerMethod, Method, Need, check_output
+from xaikit.methods.base import METHODS, InputMethod, LayerMethod, Method, check_output
 from xaikit.methods.gradient.folding import folded_batch
 from xaikit.methods.gradient.saliency import Saliency
 from xaikit.run.batch import Batch
@@ -44,19 +45,16 @@ class NoisyMethod(InputMethod):
         base_params: parameters of that method, and `layer` for one that reads a layer.
     """
 
-    samples: int = 50
-    level: float = 0.15
+    samples: Count = 50
+    level: NotNegative = 0.15
     base: str = "saliency"
     base_params: Mapping[str, Any] = field(default_factory=dict)
 
-    family: ClassVar[Family] = "gradient"
-    needs: ClassVar[frozenset[Need]] = frozenset({"input-gradient"})
+    family = "gradient"
+    needs = frozenset({"input-gradient"})
 
-    def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise BadInput(f"samples: expected at least 1, got {self.samples}; 50 are usual")
-        if not self.level >= 0:
-            raise BadInput(f"level: expected a share of the image's range from 0, got {self.level}; 0.15 is usual")
+    def check(self) -> None:
+        """Refuse parameters that do not go together."""
         if isinstance(self.inner, NoisyMethod):
             raise BadInput(f"base: expected a method without noise of its own, got {self.base}; name what it smooths")
 

@@ -11,10 +11,8 @@ Departs from source: nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
-from xaikit.run.attribution import Reduction
+from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -26,12 +24,12 @@ __all__ = ["Saliency"]
 class Saliency(InputMethod):
     """Largest absolute gradient over the colour channels."""
 
-    name: ClassVar[str] = "saliency"
-    family: ClassVar[Family] = "gradient"
-    source: ClassVar[str] = "Simonyan et al. 2014, arXiv:1312.6034"
-    signed: ClassVar[bool] = False
-    reduction: ClassVar[Reduction] = "max-abs"
-    needs: ClassVar[frozenset[Need]] = frozenset({"input-gradient"})
+    name = "saliency"
+    family = "gradient"
+    source = "Simonyan et al. 2014, arXiv:1312.6034"
+    signed = False
+    reduction = "max-abs"
+    needs = frozenset({"input-gradient"})
 
     def compute(self, batch: Batch) -> Values:
         """Return the gradient (n, C, H, W)."""

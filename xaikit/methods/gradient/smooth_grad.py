@@ -14,7 +14,6 @@ Departs from source: signed values are averaged; whoever wants absolute values t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from xaikit.methods.base import METHODS, Values
 from xaikit.methods.gradient.noise import NoisyMethod
@@ -28,8 +27,8 @@ __all__ = ["SmoothGrad"]
 class SmoothGrad(NoisyMethod):
     """Mean over noisy copies."""
 
-    name: ClassVar[str] = "smooth-grad"
-    source: ClassVar[str] = "Smilkov et al. 2017, arXiv:1706.03825"
+    name = "smooth-grad"
+    source = "Smilkov et al. 2017, arXiv:1706.03825"
 
     def compute(self, batch: Batch) -> Values:
         """Return the mean, (n, C, H, W) or (n, h, w)."""

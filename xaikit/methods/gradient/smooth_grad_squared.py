@@ -15,11 +15,9 @@ Departs from source: nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from xaikit.methods.base import METHODS, Values
 from xaikit.methods.gradient.noise import NoisyMethod
-from xaikit.run.attribution import Reduction
 from xaikit.run.batch import Batch
 
 __all__ = ["SmoothGradSquared"]
@@ -30,10 +28,10 @@ __all__ = ["SmoothGradSquared"]
 class SmoothGradSquared(NoisyMethod):
     """Mean square over noisy copies."""
 
-    name: ClassVar[str] = "smooth-grad-squared"
-    source: ClassVar[str] = "Hooker et al., NeurIPS 2019, arXiv:1806.10758"
-    signed: ClassVar[bool] = False
-    reduction: ClassVar[Reduction] = "mean"
+    name = "smooth-grad-squared"
+    source = "Hooker et al., NeurIPS 2019, arXiv:1806.10758"
+    signed = False
+    reduction = "mean"
 
     def compute(self, batch: Batch) -> Values:
         """Return the mean square, (n, C, H, W) or (n, h, w)."""

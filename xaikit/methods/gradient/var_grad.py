@@ -15,12 +15,11 @@ Departs from source: divides by n - 1 unless `estimate="biased"`, which divides 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from xaikit.foundation.errors import BadInput
 from xaikit.methods.base import METHODS, Values
 from xaikit.methods.gradient.noise import NoisyMethod
-from xaikit.run.attribution import Reduction
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -38,15 +37,14 @@ class VarGrad(NoisyMethod):
 
     estimate: Literal["unbiased", "biased"] = "unbiased"
 
-    name: ClassVar[str] = "var-grad"
-    source: ClassVar[str] = "Adebayo et al., NeurIPS 2018, arXiv:1810.03292"
-    signed: ClassVar[bool] = False
-    reduction: ClassVar[Reduction] = "mean"
+    name = "var-grad"
+    source = "Adebayo et al., NeurIPS 2018, arXiv:1810.03292"
+    signed = False
+    reduction = "mean"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.estimate not in ("unbiased", "biased"):
-            raise BadInput(f"estimate: expected unbiased or biased, got {self.estimate!r}; choose one")
+    def check(self) -> None:
+        """Refuse parameters that do not go together."""
+        super().check()
         if self.estimate == "unbiased" and self.samples < 2:
             raise BadInput(f"samples: expected at least 2 for a variance, got {self.samples}; 50 are usual")
 

@@ -12,17 +12,7 @@ from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
 
-__all__ = ["cell_numbers", "check_grid"]
-
-
-def check_grid(grid: int) -> None:
-    """Refuse a grid without cells.
-
-    Raises:
-        BadInput: fewer than one cell a side.
-    """
-    if grid < 1:
-        raise BadInput(f"grid: expected at least 1 cell a side, got {grid}; the paper has 8")
+__all__ = ["cell_numbers"]
 
 
 def cell_numbers(grid: int, size: tuple[int, int], device: torch.device) -> Tensor:

@@ -31,21 +31,23 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Gt, Lt
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
+from xaikit.foundation.parameters import Count, Positive
 from xaikit.images.fills import blurred
-from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
+from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.methods.perturbation.mask_search import Search, View, search_masks
-from xaikit.run.attribution import Scale
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
 __all__ = ["ExtremalPerturbation"]
 
+_Area = Annotated[float, Gt(0), Lt(1)]
 Variant = Literal["preserve", "delete", "dual"]
 
 _SIDE, _SIGMA, _STRIDES, _LARGEST_BLUR = 224, 21.0, 3, 20.0
@@ -70,27 +72,22 @@ class ExtremalPerturbation(InputMethod):
         sigma: pixels over which a mask fades; None is 21 at 224.
     """
 
-    areas: float | tuple[float, ...] = 0.1
-    steps: int = _STEPS
+    areas: _Area | tuple[_Area, ...] = 0.1
+    steps: Count = _STEPS
     variant: Variant = "preserve"
-    sigma: float | None = None
+    sigma: Positive | None = None
 
-    name: ClassVar[str] = "extremal-perturbation"
-    family: ClassVar[Family] = "perturbation"
-    source: ClassVar[str] = "Fong et al., ICCV 2019, arXiv:1910.08485"
-    signed: ClassVar[bool] = False
-    scale: ClassVar[Scale] = "unit"
-    needs: ClassVar[frozenset[Need]] = frozenset({"input-gradient"})
+    name = "extremal-perturbation"
+    family = "perturbation"
+    source = "Fong et al., ICCV 2019, arXiv:1910.08485"
+    signed = False
+    scale = "unit"
+    needs = frozenset({"input-gradient"})
 
-    def __post_init__(self) -> None:
-        if not self._areas or not all(0 < area < 1 for area in self._areas):
-            raise BadInput(f"areas: expected shares between 0 and 1, got {self.areas}; give for example 0.1")
-        if self.steps < 1:
-            raise BadInput(f"steps: expected at least 1, got {self.steps}; 800 is the usual number")
-        if self.sigma is not None and not 0 < self.sigma < math.inf:
-            raise BadInput(f"sigma: expected pixels above 0, got {self.sigma}; leave it out to choose by the size")
-        if self.variant not in get_args(Variant):
-            raise BadInput(f"variant: expected {', '.join(get_args(Variant))}, got {self.variant!r}; choose one")
+    def check(self) -> None:
+        """Refuse parameters that do not go together."""
+        if not self._areas:
+            raise BadInput("areas: expected at least one share, got none; give for example 0.1")
 
     def compute(self, batch: Batch) -> Values:
         """Return the mean of the masks over the areas, (n, H, W)."""

@@ -12,14 +12,21 @@ Departs from source: features are superpixels, found by scikit-image.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from xaikit.methods.base import METHODS, Family, InputMethod, Values
-from xaikit.methods.perturbation.scorer import MaskedFill, Score, Scorer, check_masked_fill, check_score
-from xaikit.methods.perturbation.segments import check_segmentation, flags_of, segment, segment_counts, spread
+from xaikit.foundation.parameters import Count
+from xaikit.methods.base import METHODS, InputMethod, Values
+from xaikit.methods.perturbation.scorer import MaskedFill, Score, Scorer
+from xaikit.methods.perturbation.segments import (
+    Segmentation,
+    check_segmentation,
+    flags_of,
+    segment,
+    segment_counts,
+    spread,
+)
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -38,19 +45,18 @@ class FeatureAblation(InputMethod):
         score: "logit" is the explained score, "probability" that of the class.
     """
 
-    segmentation: str | Tensor = "slic"
-    segments: int = 64
+    segmentation: Segmentation | Tensor = "slic"
+    segments: Count = 64
     fill: MaskedFill | Tensor = "mean"
     score: Score = "logit"
 
-    name: ClassVar[str] = "feature-ablation"
-    family: ClassVar[Family] = "perturbation"
-    source: ClassVar[str] = "Kokhlikyan et al., arXiv:2009.07896"
+    name = "feature-ablation"
+    family = "perturbation"
+    source = "Kokhlikyan et al., arXiv:2009.07896"
 
-    def __post_init__(self) -> None:
-        check_segmentation(self.segmentation, self.segments)
-        check_masked_fill(self.fill)
-        check_score(self.score)
+    def check(self) -> None:
+        """Refuse parameters that do not go together."""
+        check_segmentation(self.segmentation)
 
     def compute(self, batch: Batch) -> Values:
         """Return each segment's drop at its pixels, (n, H, W)."""

@@ -16,15 +16,17 @@ Departs from source: values are shown cell by cell, not enlarged smoothly.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from xaikit.foundation.identity import generator
-from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
-from xaikit.methods.perturbation.cells import cell_numbers, check_grid
-from xaikit.methods.perturbation.scorer import MaskedFill, Score, Scorer, check_masked_fill, check_samples, check_score
+from xaikit.foundation.parameters import Count
+from xaikit.methods.base import METHODS, InputMethod, Values
+from xaikit.methods.perturbation.cells import cell_numbers
+from xaikit.methods.perturbation.scorer import PlainFill, Score, Scorer
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -43,22 +45,16 @@ class HSIC(InputMethod):
         score: "probability" is that of the class, "logit" the explained score.
     """
 
-    samples: int = 500
-    grid: int = 8
-    fill: MaskedFill | Tensor = "mean"
+    samples: Annotated[int, Ge(2)] = 500
+    grid: Count = 8
+    fill: PlainFill | Tensor = "mean"
     score: Score = "probability"
 
-    name: ClassVar[str] = "hsic"
-    family: ClassVar[Family] = "perturbation"
-    source: ClassVar[str] = "Novello et al., NeurIPS 2022, arXiv:2206.06219"
-    signed: ClassVar[bool] = False
-    needs: ClassVar[frozenset[Need]] = frozenset({"probabilities"})
-
-    def __post_init__(self) -> None:
-        check_samples(self.samples, 2)
-        check_grid(self.grid)
-        check_masked_fill(self.fill, without=("segment-mean",))
-        check_score(self.score)
+    name = "hsic"
+    family = "perturbation"
+    source = "Novello et al., NeurIPS 2022, arXiv:2206.06219"
+    signed = False
+    needs = frozenset({"probabilities"})
 
     def compute(self, batch: Batch) -> Values:
         """Return the dependence on each pixel's cell, (n, H, W)."""

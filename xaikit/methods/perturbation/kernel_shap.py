@@ -20,15 +20,24 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import combinations
-from typing import ClassVar
+from typing import Annotated
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
-from xaikit.methods.base import METHODS, Family, InputMethod, Values
-from xaikit.methods.perturbation.scorer import MaskedFill, Score, Scorer, check_masked_fill, check_samples, check_score
-from xaikit.methods.perturbation.segments import check_segmentation, flags_of, segment, segment_counts, spread
+from xaikit.foundation.parameters import Count
+from xaikit.methods.base import METHODS, InputMethod, Values
+from xaikit.methods.perturbation.scorer import MaskedFill, Score, Scorer
+from xaikit.methods.perturbation.segments import (
+    Segmentation,
+    check_segmentation,
+    flags_of,
+    segment,
+    segment_counts,
+    spread,
+)
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -50,22 +59,19 @@ class KernelShap(InputMethod):
         score: "logit" is the explained score, "probability" that of the class.
     """
 
-    samples: int | None = None
-    segmentation: str | Tensor = "slic"
-    segments: int = 64
+    samples: Annotated[int, Ge(2)] | None = None
+    segmentation: Segmentation | Tensor = "slic"
+    segments: Count = 64
     fill: MaskedFill | Tensor = "mean"
     score: Score = "logit"
 
-    name: ClassVar[str] = "kernel-shap"
-    family: ClassVar[Family] = "perturbation"
-    source: ClassVar[str] = "Lundberg & Lee, NeurIPS 2017, arXiv:1705.07874"
+    name = "kernel-shap"
+    family = "perturbation"
+    source = "Lundberg & Lee, NeurIPS 2017, arXiv:1705.07874"
 
-    def __post_init__(self) -> None:
-        if self.samples is not None:
-            check_samples(self.samples, 2)
-        check_segmentation(self.segmentation, self.segments)
-        check_masked_fill(self.fill)
-        check_score(self.score)
+    def check(self) -> None:
+        """Refuse parameters that do not go together."""
+        check_segmentation(self.segmentation)
 
     def compute(self, batch: Batch) -> Values:
         """Return each segment's Shapley value at its pixels, (n, H, W)."""

@@ -19,23 +19,29 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
-from xaikit.methods.base import METHODS, Family, InputMethod, Values
+from xaikit.foundation.parameters import Count, NotNegative
+from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.methods.perturbation.scorer import (
     MaskedFill,
     Score,
     Scorer,
-    check_masked_fill,
-    check_samples,
-    check_score,
 )
-from xaikit.methods.perturbation.segments import check_segmentation, flags_of, segment, segment_counts, spread
+from xaikit.methods.perturbation.segments import (
+    Segmentation,
+    check_segmentation,
+    flags_of,
+    segment,
+    segment_counts,
+    spread,
+)
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -57,27 +63,21 @@ class Lime(InputMethod):
         score: "probability" of the class, or "logit", the explained score.
     """
 
-    samples: int = 1000
-    segmentation: str | Tensor = "slic"
-    segments: int = 64
+    samples: Annotated[int, Ge(2)] = 1000
+    segmentation: Segmentation | Tensor = "slic"
+    segments: Count = 64
     fill: MaskedFill | Tensor = "segment-mean"
-    width: float = 0.25
-    alpha: float = 1.0
+    width: Annotated[float, Ge(1e-6)] = 0.25
+    alpha: NotNegative = 1.0
     score: Score = "probability"
 
-    name: ClassVar[str] = "lime"
-    family: ClassVar[Family] = "perturbation"
-    source: ClassVar[str] = "Ribeiro et al., KDD 2016, arXiv:1602.04938"
+    name = "lime"
+    family = "perturbation"
+    source = "Ribeiro et al., KDD 2016, arXiv:1602.04938"
 
-    def __post_init__(self) -> None:
-        check_samples(self.samples, 2)
-        check_segmentation(self.segmentation, self.segments)
-        check_masked_fill(self.fill)
-        check_score(self.score)
-        for name, least in (("width", 1e-6), ("alpha", 0.0)):
-            value = getattr(self, name)
-            if not least <= value < float("inf"):
-                raise BadInput(f"{name}: expected a finite number from {least:g}, got {value}; leave it out")
+    def check(self) -> None:
+        """Refuse parameters that do not go together."""
+        check_segmentation(self.segmentation)
 
     def compute(self, batch: Batch) -> Values:
         """Return each segment's coefficient at its pixels, (n, H, W)."""

@@ -16,18 +16,19 @@ Departs from source: the descent starts with everything removed, not with a disc
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import generator
-from xaikit.images.fills import Fill, blend, blurred, check_fill
+from xaikit.foundation.parameters import Count, NotNegative
+from xaikit.images.fills import Fill, blend, blurred
 from xaikit.images.shapes import upsample
-from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
+from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.methods.perturbation.mask_search import Search, SearchScore, View, search_masks
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
@@ -52,31 +53,18 @@ class MeaningfulPerturbation(InputMethod):
         fill: what comes in place of what is removed: a fill by name, or pixels that broadcast to the images.
     """
 
-    steps: int = 300
-    grid: int | None = None
-    sparsity: float = 1e-4
-    smoothness: float = 1e-2
-    exponent: float = 3.0
+    steps: Count = 300
+    grid: Count | None = None
+    sparsity: NotNegative = 1e-4
+    smoothness: NotNegative = 1e-2
+    exponent: Annotated[float, Ge(1)] = 3.0
     fill: Fill | Tensor = "blur"
 
-    name: ClassVar[str] = "meaningful-perturbation"
-    family: ClassVar[Family] = "perturbation"
-    source: ClassVar[str] = "Fong & Vedaldi, ICCV 2017, arXiv:1704.03296"
-    signed: ClassVar[bool] = False
-    needs: ClassVar[frozenset[Need]] = frozenset({"input-gradient", "probabilities"})
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise BadInput(f"steps: expected at least 1, got {self.steps}; 300 is the usual number")
-        if self.grid is not None and self.grid < 1:
-            raise BadInput(f"grid: expected at least 1 cell, got {self.grid}; leave it out to choose by the size")
-        for name in ("sparsity", "smoothness"):
-            value = getattr(self, name)
-            if not 0 <= value < math.inf:
-                raise BadInput(f"{name}: expected a number from 0, got {value}; 0 leaves the term out")
-        if not 1 <= self.exponent < math.inf:
-            raise BadInput(f"exponent: expected a number from 1, got {self.exponent}; the paper has 3")
-        check_fill(self.fill)
+    name = "meaningful-perturbation"
+    family = "perturbation"
+    source = "Fong & Vedaldi, ICCV 2017, arXiv:1704.03296"
+    signed = False
+    needs = frozenset({"input-gradient", "probabilities"})
 
     def compute(self, batch: Batch) -> Values:
         """Return 1 - m, (n, H, W)."""

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
-from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
-from xaikit.methods.perturbation.scorer import MaskedFill, Score, Scorer, check_masked_fill, check_score
+from xaikit.foundation.parameters import Count
+from xaikit.methods.base import METHODS, InputMethod, Values
+from xaikit.methods.perturbation.scorer import PlainFill, Score, Scorer
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -41,25 +41,15 @@ class Occlusion(InputMethod):
         score: "logit" is the explained score, "probability" that of the class.
     """
 
-    window: int | None = None
-    stride: int | None = None
-    fill: MaskedFill | Tensor = "mean"
+    window: Count | None = None
+    stride: Count | None = None
+    fill: PlainFill | Tensor = "mean"
     score: Score = "logit"
 
-    name: ClassVar[str] = "occlusion"
-    family: ClassVar[Family] = "perturbation"
-    source: ClassVar[str] = "Zeiler & Fergus, ECCV 2014, arXiv:1311.2901"
-    needs: ClassVar[frozenset[Need]] = frozenset()
-
-    def __post_init__(self) -> None:
-        for name in ("window", "stride"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise BadInput(
-                    f"{name}: expected at least 1 pixel, got {value}; leave it out to choose by the image's size"
-                )
-        check_score(self.score)
-        check_masked_fill(self.fill, without=("segment-mean",))
+    name = "occlusion"
+    family = "perturbation"
+    source = "Zeiler & Fergus, ECCV 2014, arXiv:1311.2901"
+    needs = frozenset()
 
     def compute(self, batch: Batch) -> Values:
         """Return the mean drop over covering windows, (n, H, W)."""

@@ -25,16 +25,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from numpy.typing import NDArray
 from torch import Tensor
 
 from xaikit.foundation.identity import stream_seed
-from xaikit.methods.base import METHODS, Family, InputMethod, Values
-from xaikit.methods.perturbation.scorer import MaskedFill, Score, Scorer, check_masked_fill, check_samples, check_score
+from xaikit.methods.base import METHODS, InputMethod, Values
+from xaikit.methods.perturbation.scorer import PlainFill, Score, Scorer
 from xaikit.run.batch import Batch
 from xaikit.run.context import estimate
 from xaikit.run.cost import Cost
@@ -56,18 +57,13 @@ class PartitionShap(InputMethod):
         score: "logit" is the explained score, "probability" that of the class.
     """
 
-    samples: int = 500
-    fill: MaskedFill | Tensor = "mean"
+    samples: Annotated[int, Ge(4)] = 500
+    fill: PlainFill | Tensor = "mean"
     score: Score = "logit"
 
-    name: ClassVar[str] = "partition-shap"
-    family: ClassVar[Family] = "perturbation"
-    source: ClassVar[str] = "Lundberg & Lee, NeurIPS 2017, arXiv:1705.07874; shap.PartitionExplainer"
-
-    def __post_init__(self) -> None:
-        check_samples(self.samples, _ENDS + 2)
-        check_masked_fill(self.fill, without=("segment-mean",))
-        check_score(self.score)
+    name = "partition-shap"
+    family = "perturbation"
+    source = "Lundberg & Lee, NeurIPS 2017, arXiv:1705.07874; shap.PartitionExplainer"
 
     def compute(self, batch: Batch) -> Values:
         """Return each pixel's share, (n, H, W)."""

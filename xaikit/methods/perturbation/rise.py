@@ -20,18 +20,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Gt, Le
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import generator
-from xaikit.images.fills import Fill, check_fill
-from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
-from xaikit.methods.perturbation.scorer import Scorer, check_samples
-from xaikit.run.attribution import Scale
+from xaikit.foundation.parameters import Count
+from xaikit.images.fills import Fill
+from xaikit.methods.base import METHODS, InputMethod, Values
+from xaikit.methods.perturbation.scorer import Scorer
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -81,27 +82,20 @@ class RISE(InputMethod):
         variant: "plain" is the paper's, "centred" the slope of the probability on the mask.
     """
 
-    samples: int = 4000
-    grid: int = 7
-    keep: float = 0.5
+    samples: Count = 4000
+    grid: Count = 7
+    keep: Annotated[float, Gt(0), Le(1)] = 0.5
     fill: Fill | Tensor = "mean"
     variant: Literal["plain", "centred"] = "plain"
 
-    name: ClassVar[str] = "rise"
-    family: ClassVar[Family] = "perturbation"
-    source: ClassVar[str] = "Petsiuk et al., BMVC 2018, arXiv:1806.07421"
-    scale: ClassVar[Scale] = "unit"
-    needs: ClassVar[frozenset[Need]] = frozenset({"probabilities"})
+    name = "rise"
+    family = "perturbation"
+    source = "Petsiuk et al., BMVC 2018, arXiv:1806.07421"
+    scale = "unit"
+    needs = frozenset({"probabilities"})
 
-    def __post_init__(self) -> None:
-        check_samples(self.samples)
-        check_fill(self.fill)
-        if self.grid < 1:
-            raise BadInput(f"grid: expected at least 1 cell a side, got {self.grid}; the paper has 7")
-        if not 0 < self.keep <= 1:
-            raise BadInput(f"keep: expected a probability above 0, at most 1, got {self.keep}; the paper has 0.5")
-        if self.variant not in ("plain", "centred"):
-            raise BadInput(f"variant: expected plain or centred, got {self.variant!r}; choose one")
+    def check(self) -> None:
+        """Refuse parameters that do not go together."""
         if self.variant == "centred":
             object.__setattr__(self, "scale", "minmax")
 

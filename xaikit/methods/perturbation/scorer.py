@@ -17,55 +17,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from xaikit.foundation.errors import BadInput
 from xaikit.images.fills import Fill, inpainted, segment_mean
 from xaikit.run.batch import Batch
 
-__all__ = ["MaskedFill", "Score", "Scorer", "check_masked_fill", "check_samples", "check_score"]
+__all__ = ["MaskedFill", "PlainFill", "Score", "Scorer"]
 
+PlainFill = Literal["mean", "black", "white", "image-mean", "blur", "noise", "inpaint"]
+"""What removed pixels become where there are no segments."""
 MaskedFill = Literal["mean", "black", "white", "image-mean", "blur", "noise", "inpaint", "segment-mean"]
 Score = Literal["logit", "probability"]
 Masks = Callable[[Tensor, Tensor], Tensor]
-
-
-def check_masked_fill(fill: MaskedFill | Tensor, *, without: Sequence[str] = ()) -> None:
-    """Refuse a fill that is neither a known word nor a tensor.
-
-    Args:
-        fill: what was asked for.
-        without: words that make no sense here.
-
-    Raises:
-        BadInput: anything else.
-    """
-    known = [word for word in get_args(MaskedFill) if word not in without]
-    if not isinstance(fill, Tensor) and fill not in known:
-        raise BadInput(f"fill: expected one of {', '.join(known)} or pixels as a tensor, got {fill!r}; choose one")
-
-
-def check_score(score: Score) -> None:
-    """Refuse a score that is neither a logit nor a probability.
-
-    Raises:
-        BadInput: anything else.
-    """
-    if score not in get_args(Score):
-        raise BadInput(f"score: expected logit or probability, got {score!r}; choose one")
-
-
-def check_samples(samples: int, least: int = 1) -> None:
-    """Refuse too few samples.
-
-    Raises:
-        BadInput: fewer than `least`.
-    """
-    if samples < least:
-        raise BadInput(f"samples: expected at least {least}, got {samples}; leave it out for the default")
 
 
 class Scorer:

@@ -16,18 +16,20 @@ Departs from source: the sequence is scrambled, so that a seed means something; 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 from torch.quasirandom import SobolEngine
 
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import stream_seed
-from xaikit.images.fills import Fill, check_fill
-from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
-from xaikit.methods.perturbation.cells import cell_numbers, check_grid
-from xaikit.methods.perturbation.scorer import Score, Scorer, check_score
+from xaikit.foundation.parameters import Count
+from xaikit.images.fills import Fill
+from xaikit.methods.base import METHODS, InputMethod, Values
+from xaikit.methods.perturbation.cells import cell_numbers
+from xaikit.methods.perturbation.scorer import Score, Scorer
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -46,26 +48,24 @@ class Sobol(InputMethod):
         score: "probability" is that of the class, "logit" the explained score.
     """
 
-    samples: int = 32
-    grid: int = 8
+    samples: Annotated[int, Ge(2)] = 32
+    grid: Count = 8
     fill: Fill | Tensor = "mean"
     score: Score = "probability"
 
-    name: ClassVar[str] = "sobol"
-    family: ClassVar[Family] = "perturbation"
-    source: ClassVar[str] = "Fel et al., NeurIPS 2021, arXiv:2111.04138"
-    signed: ClassVar[bool] = False
-    needs: ClassVar[frozenset[Need]] = frozenset({"probabilities"})
+    name = "sobol"
+    family = "perturbation"
+    source = "Fel et al., NeurIPS 2021, arXiv:2111.04138"
+    signed = False
+    needs = frozenset({"probabilities"})
 
-    def __post_init__(self) -> None:
-        if self.samples < 2 or self.samples & (self.samples - 1):
+    def check(self) -> None:
+        """Refuse parameters that do not go together."""
+        if self.samples & (self.samples - 1):
             raise BadInput(f"samples: expected a power of two from 2, got {self.samples}; the paper has 32")
-        check_grid(self.grid)
         if 2 * self.grid**2 > SobolEngine.MAXDIM:
             most = int((SobolEngine.MAXDIM / 2) ** 0.5)
             raise BadInput(f"grid: expected at most {most} cells a side, got {self.grid}; the sequence has no more")
-        check_fill(self.fill)
-        check_score(self.score)
 
     def compute(self, batch: Batch) -> Values:
         """Return the total-order index of each pixel's cell, (n, H, W)."""

@@ -27,7 +27,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -35,9 +35,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from xaikit.foundation.errors import BadInput
+from xaikit.foundation.parameters import Count
 from xaikit.images.fills import Fill
-from xaikit.methods.base import METHODS, Family, InputMethod, Need, Values
+from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.methods.gradient.integrated_gradients import IntegratedGradients
 from xaikit.methods.perturbation.segments import flags_of
 from xaikit.run.batch import Batch
@@ -65,23 +65,18 @@ class XRAI(InputMethod):
         order: of the regions: "full" by what each still adds, "fast" ranks them once.
     """
 
-    steps: int = 100
+    steps: Count = 100
     baseline: Fill | Tensor | tuple[Fill | Tensor, ...] = ("black", "white")
     across: Literal["max", "sum"] = "max"
     order: Literal["full", "fast"] = "full"
 
-    name: ClassVar[str] = "xrai"
-    family: ClassVar[Family] = "perturbation"
-    source: ClassVar[str] = "Kapishnikov et al., ICCV 2019, arXiv:1906.02825"
-    needs: ClassVar[frozenset[Need]] = frozenset({"input-gradient"})
+    name = "xrai"
+    family = "perturbation"
+    source = "Kapishnikov et al., ICCV 2019, arXiv:1906.02825"
+    needs = frozenset({"input-gradient"})
 
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise BadInput(f"steps: expected at least 1, got {self.steps}; 100 is the usual number")
-        if self.across not in ("max", "sum"):
-            raise BadInput(f"across: expected max or sum, got {self.across!r}; choose one")
-        if self.order not in ("full", "fast"):
-            raise BadInput(f"order: expected full or fast, got {self.order!r}; choose one")
+    def check(self) -> None:
+        """Refuse parameters that do not go together."""
         _ = self._gradients
 
     def compute(self, batch: Batch) -> Values:

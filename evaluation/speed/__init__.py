@@ -1,0 +1,1 @@
+"""Races of xaikit against other packages and against bare passes of the network; `make speed` runs them all."""

@@ -1,0 +1,151 @@
+"""Parameters: the fields of a frozen dataclass, checked by their types when it is made.
+
+    @dataclass(frozen=True)
+    class Blur(Parameters):
+        sigma: Positive = 10.0
+
+    Blur(sigma="x")      BadInput: sigma: expected a number above 0, got 'x'; the default is 10.0
+
+The constructor, `build` and the command line go through the same check, so that a value is right or refused wherever
+it comes from. A text that spells a number counts as the number, as in a shell; True does not.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterable
+from dataclasses import Field, fields
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from torch import Tensor
+
+from xaikit.foundation.errors import BadInput, UnknownName
+
+__all__ = ["Count", "NotNegative", "Parameters", "Positive", "Share"]
+
+Count = Annotated[int, Ge(1)]
+Positive = Annotated[float, Gt(0)]
+NotNegative = Annotated[float, Ge(0)]
+Share = Annotated[float, Ge(0), Le(1)]
+
+_BOUNDS = {Ge: ("from", "ge"), Gt: ("above", "gt"), Le: ("up to", "le"), Lt: ("below", "lt")}
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    Tensor: "a tensor",
+    type(None): "None",
+}
+
+
+class Parameters:
+    """Base of a frozen dataclass whose fields are its parameters."""
+
+    not_parameters: ClassVar[frozenset[str]] = frozenset()
+    """Fields that are not parameters and stay unchecked."""
+
+    def __post_init__(self) -> None:
+        """Check every parameter, then what they have to be together."""
+        for name in self.parameter_names():
+            object.__setattr__(self, name, self.checked(name, getattr(self, name)))
+        self.check()
+
+    def check(self) -> None:
+        """Refuse parameters that do not go together; a subclass says which.
+
+        Raises:
+            BadInput: what was expected.
+        """
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters by name."""
+        return {name: getattr(self, name) for name in self.parameter_names()}
+
+    @classmethod
+    def parameter_names(cls) -> list[str]:
+        """Return the names of the parameters."""
+        owner: Any = cls
+        return list(_parameters(owner))
+
+    @classmethod
+    def check_names(cls, names: Iterable[str], kind: str = "parameter") -> None:
+        """Refuse a name that is no parameter.
+
+        Raises:
+            BadInput: the name, with the nearest parameters.
+        """
+        known, owner = cls.parameter_names(), getattr(cls, "name", "")
+        for name in names:
+            if name not in known:
+                has = f"{owner or 'it'} has {', '.join(known) or 'none'}"
+                raise BadInput(str(UnknownName(f"{kind} of {owner}" if owner else kind, name, known, has)))
+
+    @classmethod
+    def checked(cls, name: str, value: Any) -> Any:
+        """Return the value of a parameter in the type that the class declares.
+
+        Raises:
+            BadInput: it cannot be brought to that type.
+        """
+        owner: Any = cls
+        value = value.item() if isinstance(value, np.generic) else value
+        try:
+            result = _adapter(owner, name).validate_python(value)
+        except ValidationError as error:
+            raise _refusal(cls, name, value) from error
+        if isinstance(value, bool) and not isinstance(result, bool):
+            raise _refusal(cls, name, value)
+        return result
+
+
+@cache
+def _parameters(cls: Any) -> dict[str, Field[Any]]:
+    return {field.name: field for field in fields(cls) if field.name not in cls.not_parameters}
+
+
+@cache
+def _hint(cls: Any, name: str) -> Any:
+    return get_type_hints(cls, include_extras=True)[name]
+
+
+@cache
+def _adapter(cls: Any, name: str) -> TypeAdapter[Any]:
+    return TypeAdapter(_hint(cls, name), config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False))
+
+
+def _refusal(cls: Any, name: str, value: Any) -> BadInput:
+    owner = f"{cls.name}: " if isinstance(getattr(cls, "name", None), str) else ""
+    got = repr(value) if isinstance(value, str | int | float | tuple | list) else type(value).__name__
+    field = _parameters(cls)[name]
+    remedy = f"; the default is {field.default}" if isinstance(field.default, int | float | tuple) else ""
+    return BadInput(f"{owner}{name}: expected {_described(_hint(cls, name))}, got {got}{remedy}")
+
+
+def _described(hint: Any) -> str:
+    """Return a type in words, such as "a whole number from 1 or None"."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        bounds = [
+            f"{word} {getattr(bound, attribute):g}"
+            for bound in arguments[1:]
+            for kind, (word, attribute) in _BOUNDS.items()
+            if isinstance(bound, kind)
+        ]
+        return f"{_described(arguments[0])} {' and '.join(bounds)}".strip()
+    if origin is Literal:
+        return " or ".join(filter(None, [", ".join(map(str, arguments[:-1])), str(arguments[-1])]))
+    if origin in (Union, types.UnionType):
+        several = [argument for argument in arguments if get_origin(argument) is tuple]
+        single = [argument for argument in arguments if argument not in several]
+        return " or ".join(dict.fromkeys(map(_described, single))) + (", or several" if several else "")
+    if origin in (tuple, list):
+        return f"several of {_described(arguments[0])}"
+    if origin is not None and isinstance(origin, type) and issubclass(origin, Callable):  # type: ignore[arg-type]
+        return "a function"
+    return _WORDS.get(hint, "") or f"a {getattr(hint, '__name__', str(hint))}"
