@@ -7,9 +7,8 @@ import torch
 
 from tests import nets
 from xaikit.methods.base import METHODS, Method
-from xaikit.methods.gradient import folding
-from xaikit.methods.gradient.folding import folded_batch
 from xaikit.model.classifier import Classifier
+from xaikit.run import batch as batches
 from xaikit.run.batch import Batch
 from xaikit.run.context import Context
 
@@ -34,9 +33,9 @@ def batch(clf: Classifier) -> Batch:
 def test_the_values_are_those_of_the_network(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     clf = Classifier(nets.made(nets.Stochastic), size=8)
     with clf.borrowed():
-        assert folded_batch(batch(clf), 14).classifier is not clf
+        assert batch(clf).folded_for(14).classifier is not clf
     found = method(name, clf).attribute(nets.pixels(), [0, 1, 2])
-    monkeypatch.setattr(folding, "_WORTH", 1000)
+    monkeypatch.setattr(batches, "_REPAID", 1000)
     expected = method(name, clf).attribute(nets.pixels(), [0, 1, 2])
     assert float(expected.values.abs().max()) > 0
     assert torch.allclose(found.values, expected.values, rtol=1e-9, atol=1e-12)
@@ -48,13 +47,13 @@ def test_few_passes_half_precision_and_networks_without_batch_norm_stay_as_they_
     half = Classifier(nets.made(nets.Stochastic, torch.float32).to(torch.bfloat16), size=8)
     for one, passes in ((clf, 11), (plain, 100), (half, 100)):
         with one.borrowed():
-            assert folded_batch(batch(one), passes).classifier is one
+            assert batch(one).folded_for(passes).classifier is one
 
 
 def test_a_network_whose_hooks_change_its_scores_is_not_replaced() -> None:
     clf = Classifier(nets.made(nets.Stochastic), size=8)
     with clf.borrowed():
-        assert folded_batch(batch(clf), 100).classifier is not clf
+        assert batch(clf).folded_for(100).classifier is not clf
     clf.network.conv1.register_forward_hook(lambda module, args, output: output * 2)
     with clf.borrowed():
-        assert folded_batch(batch(clf), 100).classifier is clf
+        assert batch(clf).folded_for(100).classifier is clf

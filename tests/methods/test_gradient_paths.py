@@ -276,5 +276,5 @@ def test_what_does_not_fit_is_refused() -> None:
         "blur-integrated-gradients": [{"steps": 0}, {"sigma": 0}, {"padding": "wrap"}],
     }.items():
         for wrong in params:
-            with pytest.raises(BadInput, match=r"expected .*, got .*;"):
+            with pytest.raises(BadInput, match=r"expected .*, got .*"):
                 METHODS.get(name).build(clf, **wrong)

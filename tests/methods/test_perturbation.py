@@ -179,7 +179,11 @@ def test_an_image_of_one_pixel(name: str) -> None:
             {"segmentation": "slick"},
             "expected slic, quickshift, felzenszwalb or grid or a tensor, got 'slick'",
         ),
-        ("kernel-shap", {"segmentation": "superpixels"}, "expected slic, quickshift, felzenszwalb or grid or a tensor, got 'superpixels'"),
+        (
+            "kernel-shap",
+            {"segmentation": "superpixels"},
+            "expected slic, quickshift, felzenszwalb or grid or a tensor, got 'superpixels'",
+        ),
         ("feature-ablation", {"segments": 0}, "segments: expected a whole number from 1, got 0"),
         ("feature-ablation", {"fill": "grey"}, "grey"),
         ("occlusion", {"fill": "segment-mean"}, "fill: expected mean, black, .*, got 'segment-mean'"),

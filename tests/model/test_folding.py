@@ -12,7 +12,9 @@ from torch import nn
 from tests import nets
 from xaikit.foundation.errors import BadInput
 from xaikit.model.classifier import Classifier
-from xaikit.model.folding import fold_batch_norm, folded, trace
+from xaikit.model.folding import fold_batch_norm, trace
+from xaikit.run.batch import Batch
+from xaikit.run.context import Context
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
@@ -141,6 +143,13 @@ def test_reused_and_functional_calls_are_nodes():
     )
 
 
+def folded(clf: Classifier, pixels: torch.Tensor | None = None) -> Classifier:
+    """Return the copy that explains some images, or the classifier itself."""
+    pixels = nets.pixels(dtype=clf.dtype) if pixels is None else pixels
+    with clf.borrowed():
+        return Batch(clf, clf.check(pixels), None, Context()).folded.classifier
+
+
 def folding() -> Classifier:
     def build() -> nn.Module:
         return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
@@ -208,23 +217,27 @@ def test_where_tracing_fails_the_classifier_itself_is_used():
     "change",
     [
         lambda net: setattr(net, "factor", 0.0),
+        lambda net: net.factors.__setitem__(0, 0.0),
+        lambda net: net.mask.zero_(),
+        lambda net: net.mask.data.zero_(),
         lambda net: net.norm.register_forward_hook(lambda module, args, output: 0 * output),
     ],
-    ids=["attribute", "hook"],
+    ids=["attribute", "list", "tensor", "tensor past the version counter", "hook"],
 )
 def test_a_copy_follows_attributes_and_hooks(change) -> None:
     class Scaled(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.conv, self.norm, self.factor = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), 2.0
+            self.factors, self.mask = [1.0], torch.ones(1)
 
         def forward(self, x):
-            return (self.factor * self.norm(self.conv(x))).mean((2, 3))
+            return (self.factor * self.factors[0] * self.mask * self.norm(self.conv(x))).mean((2, 3))
 
     torch.manual_seed(0)
     clf = Classifier(randomised(Scaled()).eval(), size=8)
     pixels = torch.rand(2, 3, 8, 8)
-    before = folded(clf).logits(pixels)
-    assert folded(clf) is folded(clf)
+    before = folded(clf, pixels).logits(pixels)
+    assert folded(clf, pixels) is folded(clf, pixels)
     change(clf.network)
-    assert torch.equal(folded(clf).logits(pixels), torch.zeros_like(before))
+    assert torch.equal(folded(clf, pixels).logits(pixels), torch.zeros_like(before))

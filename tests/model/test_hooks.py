@@ -13,7 +13,8 @@ from torch import nn
 from tests import nets
 from xaikit.foundation.errors import BadInput, NoSuchLayer
 from xaikit.model.classifier import Classifier
-from xaikit.model.hooks import RELU, Layer, Probe, parse_layer
+from xaikit.model.hooks import Layer, Probe, parse_layer
+from xaikit.model.torch_functions import RELUS
 from xaikit.run.batch import Batch
 from xaikit.run.context import Context
 
@@ -231,7 +232,7 @@ class _Guided(torch.autograd.Function):
 def test_guided_relu_by_hand(build):
     network, inputs = nets.made(build).eval().requires_grad_(False), nets.pixels().requires_grad_(True)
     with Probe(network) as probe:
-        probe.rule(RELU, lambda function, args, kwargs: _Guided.apply(args[0]))
+        probe.rule(RELUS, lambda function, args, kwargs: _Guided.apply(args[0]))
         logits = network(inputs)
         (found,) = torch.autograd.grad(logits[:, TARGET].sum(), inputs)
     assert torch.equal(logits, network(inputs.detach()))

@@ -30,20 +30,14 @@ from torch import Tensor, nn
 from xaikit.extend import LayerMethod, Method, Values
 from xaikit.foundation.errors import BadInput, XaikitError
 from xaikit.foundation.memory import out_of_memory
-from xaikit.model.hooks import RELU, Layer
+from xaikit.model.hooks import Layer
+from xaikit.model.torch_functions import PLUS, PRODUCTS, RELUS
 from xaikit.run.batch import Batch
 
 __all__ = ["OUR_WORDS", "Guest", "GuestLayer", "Model"]
 
 _FAILURES = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError)
-_MIXES = frozenset(
-    getattr(place, name)
-    for place, names in (
-        (torch, ("add", "mul")),
-        (Tensor, ("add", "add_", "__add__", "__iadd__", "__radd__", "mul", "mul_", "__mul__", "__imul__", "__rmul__")),
-    )
-    for name in names
-)
+_MIXES = PLUS | PRODUCTS
 OUR_WORDS = {"method": "quadrature"}
 """Our field by the name of their parameter, where `xaikit.attribute` has taken that name."""
 
@@ -80,7 +74,7 @@ class Model(nn.Module):
     def unseen_relus(self, image: Tensor) -> int:
         """Return how many ReLUs are functions and no modules, so that theirs do not see them."""
         modules, functions = self._run_through(image)
-        called = sum(function in RELU for function, _ in functions)
+        called = sum(function in RELUS for function, _ in functions)
         return called - sum(isinstance(module, nn.ReLU) for module in modules)
 
     def _run_through(self, image: Tensor) -> tuple[list[nn.Module], list[tuple[Callable[..., Any], int]]]:

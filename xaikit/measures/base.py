@@ -91,7 +91,8 @@ class Subject:
             fact: names what is asked, with its protocol.
             compute: gives the rows (m, ...) of the images in places (m,).
         """
-        about = (fact, self.classifier.fingerprint, self.context.seed, self.context.precision)
+        model = self.shared("fingerprint", lambda: self.classifier.fingerprint)
+        about = (fact, model, self.context.seed, self.context.precision)
         keys = [(*about, content, index) for content, index in zip(self.hashes, self.target.tolist(), strict=True)]
         missing = [place for place, key in enumerate(keys) if key not in self.image_facts]
         if missing:

@@ -5,25 +5,24 @@
 The user's network is never touched. Functional calls, additions and reused modules are nodes like any other. A network
 that cannot be traced is refused with the module in which tracing stopped.
 
-`folded(classifier)` is the same classifier round such a copy. It is kept as long as modules, their hooks and plain
-attributes, weights, buffers, type and device stay what they were, and made anew once one of them changes.
+A folded copy is used only where it gives the network's own logits on the images at hand; `Batch.folded` sees to that.
 """
 
 from __future__ import annotations
 
 import copy
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from xaikit.foundation.errors import BadInput
 from xaikit.model.classifier import Classifier
 
-__all__ = ["fold_batch_norm", "folded", "trace"]
+__all__ = ["fold_batch_norm", "folded_copies", "trace"]
 
 _PLAIN = (int, float, str, type(None))
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -110,33 +109,37 @@ def _put(graph: fx.GraphModule, name: str, module: nn.Module) -> None:
     setattr(graph.get_submodule(parent), child, module.requires_grad_(False))
 
 
-def folded(classifier: Classifier) -> Classifier:
-    """Return a classifier round a traced copy of the network with BatchNorm folded, the same one while nothing changes.
+def folded_copies(classifier: Classifier) -> Iterator[Classifier]:
+    """Yield classifiers round folded copies of a network: the one that is kept, then a new one.
 
-    Where there is nothing to fold, or torch.fx cannot follow the network, that is the classifier itself.
+    The kept copy is dropped when a module, hook, plain attribute or tensor was replaced or written. What such a look
+    does not see (`weight.data.mul_(2)`, an entry of a list) shows in the logits: the caller compares them, and asks for
+    the next copy where they differ. Nothing is yielded where there is nothing to fold or torch.fx cannot follow.
     """
     network = classifier.module
     if not any(isinstance(module, _BATCH_NORMS) for module in network.modules()):
-        return classifier
+        return
     state = _state(network)
     known = _FOLDED.get(classifier)
-    if known is None or known[0] != state:
-        known = state, _twin(classifier)
-        _FOLDED[classifier] = known
-    return classifier if known[1] is None else known[1]
+    if known is not None and known[0] == state:
+        if known[1] is None:
+            return
+        yield known[1]
+    copied = _twin(classifier)
+    _FOLDED[classifier] = state, copied
+    if copied is not None:
+        yield copied
 
 
 def _state(network: nn.Module) -> Any:
-    """Return what a folded copy depends on; sums and norms show what was written past the version counter."""
+    """Return what tells that a network was changed by ordinary means."""
     tensors = [*network.parameters(), *network.buffers()]
     kinds = [(id(tensor), tensor._version, tensor.dtype, tensor.device) for tensor in tensors]
-    floats = [tensor.detach().float() for tensor in tensors if tensor.numel()]
-    sums = [measure(one).to(floats[0].device) for one in floats for measure in (torch.sum, torch.linalg.vector_norm)]
-    return str(network), [_settings(module) for module in network.modules()], kinds, torch.stack(sums).tolist()
+    return str(network), [_settings(module) for module in network.modules()], kinds
 
 
 def _settings(module: nn.Module) -> Any:
-    """Return what a module computes by beside its tensors: itself, its hooks and its plain attributes."""
+    """Return a module's settings that change its output, beside its tensors: itself, hooks, plain attributes."""
     hooks = [id(one) for one in _hooks(module)]
     plain = [(name, one) for name, one in vars(module).items() if isinstance(one, _PLAIN) and name != "training"]
     return id(module), hooks, plain

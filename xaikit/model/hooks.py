@@ -26,17 +26,15 @@ from types import TracebackType
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from xaikit.foundation.errors import BadInput, NoSuchLayer
 from xaikit.model.grids import grid
+from xaikit.model.torch_functions import RELUS, writes
 
-__all__ = ["RELU", "Layer", "Probe", "Tap", "parse_layer", "writes"]
-
-RELU: frozenset[Callable[..., Any]] = frozenset({F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_})
+__all__ = ["Layer", "Probe", "Tap", "parse_layer"]
 
 Rule = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 OnModule = Callable[[str, nn.Module, Any], None]
@@ -227,11 +225,6 @@ class Probe:
             self._stack.enter_context(self._functions)
 
 
-def writes(function: Callable[..., Any]) -> bool:
-    """Say whether a function writes its result into its first argument: `add_` does, `__rsub__` does not."""
-    return function.__name__.endswith("_") and not function.__name__.endswith("__")
-
-
 def _module_observer(name: str, on_module: OnModule) -> Callable[[nn.Module, Any, Any], None]:
     def hook(module: nn.Module, args: Any, output: Any) -> None:
         on_module(name, module, output)
@@ -253,7 +246,7 @@ class _Functions(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if self.awaited and func in RELU:
+        if self.awaited and func in RELUS:
             given = args[0] if args else kwargs.get("input")
             for place, (output, tap) in enumerate(self.awaited):
                 if given is output:

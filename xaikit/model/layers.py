@@ -20,39 +20,36 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xaikit.foundation.errors import BadInput, NoSuchLayer
-from xaikit.model.hooks import RELU, Layer, Probe, parse_layer
+from xaikit.model.hooks import Layer, Probe, parse_layer
+from xaikit.model.torch_functions import (
+    ACTIVATIONS,
+    ADAPTIVE_POOLS,
+    CONVOLUTIONS,
+    DROPOUTS,
+    FLATTENS,
+    GATES,
+    MEANS,
+    RELUS,
+    Call,
+    named,
+)
 
 __all__ = ["EndsIn", "Outline", "find_layer", "outline"]
 
 EndsIn = Literal["logits", "softmax", "log-softmax", "sigmoid"]
 
-_MEANS = frozenset({torch.mean, Tensor.mean, torch.amax, Tensor.amax})
-_ADAPTIVE = frozenset(
-    {F.adaptive_avg_pool2d, F.adaptive_max_pool2d, torch.nn.functional.adaptive_max_pool2d_with_indices}
-)
-_POOLS = frozenset({F.avg_pool2d, F.max_pool2d, torch.max_pool2d, F.max_pool2d_with_indices})
-_FLATTEN = frozenset(
-    {torch.flatten, Tensor.flatten, Tensor.view, Tensor.reshape, torch.reshape, torch.squeeze, Tensor.squeeze}
-)
-_PASS = frozenset({F.dropout, F.dropout2d, Tensor.contiguous})
-_ACTIVATIONS = frozenset(
-    getattr(F, name)
-    for name in (
-        *("relu6", "hardtanh", "silu", "leaky_relu", "elu", "selu", "celu", "mish", "hardswish", "hardsigmoid"),
-        *("rrelu", "threshold", "leaky_relu_", "elu_", "selu_", "celu_", "hardtanh_", "rrelu_", "threshold_"),
-    )
-)
-_SAME_VALUES = _FLATTEN | _PASS | {Tensor.__getitem__, torch.unsqueeze, Tensor.unsqueeze, Tensor.float, Tensor.to}
-_HEADS: dict[Callable[..., Any], EndsIn] = {
-    **dict.fromkeys((F.softmax, torch.softmax, Tensor.softmax), "softmax"),
-    **dict.fromkeys((F.log_softmax, torch.log_softmax, Tensor.log_softmax), "log-softmax"),
-    **dict.fromkeys((F.sigmoid, torch.sigmoid, Tensor.sigmoid, torch.special.expit), "sigmoid"),
+_WINDOWS = named("avg_pool2d max_pool2d")
+_TO_POINT = MEANS | _WINDOWS | named("amax")
+_PASS = DROPOUTS | named("contiguous")
+_SAME_VALUES = FLATTENS | _PASS | named("getitem unsqueeze float to")
+_HEADS: dict[Call, EndsIn] = {
+    **dict.fromkeys(named("softmax"), "softmax"),
+    **dict.fromkeys(named("log_softmax"), "log-softmax"),
+    **dict.fromkeys(named("sigmoid expit"), "sigmoid"),
 }
-_CONVOLUTION = frozenset({torch.conv2d, F.conv2d})
 
 
 @dataclass(frozen=True)
@@ -125,14 +122,12 @@ class _Trace:
             self.layers.pop(name, None)
             self.layers[name] = (output.shape[1], output.shape[2], output.shape[3])
 
-    def on_function(
-        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-    ) -> None:
+    def on_function(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         if not args or not isinstance(args[0], Tensor) or not isinstance(output, Tensor):
             return
         given = args[0]
         self.alive += [given, output]
-        if output is given and function in RELU | _ACTIVATIONS:
+        if output is given and function in ACTIVATIONS | GATES:
             self.versions[id(given)] = given._version
             self.written[id(given)] = len(self.names.get(id(given), []))
         self.look(given)
@@ -141,18 +136,18 @@ class _Trace:
         if head is not None:
             self.heads[id(output)] = head
             self.before_head[id(output)] = given if function in _HEADS else self.before_head[id(given)]
-        if function in RELU:
+        if function in RELUS:
             if output is given:
                 self.rectified.add(id(given))
             else:
                 self.source[id(output)] = ("relu", given)
-        elif function in _CONVOLUTION:
+        elif function in CONVOLUTIONS:
             self.source[id(output)] = ("convolution", given)
         elif function in _PASS and output is not given:
             self.source[id(output)] = ("pass", given)
         elif given.ndim == 4 and given.shape[2] * given.shape[3] > 1 and _ends_space(function, output):
             self.poolings.append((given, output))
-        elif function in _POOLS:
+        elif function in _WINDOWS:
             self.source[id(output)] = ("pass", given)
 
     def look(self, tensor: Tensor) -> None:
@@ -168,12 +163,12 @@ class _Trace:
         self.poolings = [(given, None if output is tensor else output) for given, output in self.poolings]
 
 
-def _ends_space(function: Callable[..., Any], output: Tensor) -> bool:
+def _ends_space(function: Call, output: Tensor) -> bool:
     """Say whether this call takes the spatial axes away, or is an adaptive pooling."""
-    if function in _ADAPTIVE:
+    if function in ADAPTIVE_POOLS:
         return True
     to_point = output.ndim == 2 or (output.ndim == 4 and output.shape[2] * output.shape[3] == 1)
-    return to_point and (function in _MEANS or function in _POOLS or (function in _FLATTEN and output.ndim == 2))
+    return to_point and (function in _TO_POINT or (function in FLATTENS and output.ndim == 2))
 
 
 def outline(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor]) -> Outline:

@@ -23,6 +23,7 @@ from xaikit.foundation.identity import generators
 from xaikit.images.fills import Fill, fill_values
 from xaikit.images.hashes import image_hashes
 from xaikit.model.classifier import Classifier
+from xaikit.model.folding import folded_copies
 from xaikit.model.hooks import Layer, Probe
 from xaikit.model.target import Target, resolve_target
 from xaikit.run.context import Context
@@ -30,6 +31,10 @@ from xaikit.run.context import Context
 __all__ = ["Batch", "check_graph"]
 
 T = TypeVar("T")
+
+_SAME_LOGITS = 1e-4  # of the largest logit
+_REPAID = 12  # passes an image from which a folded copy and its check cost less than they save
+_ROUNDING_STEPS = 8  # of the arithmetic, where that is coarser
 
 
 class Batch:
@@ -117,6 +122,26 @@ class Batch:
         batch = Batch(classifier, self.pixels, None, self.context, self._rows, self._count)
         batch.inputs, batch.target = self.inputs, self.target
         return batch
+
+    @cached_property
+    def folded(self) -> Batch:
+        """The same images on the network's copy with BatchNorm folded, or this batch where no copy gives its logits."""
+        least = max(_SAME_LOGITS, _ROUNDING_STEPS * torch.finfo(self.arithmetic).eps)
+        for copied in folded_copies(self.classifier):
+            batch = self.on(copied)
+            difference = (batch.logits - self.logits).abs().amax(1)
+            if bool((difference <= least * self.logits.abs().amax(1)).all()):
+                return batch
+        return self
+
+    def folded_for(self, passes: int) -> Batch:
+        """Return `folded` for at least so many passes an image that they repay the copy, or this batch.
+
+        A pass takes a fifth less time on a CPU. In float32 rounding moves some path points across a kink of the
+        network: on cifar-resnet20 single pixels move by 2e-4 of the range, 1e-5 on average; in float64 nothing moves.
+        """
+        exact = self.arithmetic in (torch.float32, torch.float64)
+        return self.folded if exact and passes >= _REPAID else self
 
     def at(self, inputs: Tensor, rows: Tensor) -> Batch:
         """Return a batch of other inputs, each with the target and all else that belongs to one of these images.

@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xaikit.methods.base import METHODS, Method, Values
+from xaikit.model.torch_functions import BATCH_NORMS, LINEARS, named
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -117,23 +118,20 @@ class _Tell(torch.autograd.Function):
         return gradient, None
 
 
-_BIASED = (F.conv2d, torch.conv2d, F.linear, F.batch_norm, torch.batch_norm)
+_BIASED = named("conv2d") | LINEARS | BATCH_NORMS
 
 
 def _told(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], tell: Callable[[Tensor, Tensor], None]
 ) -> Tensor:
     output: Tensor = function(*args, **kwargs)
-    bias = _normalisation_bias(function, args, kwargs) if function in _NORMALISES else _bias(args, kwargs)
+    bias = _normalisation_bias(function, args, kwargs) if function in BATCH_NORMS else _bias(args, kwargs)
     if bias is None:
         return output
-    channels_last = function is F.linear
+    channels_last = function in LINEARS
     shaped = bias.detach() if channels_last else bias.detach().reshape(1, -1, *[1] * (output.ndim - 2))
     told: Tensor = _Tell.apply(output, lambda gradient: tell(shaped, gradient))
     return told
-
-
-_NORMALISES = (F.batch_norm, torch.batch_norm)
 
 
 def _bias(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:

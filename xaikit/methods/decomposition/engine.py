@@ -27,25 +27,10 @@ from xaikit.foundation.errors import BadInput
 from xaikit.methods.base import Values
 from xaikit.methods.decomposition.composites import Composite
 from xaikit.methods.decomposition.ledger import Ledger, Reason
-from xaikit.methods.decomposition.operations import (
-    ACTIVATIONS,
-    GATES,
-    JOINS,
-    LINEAR,
-    MAX_POOLS,
-    MOVES,
-    PADS,
-    PRODUCTS,
-    QUOTIENTS,
-    SUMS,
-    Call,
-    Reader,
-    Reading,
-    as_mean,
-)
-from xaikit.model.folding import folded
+from xaikit.methods.decomposition.operations import CHOICES, LINEAR, SUMS, Reader, Reading, as_mean
 from xaikit.model.hooks import Layer, Probe
 from xaikit.model.outputs import Output
+from xaikit.model.torch_functions import ACTIVATIONS, GATES, JOINS, MAX_POOLS, PADS, PRODUCTS, QUOTIENTS, Call
 from xaikit.run.batch import Batch
 
 __all__ = ["Engine", "Pass", "Relevance", "accounted", "promising", "relevance", "relevance_at", "start_at_the_score"]
@@ -88,7 +73,7 @@ def relevance(batch: Batch, composite: Composite, starts: Callable[[], Sequence[
         BadInput: an operation that has no rule, a softmax at the end, or a network that cuts its graph.
     """
     _check_end(batch)
-    view = folded(batch.classifier)
+    view = batch.folded.classifier
     engine = Engine(composite, len(batch))
     inputs = batch.inputs.detach().requires_grad_(True)
     with torch.enable_grad(), view.probe() as probe:
@@ -473,7 +458,7 @@ def _is_signal(value: Any) -> bool:
 def _refuse_unknown(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
     """Refuse an operation that mixes values by no rule, rather than let autograd's gradient pass for relevance."""
     outputs = output if isinstance(output, tuple | list) else [output]
-    if function in MOVES or not any(_is_signal(one) for one in outputs):
+    if function in CHOICES or not any(_is_signal(one) for one in outputs):
         return
     name = getattr(function, "__name__", str(function))
     if name != "__get__":

@@ -26,26 +26,26 @@ from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
 from xaikit.methods.decomposition.rules import Kind, LinearMap, Part
-from xaikit.model.hooks import RELU
+from xaikit.model.torch_functions import (
+    BATCH_NORMS,
+    LARGEST,
+    LINEARS,
+    MAX_POOLS,
+    MEAN_POOLS,
+    MEANS,
+    MINUS,
+    MOVES,
+    PLUS,
+    REVERSED_MINUS,
+    Call,
+    named,
+)
 
-__all__ = [
-    "ACTIVATIONS",
-    "GATES",
-    "JOINS",
-    "LINEAR",
-    "MAX_POOLS",
-    "MOVES",
-    "PADS",
-    "PRODUCTS",
-    "QUOTIENTS",
-    "SUMS",
-    "Call",
-    "Reader",
-    "Reading",
-    "as_mean",
-]
+__all__ = ["CHOICES", "LINEAR", "SUMS", "Reader", "Reading", "as_mean"]
 
-Call = Callable[..., Any]
+SUMS = PLUS | MINUS | REVERSED_MINUS
+CHOICES = MOVES | MAX_POOLS | LARGEST | named("max_unpool2d")
+"""Calls of which autograd hands relevance on: values are moved, copied or chosen."""
 
 
 @dataclass(frozen=True)
@@ -54,49 +54,6 @@ class Reading:
 
     step: LinearMap
     sources: tuple[Tensor, ...]
-
-
-def _methods(*names: str) -> frozenset[Call]:
-    """Return the functions of these names in torch, Tensor and torch.nn.functional, as far as there are any."""
-    places = (torch, Tensor, F)
-    return frozenset(getattr(place, name) for name in names for place in places if callable(getattr(place, name, None)))
-
-
-ACTIVATIONS: frozenset[Call] = (
-    frozenset(RELU)
-    | _methods("relu6", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "silu", "mish", "gelu", "hardswish")
-    | _methods("hardtanh", "softplus", "softsign", "logsigmoid", "threshold", "clamp", "clamp_min", "clamp_max")
-    | _methods("leaky_relu_", "elu_", "selu_", "celu_", "hardtanh_", "threshold_", "clamp_", "clamp_min_")
-    | _methods(
-        "clip", "neg", "neg_", "positive", "logit", "local_response_norm", "hardshrink", "softshrink", "tanhshrink"
-    )
-)
-GATES = _methods("sigmoid", "sigmoid_", "hardsigmoid", "tanh", "tanh_", "softmax") | {torch.special.expit}
-PRODUCTS = _methods("mul", "multiply", "mul_", "__mul__", "__rmul__")
-QUOTIENTS = _methods("div", "true_divide", "divide", "div_", "__truediv__")
-MAX_POOLS = _methods("max_pool1d", "max_pool2d", "max_pool3d", "max_pool2d_with_indices") | _methods(
-    "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", "adaptive_max_pool2d_with_indices"
-)
-_PLUS = _methods("add", "add_", "__add__", "__radd__", "__iadd__")
-_MINUS = _methods("sub", "sub_", "subtract", "__sub__", "__isub__")
-_FROM = _methods("rsub", "__rsub__")
-SUMS = _PLUS | _MINUS | _FROM
-JOINS = _methods("cat", "concat", "concatenate", "stack", "hstack", "vstack")
-PADS: frozenset[Call] = frozenset({F.pad, torch.constant_pad_nd})
-MOVES = (
-    _methods("flatten", "view", "view_as", "reshape", "reshape_as", "squeeze", "unsqueeze", "unflatten", "ravel")
-    | _methods("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "flip", "roll", "rot90")
-    | _methods("chunk", "split", "tensor_split", "unbind")
-    | JOINS
-    | _methods("narrow", "select", "index_select", "gather", "expand", "expand_as", "repeat", "repeat_interleave")
-    | _methods("tile", "broadcast_to", "contiguous", "clone", "to", "type", "type_as", "float", "double", "half")
-    | _methods("bfloat16", "detach", "requires_grad_", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle")
-    | _methods("max_pool1d", "max_pool2d", "max_pool3d", "max_pool1d_with_indices", "max_pool2d_with_indices")
-    | _methods("max_pool3d_with_indices", "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d")
-    | _methods("adaptive_max_pool2d_with_indices", "amax", "max", "maximum", "unfold", "dropout", "dropout1d")
-    | _methods("dropout2d", "dropout3d", "alpha_dropout", "feature_dropout", "feature_alpha_dropout", "dropout_")
-    | {Tensor.__getitem__, Tensor.cpu, Tensor.cuda, F.max_unpool2d}
-)
 
 
 def _kept(tensor: Tensor) -> Tensor:
@@ -286,16 +243,15 @@ def _itself(x: Tensor, w: Tensor | None) -> Tensor:
 Reader = Callable[[Call, tuple[Any, ...], dict[str, Any]], Reading | None]
 
 LINEAR: dict[Call, Reader] = {
-    **{one: partial(_convolution, axes) for axes in (1, 2, 3) for one in _methods(f"conv{axes}d")},
-    **{one: partial(_convolution, axes) for axes in (1, 2, 3) for one in _methods(f"conv_transpose{axes}d")},
-    F.linear: _linear,
-    **dict.fromkeys(_methods("matmul", "mm", "__matmul__"), _matmul),
-    **dict.fromkeys(_methods("batch_norm"), _batch_norm),
+    **{conv: partial(_convolution, axes) for axes in (1, 2, 3) for conv in named(f"conv{axes}d conv_transpose{axes}d")},
+    **dict.fromkeys(LINEARS, _linear),
+    **dict.fromkeys(named("matmul mm"), _matmul),
+    **dict.fromkeys(BATCH_NORMS, _batch_norm),
     F.layer_norm: _layer_norm,
     F.group_norm: _group_norm,
-    **dict.fromkeys(_methods("avg_pool1d", "avg_pool2d", "avg_pool3d", "mean", "sum", "interpolate"), _pooled),
-    **dict.fromkeys(_methods("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"), _pooled),
-    **dict.fromkeys(_PLUS, partial(_sum, (1, 1))),
-    **dict.fromkeys(_MINUS, partial(_sum, (1, -1))),
-    **dict.fromkeys(_FROM, partial(_sum, (-1, 1))),
+    **dict.fromkeys(MEANS | MEAN_POOLS | named("sum interpolate"), _pooled),
+    **dict.fromkeys(named("adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d"), _pooled),
+    **dict.fromkeys(PLUS, partial(_sum, (1, 1))),
+    **dict.fromkeys(MINUS, partial(_sum, (1, -1))),
+    **dict.fromkeys(REVERSED_MINUS, partial(_sum, (-1, 1))),
 }

@@ -24,7 +24,6 @@ from torch import Tensor
 
 from xaikit.foundation.parameters import Count, Positive
 from xaikit.methods.base import METHODS, InputMethod, Values
-from xaikit.methods.gradient.folding import folded_batch
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -59,7 +58,7 @@ class BlurIntegratedGradients(InputMethod):
     def compute(self, batch: Batch) -> Values:
         """Return the sum along the path, (n, C, H, W)."""
         width = self.sigma / self.steps
-        along = folded_batch(batch, self.steps)
+        along = batch.folded_for(self.steps)
         values = torch.zeros_like(batch.inputs)
 
         def products(rows: Tensor, points: Tensor) -> Tensor:

@@ -33,7 +33,6 @@ from xaikit.foundation.parameters import Count, Share
 from xaikit.images.fills import Fill
 from xaikit.images.shapes import per_image
 from xaikit.methods.base import METHODS, InputMethod, Values
-from xaikit.methods.gradient.folding import folded_batch
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -70,7 +69,7 @@ class GuidedIntegratedGradients(InputMethod):
         start = filled.expand_as(batch.inputs)
         difference = batch.inputs - start
         distance = difference.abs()
-        along = folded_batch(batch, self.steps)
+        along = batch.folded_for(self.steps)
         values, progress = torch.zeros_like(difference), torch.zeros_like(difference)
         scores = []
         for step in range(1, self.steps + 1):

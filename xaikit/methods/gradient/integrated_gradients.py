@@ -28,7 +28,6 @@ from xaikit.foundation.errors import BadInput
 from xaikit.foundation.parameters import Count
 from xaikit.images.fills import Fill
 from xaikit.methods.base import METHODS, InputMethod, Values
-from xaikit.methods.gradient.folding import folded_batch
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -73,7 +72,7 @@ class IntegratedGradients(InputMethod):
         values, gaps = torch.zeros_like(batch.inputs), torch.zeros_like(expected)
         used = [0] * len(batch)
         steps, open_rows = self.steps or _FIRST, every
-        along = folded_batch(batch, steps * len(starts))
+        along = batch.folded_for(steps * len(starts))
         while len(open_rows):
             found = self._integrate(along, starts, open_rows, steps)
             gap = found.flatten(1).sum(1) - expected[open_rows]

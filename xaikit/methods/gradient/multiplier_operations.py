@@ -35,19 +35,11 @@ from xaikit.methods.gradient.multiplier_rules import (
     product,
     slope,
 )
+from xaikit.model.torch_functions import named
 
-__all__ = ["RULES", "Rule", "functions_named"]
+__all__ = ["RULES", "Rule"]
 
 Rule = Callable[[Pairing, Call, tuple[Any, ...], dict[str, Any]], Any]
-
-
-def functions_named(names: str) -> frozenset[Call]:
-    """Return torch's functions of these names, methods and in-place forms included."""
-    found = []
-    for name in names.split():
-        for place in (torch, torch.special, F, Tensor):
-            found += [getattr(place, one, None) for one in (name, f"{name}_", f"__{name}__", f"{name}_with_indices")]
-    return frozenset(one for one in found if callable(one))
 
 
 def _pooled(pairing: Pairing, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -208,7 +200,7 @@ def _scaled(values: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tenso
 
 RULES: tuple[tuple[frozenset[Call], Rule], ...] = (
     (
-        functions_named(
+        named(
             "relu relu6 leaky_relu prelu rrelu elu selu celu silu gelu mish softplus softsign threshold hardtanh "
             "hardswish hardsigmoid sigmoid expit logsigmoid tanh tanhshrink softshrink hardshrink clamp clip clamp_min "
             "clamp_max exp exp2 expm1 log log2 log10 log1p logit sqrt rsqrt square reciprocal abs absolute pow rpow "
@@ -217,22 +209,22 @@ RULES: tuple[tuple[frozenset[Call], Rule], ...] = (
         elementwise,
     ),
     (
-        functions_named(
+        named(
             "mul multiply matmul rmatmul mm bmm mv einsum linear addmm baddbmm "
             "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d"
         ),
         product,
     ),
     (
-        functions_named("max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d"),
+        named("max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d"),
         _pooled,
     ),
-    (functions_named("amax"), _amax),
-    (functions_named("maximum max"), _max),
-    (functions_named("div divide true_divide rdiv"), _quotient),
-    (functions_named("softmax log_softmax"), _softmax),
-    (functions_named("logsumexp"), _logsumexp),
-    (functions_named("batch_norm"), _batch_norm),
-    (functions_named("layer_norm"), _layer_norm),
-    (functions_named("group_norm"), _group_norm),
+    (named("amax"), _amax),
+    (named("maximum max"), _max),
+    (named("div divide true_divide rdiv"), _quotient),
+    (named("softmax log_softmax"), _softmax),
+    (named("logsumexp"), _logsumexp),
+    (named("batch_norm"), _batch_norm),
+    (named("layer_norm"), _layer_norm),
+    (named("group_norm"), _group_norm),
 )

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from xaikit.foundation.errors import BadInput
-from xaikit.model.hooks import writes
+from xaikit.model.torch_functions import writes
 
 __all__ = ["Back", "Call", "Pairing", "activations_in", "carried", "elementwise", "largest", "product", "slope"]
 

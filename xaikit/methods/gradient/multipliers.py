@@ -20,15 +20,16 @@ import torch
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
-from xaikit.methods.gradient.multiplier_operations import RULES, functions_named
+from xaikit.methods.gradient.multiplier_operations import RULES
 from xaikit.methods.gradient.multiplier_rules import Pairing, activations_in
 from xaikit.model.hooks import Probe
 from xaikit.model.target import Target
+from xaikit.model.torch_functions import named
 from xaikit.run.batch import Batch, check_graph
 
 __all__ = ["Multipliers", "pair_multipliers"]
 
-_LINEAR = functions_named(
+_LINEAR = named(
     "add sub subtract rsub neg negative positive sum mean cumsum diff "
     "cat concat concatenate stack hstack vstack dstack chunk split tensor_split unbind "
     "getitem setitem select narrow index_select gather take_along_dim flip roll rot90 "

@@ -24,7 +24,6 @@ from xaikit.foundation.identity import generator
 from xaikit.foundation.parameters import Count, NotNegative
 from xaikit.images.shapes import per_image
 from xaikit.methods.base import METHODS, InputMethod, LayerMethod, Method, check_output
-from xaikit.methods.gradient.folding import folded_batch
 from xaikit.methods.gradient.saliency import Saliency
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
@@ -84,7 +83,7 @@ class NoisyMethod(InputMethod):
             BadInput: a base method that needs probabilities, and a regression.
         """
         check_output(self.inner)
-        there = folded_batch(batch, self.samples) if isinstance(self.inner, Saliency) else batch
+        there = batch.folded_for(self.samples) if isinstance(self.inner, Saliency) else batch
         spread = batch.inputs.amax((1, 2, 3)) - batch.inputs.amin((1, 2, 3))
         sigma = per_image(self.level * spread, batch.inputs)
 

@@ -14,7 +14,6 @@ Source: Springenberg et al., 2015, arXiv:1412.6806, figure 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -23,24 +22,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
-from xaikit.model.hooks import RELU, Probe
+from xaikit.model.hooks import Probe
+from xaikit.model.torch_functions import CLAMPS, HARDTANHS, LEAKY_ACTIVATIONS, RELUS, Call, named
 from xaikit.run.batch import Batch
 
 __all__ = ["Rectification", "rectified_gradients"]
 
 Rectification = Literal["deconvolution", "guided"]
-Call = Callable[..., Any]
-
-_BOUNDED: frozenset[Call] = frozenset({F.relu6, F.hardtanh, F.hardtanh_})
-_CLAMPS: frozenset[Call] = frozenset(
-    getattr(place, name) for place in (torch, Tensor) for name in ("clamp", "clamp_", "clamp_min", "clamp_min_")
-)
-_OTHERS: frozenset[Call] = frozenset(
-    [
-        *(F.silu, F.gelu, F.mish, F.hardswish, F.softplus, F.elu, F.elu_, F.selu, F.selu_, F.celu, F.celu_),
-        *(F.leaky_relu, F.leaky_relu_, F.prelu, F.rrelu, F.rrelu_, F.tanh, torch.tanh, Tensor.tanh),
-    ]
-)
 
 
 def rectified_gradients(batch: Batch, by: Rectification, method: str) -> tuple[Tensor, list[set[str]]]:
@@ -79,7 +67,7 @@ class _Rectifiers:
     others: set[str] = field(default_factory=set)
 
     def install(self, probe: Probe) -> None:
-        probe.rule(RELU | _BOUNDED | _CLAMPS, self._rectify)
+        probe.rule(RELUS | HARDTANHS | named("relu6") | CLAMPS, self._rectify)
         probe.observe(None, self._note)
 
     def _rectify(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -94,7 +82,7 @@ class _Rectifiers:
         return call.input.copy_(output) if call.inplace else output
 
     def _note(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        if function in _OTHERS:
+        if function in LEAKY_ACTIVATIONS:
             self.others.add(_name(function))
 
 
@@ -122,9 +110,9 @@ class _Hardtanh(NamedTuple):
 
 def _call(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Relu | _Hardtanh | None:
     """Return a call's arguments; None for a clamp that does not begin at zero, which is no activation."""
-    if function in (F.hardtanh, F.hardtanh_):
+    if function in HARDTANHS:
         return _Hardtanh(*args, **kwargs)
-    if function in _CLAMPS:
+    if function in CLAMPS:
         low, high = (args[place] if len(args) > place else kwargs.get(name) for place, name in ((1, "min"), (2, "max")))
         bounded = isinstance(low, int | float) and low == 0 and (high is None or isinstance(high, int | float))
         return _Relu(args[0], max_val=torch.inf if high is None else high) if bounded else None

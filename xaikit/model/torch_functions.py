@@ -1,0 +1,114 @@
+"""The vocabulary of torch's functions: which calls are a ReLU, a linear map, a pooling, a sum, a move.
+
+A network is read by the functions it calls, whether a module, a function or a method called them; no class name is ever
+asked for. Each set holds every form that a function has in torch, torch.special, torch.nn.functional and Tensor:
+`relu`, `relu_` (in place), `__add__` (an operator), `max_pool2d_with_indices`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = [
+    "ACTIVATIONS",
+    "ADAPTIVE_POOLS",
+    "BATCH_NORMS",
+    "CLAMPS",
+    "CONVOLUTIONS",
+    "DROPOUTS",
+    "FLATTENS",
+    "GATES",
+    "HARDTANHS",
+    "JOINS",
+    "LARGEST",
+    "LEAKY_ACTIVATIONS",
+    "LINEARS",
+    "MAX_POOLS",
+    "MEANS",
+    "MEAN_POOLS",
+    "MINUS",
+    "MOVES",
+    "PADS",
+    "PLUS",
+    "PRODUCTS",
+    "QUOTIENTS",
+    "RELUS",
+    "REVERSED_MINUS",
+    "Call",
+    "named",
+    "writes",
+]
+
+Call = Callable[..., Any]
+
+
+def named(names: str) -> frozenset[Call]:
+    """Return torch's functions of these names, in every form that exists.
+
+    Args:
+        names: separated by spaces; "add" finds torch.add, Tensor.add, add_ and Tensor.__add__.
+    """
+    homes = (torch, torch.special, F, Tensor)
+    forms = (form for name in names.split() for form in (name, f"{name}_", f"__{name}__", f"{name}_with_indices"))
+    functions = (getattr(home, form, None) for form in forms for home in homes)
+    return frozenset(function for function in functions if callable(function))
+
+
+def writes(function: Call) -> bool:
+    """Return whether a function writes its result into its first argument: `add_` does, `__rsub__` does not."""
+    return function.__name__.endswith("_") and not function.__name__.endswith("__")
+
+
+RELUS = named("relu")
+HARDTANHS = named("hardtanh")
+CLAMPS = named("clamp clamp_min")
+LEAKY_ACTIVATIONS = named("silu gelu mish hardswish softplus elu selu celu leaky_relu prelu rrelu tanh")
+"""Activations that let something of negative inputs through."""
+GATES = named("sigmoid expit hardsigmoid tanh softmax")
+ACTIVATIONS = (
+    RELUS
+    | HARDTANHS
+    | named(
+        "relu6 leaky_relu prelu rrelu elu selu celu silu mish gelu hardswish softplus softsign logsigmoid threshold"
+    )
+    | named(
+        "threshold clamp clamp_min clamp_max clip neg positive logit local_response_norm hardshrink softshrink tanhshrink"
+    )
+)
+"""Functions of one value each, without the gates."""
+
+CONVOLUTIONS = named("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d")
+LINEARS = named("linear")
+BATCH_NORMS = named("batch_norm")
+
+MEANS = named("mean")
+LARGEST = named("amax max maximum")
+MEAN_POOLS = named("avg_pool1d avg_pool2d avg_pool3d")
+MAX_POOLS = named("max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d")
+ADAPTIVE_POOLS = named("adaptive_avg_pool2d adaptive_max_pool2d")
+
+PLUS = named("add radd iadd")
+MINUS = named("sub subtract isub")
+REVERSED_MINUS = named("rsub")
+PRODUCTS = named("mul multiply rmul imul")
+QUOTIENTS = named("div divide true_divide truediv itruediv")
+
+FLATTENS = named("flatten view reshape squeeze")
+JOINS = named("cat concat concatenate stack hstack vstack dstack")
+PADS: frozenset[Call] = frozenset({F.pad, torch.constant_pad_nd})
+DROPOUTS = named("dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout")
+MOVES = (
+    FLATTENS
+    | JOINS
+    | DROPOUTS
+    | named("view_as reshape_as unsqueeze unflatten ravel permute transpose swapaxes swapdims movedim moveaxis t flip")
+    | named("roll rot90 chunk split tensor_split unbind narrow select index_select gather take_along_dim getitem")
+    | named("expand expand_as repeat repeat_interleave tile broadcast_to contiguous clone detach requires_grad unfold")
+    | named("to type type_as float double half bfloat16 cpu cuda pixel_shuffle pixel_unshuffle channel_shuffle")
+)
+"""Calls that move values about, copy them or choose some by place."""
