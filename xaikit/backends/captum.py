@@ -40,8 +40,6 @@ from xaikit.run.attribution import Reduction
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["Captum", "InputCaptum", "LayerCaptum", "NoiseTunnel"]
-
 _PACKAGE = _DISTRIBUTION = "captum"
 _MODEL = ("forward_func", "model", "layer", "device_ids")
 _CALL = ("inputs", "target", "additional_forward_args", "return_convergence_delta", "show_progress", "verbose")

@@ -12,8 +12,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["positions", "squares", "windows"]
-
 
 def windows(channels: int, size: tuple[int, int]) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
     """Return window and stride (C, p, p) and (C, q, q) for images of `size` = (H, W)."""

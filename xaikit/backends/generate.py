@@ -20,8 +20,6 @@ from xaikit.backends.guest import OUR_WORDS, Guest
 from xaikit.extend import METHODS
 from xaikit.foundation.errors import MissingExtra
 
-__all__ = ["behind", "guest_package", "method_name", "parameters", "required"]
-
 _AS_OURS = {"x-grad-cam": "xgrad-cam", "hi-res-cam": "hires-cam"}
 
 

@@ -34,8 +34,6 @@ from xaikit.model.hooks import Layer
 from xaikit.model.torch_functions import PLUS, PRODUCTS, RELUS
 from xaikit.run.batch import Batch
 
-__all__ = ["OUR_WORDS", "Guest", "GuestLayer", "Model"]
-
 _FAILURES = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError)
 _MIXES = PLUS | PRODUCTS
 OUR_WORDS = {"method": "quadrature"}

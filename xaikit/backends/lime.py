@@ -27,8 +27,6 @@ from xaikit.extend import Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["Explainer"]
-
 _PACKAGE = _DISTRIBUTION = "lime"
 _OURS = ("kernel", "verbose", "random_state", "image", "classifier_fn", "labels", "top_labels")
 theirs = guest_package("lime.lime_image", _DISTRIBUTION)

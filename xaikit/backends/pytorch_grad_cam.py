@@ -28,8 +28,6 @@ from xaikit.extend import Family, InputMethod, LayerMethod, Need, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["CAM", "FinerCAM", "GuidedBackpropagation", "LayerCAM"]
-
 _PACKAGE, _DISTRIBUTION = "pytorch-grad-cam", "grad-cam"
 _OURS = ("model", "target_layers", "reshape_transform", "ablation_layer", "device")
 _OURS_TO_CALL = ("input_tensor", "targets", "target_idx")

@@ -34,8 +34,6 @@ from xaikit.images.references import draw_references
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["Deep", "Explainer", "Gradient", "OneClass"]
-
 _PACKAGE = _DISTRIBUTION = "shap"
 _MODEL = ("model", "session", "learning_phase_flags")
 _CALL = ("X", "ranked_outputs", "output_rank_order", "return_variances")

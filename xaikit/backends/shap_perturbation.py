@@ -30,8 +30,6 @@ from xaikit.extend import InputMethod, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["Kernel", "Partition"]
-
 _PACKAGE = _DISTRIBUTION = "shap"
 _SIDE = 7
 _OURS = ("model", "feature_names", "output_names", "X", "data", "silent", "outputs", "args", "kwargs", "call_args")

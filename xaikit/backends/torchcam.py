@@ -21,8 +21,6 @@ from xaikit.extend import Need, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["Extractor"]
-
 _PACKAGE = _DISTRIBUTION = "torchcam"
 _OURS = ("model", "target_layer", "input_shape", "enable_hooks", "reshape_transform")
 _LEFT_OUT = ("LeGrad", "RefineCAM")

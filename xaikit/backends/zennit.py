@@ -27,8 +27,6 @@ from xaikit.foundation.errors import BadInput
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["Zennit"]
-
 _PACKAGE = _DISTRIBUTION = "zennit"
 _OURS = ("layer_map", "first_map")
 theirs = guest_package("zennit.composites", _DISTRIBUTION)

@@ -7,11 +7,9 @@ from dataclasses import replace
 
 import torch
 
-from xaikit.benchmark.score import Run
+from xaikit.benchmark.rows import Run
 from xaikit.benchmark.store import Store
 from xaikit.run.attribution import Attribution
-
-__all__ = ["Remembered"]
 
 _COSTS = ("bench.ms", "bench.forwards", "bench.backwards")
 

@@ -27,8 +27,6 @@ from xaikit.images.reading import Resize, decode, to_pixels
 from xaikit.images.synthetic import CLASSES, draw
 from xaikit.model.classifier import Classifier
 
-__all__ = ["Content", "Dataset", "Picture", "Reader", "Sample", "open_data"]
-
 
 @dataclass(frozen=True)
 class Picture:

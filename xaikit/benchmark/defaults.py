@@ -10,8 +10,6 @@ from typing import Any
 from xaikit.measures.base import MEASURES
 from xaikit.methods.base import METHODS
 
-__all__ = ["default_controls", "default_measures"]
-
 _MEASURES: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("keep-auc", {}, "keep-auc-soft"),
     ("api", {}, "api"),

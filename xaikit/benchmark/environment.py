@@ -11,8 +11,6 @@ import torch
 from xaikit import __version__
 from xaikit.model.classifier import Classifier
 
-__all__ = ["environment", "steady"]
-
 
 @contextmanager
 def steady(threads: int) -> Iterator[None]:

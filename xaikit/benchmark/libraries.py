@@ -19,8 +19,6 @@ from xaikit.methods.activation.library import Library
 from xaikit.model.classifier import Classifier
 from xaikit.run.context import Context
 
-__all__ = ["open_library"]
-
 _PORTION = 32
 
 

@@ -18,8 +18,6 @@ from xaikit.methods.base import Method, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["ORACLES", "AntiOracle", "Oracle"]
-
 
 @dataclass(frozen=True)
 class Oracle(Method):

@@ -24,8 +24,6 @@ from xaikit.images.hashes import image_hashes
 from xaikit.images.reading import to_picture
 from xaikit.run.context import Context
 
-__all__ = ["Explained", "explained"]
-
 Array = np.ndarray[Any, Any]
 
 

@@ -26,8 +26,6 @@ from xaikit.methods.base import LayerMethod, Method
 from xaikit.model.classifier import Classifier
 from xaikit.run.cost import Cost
 
-__all__ = ["Chunk", "Setting", "Shard", "chunks", "in_shard", "settings", "unit_id"]
-
 Shard = tuple[int, int]
 _NOMINAL = (224, 224)
 

@@ -21,8 +21,6 @@ from xaikit.model.classifier import Classifier
 from xaikit.model.target import Target
 from xaikit.run.attribution import Attribution
 
-__all__ = ["Images", "Row", "Run", "own_columns", "shared_columns"]
-
 Row = dict[str, Any]
 
 

@@ -17,15 +17,13 @@ import torch
 from xaikit.benchmark.engines import local
 from xaikit.benchmark.environment import environment
 from xaikit.benchmark.plan import Chunk, Shard, chunks, in_shard, unit_id
-from xaikit.benchmark.score import Row
+from xaikit.benchmark.rows import Row
 from xaikit.benchmark.store import Store
 from xaikit.benchmark.suite import Suite
 from xaikit.benchmark.worker import Model, Worker
 from xaikit.foundation.errors import BadInput
 from xaikit.run.context import Progress
 from xaikit.run.cost import Cost
-
-__all__ = ["Engine", "Outcome", "run"]
 
 Engine = Literal["local", "ray"]
 

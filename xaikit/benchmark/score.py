@@ -31,8 +31,6 @@ from xaikit.model.classifier import Classifier
 from xaikit.model.target import Target, resolve_target
 from xaikit.run.context import Context, Counters
 
-__all__ = ["Images", "Keep", "Row", "Run", "score"]
-
 
 class Keep(Protocol):
     """Remembers attributions, so that other measures need not explain again."""

@@ -22,8 +22,6 @@ import pyarrow.parquet as pq
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.files import atomic, output_directory, write_json
 
-__all__ = ["COLUMNS", "Store"]
-
 _LISTS = {"flags": pa.list_(pa.string()), "o_soft": pa.list_(pa.float64()), "o_binary": pa.list_(pa.float64())}
 _TEXTS = (
     *("unit_id", "image_id", "method", "status", "error", "setting", "dataset", "image_sha256", "label_name"),

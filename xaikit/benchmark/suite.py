@@ -33,8 +33,6 @@ from xaikit.foundation.errors import BadInput
 from xaikit.foundation.toml import first_problem, read_toml
 from xaikit.images.fills import Fill
 
-__all__ = ["Suite"]
-
 
 def _named(value: Any) -> Any:
     """Let a bare name stand for an entry without parameters."""

@@ -22,8 +22,6 @@ from xaikit.model.classifier import Classifier
 from xaikit.run.cost import Cost
 from xaikit.zoo.catalogue import models
 
-__all__ = ["Count", "Data", "Part", "References", "Seed", "SuiteFamily", "SuiteMeasure", "SuiteMethod", "SuiteModel"]
-
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]

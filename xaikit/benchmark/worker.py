@@ -24,7 +24,8 @@ from xaikit.benchmark.environment import steady
 from xaikit.benchmark.libraries import open_library
 from xaikit.benchmark.oracle import ORACLES
 from xaikit.benchmark.plan import Chunk, Setting, settings, unit_id
-from xaikit.benchmark.score import Images, Row, score
+from xaikit.benchmark.rows import Images, Row
+from xaikit.benchmark.score import score
 from xaikit.benchmark.store import Store
 from xaikit.benchmark.suite import Suite
 from xaikit.foundation.errors import BadInput, XaikitError
@@ -34,8 +35,6 @@ from xaikit.methods.activation.library import Library
 from xaikit.methods.base import Method
 from xaikit.model.classifier import Classifier
 from xaikit.run.context import Context
-
-__all__ = ["Model", "Worker"]
 
 
 @dataclass

@@ -22,9 +22,6 @@ from xaikit import __version__
 from xaikit.cli.exit_codes import INTERRUPTED, WRONG
 from xaikit.foundation.errors import XaikitWarning
 
-__all__ = ["app", "main"]
-
-
 app = typer.Typer(
     name="xaikit",
     help="Explains what a CNN saw in an image, and measures how good that explanation is.",

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from xaikit.benchmark.run import Outcome
     from xaikit.benchmark.suite import Suite
 
-__all__ = ["command"]
-
 _REASONS = 20  # failures that are printed
 
 

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from xaikit.benchmark.suite import Suite
     from xaikit.report.numbers.tables import Line, Table
 
-__all__ = ["command"]
-
 _PRINTED = {
     "keep_auc_soft": "KeepAUC\nsoft",
     "keep_auc_binary": "KeepAUC\nbin.",

@@ -8,8 +8,6 @@ exit 130  interrupted by the user
 
 from __future__ import annotations
 
-__all__ = ["INTERRUPTED", "SOME_FAILED", "WRONG"]
-
 SOME_FAILED = 1
 WRONG = 2
 INTERRUPTED = 130

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from xaikit.foundation.errors import XaikitError
     from xaikit.methods.base import Method
 
-__all__ = ["command"]
-
 _ROWS = 20  # images shown in the table
 
 

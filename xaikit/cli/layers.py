@@ -9,8 +9,6 @@ import typer
 
 from xaikit.cli.options import Device, Json, Layer, Weights
 
-__all__ = ["command"]
-
 
 def command(
     model: Annotated[

@@ -10,8 +10,6 @@ import typer
 from xaikit.cli.exit_codes import SOME_FAILED
 from xaikit.cli.options import Device, Layer, Model, Weights
 
-__all__ = ["command"]
-
 
 def command(
     model: Model,

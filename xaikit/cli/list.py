@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from xaikit.methods.base import Method
     from xaikit.model.classifier import Classifier
 
-__all__ = ["Kind", "command"]
-
 _SIZE = (224, 224)
 
 

@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Device", "Json", "Layer", "Model", "Plugins", "Seed", "Weights"]
-
 Model = Annotated[
     str, typer.Option("--model", "-m", help="A torchvision name, a shipped model, or a folder that train wrote.")
 ]

@@ -16,8 +16,6 @@ from xaikit.foundation.errors import BadInput, UnknownName
 if TYPE_CHECKING:
     from xaikit.methods.base import Method
 
-__all__ = ["parameters"]
-
 
 def parameters(texts: Iterable[str], kinds: Sequence[type[Method]]) -> dict[str, dict[str, Any]]:
     """Return the parameters of each method by its name.

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from xaikit.benchmark.pictures import Explained
     from xaikit.benchmark.suite import Suite
 
-__all__ = ["write_pictures"]
-
 _FOLDER = "pictures"
 
 

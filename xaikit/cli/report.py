@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["command", "write_all"]
-
 
 def command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder that `xaikit benchmark` wrote.")],

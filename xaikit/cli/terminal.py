@@ -15,8 +15,6 @@ from rich.text import Text
 
 from xaikit.foundation.errors import LeftOut
 
-__all__ = ["ProgressCallback", "left_out", "print_table", "progress_bar"]
-
 _PIPE_WIDTH = 200  # columns where nobody says how many there are
 
 

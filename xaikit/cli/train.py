@@ -13,8 +13,6 @@ from xaikit.cli.options import Device
 if TYPE_CHECKING:
     from xaikit.training.recipe import Recipe
 
-__all__ = ["command"]
-
 
 def command(
     recipe: Annotated[Path | None, typer.Argument(metavar="[RECIPE.toml]", help="A recipe; or give --data.")] = None,

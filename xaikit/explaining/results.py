@@ -28,8 +28,6 @@ import numpy as np
 from xaikit.foundation.files import atomic, output_directory, write_json
 from xaikit.images.reading import save_png
 
-__all__ = ["ResultsFolder", "printable", "uninterrupted", "unique_names"]
-
 Array = np.ndarray[Any, Any]
 
 _LONGEST = 150  # bytes of a name, to which a method's name is added; file systems end at 255

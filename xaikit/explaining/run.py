@@ -34,8 +34,6 @@ from xaikit.model.target import resolve_target
 from xaikit.run.attribution import Attribution
 from xaikit.run.context import Context
 
-__all__ = ["Draw", "Result", "explain"]
-
 Array = np.ndarray[Any, Any]
 Draw = Callable[[Array, Sequence[tuple[str, Array, Array | None, bool]], str, str], tuple[Array, Mapping[str, Array]]]
 """(picture, [(method, heatmap, pixel values or None, signed)], caption, title) -> (panel, overlays by method)."""

@@ -15,18 +15,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = [
-    "BadChecksum",
-    "BadInput",
-    "LeftOut",
-    "MissingExtra",
-    "NoSuchLayer",
-    "UnknownName",
-    "XaikitError",
-    "XaikitWarning",
-    "near_names",
-]
-
 
 class XaikitError(Exception):
     """Base of every error raised on purpose."""

@@ -18,8 +18,6 @@ from typing import Any
 
 from xaikit.foundation.errors import BadInput
 
-__all__ = ["atomic", "kind_of", "output_directory", "package_data", "write_json", "write_text"]
-
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:

@@ -17,16 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = [
-    "SCHEMA_VERSION",
-    "canonical_json",
-    "fingerprint",
-    "generator",
-    "generators",
-    "stream_seed",
-    "tensor_bytes",
-]
-
 SCHEMA_VERSION = 1
 
 

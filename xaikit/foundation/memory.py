@@ -7,8 +7,6 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["free_memory", "out_of_memory"]
-
 
 def free_memory(device: torch.device) -> int:
     """Return the bytes free on a device; 4 GiB where the system does not tell."""

@@ -25,8 +25,6 @@ from torch import Tensor
 
 from xaikit.foundation.errors import BadInput, UnknownName
 
-__all__ = ["Count", "NotNegative", "Parameters", "Positive", "Share"]
-
 Count = Annotated[int, Ge(1)]
 Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]

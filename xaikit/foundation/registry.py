@@ -25,8 +25,6 @@ from typing import Any, Generic, TypeVar
 
 from xaikit.foundation.errors import BadInput, MissingExtra, UnknownName, XaikitError, XaikitWarning
 
-__all__ = ["Registry", "load_plugin"]
-
 T = TypeVar("T")
 
 

@@ -14,8 +14,6 @@ from pydantic import ValidationError
 
 from xaikit.foundation.errors import BadInput, near_names
 
-__all__ = ["first_problem", "read_toml"]
-
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:
     """Return the values of a file.

@@ -10,8 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["CLASSES", "SIZE", "load"]
-
 SIZE = 32
 CLASSES = tuple("0123456789")
 

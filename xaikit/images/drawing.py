@@ -23,19 +23,6 @@ from PIL import Image
 
 from xaikit.images.lettering import draw_text, line_height
 
-__all__ = [
-    "Map",
-    "Pictures",
-    "Tile",
-    "illustrate",
-    "map_tile",
-    "overlay",
-    "paled",
-    "panel",
-    "saturated",
-    "signed_overlay",
-]
-
 Picture = NDArray[np.uint8]
 Floats = NDArray[np.floating[Any]]
 Scale = Literal["heat", "signed"]

@@ -22,17 +22,6 @@ from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
 
-__all__ = [
-    "Fill",
-    "blend",
-    "blurred",
-    "check_fill",
-    "ends",
-    "fill_values",
-    "inpainted",
-    "segment_mean",
-]
-
 Fill = Literal["mean", "black", "white", "image-mean", "blur", "noise"]
 
 _BLUR_SHARE = 10 / 224  # sigma of the blur fill as a share of the short side

@@ -17,8 +17,6 @@ from xaikit.foundation.errors import BadInput
 from xaikit.foundation.files import kind_of
 from xaikit.images.reading import IMAGE_SUFFIXES
 
-__all__ = ["class_folder", "sha256", "walk", "walk_each"]
-
 
 def walk(paths: Iterable[str | Path]) -> list[Path]:
     """Return the files named and the images inside the folders named, in order.

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from xaikit.foundation.identity import tensor_bytes
 
-__all__ = ["image_hashes"]
-
 
 def image_hashes(pixels: Tensor) -> list[str]:
     """Return one sha256 per image of `pixels` (N, C, H, W), taken of its uint8 values.

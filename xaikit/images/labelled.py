@@ -25,8 +25,6 @@ from xaikit.images import digits, synthetic
 from xaikit.images.folders import class_folder
 from xaikit.images.reading import Resize, decode, to_pixels
 
-__all__ = ["LabelledImages", "Split", "digit_split", "folder_split", "synthetic_split"]
-
 _CACHE_BYTES = 2 * 1024**3
 
 

@@ -13,8 +13,6 @@ from typing import Literal
 
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["draw_text", "line_height", "shortened"]
-
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 _MISSING = "\uffff"  # no font has it, so it looks like every letter that a font lacks

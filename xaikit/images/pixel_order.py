@@ -11,8 +11,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["keep", "ranks", "removed"]
-
 
 def ranks(maps: Tensor) -> Tensor:
     """Return each pixel's place (N, P) int32 in the ascending order of its map (N, H, W); ties in row-major order."""

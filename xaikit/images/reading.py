@@ -22,22 +22,6 @@ from torch import Tensor
 from xaikit.foundation.errors import BadInput, XaikitError
 from xaikit.foundation.files import atomic, kind_of
 
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "Interpolation",
-    "ReadPolicy",
-    "Resize",
-    "Source",
-    "decode",
-    "picture_name",
-    "read_batch",
-    "read_each",
-    "resize_policy",
-    "save_png",
-    "to_picture",
-    "to_pixels",
-]
-
 Source = str | Path | Image.Image
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})

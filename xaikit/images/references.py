@@ -18,8 +18,6 @@ from torch import Tensor
 
 from xaikit.foundation.identity import generator
 
-__all__ = ["draw_references"]
-
 
 def draw_references(count: int, channels: int, size: tuple[int, int], seed: int = 0) -> Tensor:
     """Return `count` pictures without an object; picture i depends on the seed and i alone.

@@ -16,8 +16,6 @@ from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
 
-__all__ = ["check_images", "check_maps", "check_range", "per_image", "unit", "upsample"]
-
 
 def check_images(images: Tensor, channels: int, name: str = "inputs") -> None:
     """Refuse anything but a floating (N, C, H, W) with the network's channels.

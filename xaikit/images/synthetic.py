@@ -25,8 +25,6 @@ from torch import Tensor
 from xaikit.foundation.errors import BadInput, UnknownName
 from xaikit.foundation.identity import generator
 
-__all__ = ["CLASSES", "INTERVENTIONS", "SIZE", "TRAINING_START", "Intervention", "Scene", "draw", "intervene"]
-
 SIZE = 64
 TRAINING_START = 1_000_000
 """Index of the first image that shipped recipes train on: smaller ones are fresh images for any seed."""

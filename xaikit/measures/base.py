@@ -29,8 +29,6 @@ from xaikit.run.attribution import Attribution, reduced
 from xaikit.run.context import Context
 from xaikit.run.cost import Cost
 
-__all__ = ["MEASURES", "Direction", "Explainer", "Measure", "MeasureNeed", "Subject"]
-
 Direction = Literal["higher", "lower", "none"]
 MeasureNeed = Literal["maps", "model", "method", "masks"]
 T = TypeVar("T")
@@ -193,9 +191,9 @@ class Measure(Parameters, ABC):
     def compute(self, subject: Subject) -> Tensor:
         """Return one value per image, (N,) float64 on the CPU; NaN where it is not defined."""
 
-    @abstractmethod
     def cost(self) -> Cost:
-        """Return the passes for one image and map, beyond what is shared."""
+        """Return the passes for one image and map, beyond what is shared; none unless a measure says more."""
+        return Cost(0)
 
     def image_cost(self) -> Cost:
         """Return the passes for one image, whatever number of maps share them."""

@@ -16,8 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["likeness", "pearson", "ranks", "spearman", "tie_bounds"]
-
 _FLAT = 1e-12  # of a row's length, under which what is left of it without its mean is rounding
 
 

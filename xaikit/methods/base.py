@@ -32,18 +32,6 @@ from xaikit.run.batch import Batch
 from xaikit.run.context import Context
 from xaikit.run.cost import Cost
 
-__all__ = [
-    "METHODS",
-    "Family",
-    "InputMethod",
-    "LayerMethod",
-    "Method",
-    "Need",
-    "Values",
-    "attribute_all",
-    "check_output",
-]
-
 Family = Literal["activation", "gradient", "decomposition", "perturbation", "control"]
 Need = Literal["activations", "gradients", "input-gradient", "probabilities", "library"]
 

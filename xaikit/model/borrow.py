@@ -20,8 +20,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["borrow", "borrowing", "unwrapped"]
-
 _LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
 _LOCKS_LOCK = threading.Lock()
 _BORROWED: WeakSet[nn.Module] = WeakSet()

@@ -30,8 +30,6 @@ from xaikit.model.layers import Outline, find_layer
 from xaikit.model.outputs import Output, as_logits, check_output, meaning, to_probabilities, unwrap_output
 from xaikit.model.preprocessing import check_network, class_names, first_channels, input_size, own_resize, per_channel
 
-__all__ = ["Classifier", "Output", "check_classifier"]
-
 _NATIVE_PROBE = (64, 64)
 
 

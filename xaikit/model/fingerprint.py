@@ -13,8 +13,6 @@ from torch import Tensor, nn
 
 from xaikit.foundation.identity import canonical_json, tensor_bytes
 
-__all__ = ["model_fingerprint"]
-
 
 def model_fingerprint(network: nn.Module) -> str:
     """Return 16 hexadecimal digits of the weights and buffers, whatever file they came from."""

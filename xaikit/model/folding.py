@@ -22,8 +22,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from xaikit.foundation.errors import BadInput
 from xaikit.model.classifier import Classifier
 
-__all__ = ["fold_batch_norm", "folded_copies", "trace"]
-
 _PLAIN = (int, float, str, type(None))
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

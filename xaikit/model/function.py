@@ -24,8 +24,6 @@ from xaikit.foundation.errors import BadInput, XaikitError
 from xaikit.foundation.memory import out_of_memory
 from xaikit.model.outputs import Output
 
-__all__ = ["BlackBox", "Gives", "Takes"]
-
 Gives = Literal["probabilities", "logits"]
 Takes = Literal["numpy", "torch"]
 

@@ -6,8 +6,6 @@ from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
 
-__all__ = ["grid"]
-
 
 def grid(activation: Tensor) -> Tensor:
     """Return activations as (N, C, h, w); a CNN's already are.

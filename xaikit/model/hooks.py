@@ -34,8 +34,6 @@ from xaikit.foundation.errors import BadInput, NoSuchLayer
 from xaikit.model.grids import grid
 from xaikit.model.torch_functions import RELUS, writes
 
-__all__ = ["Layer", "Probe", "Tap", "parse_layer"]
-
 Rule = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 OnModule = Callable[[str, nn.Module, Any], None]
 OnFunction = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any], Any], None]

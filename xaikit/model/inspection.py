@@ -18,8 +18,6 @@ from xaikit.model.function import BlackBox
 from xaikit.model.layers import Outline, outline
 from xaikit.model.outputs import unwrap_output
 
-__all__ = ["inspect", "look", "warn_of_batch_statistics"]
-
 _FAILURES = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError)
 _ROUNDING_STEPS = 256  # rounding steps of the largest logit that another memory format may change
 _MOST_ROUNDING = 0.02  # share of the largest logit, for half precision

@@ -37,8 +37,6 @@ from xaikit.model.torch_functions import (
     named,
 )
 
-__all__ = ["EndsIn", "Outline", "find_layer", "outline"]
-
 EndsIn = Literal["logits", "softmax", "log-softmax", "sigmoid"]
 
 _WINDOWS = named("avg_pool2d max_pool2d")

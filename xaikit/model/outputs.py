@@ -20,8 +20,6 @@ from torch import Tensor
 from xaikit.foundation.errors import BadInput, XaikitWarning
 from xaikit.model.layers import EndsIn, Outline
 
-__all__ = ["Output", "as_logits", "check_output", "meaning", "to_probabilities", "unwrap_output"]
-
 Output = Literal["softmax", "sigmoid", "binary", "regression"]
 
 _LOGIT_KEYS = ("logits", "out", "output")

@@ -10,8 +10,6 @@ from torch import nn
 from xaikit.foundation.errors import BadInput
 from xaikit.images.reading import Resize
 
-__all__ = ["check_network", "class_names", "first_channels", "input_size", "own_resize", "per_channel"]
-
 
 def check_network(network: object) -> None:
     """Refuse anything but a module with ordinary weights.

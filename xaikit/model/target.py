@@ -23,8 +23,6 @@ from torch import Tensor
 from xaikit.foundation.errors import BadInput, UnknownName
 from xaikit.foundation.identity import fingerprint
 
-__all__ = ["Contrast", "Target", "check_target", "resolve_target", "target_rows"]
-
 ScoreFunction = Callable[[Tensor], Tensor]
 
 

@@ -14,36 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = [
-    "ACTIVATIONS",
-    "ADAPTIVE_POOLS",
-    "BATCH_NORMS",
-    "CLAMPS",
-    "CONVOLUTIONS",
-    "DROPOUTS",
-    "FLATTENS",
-    "GATES",
-    "HARDTANHS",
-    "JOINS",
-    "LARGEST",
-    "LEAKY_ACTIVATIONS",
-    "LINEARS",
-    "MAX_POOLS",
-    "MEANS",
-    "MEAN_POOLS",
-    "MINUS",
-    "MOVES",
-    "PADS",
-    "PLUS",
-    "PRODUCTS",
-    "QUOTIENTS",
-    "RELUS",
-    "REVERSED_MINUS",
-    "Call",
-    "named",
-    "writes",
-]
-
 Call = Callable[..., Any]
 
 
@@ -73,12 +43,9 @@ GATES = named("sigmoid expit hardsigmoid tanh softmax")
 ACTIVATIONS = (
     RELUS
     | HARDTANHS
-    | named(
-        "relu6 leaky_relu prelu rrelu elu selu celu silu mish gelu hardswish softplus softsign logsigmoid threshold"
-    )
-    | named(
-        "threshold clamp clamp_min clamp_max clip neg positive logit local_response_norm hardshrink softshrink tanhshrink"
-    )
+    | named("relu6 leaky_relu prelu rrelu elu selu celu silu mish gelu hardswish softplus softsign logsigmoid")
+    | named("threshold clamp clamp_min clamp_max clip neg positive logit hardshrink softshrink tanhshrink")
+    | named("local_response_norm")
 )
 """Functions of one value each, without the gates."""
 

@@ -26,8 +26,6 @@ from xaikit.foundation.files import atomic
 from xaikit.foundation.identity import SCHEMA_VERSION, canonical_json
 from xaikit.images.shapes import unit, upsample
 
-__all__ = ["Attribution", "Reduction", "Scale", "reduced"]
-
 Scale = Literal["minmax", "unit"]
 Reduction = Literal["sum", "max-abs", "mean"]
 

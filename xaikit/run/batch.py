@@ -28,8 +28,6 @@ from xaikit.model.hooks import Layer, Probe
 from xaikit.model.target import Target, resolve_target
 from xaikit.run.context import Context
 
-__all__ = ["Batch", "check_graph"]
-
 T = TypeVar("T")
 
 _SAME_LOGITS = 1e-4  # of the largest logit

@@ -24,14 +24,6 @@ from xaikit.foundation.parameters import Parameters
 if TYPE_CHECKING:
     from xaikit.model.classifier import Classifier
 
-__all__ = [
-    "Context",
-    "Counters",
-    "Precision",
-    "Progress",
-    "estimate",
-]
-
 Precision = Literal["float32", "bfloat16"]
 T = TypeVar("T")
 

@@ -12,8 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["flipped", "masked"]
-
 _GRID = 8
 _MAX_QUANTILE = 0.6
 

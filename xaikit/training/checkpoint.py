@@ -19,8 +19,6 @@ from torch import Tensor, nn
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.files import atomic
 
-__all__ = ["TrainingState", "restore_checkpoint", "save_checkpoint"]
-
 
 @dataclass
 class TrainingState:

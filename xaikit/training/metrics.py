@@ -14,8 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["card", "classification_metrics", "confusion_matrix"]
-
 
 def confusion_matrix(labels: Tensor, predictions: Tensor, classes: int) -> Tensor:
     """Return the counts (classes, classes) of true label (row) against prediction (column)."""

@@ -25,8 +25,6 @@ from xaikit.images import digits, synthetic
 from xaikit.images.labelled import Split, digit_split, folder_split, synthetic_split
 from xaikit.zoo.registry import architecture
 
-__all__ = ["Recipe", "prepare"]
-
 Share = Annotated[float, Field(ge=0, le=1)]
 
 

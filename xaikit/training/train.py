@@ -39,8 +39,6 @@ from xaikit.training.recipe import Recipe, prepare
 from xaikit.zoo.load import resolve_device
 from xaikit.zoo.registry import architecture
 
-__all__ = ["train"]
-
 _WARM_UP = 0.3
 _SLICES = 20  # points of the loss curve an epoch, at most
 

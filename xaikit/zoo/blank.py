@@ -14,8 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["blank", "classes_of", "drawn"]
-
 _FACTORIES = frozenset({torch.empty, torch.zeros, torch.ones})
 
 

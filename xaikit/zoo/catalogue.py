@@ -15,8 +15,6 @@ from typing import Literal
 from xaikit.foundation.files import package_data
 from xaikit.zoo.registry import architectures
 
-__all__ = ["KnownModel", "Source", "models", "shipped_names"]
-
 Source = Literal["shipped", "file", "torchvision"]
 
 

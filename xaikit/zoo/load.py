@@ -21,14 +21,13 @@ from torch import nn
 from xaikit.foundation.errors import BadInput, UnknownName
 from xaikit.foundation.files import package_data
 from xaikit.images.reading import Resize
-from xaikit.model.classifier import Classifier, Output
+from xaikit.model.classifier import Classifier
+from xaikit.model.outputs import Output
 from xaikit.zoo.blank import blank, classes_of, drawn
 from xaikit.zoo.catalogue import models, shipped_names
 from xaikit.zoo.registry import Architecture, architecture, architectures
 from xaikit.zoo.sources.torchvision import DEFAULT, from_enum, from_file, weight_names
 from xaikit.zoo.weights import RANDOM, Loaded, fill, read_state, trained
-
-__all__ = ["load", "resolve_device"]
 
 _FILE_SUFFIXES = frozenset({".bin", ".ckpt", ".pkl", ".pt", ".pth", ".safetensors", ".tar"})
 

@@ -19,8 +19,6 @@ from torch import nn
 
 from xaikit.foundation.errors import BadInput, UnknownName
 
-__all__ = ["Architecture", "architecture", "architectures", "register_architecture"]
-
 Build = Callable[[int, int, int], nn.Module]
 """(classes, channels, size) to a network with random weights, drawn from torch's global generator."""
 

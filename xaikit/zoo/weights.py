@@ -29,8 +29,6 @@ from xaikit.images.reading import Resize
 from xaikit.zoo.blank import blank, drawn
 from xaikit.zoo.registry import architecture
 
-__all__ = ["RANDOM", "Loaded", "fill", "read_state", "trained"]
-
 RANDOM = "random"
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "network")

@@ -19,10 +19,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from xaikit.benchmark.dataset import Content, Picture, Reader
 from xaikit.benchmark.plan import Chunk
-from xaikit.benchmark.score import Row
+from xaikit.benchmark.rows import Row
 from xaikit.benchmark.worker import Worker
-
-__all__ = ["compute", "readers"]
 
 _MANY = 1000  # pictures that are worth the start of a process
 _MOST = 8

@@ -15,14 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from xaikit.benchmark.plan import Chunk
-from xaikit.benchmark.score import Row
+from xaikit.benchmark.rows import Row
 from xaikit.benchmark.store import Store
 from xaikit.benchmark.suite import Suite
 from xaikit.benchmark.worker import Worker
 from xaikit.foundation.errors import BadInput, MissingExtra
 from xaikit.foundation.registry import load_plugin
-
-__all__ = ["Actor", "Actors", "compute"]
 
 _RETRIES = 3
 _IN_FLIGHT = 2

@@ -21,9 +21,6 @@ from torch import Tensor
 from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.measures.correlation import pearson
 from xaikit.run.attribution import Attribution
-from xaikit.run.cost import Cost
-
-__all__ = ["Coherency"]
 
 
 @MEASURES.register
@@ -44,10 +41,6 @@ class Coherency(Measure):
         first, second = (one.detach().cpu().double().flatten(1) for one in (subject.maps, again.heatmap()))
         r = pearson(first, second).nan_to_num(0.0).masked_fill((first == second).all(1), 1.0)
         return ((1 + r) / 2).masked_fill(~finite, torch.nan)
-
-    def cost(self) -> Cost:
-        """Nothing but the explanation."""
-        return Cost(0)
 
     def explanations(self) -> int:
         """One."""

@@ -20,9 +20,6 @@ import torch
 from torch import Tensor
 
 from xaikit.measures.base import MEASURES, Measure, Subject
-from xaikit.run.cost import Cost
-
-__all__ = ["Entropy"]
 
 
 @MEASURES.register
@@ -43,7 +40,3 @@ class Entropy(Measure):
         largest = torch.tensor(math.log(shares.shape[1]), dtype=torch.float64, device="cpu")
         spread: Tensor = torch.special.entr(shares).sum(1) / largest
         return spread.clamp(0, 1).masked_fill(~subject.finite, torch.nan)
-
-    def cost(self) -> Cost:
-        """Nothing."""
-        return Cost(0)

@@ -17,9 +17,6 @@ import torch
 from torch import Tensor
 
 from xaikit.measures.base import MEASURES, Measure, Subject
-from xaikit.run.cost import Cost
-
-__all__ = ["MeanMap"]
 
 
 @MEASURES.register
@@ -37,7 +34,3 @@ class MeanMap(Measure):
         """Return the mean of each map, (N,)."""
         means = subject.maps.detach().cpu().double().flatten(1).mean(1)
         return means.masked_fill(~means.isfinite(), torch.nan)
-
-    def cost(self) -> Cost:
-        """Nothing."""
-        return Cost(0)

@@ -18,9 +18,6 @@ import torch
 from torch import Tensor
 
 from xaikit.measures.base import MEASURES, Measure, Subject
-from xaikit.run.cost import Cost
-
-__all__ = ["Sparseness"]
 
 
 @MEASURES.register
@@ -41,7 +38,3 @@ class Sparseness(Measure):
         weights = 2 * torch.arange(1, count + 1, dtype=torch.float64, device="cpu") - count - 1
         index = (ordered @ weights) / (count * ordered.sum(1))
         return index.clamp(0, 1).masked_fill(~subject.finite, torch.nan)
-
-    def cost(self) -> Cost:
-        """Nothing."""
-        return Cost(0)

@@ -21,9 +21,6 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from xaikit.measures.base import MEASURES, Measure, Subject
-from xaikit.run.cost import Cost
-
-__all__ = ["PeakMemory", "peak_bytes"]
 
 _MEMORY = "[memory]"
 _MEBIBYTE = 2**20
@@ -52,10 +49,6 @@ class PeakMemory(Measure):
 
             peaks.append(peak_bytes(explain, subject.classifier.device) / _MEBIBYTE)
         return torch.tensor(peaks, dtype=torch.float64, device="cpu").masked_fill(~subject.finite, torch.nan)
-
-    def cost(self) -> Cost:
-        """Nothing but the explanation."""
-        return Cost(0)
 
     def explanations(self) -> int:
         """The one that is watched."""

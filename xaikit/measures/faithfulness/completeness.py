@@ -19,9 +19,6 @@ import torch
 from torch import Tensor
 
 from xaikit.measures.base import MEASURES, Measure, Subject
-from xaikit.run.cost import Cost
-
-__all__ = ["CompletenessGap"]
 
 _SMALLEST = 1e-3
 
@@ -48,7 +45,3 @@ class CompletenessGap(Measure):
             promised = made.values.detach().cpu().double().flatten(1).sum(1) - gap
         promised = promised.detach().cpu().double()
         return (gap.abs() / promised.abs().clamp(min=_SMALLEST)).masked_fill(~subject.finite, torch.nan)
-
-    def cost(self) -> Cost:
-        """Nothing."""
-        return Cost(0)

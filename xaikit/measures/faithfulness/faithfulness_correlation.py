@@ -26,8 +26,6 @@ from xaikit.measures.correlation import pearson, spearman
 from xaikit.measures.faithfulness.subsets import GridSubsets, responses
 from xaikit.run.cost import Cost
 
-__all__ = ["FaithfulnessCorrelation"]
-
 Correlation = Literal["pearson", "spearman"]
 
 
@@ -62,10 +60,6 @@ class FaithfulnessCorrelation(Measure):
         said, found = responses(subject, GridSubsets(self.subsets, self.fill, self.cells, removed))
         values = (pearson if self.correlation == "pearson" else spearman)(said, found)
         return values.masked_fill(~subject.finite, torch.nan)
-
-    def cost(self) -> Cost:
-        """Nothing a map."""
-        return Cost(0)
 
     def image_cost(self) -> Cost:
         """A forward a region."""

@@ -31,8 +31,6 @@ from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.measures.faithfulness.subsets import Patches, responses
 from xaikit.run.cost import Cost
 
-__all__ = ["ExplainedFraction", "Infidelity"]
-
 
 @dataclass(frozen=True)
 class Removal(Measure):
@@ -60,10 +58,6 @@ class Removal(Measure):
         scale = ((said * found).mean(1) / strength).clamp(min=0).masked_fill(strength == 0, 0)
         missed = (scale[:, None] * said - found).square().mean(1)
         return missed.masked_fill(~subject.finite, torch.nan), found.square().mean(1)
-
-    def cost(self) -> Cost:
-        """Nothing a map."""
-        return Cost(0)
 
     def image_cost(self) -> Cost:
         """A forward a square."""

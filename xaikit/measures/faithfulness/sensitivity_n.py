@@ -27,8 +27,6 @@ from xaikit.measures.correlation import pearson
 from xaikit.measures.faithfulness.subsets import GridSubsets, responses
 from xaikit.run.cost import Cost
 
-__all__ = ["SensitivityN"]
-
 
 @MEASURES.register
 @dataclass(frozen=True)
@@ -70,10 +68,6 @@ class SensitivityN(Measure):
             torch.full(subject.target.shape, torch.nan, dtype=torch.float64, device="cpu")
         ]
         return torch.stack(found, 1).masked_fill(~subject.finite[:, None], torch.nan)
-
-    def cost(self) -> Cost:
-        """Nothing a map."""
-        return Cost(0)
 
     def image_cost(self) -> Cost:
         """A forward a set."""

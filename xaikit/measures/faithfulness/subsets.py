@@ -30,8 +30,6 @@ from xaikit.images.fills import Fill, blend, fill_values
 from xaikit.measures.base import Subject
 from xaikit.model.target import Target
 
-__all__ = ["GridSubsets", "Patches", "Regions", "responses"]
-
 
 @dataclass(frozen=True)
 class Regions(ABC):

@@ -23,9 +23,6 @@ from torch import Tensor
 
 from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.measures.correlation import tie_bounds
-from xaikit.run.cost import Cost
-
-__all__ = ["AveragePrecision"]
 
 
 @MEASURES.register
@@ -52,7 +49,3 @@ class AveragePrecision(Measure):
         others = (place - first) * (hits - 1) / (group - 1).clamp(min=1)
         gains = hits / group * (before + 1 + others) / (place + 1)
         return (gains.sum(1) / size).clamp(max=1).masked_fill((size == 0) | ~subject.finite, torch.nan)
-
-    def cost(self) -> Cost:
-        """Nothing."""
-        return Cost(0)

@@ -18,9 +18,6 @@ import torch
 from torch import Tensor
 
 from xaikit.measures.base import MEASURES, Measure, Subject
-from xaikit.run.cost import Cost
-
-__all__ = ["EnergyInside"]
 
 
 @MEASURES.register
@@ -41,7 +38,3 @@ class EnergyInside(Measure):
         outside = positive.where(~evidence, 0).sum((1, 2))
         share = inside / (inside + outside)
         return share.masked_fill(~evidence.any(2).any(1) | ~subject.finite, torch.nan)
-
-    def cost(self) -> Cost:
-        """Nothing."""
-        return Cost(0)

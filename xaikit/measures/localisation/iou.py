@@ -22,9 +22,6 @@ from torch import Tensor
 
 from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.measures.localisation.overlap import covered_by_highest
-from xaikit.run.cost import Cost
-
-__all__ = ["IntersectionOverUnion"]
 
 _STEPS = 20
 
@@ -56,10 +53,6 @@ class IntersectionOverUnion(Measure):
             shares = [step / _STEPS for step in range(1, _STEPS)] if self.threshold == "mean" else [self.threshold]
             values = torch.stack([_at(subject.raw, evidence, float(share)) for share in shares]).mean(0)
         return values.masked_fill(~evidence.any(2).any(1) | ~subject.finite, torch.nan)
-
-    def cost(self) -> Cost:
-        """Nothing."""
-        return Cost(0)
 
 
 def _at(maps: Tensor, evidence: Tensor, share: float) -> Tensor:

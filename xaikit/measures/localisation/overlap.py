@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-__all__ = ["covered_by_highest"]
-
 
 def covered_by_highest(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     """Return the expected number of evidence pixels among the |G| highest of each map, and |G|."""

@@ -21,9 +21,6 @@ from annotated_types import Ge, Lt
 from torch import Tensor
 
 from xaikit.measures.base import MEASURES, Measure, Subject
-from xaikit.run.cost import Cost
-
-__all__ = ["PointingGame"]
 
 _SIDE = 224
 
@@ -52,10 +49,6 @@ class PointingGame(Measure):
         near = _grown(evidence, self.tolerance * min(subject.size) / _SIDE)
         hits = (highest & near).sum((1, 2)) / highest.sum((1, 2)).double()
         return hits.masked_fill(~evidence.any(2).any(1) | ~subject.finite, torch.nan)
-
-    def cost(self) -> Cost:
-        """Nothing."""
-        return Cost(0)
 
 
 def _grown(masks: Tensor, radius: float) -> Tensor:

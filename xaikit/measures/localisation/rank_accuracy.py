@@ -18,9 +18,6 @@ from torch import Tensor
 
 from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.measures.localisation.overlap import covered_by_highest
-from xaikit.run.cost import Cost
-
-__all__ = ["RankAccuracy"]
 
 
 @MEASURES.register
@@ -38,7 +35,3 @@ class RankAccuracy(Measure):
         """Return the share on the evidence, (N,)."""
         covered, size = covered_by_highest(subject.raw, subject.evidence)
         return (covered / size).masked_fill((size == 0) | ~subject.finite, torch.nan)
-
-    def cost(self) -> Cost:
-        """Nothing."""
-        return Cost(0)

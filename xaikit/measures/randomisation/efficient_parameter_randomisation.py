@@ -21,9 +21,6 @@ from torch import Tensor
 
 from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.measures.randomisation.randomised import randomised
-from xaikit.run.cost import Cost
-
-__all__ = ["EfficientParameterRandomisation", "histogram_entropy"]
 
 
 @MEASURES.register
@@ -50,10 +47,6 @@ class EfficientParameterRandomisation(Measure):
         again = method.attribute(subject.pixels, subject.target, context=context).values
         before, after = (histogram_entropy(one, self.bins) for one in (subject.explanation.values, again))
         return (after / before - 1).masked_fill((before == 0) | ~subject.finite, torch.nan)
-
-    def cost(self) -> Cost:
-        """Nothing but the explanation."""
-        return Cost(0)
 
     def explanations(self) -> int:
         """One, of the random network."""

@@ -24,9 +24,6 @@ from xaikit.foundation.parameters import Count
 from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.measures.correlation import likeness
 from xaikit.measures.randomisation.randomised import randomised
-from xaikit.run.cost import Cost
-
-__all__ = ["ParameterRandomisation"]
 
 
 @MEASURES.register
@@ -60,10 +57,6 @@ class ParameterRandomisation(Measure):
         found = (method.attribute(subject.pixels, subject.target, context=context) for method in methods)
         curve = torch.stack([likeness(first, _magnitudes(one.values)) for one in found], 1)
         return curve.masked_fill(~subject.finite[:, None], torch.nan)
-
-    def cost(self) -> Cost:
-        """Nothing but the explanations."""
-        return Cost(0)
 
     def explanations(self) -> int:
         """One a stage."""

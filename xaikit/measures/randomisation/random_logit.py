@@ -21,9 +21,6 @@ from torch import Tensor
 from xaikit.foundation.identity import generators
 from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.measures.correlation import likeness
-from xaikit.run.cost import Cost
-
-__all__ = ["RandomLogit"]
 
 
 @MEASURES.register
@@ -61,10 +58,6 @@ class RandomLogit(Measure):
         streams = generators(subject.context.seed, subject.hashes, self.name)
         steps = torch.cat([torch.randint(1, classes, (1,), generator=one, device="cpu") for one in streams])
         return (subject.target.cpu() + steps) % classes
-
-    def cost(self) -> Cost:
-        """Nothing but the explanation."""
-        return Cost(0)
 
     def explanations(self) -> int:
         """One, of the other class."""

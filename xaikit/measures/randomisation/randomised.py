@@ -25,8 +25,6 @@ from xaikit.foundation.identity import generator
 from xaikit.measures.base import Explainer
 from xaikit.model.classifier import Classifier
 
-__all__ = ["groups", "randomised"]
-
 
 def randomised(method: Explainer, image: Tensor, stages: int, seed: int) -> Iterator[Explainer]:
     """Yield the method on a copy of its classifier, of which one group of modules more is random each time.

@@ -30,8 +30,6 @@ from torch import Tensor
 from xaikit.foundation.errors import BadInput
 from xaikit.measures.removal.protocol import KeepProtocol
 
-__all__ = ["KeepCurve"]
-
 _SMALLEST = 1e-12
 
 

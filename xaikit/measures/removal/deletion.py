@@ -26,8 +26,6 @@ from xaikit.measures.removal.protocol import KeepProtocol
 from xaikit.measures.removal.shared_curves import curve
 from xaikit.run.cost import Cost
 
-__all__ = ["Deletion"]
-
 
 @MEASURES.register
 @dataclass(frozen=True)

@@ -19,8 +19,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["NOISE", "impute"]
-
 NOISE = 0.01
 _RESIDUAL = 1e-5
 _LEAST_LIMIT = 400

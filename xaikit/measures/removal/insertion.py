@@ -27,8 +27,6 @@ from xaikit.measures.removal.protocol import KeepProtocol
 from xaikit.measures.removal.shared_curves import curve
 from xaikit.run.cost import Cost
 
-__all__ = ["Insertion"]
-
 
 @MEASURES.register
 @dataclass(frozen=True)

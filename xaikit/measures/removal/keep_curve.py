@@ -30,8 +30,6 @@ from xaikit.measures.removal.shared_curves import Removals
 from xaikit.model.classifier import Classifier
 from xaikit.run.context import Context
 
-__all__ = ["KeepCurve", "KeepProtocol", "keep_curve", "keep_curves"]
-
 
 def keep_curve(
     classifier: Classifier,

@@ -32,8 +32,6 @@ from xaikit.measures.removal.protocol import KeepProtocol, Mask
 from xaikit.measures.removal.shared_curves import curve
 from xaikit.run.cost import Cost
 
-__all__ = ["APD", "API", "AverageGain", "DropRate", "IncreaseRate", "KeepAUC", "KeptConfidence", "TieRate"]
-
 _PAPER = "Lee and Han (Libra-CAM), IJCAI 2022"
 
 

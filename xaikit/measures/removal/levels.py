@@ -23,8 +23,6 @@ from torch import Tensor
 from xaikit.images.pixel_order import ranks, removed
 from xaikit.measures.removal.protocol import KeepProtocol
 
-__all__ = ["Cuts", "SortedMaps", "cut", "otsu"]
-
 _BINS = 256
 
 

@@ -32,8 +32,6 @@ from xaikit.model.classifier import Classifier
 from xaikit.model.target import Target, resolve_target
 from xaikit.run.context import Context
 
-__all__ = ["Scored", "Stream", "confidence"]
-
 _SORTED_BYTES = 2**28  # of the sorted maps that are held at a time
 
 

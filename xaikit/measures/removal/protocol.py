@@ -22,8 +22,6 @@ from xaikit.foundation.identity import fingerprint
 from xaikit.foundation.parameters import Count, NotNegative, Parameters
 from xaikit.images.fills import Fill
 
-__all__ = ["CurveFill", "KeepProtocol", "Mask", "Order", "Score", "Threshold", "Ties"]
-
 CurveFill = Fill | Literal["imputed"]
 Order = Literal["lowest", "highest"]
 Mask = Literal["soft", "binary"]

@@ -29,8 +29,6 @@ from xaikit.measures.removal.protocol import KeepProtocol, Order
 from xaikit.measures.removal.shared_curves import curve
 from xaikit.run.cost import Cost
 
-__all__ = ["ROAD", "ROADLeastRelevant", "ROADMostRelevant"]
-
 
 @dataclass(frozen=True)
 class _Imputed(Measure):

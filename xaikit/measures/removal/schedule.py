@@ -18,8 +18,6 @@ from torch import Tensor
 from xaikit.measures.removal.levels import Cuts
 from xaikit.measures.removal.protocol import KeepProtocol
 
-__all__ = ["Plan"]
-
 
 @dataclass(frozen=True)
 class Plan:

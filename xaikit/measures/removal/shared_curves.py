@@ -31,8 +31,6 @@ from xaikit.measures.removal.protocol import KeepProtocol
 from xaikit.model.classifier import Classifier, check_classifier
 from xaikit.run.context import Context
 
-__all__ = ["Removals", "curve", "together"]
-
 _SHARED = "removals"
 
 

@@ -22,8 +22,6 @@ from xaikit.foundation.parameters import Count, Positive
 from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.run.cost import Cost
 
-__all__ = ["MaxSensitivity"]
-
 
 @MEASURES.register
 @dataclass(frozen=True)

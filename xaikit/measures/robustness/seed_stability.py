@@ -22,9 +22,6 @@ from torch import Tensor
 
 from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.measures.correlation import likeness
-from xaikit.run.cost import Cost
-
-__all__ = ["SeedStability"]
 
 
 @MEASURES.register
@@ -52,10 +49,6 @@ class SeedStability(Measure):
         maps = [one.values.detach().cpu().double().flatten(1) for one in (subject.explanation, *others)]
         pairs = torch.stack([likeness(one, other) for one, other in combinations(maps, 2)])
         return pairs.mean(0).masked_fill(~subject.finite, torch.nan)
-
-    def cost(self) -> Cost:
-        """Nothing but the explanations."""
-        return Cost(0)
 
     def explanations(self) -> int:
         """One a further seed."""

@@ -33,8 +33,6 @@ from xaikit.methods.base import METHODS, LayerMethod, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["AblationCAM"]
-
 
 @METHODS.register
 @dataclass(frozen=True)

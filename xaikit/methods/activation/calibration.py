@@ -25,8 +25,6 @@ from xaikit.model.classifier import Classifier, check_classifier
 from xaikit.run.batch import Batch
 from xaikit.run.context import Context
 
-__all__ = ["LEVELS", "Calibration", "calibrate", "calibrated"]
-
 Calibration = Literal["fixed", "official"]
 LEVELS = 10
 

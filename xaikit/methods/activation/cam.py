@@ -25,8 +25,6 @@ from xaikit.model.hooks import Layer
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["CAM"]
-
 
 @METHODS.register
 @dataclass(frozen=True)

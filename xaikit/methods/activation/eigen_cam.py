@@ -26,8 +26,6 @@ from xaikit.methods.base import METHODS, LayerMethod, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["EigenCAM", "Variant", "first_direction"]
-
 Variant = Literal["uncentred", "centred"]
 
 

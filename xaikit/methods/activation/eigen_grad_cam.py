@@ -21,8 +21,6 @@ from xaikit.methods.base import METHODS, LayerMethod, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["EigenGradCAM"]
-
 
 @METHODS.register
 @dataclass(frozen=True)

@@ -32,8 +32,6 @@ from xaikit.model.torch_functions import BATCH_NORMS, LINEARS, named
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["FullGrad"]
-
 _EPSILON = 1e-6
 
 

@@ -29,8 +29,6 @@ from xaikit.methods.base import METHODS, LayerMethod, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["GradCAMPlusPlus"]
-
 _EPSILON = 1e-7
 
 

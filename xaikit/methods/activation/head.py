@@ -18,8 +18,6 @@ from torch import Tensor
 from xaikit.model.classifier import Classifier
 from xaikit.run.batch import Batch
 
-__all__ = ["Head", "linear_head", "may_have_linear_head", "score_by_logits"]
-
 
 @dataclass(frozen=True)
 class Head:

@@ -20,8 +20,6 @@ from xaikit.methods.base import METHODS, LayerMethod, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["HiResCAM"]
-
 
 @METHODS.register
 @dataclass(frozen=True)

@@ -36,8 +36,6 @@ from xaikit.methods.base import METHODS, LayerMethod, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["LibraCAM", "contrast", "kept_references"]
-
 
 @METHODS.register
 @dataclass(frozen=True)

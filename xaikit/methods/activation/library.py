@@ -32,8 +32,6 @@ from xaikit.model.hooks import Layer
 from xaikit.run.batch import Batch
 from xaikit.run.context import Context
 
-__all__ = ["Library", "log_probabilities"]
-
 
 @dataclass(frozen=True)
 class Library:

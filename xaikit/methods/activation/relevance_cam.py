@@ -28,8 +28,6 @@ from xaikit.methods.decomposition.engine import relevance_at
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["RelevanceCAM"]
-
 
 @METHODS.register
 @dataclass(frozen=True)

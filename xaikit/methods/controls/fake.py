@@ -16,8 +16,6 @@ from xaikit.methods.base import METHODS, Method, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["Fake"]
-
 
 @METHODS.register
 @dataclass(frozen=True)

@@ -19,8 +19,6 @@ from xaikit.methods.base import METHODS, Method, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["RandomGrid"]
-
 
 @METHODS.register
 @dataclass(frozen=True)

@@ -39,8 +39,6 @@ from xaikit.methods.decomposition.rules import (
 )
 from xaikit.model.classifier import Classifier
 
-__all__ = ["POSITIVE", "Bias", "Composite", "CompositeName", "MaxPool", "RuleName", "Strength", "composed"]
-
 RuleName = Literal["zero", "epsilon", "z-plus", "alpha-beta", "gamma", "z-box", "w-squared", "flat"]
 CompositeName = Literal[
     "zero",

@@ -30,8 +30,6 @@ from xaikit.methods.decomposition.rules import LinearMap, negative_parts, shared
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["ContrastiveLRP"]
-
 
 @METHODS.register
 @dataclass(frozen=True)

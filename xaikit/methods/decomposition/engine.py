@@ -33,8 +33,6 @@ from xaikit.model.outputs import Output
 from xaikit.model.torch_functions import ACTIVATIONS, GATES, JOINS, MAX_POOLS, PADS, PRODUCTS, QUOTIENTS, Call
 from xaikit.run.batch import Batch
 
-__all__ = ["Engine", "Pass", "Relevance", "accounted", "promising", "relevance", "relevance_at", "start_at_the_score"]
-
 Share = Callable[[Tensor], Sequence[Tensor | None]]
 _NUMBERED = ("convolution", "dense")
 _UNBALANCED = 0.01

@@ -32,8 +32,6 @@ from xaikit.methods.decomposition.rules import LinearMap, negative_parts, positi
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["WALKS", "ExcitationBackprop", "Variant", "one_at_the_class"]
-
 Variant = Literal["plain", "contrastive"]
 
 

@@ -31,8 +31,6 @@ from xaikit.methods.decomposition.excitation_backprop import WALKS, Variant, one
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["LayerExcitationBackprop"]
-
 _ROUNDING = 1e-5  # of what came together
 
 

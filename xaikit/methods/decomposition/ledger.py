@@ -17,8 +17,6 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-__all__ = ["REASONS", "Ledger", "Reason"]
-
 Reason = Literal["bias", "stabiliser", "dead", "bypass"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 

@@ -43,8 +43,6 @@ from xaikit.methods.decomposition.engine import accounted, relevance, start_at_t
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["LRP"]
-
 
 @METHODS.register
 @dataclass(frozen=True)

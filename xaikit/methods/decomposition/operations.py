@@ -41,8 +41,6 @@ from xaikit.model.torch_functions import (
     named,
 )
 
-__all__ = ["CHOICES", "LINEAR", "SUMS", "Reader", "Reading", "as_mean"]
-
 SUMS = PLUS | MINUS | REVERSED_MINUS
 CHOICES = MOVES | MAX_POOLS | LARGEST | named("max_unpool2d")
 """Calls of which autograd hands relevance on: values are moved, copied or chosen."""

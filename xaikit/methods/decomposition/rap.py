@@ -37,8 +37,6 @@ from xaikit.methods.decomposition.rules import Given, LinearMap, negative_parts,
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["RAP"]
-
 Form = Literal["released", "convolution"]
 
 

@@ -35,25 +35,6 @@ from torch import Tensor
 from xaikit.foundation.errors import BadInput
 from xaikit.methods.decomposition.ledger import Ledger
 
-__all__ = [
-    "EPSILON",
-    "Given",
-    "Kind",
-    "LinearMap",
-    "Part",
-    "Rule",
-    "alpha_beta",
-    "epsilon",
-    "flat",
-    "gamma",
-    "negative_parts",
-    "positive_parts",
-    "shared",
-    "w_squared",
-    "z_box",
-    "z_plus",
-]
-
 EPSILON = 1e-6
 ONE_SIGN = 1e-9  # where all parts have one sign nothing cancels, and less is enough
 

@@ -26,8 +26,6 @@ from xaikit.methods.decomposition.engine import accounted, relevance
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["SoftmaxGradientLRP", "softmax_gradient"]
-
 _SMALLEST = 1e-8
 
 

@@ -18,8 +18,6 @@ from xaikit.images.references import draw_references
 from xaikit.images.shapes import check_images
 from xaikit.run.batch import Batch
 
-__all__ = ["Background", "background_inputs", "background_size", "check_background"]
-
 Background = Count | Tensor
 
 

@@ -27,8 +27,6 @@ from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["BlurIntegratedGradients", "Padding", "blur_matrix"]
-
 Padding = Literal["zero", "reflect"]
 
 _STEP = 0.01

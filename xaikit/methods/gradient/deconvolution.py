@@ -18,8 +18,6 @@ from xaikit.methods.gradient.rectifiers import rectified_gradients
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["Deconvolution"]
-
 
 @METHODS.register
 @dataclass(frozen=True)

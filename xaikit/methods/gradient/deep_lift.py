@@ -25,8 +25,6 @@ from xaikit.methods.gradient.multipliers import pair_multipliers
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["DeepLIFT"]
-
 _MISSED = 0.01  # of the promised sum, from which on an image is flagged
 _NOTHING = 1e-6
 

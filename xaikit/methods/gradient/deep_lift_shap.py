@@ -24,8 +24,6 @@ from xaikit.methods.gradient.multipliers import pair_multipliers
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["DeepLIFTSHAP"]
-
 
 @METHODS.register
 @dataclass(frozen=True)

@@ -31,8 +31,6 @@ from xaikit.methods.gradient.background import Background, background_inputs, ba
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["ExpectedGradients"]
-
 Points = Literal["stratified", "midpoint"]
 
 

@@ -21,8 +21,6 @@ from xaikit.methods.gradient.rectifiers import rectified_gradients
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["GuidedBackprop"]
-
 
 @METHODS.register
 @dataclass(frozen=True)

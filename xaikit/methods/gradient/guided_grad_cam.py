@@ -20,8 +20,6 @@ from xaikit.methods.gradient.rectifiers import rectified_gradients
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["GuidedGradCAM"]
-
 
 @METHODS.register
 @dataclass(frozen=True)

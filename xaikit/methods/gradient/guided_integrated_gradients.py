@@ -36,8 +36,6 @@ from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["GuidedIntegratedGradients"]
-
 _DONE = 1e-9  # of the distance; what is missing below that is nothing
 
 

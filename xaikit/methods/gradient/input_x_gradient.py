@@ -19,8 +19,6 @@ from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["InputXGradient"]
-
 
 @METHODS.register
 @dataclass(frozen=True)

@@ -31,8 +31,6 @@ from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["IntegratedGradients", "Quadrature", "quadrature_rule"]
-
 Quadrature = Literal["midpoint", "gauss-legendre"]
 
 _FIRST, _MOST, _GAP = 50, 400, 0.01

@@ -37,8 +37,6 @@ from xaikit.methods.gradient.multiplier_rules import (
 )
 from xaikit.model.torch_functions import named
 
-__all__ = ["RULES", "Rule"]
-
 Rule = Callable[[Pairing, Call, tuple[Any, ...], dict[str, Any]], Any]
 
 

@@ -26,8 +26,6 @@ from torch.utils._pytree import tree_leaves, tree_map
 from xaikit.foundation.errors import BadInput
 from xaikit.model.torch_functions import writes
 
-__all__ = ["Back", "Call", "Pairing", "activations_in", "carried", "elementwise", "largest", "product", "slope"]
-
 Call = Callable[..., Any]
 Back = Callable[[Tensor], tuple[Tensor, ...]]
 

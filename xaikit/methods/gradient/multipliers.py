@@ -27,8 +27,6 @@ from xaikit.model.target import Target
 from xaikit.model.torch_functions import named
 from xaikit.run.batch import Batch, check_graph
 
-__all__ = ["Multipliers", "pair_multipliers"]
-
 _LINEAR = named(
     "add sub subtract rsub neg negative positive sum mean cumsum diff "
     "cat concat concatenate stack hstack vstack dstack chunk split tensor_split unbind "

@@ -28,8 +28,6 @@ from xaikit.methods.gradient.saliency import Saliency
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["NoisyMethod"]
-
 Term = Callable[[Tensor, Tensor], Tensor]
 
 

@@ -26,8 +26,6 @@ from xaikit.model.hooks import Probe
 from xaikit.model.torch_functions import CLAMPS, HARDTANHS, LEAKY_ACTIVATIONS, RELUS, Call, named
 from xaikit.run.batch import Batch
 
-__all__ = ["Rectification", "rectified_gradients"]
-
 Rectification = Literal["deconvolution", "guided"]
 
 

@@ -16,8 +16,6 @@ from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["Saliency"]
-
 
 @METHODS.register
 @dataclass(frozen=True)

@@ -19,8 +19,6 @@ from xaikit.methods.base import METHODS, Values
 from xaikit.methods.gradient.noise import NoisyMethod
 from xaikit.run.batch import Batch
 
-__all__ = ["SmoothGrad"]
-
 
 @METHODS.register
 @dataclass(frozen=True)

@@ -20,8 +20,6 @@ from xaikit.methods.base import METHODS, Values
 from xaikit.methods.gradient.noise import NoisyMethod
 from xaikit.run.batch import Batch
 
-__all__ = ["SmoothGradSquared"]
-
 
 @METHODS.register
 @dataclass(frozen=True)

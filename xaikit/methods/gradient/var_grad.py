@@ -23,8 +23,6 @@ from xaikit.methods.gradient.noise import NoisyMethod
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["VarGrad"]
-
 
 @METHODS.register
 @dataclass(frozen=True)

@@ -12,8 +12,6 @@ from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
 
-__all__ = ["cell_numbers"]
-
 
 def cell_numbers(grid: int, size: tuple[int, int], device: torch.device) -> Tensor:
     """Return the cell of each pixel, (H, W).

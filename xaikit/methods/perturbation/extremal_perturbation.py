@@ -45,8 +45,6 @@ from xaikit.methods.perturbation.mask_search import Search, View, search_masks
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["ExtremalPerturbation"]
-
 _Area = Annotated[float, Gt(0), Lt(1)]
 Variant = Literal["preserve", "delete", "dual"]
 

@@ -30,8 +30,6 @@ from xaikit.methods.perturbation.segments import (
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["FeatureAblation"]
-
 
 @METHODS.register
 @dataclass(frozen=True)

@@ -30,8 +30,6 @@ from xaikit.methods.perturbation.scorer import PlainFill, Score, Scorer
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["HSIC"]
-
 
 @METHODS.register
 @dataclass(frozen=True)

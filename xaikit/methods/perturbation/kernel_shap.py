@@ -41,8 +41,6 @@ from xaikit.methods.perturbation.segments import (
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["KernelShap", "draw_coalitions", "solve"]
-
 _ENUMERATED = 12  # segments up to which all coalitions are scored when nobody says how many
 
 

@@ -45,8 +45,6 @@ from xaikit.methods.perturbation.segments import (
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["Lime", "local_weights"]
-
 
 @METHODS.register
 @dataclass(frozen=True)

@@ -26,8 +26,6 @@ from xaikit.images.shapes import per_image
 from xaikit.run.batch import Batch
 from xaikit.run.context import estimate
 
-__all__ = ["Begin", "Search", "SearchScore", "View", "search_masks"]
-
 SearchScore = Literal["logit", "probability"]
 
 

@@ -33,8 +33,6 @@ from xaikit.methods.perturbation.mask_search import Search, SearchScore, View, s
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["MeaningfulPerturbation"]
-
 _SIDE, _GRID, _SMOOTHING, _SHIFT = 224, 28, 5.0, 4
 _RATE, _FIRST_DECAY, _SECOND_DECAY, _TINY = 0.1, 0.9, 0.999, 1e-8
 

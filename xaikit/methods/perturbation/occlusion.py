@@ -26,8 +26,6 @@ from xaikit.methods.perturbation.scorer import PlainFill, Score, Scorer
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["Occlusion"]
-
 
 @METHODS.register
 @dataclass(frozen=True)

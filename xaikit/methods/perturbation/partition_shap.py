@@ -40,8 +40,6 @@ from xaikit.run.batch import Batch
 from xaikit.run.context import estimate
 from xaikit.run.cost import Cost
 
-__all__ = ["PartitionShap"]
-
 _ENDS = 2  # evaluations of the empty and of the full image
 _AT_ONCE = 10  # masks between two looks at what is left to explain, as shap has it: the answer depends on it
 

@@ -36,8 +36,6 @@ from xaikit.methods.perturbation.scorer import Scorer
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["RISE", "SmoothMasks"]
-
 _LEAST_VARIANCE = 1e-9  # of a mask at a pixel, below which it says nothing
 _AT_ONCE = 16  # masks in one step of the sums, whatever the portion is, so that sums are equal to the bit
 

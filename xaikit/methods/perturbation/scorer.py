@@ -25,8 +25,6 @@ from torch import Tensor
 from xaikit.images.fills import Fill, inpainted, segment_mean
 from xaikit.run.batch import Batch
 
-__all__ = ["MaskedFill", "PlainFill", "Score", "Scorer"]
-
 PlainFill = Literal["mean", "black", "white", "image-mean", "blur", "noise", "inpaint"]
 """What removed pixels become where there are no segments."""
 MaskedFill = Literal["mean", "black", "white", "image-mean", "blur", "noise", "inpaint", "segment-mean"]

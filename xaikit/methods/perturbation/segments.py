@@ -27,8 +27,6 @@ from torch import Tensor
 from xaikit.foundation.errors import BadInput
 from xaikit.images.fills import ends
 
-__all__ = ["Segmentation", "check_segmentation", "flags_of", "segment", "segment_counts", "spread"]
-
 Segmentation = Literal["slic", "quickshift", "felzenszwalb", "grid"]
 
 _SEED = 0  # of quickshift's tie-breaking noise; never the run's seed, so that every method sees the same segments

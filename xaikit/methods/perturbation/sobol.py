@@ -33,8 +33,6 @@ from xaikit.methods.perturbation.scorer import Score, Scorer
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["Sobol"]
-
 
 @METHODS.register
 @dataclass(frozen=True)

@@ -43,8 +43,6 @@ from xaikit.methods.perturbation.segments import flags_of
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-__all__ = ["XRAI", "grow", "grow_in_order", "regions_of"]
-
 Map = NDArray[np.float64]
 Pixels = NDArray[np.intp]
 

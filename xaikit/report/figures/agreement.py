@@ -14,8 +14,6 @@ from xaikit.report.figures.svg import drawing, element, shortened, text
 from xaikit.report.numbers.columns import Column
 from xaikit.report.numbers.compare import RankMatrix
 
-__all__ = ["agreement_svg"]
-
 _CELL, _NAMES, _BOTTOM = 34.0, 196.0, 22.0
 _LETTERS = 28
 _DARK = 0.55  # from here on the number is bright

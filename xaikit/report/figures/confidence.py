@@ -18,8 +18,6 @@ import numpy as np
 from xaikit.report.figures.svg import Axis, Style, drawing, element, markers, round_ticks, text
 from xaikit.report.numbers.aggregate import Mask, Result
 
-__all__ = ["PANELS", "Panel", "confidence_svg", "panel_svg"]
-
 _WIDTH, _HEIGHT = 340.0, 236.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 38.0, 12.0, 10.0, 34.0
 _AXIS = "share of pixels removed, t"

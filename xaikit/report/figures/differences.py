@@ -16,8 +16,6 @@ from xaikit.report.figures.svg import Axis, Style, drawing, element, markers, sh
 from xaikit.report.numbers.columns import Column
 from xaikit.report.numbers.compare import Difference
 
-__all__ = ["differences_svg"]
-
 _WIDTH, _ROW, _TOP, _BOTTOM = 500.0, 22.0, 8.0, 44.0
 _LEFT, _RIGHT = 160.0, 14.0
 _LETTERS = 24

@@ -15,8 +15,6 @@ from xaikit.report.figures.svg import drawing, shortened, standalone, text
 from xaikit.report.numbers.aggregate import Mask
 from xaikit.report.page.block import Block
 
-__all__ = ["write_figures"]
-
 _PANEL = (340.0, 236.0)
 _GAP, _TITLE = 12.0, 20.0
 _ENTRY, _LINE, _LETTERS = 200.0, 20.0, 25

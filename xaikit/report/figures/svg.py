@@ -18,21 +18,6 @@ from html import escape
 
 from xaikit.report.numbers.aggregate import Result
 
-__all__ = [
-    "Axis",
-    "Style",
-    "drawing",
-    "element",
-    "markers",
-    "round_ticks",
-    "shortened",
-    "standalone",
-    "styles",
-    "swatch_svg",
-    "text",
-    "text_width",
-]
-
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b5478f", "#a67c00", "#2fa4d9", "#6a4fb3", "#7a4a2b")
 _DASHES = ("", "7 3", "2 3", "9 3 2 3")
 _CONTROL_DASHES = ("", "5 3", "1.5 2.5", "7 2 1.5 2", "10 4", "3 1.5")

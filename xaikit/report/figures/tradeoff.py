@@ -17,8 +17,6 @@ from xaikit.report.figures.svg import Axis, Style, drawing, element, markers, sh
 from xaikit.report.numbers.columns import Column
 from xaikit.report.numbers.compare import Point
 
-__all__ = ["tradeoff_svg"]
-
 _WIDTH, _HEIGHT = 720.0, 480.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 20.0, 26.0, 40.0
 _NAME, _LETTERS = 11.5, 26

@@ -23,8 +23,6 @@ import numpy as np
 from xaikit.foundation.errors import BadInput
 from xaikit.report.numbers.statistics import bootstrap_interval, mean_of_known
 
-__all__ = ["CURVES", "Curves", "Exclusion", "Mask", "Result", "Row", "aggregate", "blocks", "exclusions"]
-
 Row = Mapping[str, Any]
 Mask = Literal["soft", "binary"]
 Curves = dict[str, np.ndarray]

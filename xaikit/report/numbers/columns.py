@@ -14,8 +14,6 @@ from typing import Literal, cast, get_args
 
 from xaikit.report.numbers.aggregate import Result
 
-__all__ = ["COLUMNS", "QUESTIONS", "Column", "Direction", "shown_columns"]
-
 Direction = Literal["higher", "lower", "none"]
 
 _ARROWS = {"higher": "\N{UPWARDS ARROW}", "lower": "\N{DOWNWARDS ARROW}", "none": ""}

@@ -23,20 +23,6 @@ from xaikit.report.numbers.aggregate import Result
 from xaikit.report.numbers.columns import Column
 from xaikit.report.numbers.statistics import bootstrap_interval, holm, kendall_tau, mean_of_known, paired_test
 
-__all__ = [
-    "CostKind",
-    "Difference",
-    "Leader",
-    "Point",
-    "RankMatrix",
-    "all_differences",
-    "default_reference",
-    "leaders",
-    "paired_differences",
-    "pareto",
-    "rank_matrix",
-]
-
 CostKind = Literal["ms", "passes"]
 
 _USUAL_REFERENCE = "grad-cam"

@@ -20,8 +20,6 @@ from xaikit.report.numbers.columns import shown_columns
 from xaikit.report.numbers.compare import Leader, leaders
 from xaikit.report.numbers.tables import Cell, Line, Table, summary_table
 
-__all__ = ["summary_csv", "summary_tex", "write_summaries"]
-
 Blocks = Mapping[tuple[str, str], Sequence[Result]]
 
 _ABOUT = ("dataset", "model", "method", "family", "params", "layer", "images", "excluded")

@@ -20,8 +20,6 @@ import pyarrow.parquet as pq
 from xaikit.foundation.errors import BadInput
 from xaikit.report.numbers.aggregate import Row
 
-__all__ = ["Benchmark", "read_benchmark"]
-
 
 @dataclass(frozen=True)
 class Benchmark:

@@ -21,8 +21,6 @@ from functools import lru_cache
 
 import numpy as np
 
-__all__ = ["bootstrap_interval", "holm", "kendall_tau", "mean_of_known", "paired_test"]
-
 _FEW = 12  # images whose flips are all taken
 _AT_ONCE = 4_000_000  # weights or signs in memory
 _ROUNDING = 1e-9  # of the largest difference: sums that differ by less are equal

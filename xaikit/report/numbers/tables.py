@@ -18,8 +18,6 @@ from xaikit.report.numbers.aggregate import Result
 from xaikit.report.numbers.columns import Column, shown_columns
 from xaikit.report.numbers.compare import Leader, leaders
 
-__all__ = ["Cell", "Line", "Mark", "Table", "summary_table"]
-
 Mark = Literal["best", "second", ""]
 
 _LEVEL = 0.05

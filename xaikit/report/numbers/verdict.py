@@ -13,8 +13,6 @@ from xaikit.report.numbers.aggregate import Mask, Result
 from xaikit.report.numbers.columns import Column
 from xaikit.report.numbers.tables import Table
 
-__all__ = ["Verdict", "conclusion", "verdicts"]
-
 _LEADERS = 3
 _NAMED = 5
 _KNOWING = "oracle"  # the control that is the evidence itself

@@ -34,8 +34,6 @@ from xaikit.report.numbers.tables import Table, summary_table
 from xaikit.report.numbers.verdict import Verdict, conclusion, verdicts
 from xaikit.report.page.gallery import Choice, Shown, choose, show
 
-__all__ = ["Block", "block"]
-
 _MASKS: tuple[Mask, ...] = get_args(Mask)
 _PREFERRED = ("keep_auc_binary", "measure.srg")
 """Measures that the figures show first: what only the order of pixels decides."""

@@ -26,8 +26,6 @@ from xaikit.report.figures.confidence import confidence_svg
 from xaikit.report.figures.svg import Style
 from xaikit.report.numbers.aggregate import Mask, Row
 
-__all__ = ["Choice", "Picture", "Shown", "choose", "show"]
-
 _MASKS: tuple[Mask, ...] = get_args(Mask)
 _QUANTILES = {"worst": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "best": 1.0}
 _SIDE = 168  # of a picture in the page

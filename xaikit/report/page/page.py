@@ -25,8 +25,6 @@ from xaikit.report.numbers.aggregate import Mask, Row, blocks
 from xaikit.report.numbers.columns import QUESTIONS
 from xaikit.report.page.block import Block, block
 
-__all__ = ["Pictures", "read_rows", "render", "write_report"]
-
 Pictures = Mapping[tuple[str, str], Mapping[str, Mapping[str, Path]]]
 """By (dataset, model) and image: "input", perhaps "evidence", and each method's overlay, as files."""
 

@@ -22,8 +22,6 @@ from torch import Tensor, nn
 from xaikit.foundation.errors import BadInput
 from xaikit.zoo.registry import register_architecture
 
-__all__ = ["CIFAR10_LABELS", "CifarResNet"]
-
 CIFAR10_LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 

@@ -19,8 +19,6 @@ from torch import Tensor, nn
 from xaikit.foundation.errors import BadInput
 from xaikit.zoo.registry import register_architecture
 
-__all__ = ["LeNet5"]
-
 
 @register_architecture("lenet5", channels=1, size=32, mean=(0.5,), std=(0.5,))
 class LeNet5(nn.Module):

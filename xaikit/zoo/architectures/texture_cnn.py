@@ -15,8 +15,6 @@ from torch import Tensor, nn
 
 from xaikit.zoo.registry import register_architecture
 
-__all__ = ["TextureCNN"]
-
 
 class TextureCNN(nn.Module):
     """Four convolutions, one global average, one linear layer.

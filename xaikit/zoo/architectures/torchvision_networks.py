@@ -15,8 +15,6 @@ from torch import nn
 from xaikit.foundation.errors import BadInput
 from xaikit.zoo.registry import register_architecture
 
-__all__ = ["build"]
-
 _WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
 _SIZES = {"inception_v3": 299}
 

@@ -34,8 +34,6 @@ from xaikit.zoo.blank import blank, classes_of, drawn
 from xaikit.zoo.catalogue import shipped_names
 from xaikit.zoo.weights import RANDOM, Loaded, fill, read_state
 
-__all__ = ["DEFAULT", "from_enum", "from_file", "weight_names"]
-
 DEFAULT = "DEFAULT"
 
 _LOG = logging.getLogger("xaikit")
