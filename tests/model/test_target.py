@@ -190,7 +190,7 @@ def test_a_wrong_length_is_refused_before_it_is_cut(target):
 def test_what_stands_for_the_score_in_probabilities():
     logits = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
     shares = logits.softmax(1)
-    assert torch.equal(resolve_target(2, logits).confidence(logits, shares), shares[:, 2])
+    assert torch.equal(resolve_target(2, logits).confidence(logits, "softmax"), shares[:, 2])
     contrast = resolve_target(Contrast(2, 0), logits)
-    assert torch.equal(contrast.confidence(logits, shares), shares[:, 2] - shares[:, 0])
-    assert torch.equal(resolve_target(lambda z: -z[:, 1], logits).confidence(logits, shares), -logits[:, 1])
+    assert torch.allclose(contrast.confidence(logits, "softmax"), shares[:, 2] / (shares[:, 2] + shares[:, 0]))
+    assert torch.equal(resolve_target(lambda z: -z[:, 1], logits).confidence(logits, "softmax"), -logits[:, 1])

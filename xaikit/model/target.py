@@ -15,15 +15,18 @@ import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput, UnknownName
 from xaikit.foundation.identity import fingerprint
+from xaikit.model.outputs import Output, to_probabilities
 
 ScoreFunction = Callable[[Tensor], Tensor]
+Score = Literal["probability", "logit", "log-odds", "sigmoid"]
+"""What is read from the network as its confidence."""
 
 
 @dataclass(frozen=True)
@@ -77,16 +80,28 @@ class Target:
         """Return the entry (N,) of each image's class from values (N, K), such as probabilities."""
         return values.gather(1, self.index[:, None])[:, 0]
 
-    def confidence(self, logits: Tensor, probabilities: Tensor) -> Tensor:
-        """Return what stands for the score in probabilities, (N,); differentiable.
+    def confidence(self, logits: Tensor, output: Output, score: Score = "probability") -> Tensor:
+        """Return the network's confidence (N,) in what is explained; differentiable.
 
-        That is the class's probability; for a contrast the difference of two; for a function what it gives.
+        Of a class it is the probability. Of a contrast it is sigmoid(z_c - z_c'), the probability of c when the choice
+        is between the two: unlike p_c - p_c' it lies in [0, 1], does not depend on other classes, and is never 0 / 0 in
+        a ratio. A callable is its own confidence.
 
         Args:
             logits: (N, K).
-            probabilities: (N, K) of them.
+            output: what they mean.
+            score: instead of the probability the logit, its log-odds against all other classes, or its sigmoid.
         """
-        return self.score(logits if self.function is not None else probabilities)
+        if self.function is not None:
+            return self.function(logits)
+        margin = self.score(logits)
+        if self.against is not None:
+            return margin.sigmoid() if score in ("probability", "sigmoid") else margin
+        if score == "probability":
+            return self.pick(to_probabilities(logits, output))
+        if score == "log-odds" and output == "softmax":
+            return margin - logits.scatter(1, self.index[:, None], -torch.inf).logsumexp(1)
+        return margin.sigmoid() if score == "sigmoid" else margin
 
     def take(self, rows: Tensor | slice) -> Target:
         """Return the target of selected images; an index may repeat."""

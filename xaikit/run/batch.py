@@ -108,7 +108,7 @@ class Batch:
     @cached_property
     def confidences(self) -> Tensor:
         """(n,) what stands for the score in probabilities: `Target.confidence`."""
-        return self.target.confidence(self.logits, self.classifier.to_probabilities(self.logits))
+        return self.target.confidence(self.logits, self.classifier.output)
 
     @cached_property
     def hashes(self) -> list[str]:
@@ -276,7 +276,7 @@ class Batch:
         """Return `Target.confidence` (m,) at inputs (m, C, H, W), each for the target of image `rows` (m,)."""
         with torch.no_grad():
             logits = self.context.forward(self.classifier, inputs)
-        return self.target.take(rows).confidence(logits, self.classifier.to_probabilities(logits))
+        return self.target.take(rows).confidence(logits, self.classifier.output)
 
     def packed(self, total: int, work: Callable[[Tensor], T], unit: str = "") -> Iterator[tuple[Tensor, T]]:
         """Yield `(places, work(places))` over `total` items in full portions, whichever image they belong to.

@@ -1,10 +1,7 @@
 """The keep curve: confidence in the class while the lowest pixels of the map are removed.
 
-    gain_ij = max(o_ij - y_i, 0) / y_i        API_j = mean_i gain_ij         higher is better, [0, inf)
-    drop_ij = max(y_i - o_ij, 0) / y_i        APD_j = mean_i drop_ij         lower is better, [0, 1]
-    up_ij   = 1[o_ij > y_i]                   IR_j  = mean_i up_ij           higher is better, [0, 1]
-    down_ij = 1[o_ij < y_i]                   DR_j  = mean_i down_ij         lower is better, [0, 1]
-                                              TR_j  = 1 - IR_j - DR_j
+    API_j, APD_j, IR_j, DR_j                  means over the images, see api_apd_ir_dr.py
+    TR_j  = 1 - IR_j - DR_j                   rate of ties
     KeepAUC_i = trapezoid of o_i over t       higher is better, [0, 1]
 
 y is the confidence on the unchanged image, o on the masked one. Under a protocol that removes the highest pixels first
@@ -28,9 +25,8 @@ import torch
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
+from xaikit.measures.removal.api_apd_ir_dr import SMALLEST, drop, falls, gain, increase, rises
 from xaikit.measures.removal.protocol import KeepProtocol
-
-_SMALLEST = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,23 +91,23 @@ class KeepCurve:
 
     def gains(self) -> Tensor:
         """Return max(o - y, 0) / y, (N, T); NaN where y is negative, as a logit may be."""
-        return (self.o - self.y[:, None]).clamp(min=0) / self._base()
+        return self._known(increase(self.y[:, None], self.o))
 
     def drops(self) -> Tensor:
         """Return max(y - o, 0) / y, (N, T); NaN where y is negative."""
-        return (self.y[:, None] - self.o).clamp(min=0) / self._base()
+        return self._known(drop(self.y[:, None], self.o))
 
     def bounded_gains(self) -> Tensor:
         """Return max(o - y, 0) / (1 - y), (N, T): of a probability, the share of what could be gained."""
-        return (self.o - self.y[:, None]).clamp(min=0) / (1 - self.y[:, None]).clamp(min=_SMALLEST)
+        return gain(self.y[:, None], self.o)
 
     def ups(self) -> Tensor:
         """Return 1 where o > y, else 0, (N, T)."""
-        return self._where(self.o > self.y[:, None] + self.protocol.tie_tolerance)
+        return self._where(rises(self.y[:, None], self.o, self.protocol.tie_tolerance))
 
     def downs(self) -> Tensor:
         """Return 1 where o < y, else 0, (N, T)."""
-        return self._where(self.o < self.y[:, None] - self.protocol.tie_tolerance)
+        return self._where(falls(self.y[:, None], self.o, self.protocol.tie_tolerance))
 
     def tied(self) -> Tensor:
         """Return 1 where o equals y, else 0, (N, T)."""
@@ -171,11 +167,10 @@ class KeepCurve:
     @property
     def clamped(self) -> int:
         """Number of images whose y was held at 1e-12."""
-        return int((self.y < _SMALLEST).sum())
+        return int((self.y < SMALLEST).sum())
 
-    def _base(self) -> Tensor:
-        base = self.y.clamp(min=_SMALLEST).masked_fill(self.y < 0, torch.nan)
-        return base[:, None]
+    def _known(self, ratio: Tensor) -> Tensor:
+        return ratio.masked_fill(self.y[:, None] < 0, torch.nan)
 
     def _where(self, condition: Tensor) -> Tensor:
         return condition.double().masked_fill(self.o.isnan(), torch.nan)

@@ -26,33 +26,13 @@ from xaikit.images.hashes import image_hashes
 from xaikit.images.pixel_order import keep
 from xaikit.measures.removal.imputation import NOISE, impute
 from xaikit.measures.removal.levels import Cuts, SortedMaps, cut
-from xaikit.measures.removal.protocol import KeepProtocol, Score
+from xaikit.measures.removal.protocol import KeepProtocol
 from xaikit.measures.removal.schedule import Plan
 from xaikit.model.classifier import Classifier
-from xaikit.model.target import Target, resolve_target
+from xaikit.model.target import Score, Target, resolve_target
 from xaikit.run.context import Context
 
 _SORTED_BYTES = 2**28  # of the sorted maps that are held at a time
-
-
-def confidence(classifier: Classifier, logits: Tensor, target: Target, score: Score = "probability") -> Tensor:
-    """Return what is read from the network, (n,), of logits (n, K).
-
-    A callable target is its own confidence; against another class it is the share of the two.
-    """
-    if target.function is not None:
-        return target.score(logits)
-    if target.against is not None:
-        margin = target.score(logits)
-        return margin.sigmoid() if score in ("probability", "sigmoid") else margin
-    logit = target.pick(logits)
-    if score == "logit" or (score == "log-odds" and classifier.output != "softmax"):
-        return logit
-    if score == "log-odds":
-        return logit - logits.scatter(1, target.index[:, None], -torch.inf).logsumexp(1)
-    if score == "sigmoid":
-        return logit.sigmoid()
-    return target.pick(classifier.to_probabilities(logits))
 
 
 @dataclass(frozen=True)
@@ -120,7 +100,7 @@ class Stream:
 
     def y(self, score: Score) -> Tensor:
         """Return the confidence (N,) on the unchanged images."""
-        return _result(confidence(self.classifier, self._logits, self.target, score))
+        return _result(self.target.confidence(self._logits, self.classifier.output, score))
 
     def measure(self, protocol: KeepProtocol, steps: Sequence[Fraction]) -> Scored:
         """Return what is measured of all maps at the thresholds `steps`, a block of images at a time.
@@ -173,11 +153,11 @@ class Stream:
             self._floors[key] = self._run(len(images), lambda part: self._forward(images[part]))
         target = self.target.take(rows)
         logits = self._floors[key].expand(len(target.index), -1)
-        return _result(confidence(self.classifier, logits, target, protocol.score))
+        return _result(target.confidence(logits, self.classifier.output, protocol.score))
 
     def score(self, inputs: Tensor, target: Target, protocol: KeepProtocol) -> Tensor:
         """Return the confidence (n,) in inputs in the network's coordinates."""
-        return confidence(self.classifier, self._forward(inputs), target, protocol.score)
+        return target.confidence(self._forward(inputs), self.classifier.output, protocol.score)
 
     def run(self, total: int, work: Callable[[slice], Tensor]) -> Tensor:
         """Return the confidences of `total` masked images, in portions, as float64 on the CPU."""

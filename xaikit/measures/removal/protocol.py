@@ -21,13 +21,13 @@ from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import fingerprint
 from xaikit.foundation.parameters import Count, NotNegative, Parameters
 from xaikit.images.fills import Fill
+from xaikit.model.target import Score
 
 CurveFill = Fill | Literal["imputed"]
 Order = Literal["lowest", "highest"]
 Mask = Literal["soft", "binary"]
 Threshold = Literal["area", "value", "value-of-max", "otsu"]
 Ties = Literal["index", "random", "average"]
-Score = Literal["probability", "logit", "log-odds", "sigmoid"]
 
 
 @dataclass(frozen=True, eq=False)

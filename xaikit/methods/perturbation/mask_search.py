@@ -129,7 +129,7 @@ def _score_gradient(batch: Batch, inputs: Tensor, rows: Tensor, score: SearchSco
     with torch.enable_grad():
         inputs = inputs.detach().requires_grad_(True)
         logits = batch.context.forward(batch.classifier, inputs)
-        kept = batch.target.take(rows).confidence(logits, batch.classifier.to_probabilities(logits))
+        kept = batch.target.take(rows).confidence(logits, batch.classifier.output)
     if not kept.requires_grad:
         raise BadInput(
             "model: expected logits with a gradient, got them without: its forward runs under torch.no_grad; "

@@ -21,6 +21,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from xaikit.foundation.errors import BadInput
+from xaikit.measures.removal.api_apd_ir_dr import drop, falls, increase, rises
 from xaikit.report.numbers.statistics import bootstrap_interval, mean_of_known
 
 Row = Mapping[str, Any]
@@ -33,7 +34,6 @@ _NEEDED = ("image_id", "method", "family", "dataset", "model", "levels", "y", "o
 _MEANS = ("map_mean", "pointing", "energy_inside", "ms", "forwards", "backwards")
 _MASKS: tuple[Mask, ...] = get_args(Mask)
 _MEASURE = "measure."
-_SMALLEST_Y = 1e-12  # only against 0 / 0
 _UNKNOWN = float("nan")
 
 
@@ -217,12 +217,11 @@ def _outputs(rows: Sequence[Row], column: str, levels: int) -> np.ndarray:
 def _curves(y: np.ndarray, o: np.ndarray) -> Curves:
     """Return what each row (R, T) contributes to the curves."""
     before = y[:, None]
-    change = (o - before) / np.maximum(before, _SMALLEST_Y)
     contributions = {
-        "api": np.maximum(change, 0),
-        "apd": np.maximum(-change, 0),
-        "ir": o > before,
-        "dr": o < before,
+        "api": increase(before, o),
+        "apd": drop(before, o),
+        "ir": rises(before, o),
+        "dr": falls(before, o),
         "ties": o == before,
         "confidence": o,
     }
