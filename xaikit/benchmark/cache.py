@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from xaikit.benchmark.rows import Run
+from xaikit.benchmark.score import Run
 from xaikit.benchmark.store import Store
 from xaikit.run.attribution import Attribution
 

@@ -1,4 +1,11 @@
-"""The columns of a row: what is known of an image, what a method found in it, and the curves of its map.
+"""The row: one image explained by one method, with its raw confidences; the one schema of rows, and their files.
+
+    Columns            every column with its type; measures follow as `measure.NAME`, a number or None
+    shared_columns     what all methods' rows of an image have in common
+    own_columns        what a method found, and the curves of its map
+    write, read        Parquet, whole or not at all
+
+Adding a column touches this file alone. It needs no torch when it is imported, so that reports are written without.
 
 Shapes: pixels (N, C, H, W) in [0, 1]; labels (N,); masks (N, H, W) bool; o (N, T), T = levels + 1 thresholds.
 Units: milliseconds an image, explained in one batch with the others; forwards and backwards are images sent through.
@@ -6,72 +13,131 @@ Units: milliseconds an image, explained in one batch with the others; forwards a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, get_type_hints
 
-from torch import Tensor
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from xaikit.foundation.errors import BadInput
-from xaikit.foundation.identity import canonical_json
-from xaikit.images.hashes import image_hashes
-from xaikit.measures.removal.curve import KeepCurve
-from xaikit.methods.base import Method
-from xaikit.model.classifier import Classifier
-from xaikit.model.target import Target
-from xaikit.run.attribution import Attribution
+from xaikit.foundation.files import atomic
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from xaikit.benchmark.score import Images, Run
+    from xaikit.measures.removal.curve import KeepCurve
+    from xaikit.methods.base import Method
+    from xaikit.model.classifier import Classifier
+    from xaikit.model.target import Target
+    from xaikit.run.attribution import Attribution
 
 Row = dict[str, Any]
+MEASURE = "measure."
 
 
-@dataclass(frozen=True)
-class Images:
-    """Images to score, with what is known about them.
+class Columns(TypedDict, total=False):
+    """The columns of a row, in order; a value that is not known is None."""
 
-    Args:
-        dataset: its name.
-        names: one an image, unique.
-        pixels: (N, C, H, W) in [0, 1].
-        labels: (N,) true classes, or None.
-        masks: (N, H, W) bool, where the evidence is known to be, or None.
-    """
-
+    unit_id: str
+    image_id: str
+    method: str
+    status: str  # "ok" or "error"
+    error: str  # the reason, in one line
+    setting: str
     dataset: str
-    names: Sequence[str]
-    pixels: Tensor
-    labels: Tensor | None = None
-    masks: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("names", "labels", "masks"):
-            values = getattr(self, name)
-            if values is not None and len(values) != len(self.pixels):
-                raise BadInput(f"{name}: expected {len(self.pixels)}, one an image, got {len(values)}; match them")
-        if len(set(self.names)) != len(self.names):
-            raise BadInput("names: expected a different one for each image, got some twice; add their folder")
-
-
-@dataclass(frozen=True)
-class Run:
-    """One method's attribution of all images, and what it cost an image.
-
-    Args:
-        attribution: of all images.
-        ms: milliseconds.
-        forwards: images sent through the network.
-        backwards: images sent back.
-    """
-
-    attribution: Attribution
+    image_sha256: str
+    label_name: str
+    model: str
+    weights: str
+    model_fingerprint: str
+    target_name: str
+    target_rule: str
+    fill: str
+    protocol: str
+    family: str
+    params: str  # the method's parameters, as JSON
+    found: str  # what the method decided itself, as JSON
+    layer: str
+    version: str  # of xaikit
+    schema: int
+    label: int
+    target: int
+    levels: int
+    seed: int
+    batch: int
+    threads: int
+    y: float  # confidence on the unchanged image
+    floor: float  # confidence when everything is removed
+    map_mean: float
+    tie_share: float
+    pointing: float
+    energy_inside: float
     ms: float
     forwards: float
     backwards: float
+    calibrated: bool
+    flags: list[str]
+    o_soft: list[float]  # confidence at each threshold, soft masks
+    o_binary: list[float]
+
+
+_ARROW = {
+    str: pa.string(),
+    int: pa.int64(),
+    float: pa.float64(),
+    bool: pa.bool_(),
+    list[str]: pa.list_(pa.string()),
+    list[float]: pa.list_(pa.float64()),
+}
+COLUMNS: dict[str, pa.DataType] = {name: _ARROW[kind] for name, kind in get_type_hints(Columns).items()}
+"""Columns of every row and their types in Parquet."""
+_ALWAYS = {"unit_id", "setting", "image_id", "method"}
+
+
+def write(file: Path, rows: Sequence[Mapping[str, Any]], measures: Iterable[str]) -> None:
+    """Write rows, whole or not at all.
+
+    Args:
+        file: of Parquet.
+        rows: some of one chunk.
+        measures: names of all measures.
+
+    Raises:
+        BadInput: a row with a column that the schema does not have, or the file cannot be written.
+    """
+    types = COLUMNS | {f"{MEASURE}{name}": pa.float64() for name in measures}
+    for row in rows:
+        if unknown := row.keys() - types.keys():
+            raise BadInput(f"rows: expected the columns of the schema, got {', '.join(sorted(unknown))}")
+    records = [{name: row.get(name) for name in types} for row in rows]
+    with atomic(file) as temporary:
+        pq.write_table(pa.Table.from_pylist(records, schema=pa.schema(list(types.items()))), temporary)
+
+
+def read(file: Path) -> list[Row]:
+    """Return the rows of a file.
+
+    Raises:
+        BadInput: it is no Parquet, or holds something else than rows.
+    """
+    try:
+        with pq.ParquetFile(file) as opened:
+            rows: list[Row] = opened.read().to_pylist()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise BadInput(f"{file}: expected rows, got something else ({error}); run the benchmark again") from error
+    if rows and not rows[0].keys() >= _ALWAYS:
+        raise BadInput(f"{file}: expected rows of a benchmark, got the columns {', '.join(rows[0])}; remove it")
+    return rows
 
 
 def shared_columns(
     classifier: Classifier, images: Images, pixels: Tensor, target: Target, protocol: dict[str, Any]
 ) -> list[Row]:
     """Return what all methods' rows of an image have in common."""
+    from xaikit.images.hashes import image_hashes
+
     names = classifier.labels
     labels = [None] * len(images.names) if images.labels is None else images.labels.tolist()
     return [
@@ -98,6 +164,8 @@ def own_columns(
     method: Method, run: Run, maps: Tensor, soft: KeepCurve, binary: KeepCurve, masks: Tensor | None
 ) -> list[Row]:
     """Return what one method's rows have of their own, one an image."""
+    from xaikit.foundation.identity import canonical_json
+
     attribution = run.attribution
     asked = {name: getattr(value, "fingerprint", value) for name, value in method.params.items()}
     known = {} if masks is None else _on_evidence(maps, masks.to(maps.device))

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from xaikit.benchmark.rows import Images, Row, Run, own_columns, shared_columns
+from xaikit.benchmark.rows import MEASURE, Row, own_columns, shared_columns
 from xaikit.foundation.errors import BadInput
 from xaikit.images.fills import Fill
 from xaikit.measures.base import Measure, Subject
@@ -29,7 +29,52 @@ from xaikit.measures.removal.shared_curves import curve, together
 from xaikit.methods.base import Method, attribute_all
 from xaikit.model.classifier import Classifier
 from xaikit.model.target import Target, resolve_target
+from xaikit.run.attribution import Attribution
 from xaikit.run.context import Context, Counters
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images to score, with what is known about them.
+
+    Args:
+        dataset: its name.
+        names: one an image, unique.
+        pixels: (N, C, H, W) in [0, 1].
+        labels: (N,) true classes, or None.
+        masks: (N, H, W) bool, where the evidence is known to be, or None.
+    """
+
+    dataset: str
+    names: Sequence[str]
+    pixels: Tensor
+    labels: Tensor | None = None
+    masks: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("names", "labels", "masks"):
+            values = getattr(self, name)
+            if values is not None and len(values) != len(self.pixels):
+                raise BadInput(f"{name}: expected {len(self.pixels)}, one an image, got {len(values)}; match them")
+        if len(set(self.names)) != len(self.names):
+            raise BadInput("names: expected a different one for each image, got some twice; add their folder")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One method's attribution of all images, and what it cost an image.
+
+    Args:
+        attribution: of all images.
+        ms: milliseconds.
+        forwards: images sent through the network.
+        backwards: images sent back.
+    """
+
+    attribution: Attribution
+    ms: float
+    forwards: float
+    backwards: float
 
 
 class Keep(Protocol):
@@ -109,7 +154,7 @@ def score(
             if images.masks is not None or "masks" not in measure.needs:
                 values = measure.compute(subject).tolist()
                 own = [
-                    row | {f"measure.{label}": value if value == value else None}
+                    row | {f"{MEASURE}{label}": value if value == value else None}
                     for row, value in zip(own, values, strict=True)
                 ]
         rows.append([common | {"method": name} | row for common, row in zip(shared, own, strict=True)])

@@ -19,26 +19,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from xaikit.benchmark import rows as rows_file
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.files import atomic, output_directory, write_json
-
-_LISTS = {"flags": pa.list_(pa.string()), "o_soft": pa.list_(pa.float64()), "o_binary": pa.list_(pa.float64())}
-_TEXTS = (
-    *("unit_id", "image_id", "method", "status", "error", "setting", "dataset", "image_sha256", "label_name"),
-    *("model", "weights", "model_fingerprint", "target_name", "target_rule", "fill", "protocol", "family", "params"),
-    *("found", "layer", "version"),
-)
-_WHOLE = ["schema", "label", "target", "levels", "seed", "batch", "threads"]
-_NUMBERS = ["y", "floor", "map_mean", "tie_share", "pointing", "energy_inside", "ms", "forwards", "backwards"]
-
-COLUMNS: dict[str, pa.DataType] = (
-    dict.fromkeys(_TEXTS, pa.string())
-    | dict.fromkeys(_WHOLE, pa.int64())
-    | dict.fromkeys(_NUMBERS, pa.float64())
-    | {"calibrated": pa.bool_()}
-    | _LISTS
-)
-"""Columns of every row and their types, in order; measures follow as `measure.NAME`, float64."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +64,7 @@ class Store:
 
     def write(self, chunk: str, rows: Sequence[Mapping[str, Any]], measures: Iterable[str]) -> None:
         """Write the rows of a chunk, whole or not at all."""
-        types = COLUMNS | {f"measure.{name}": pa.float64() for name in measures}
-        schema = pa.schema(list(types.items()))
-        table = pa.Table.from_pylist([{name: row.get(name) for name in types} for row in rows], schema=schema)
-        with atomic(self.path / "rows" / f"{chunk}.parquet") as temporary:
-            pq.write_table(table, temporary)
+        rows_file.write(self.path / "rows" / f"{chunk}.parquet", rows, measures)
 
     def sweep(self) -> None:
         """Remove what killed processes left, and rows of units that have a better one in another file."""

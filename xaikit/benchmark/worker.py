@@ -9,9 +9,8 @@ stands beside it in its chunk.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Any
 
 import torch
@@ -24,8 +23,8 @@ from xaikit.benchmark.environment import steady
 from xaikit.benchmark.libraries import open_library
 from xaikit.benchmark.oracle import ORACLES
 from xaikit.benchmark.plan import Chunk, Setting, settings, unit_id
-from xaikit.benchmark.rows import Images, Row
-from xaikit.benchmark.score import score
+from xaikit.benchmark.rows import Row
+from xaikit.benchmark.score import Images, score
 from xaikit.benchmark.store import Store
 from xaikit.benchmark.suite import Suite
 from xaikit.foundation.errors import BadInput, XaikitError
@@ -35,6 +34,7 @@ from xaikit.methods.activation.library import Library
 from xaikit.methods.base import Method
 from xaikit.model.classifier import Classifier
 from xaikit.run.context import Context
+from xaikit.run.portions import attempt, by_size, reason
 
 
 @dataclass
@@ -98,17 +98,12 @@ class Worker:
     def work(self, chunk: Chunk, contents: Sequence[Content]) -> list[Row]:
         """Compute a chunk, write its rows and return them."""
         model = self.model(chunk.model)
+        pairs = list(zip(chunk.pictures, contents, strict=True))
+        blocks = by_size(pairs, lambda pair: _size(pair[1]), self.suite.batch)
         with steady(self.threads):
-            rows = [row for part in self._blocks(chunk, contents) for row in self._block(model, chunk.settings, part)]
+            rows = [row for block in blocks for row in self._block(model, chunk.settings, block)]
         self.store.write(chunk.id, rows, self.measures)
         return rows
-
-    def _blocks(self, chunk: Chunk, contents: Sequence[Content]) -> Iterator[list[tuple[Picture, Content]]]:
-        """Yield at most one physical batch of images of one size at a time."""
-        pairs = list(zip(chunk.pictures, contents, strict=True))
-        for start in range(0, len(pairs), self.suite.batch):
-            for _, group in groupby(pairs[start : start + self.suite.batch], key=lambda pair: _size(pair[1])):
-                yield list(group)
 
     def _block(self, model: Model, asked: Sequence[Setting], block: Sequence[tuple[Picture, Content]]) -> list[Row]:
         """Return the rows of images that are all read, or all not."""
@@ -121,16 +116,22 @@ class Worker:
         return rows
 
     def _attempt(self, model: Model, asked: Sequence[Setting], block: Sequence[tuple[Picture, Sample]]) -> list[Row]:
-        try:
-            return self._scored(model, asked, block)
-        except Exception as error:  # noqa: BLE001 - one unit fails with its reason, the others go on
-            if len(asked) > 1:
-                return [row for one in asked for row in self._attempt(model, [one], block)]
-            if len(block) > 1:
-                return [row for pair in block for row in self._attempt(model, asked, [pair])]
-            return [self._failure(asked[0], block[0][0], error)]
+        """Return the rows of all settings and images; what fails is tried setting by setting, then image by image."""
+        rows: list[Row] = []
+        outcomes = attempt(lambda some: self._scored(model, some, block), asked)
+        for setting, outcome in zip(asked, outcomes, strict=True):
+            if not isinstance(outcome, Exception):
+                rows += outcome
+                continue
+            single = attempt(lambda some, setting=setting: self._scored(model, [setting], some)[0], block)  # type: ignore[misc]
+            for (picture, _), row in zip(block, single, strict=True):
+                rows.append(self._failure(setting, picture, row) if isinstance(row, Exception) else row)
+        return rows
 
-    def _scored(self, model: Model, asked: Sequence[Setting], block: Sequence[tuple[Picture, Sample]]) -> list[Row]:
+    def _scored(
+        self, model: Model, asked: Sequence[Setting], block: Sequence[tuple[Picture, Sample]]
+    ) -> list[list[Row]]:
+        """Return one list of rows a setting, one row an image."""
         pixels = torch.stack([sample.pixels for _, sample in block])
         masks = [sample.mask for _, sample in block if sample.mask is not None]
         pictures = {picture.name: picture for picture, _ in block}
@@ -158,7 +159,8 @@ class Worker:
             keep=self._remembered(by_name, list(pictures.values())),
         )
         model.warm.update(methods)
-        return [self._finished(row, by_name[row["method"]], pictures[row["image_id"]]) for row in rows]
+        finished = [self._finished(row, by_name[row["method"]], pictures[row["image_id"]]) for row in rows]
+        return [[row for row in finished if row["setting"] == one.id] for one in asked]
 
     def _remembered(self, asked: Mapping[str, Setting], pictures: Sequence[Picture]) -> Remembered | None:
         if self.suite.maps == "drop":
@@ -220,11 +222,9 @@ class Worker:
         )
 
     def _failure(self, asked: Setting, picture: Picture, error: Exception) -> Row:
-        lines = str(error).strip().splitlines() or ["no reason given"]
-        reason = lines[0] if isinstance(error, XaikitError) else f"{type(error).__name__}: {lines[0]}"
         params = canonical_json({} if asked.entry is None else asked.entry.params)
         known: Row = {"label": picture.label, "params": params, "flags": [], "o_soft": [], "o_binary": []}
-        return asked.about | known | self._identity(asked, picture) | {"status": "error", "error": reason}
+        return asked.about | known | self._identity(asked, picture) | {"status": "error", "error": reason(error)}
 
     def _identity(self, asked: Setting, picture: Picture) -> Row:
         return {

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from xaikit.model.classifier import Classifier
 from xaikit.model.target import resolve_target
 from xaikit.run.attribution import Attribution
 from xaikit.run.context import Context
+from xaikit.run.portions import attempt, by_size, reason
 
 Array = np.ndarray[Any, Any]
 Draw = Callable[[Array, Sequence[tuple[str, Array, Array | None, bool]], str, str], tuple[Array, Mapping[str, Array]]]
@@ -179,24 +179,24 @@ class _Run:
     def _outcomes(self, images: Sequence[_Image]) -> list[_Outcome]:
         """Return one outcome an image; neighbours of equal size are explained together."""
         outcomes: list[_Outcome] = []
-        for _, group in groupby(images, key=_size):
+        for group in by_size(images, _size, len(images)):
             contents = [image.content for image in group]
             pixels = [content for content in contents if isinstance(content, Tensor)]
-            outcomes += self._attempt(pixels) if pixels else [e for e in contents if isinstance(e, XaikitError)]
+            outcomes += (
+                attempt(self._explained, pixels) if pixels else [e for e in contents if isinstance(e, XaikitError)]
+            )
         return outcomes
 
-    def _attempt(self, pixels: Sequence[Tensor]) -> list[_Outcome]:
-        try:
-            found = attribute_all(self.methods, torch.stack(list(pixels)), self.target, self.context)
-        except Exception as error:  # noqa: BLE001 - one image fails with its reason, the others go on
-            return [error] if len(pixels) == 1 else [outcome for one in pixels for outcome in self._attempt([one])]
-        return [[one[place : place + 1] for one in found] for place in range(len(pixels))]
+    def _explained(self, pixels: Sequence[Tensor]) -> list[list[Attribution]]:
+        """Return each image's row in the attributions of all methods."""
+        rows = attribute_all(self.methods, torch.stack(list(pixels)), self.target, self.context)
+        return [[attribution[place : place + 1] for attribution in rows] for place in range(len(pixels))]
 
     def _fail(self, image: _Image, error: Exception) -> None:
-        file, reason = printable(image.path), _reason(error)
+        file, why = printable(image.path), printable(reason(error))
         self.result.failed += 1
-        self.result.records.append({"file": file, "sha256": image.sha256, "error": reason})
-        self.notice(reason if reason.startswith(file) else f"{file}: {reason}")
+        self.result.records.append({"file": file, "sha256": image.sha256, "error": why})
+        self.notice(why if why.startswith(file) else f"{file}: {why}")
 
     def _keep(self, image: _Image, rows: list[Attribution]) -> None:
         """Draw and write all about one image, and keep its records."""
@@ -252,16 +252,8 @@ def _size(image: _Image) -> tuple[int, ...]:
 def _raise_common(images: Sequence[_Image], outcomes: Sequence[_Outcome]) -> None:
     """Raise the refusal that several images which could be read have in common: the request is wrong, not they."""
     read = [outcome for image, outcome in zip(images, outcomes, strict=True) if isinstance(image.content, Tensor)]
-    if len(read) > 1 and isinstance(read[0], XaikitError) and len({_reason(outcome) for outcome in read}) == 1:
+    if len(read) > 1 and isinstance(read[0], XaikitError) and len({str(outcome) for outcome in read}) == 1:
         raise read[0]
-
-
-def _reason(outcome: object) -> str:
-    """Return why an image failed, in one line."""
-    if isinstance(outcome, XaikitError):
-        return printable(str(outcome))
-    lines = str(outcome).strip().splitlines() or ["no reason given"]
-    return f"{type(outcome).__name__}: {lines[0]}"
 
 
 def _caption(row: Attribution, classifier: Classifier) -> str:

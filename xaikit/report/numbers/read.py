@@ -14,11 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from xaikit.benchmark.rows import Row, read
 from xaikit.foundation.errors import BadInput
-from xaikit.report.numbers.aggregate import Row
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ def read_benchmark(folder: str | Path) -> Benchmark:
     units: dict[str, Row] = {}
     for file in sorted((folder / "rows").glob("*.parquet")):
         if not file.name.startswith("."):
-            for row in _rows(file):
+            for row in read(file):
                 if (not place or row["setting"] in place) and _better(row, units.get(row["unit_id"])):
                     units[row["unit_id"]] = row
     if not units:
@@ -79,17 +76,6 @@ def _json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise BadInput(f"{path}: expected JSON, got something else ({error}); remove it") from error
     return found if isinstance(found, dict) else {}
-
-
-def _rows(file: Path) -> list[dict[str, Any]]:
-    try:
-        with pq.ParquetFile(file) as opened:
-            rows: list[dict[str, Any]] = opened.read().to_pylist()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise BadInput(f"{file}: expected rows, got something else ({error}); run the benchmark again") from error
-    if rows and not {"unit_id", "setting", "image_id", "method"} <= set(rows[0]):
-        raise BadInput(f"{file}: expected rows of a benchmark, got the columns {', '.join(rows[0])}; remove it")
-    return rows
 
 
 def _better(row: Row, known: Row | None) -> bool:
