@@ -11,10 +11,10 @@ from torch import Tensor
 
 from xaikit.foundation.files import package_data
 from xaikit.images.synthetic import Scene, draw, intervene
-from xaikit.training.recipe import Recipe
+from xaikit.zoo.recipe import Recipe
 from xaikit.zoo.registry import architecture
 
-COUNT = 200
+COUNT = 100
 SEED = 11
 NEUTRAL = 1 / 6
 

@@ -17,8 +17,9 @@ from xaikit.foundation.files import package_data
 from xaikit.images.labelled import folder_split
 from xaikit.training.augmentation import flipped, masked
 from xaikit.training.metrics import classification_metrics, confusion_matrix
-from xaikit.training.recipe import Recipe, prepare
+from xaikit.training.preparation import prepare
 from xaikit.training.train import train
+from xaikit.zoo.recipe import Recipe
 from xaikit.zoo.registry import architecture
 
 

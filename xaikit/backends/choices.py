@@ -12,6 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from xaikit.images.cells import cell_numbers
+
 
 def windows(channels: int, size: tuple[int, int]) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
     """Return window and stride (C, p, p) and (C, q, q) for images of `size` = (H, W)."""
@@ -22,8 +24,7 @@ def windows(channels: int, size: tuple[int, int]) -> tuple[tuple[int, int, int],
 
 def squares(size: tuple[int, int], count: int) -> Tensor:
     """Return the numbers (1, 1, H, W) of count x count squares, fewer where the image is smaller."""
-    rows, columns = (torch.arange(side) * min(count, side) // side for side in size)
-    return (rows[:, None] * min(count, size[1]) + columns)[None, None]
+    return cell_numbers((min(count, size[0]), min(count, size[1])), size)[None, None]
 
 
 def positions(down: int, across: int) -> Tensor:

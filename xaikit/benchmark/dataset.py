@@ -23,7 +23,7 @@ from xaikit.benchmark.suite_entries import Data
 from xaikit.foundation.errors import BadInput, XaikitError
 from xaikit.foundation.identity import fingerprint
 from xaikit.images.folders import class_folder, walk
-from xaikit.images.reading import Resize, decode, to_pixels
+from xaikit.images.reading import Resize, decode, resize_policy, to_pixels
 from xaikit.images.synthetic import CLASSES, draw
 from xaikit.model.classifier import Classifier
 
@@ -138,12 +138,7 @@ class Reader:
         Raises:
             BadInput: pictures are to be squashed to a size that the classifier does not have.
         """
-        resize = classifier.resize
-        if data.resize == "squash":
-            if classifier.size is None:
-                raise BadInput(f"resize: squash expects a model with a size, got {classifier.name}; use 'weights'")
-            resize = Resize("squash", classifier.size, interpolation=resize.interpolation)
-        return cls(data, classifier.channels, resize)
+        return cls(data, classifier.channels, resize_policy(data.resize, classifier.resize))
 
     def __call__(self, pictures: Sequence[Picture]) -> list[Content]:
         """Return each picture, or the reason why it cannot be read."""

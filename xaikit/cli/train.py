@@ -11,7 +11,7 @@ from xaikit.cli.exit_codes import SOME_FAILED
 from xaikit.cli.options import Device
 
 if TYPE_CHECKING:
-    from xaikit.training.recipe import Recipe
+    from xaikit.zoo.recipe import Recipe
 
 
 def command(
@@ -48,7 +48,7 @@ def command(
 def _recipe(recipe: Path | None, data: Path | None, arch: str | None, asked: dict[str, Any]) -> Recipe:
     """Return the recipe of the file, or one for the data, with what was asked for on top."""
     from xaikit.foundation.errors import BadInput
-    from xaikit.training.recipe import Recipe
+    from xaikit.zoo.recipe import Recipe
 
     if recipe is not None and (data is not None or arch is not None):
         raise BadInput("train: expected RECIPE.toml or --data and --arch, got both; leave one out")

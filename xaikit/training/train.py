@@ -35,8 +35,9 @@ from xaikit.run.context import Progress
 from xaikit.training.augmentation import flipped, masked
 from xaikit.training.checkpoint import restore_checkpoint, save_checkpoint
 from xaikit.training.metrics import card, classification_metrics, confusion_matrix
-from xaikit.training.recipe import Recipe, prepare
+from xaikit.training.preparation import prepare
 from xaikit.zoo.load import resolve_device
+from xaikit.zoo.recipe import Recipe
 from xaikit.zoo.registry import architecture
 
 _WARM_UP = 0.3

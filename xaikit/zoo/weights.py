@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import pickle
 import struct
-import tomllib
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -21,13 +20,12 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 from torch import Tensor, nn
 
 from xaikit.foundation.errors import BadInput
 from xaikit.images.reading import Resize
 from xaikit.zoo.blank import blank, drawn
-from xaikit.zoo.registry import architecture
+from xaikit.zoo.recipe import Recipe
 
 RANDOM = "random"
 
@@ -209,7 +207,13 @@ def trained(folder: str | Path, weights: str | Path | None = None) -> Loaded:
         BadInput: the folder is no such folder, or its training is not finished.
     """
     folder = Path(folder)
-    recipe = _Recipe.read(folder)
+    if not (folder / "recipe.toml").is_file():
+        raise BadInput(f"{folder}: expected recipe.toml in it, got none; give a folder that xaikit train wrote")
+    recipe = Recipe.read(folder / "recipe.toml")
+    if not recipe.is_complete:
+        raise BadInput(
+            f"{folder}/recipe.toml: expected labels, channels, size, mean and std; use the one beside weights"
+        )
     if weights == RANDOM:
         network, shown = drawn(recipe.build), RANDOM
     else:
@@ -219,36 +223,8 @@ def trained(folder: str | Path, weights: str | Path | None = None) -> Loaded:
             remedy = "its training is not finished, run it again" if unfinished else "train it with xaikit train"
             raise BadInput(f"{folder}: expected weights.safetensors in it, got none; {remedy}")
         network, shown = fill(blank(recipe.build), read_state(file), recipe.arch, str(file)), file.name
+    assert recipe.size is not None
+    assert recipe.channels is not None
     resize = Resize("squash", (recipe.size, recipe.size))
-    return Loaded(network, shown, recipe.mean, recipe.std, resize, recipe.labels, recipe.channels)
-
-
-class _Recipe(BaseModel):
-    """The part of a recipe that builds a network."""
-
-    model_config = ConfigDict(frozen=True)
-
-    arch: str
-    labels: list[str]
-    channels: PositiveInt
-    size: PositiveInt
-    mean: list[float]
-    std: list[float]
-
-    @classmethod
-    def read(cls, folder: Path) -> _Recipe:
-        path = folder / "recipe.toml"
-        try:
-            return cls(**tomllib.loads(path.read_text(encoding="utf-8")))
-        except OSError as error:
-            remedy = "give a folder that xaikit train wrote"
-            raise BadInput(f"{folder}: expected recipe.toml in it, got none ({error.strerror}); {remedy}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise BadInput(f"{path}: expected TOML, got something else ({error}); train the network again") from error
-        except ValidationError as error:
-            problem = error.errors()[0]
-            key, message = ".".join(str(part) for part in problem["loc"]), problem["msg"].lower()
-            raise BadInput(f"{path}: {key}: {message}; use the recipe that xaikit train wrote") from error
-
-    def build(self) -> nn.Module:
-        return architecture(self.arch).build(len(self.labels), self.channels, self.size)
+    labels, mean, std = (list(values or ()) for values in (recipe.labels, recipe.mean, recipe.std))
+    return Loaded(network, shown, mean, std, resize, labels, recipe.channels)

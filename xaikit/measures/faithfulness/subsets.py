@@ -26,6 +26,7 @@ from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import generators
+from xaikit.images.cells import cell_numbers
 from xaikit.images.fills import Fill, blend, fill_values
 from xaikit.measures.base import Subject
 from xaikit.model.target import Target
@@ -91,12 +92,7 @@ class GridSubsets(Regions):
 
     def _cell(self, size: tuple[int, int]) -> Tensor:
         """Return the superpixel of each pixel, int64 (H, W)."""
-        down, across = self.grid(self.cells, size)
-        row, column = (
-            torch.arange(size[0], device="cpu") * down // size[0],
-            torch.arange(size[1], device="cpu") * across // size[1],
-        )
-        return row[:, None] * across + column
+        return cell_numbers(self.grid(self.cells, size), size)
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from xaikit.foundation.identity import generator
 from xaikit.foundation.parameters import Count
+from xaikit.images.cells import cell_numbers
 from xaikit.methods.base import METHODS, InputMethod, Values
-from xaikit.methods.perturbation.cells import cell_numbers
 from xaikit.methods.perturbation.scorer import PlainFill, Score, Scorer
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
@@ -57,7 +57,7 @@ class HSIC(InputMethod):
     def compute(self, batch: Batch) -> Values:
         """Return the dependence on each pixel's cell, (n, H, W)."""
         scorer = Scorer(batch, self.fill, self.score)
-        numbers = cell_numbers(self.grid, batch.size, batch.pixels.device)
+        numbers = cell_numbers((self.grid, self.grid), batch.size, batch.pixels.device)
         shown = self._masks(batch.context.seed).to(numbers.device)
         scores = scorer.of_masks(self.samples, lambda rows, items: shown[items][:, numbers])
         found = [_dependences(shown, one) for one in scores]

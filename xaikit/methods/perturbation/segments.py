@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
+from xaikit.images.cells import cell_numbers
 from xaikit.images.fills import ends
 
 Segmentation = Literal["slic", "quickshift", "felzenszwalb", "grid"]
@@ -97,10 +98,7 @@ def _grid(size: tuple[int, int], count: int) -> Tensor:
     """Return about `count` equal rectangles, as nearly square as the image allows."""
     down = min(size[0], count, max(1, round(math.sqrt(count * size[0] / size[1]))))
     across = min(size[1], max(1, round(count / down)))
-    rows, columns = (
-        torch.arange(side, device="cpu") * parts // side for side, parts in zip(size, (down, across), strict=True)
-    )
-    return rows[:, None] * across + columns
+    return cell_numbers((down, across), size)
 
 
 def _pictures(pixels: Tensor) -> list[NDArray[Any]]:

@@ -26,9 +26,9 @@ from torch.quasirandom import SobolEngine
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import stream_seed
 from xaikit.foundation.parameters import Count
+from xaikit.images.cells import cell_numbers
 from xaikit.images.fills import Fill
 from xaikit.methods.base import METHODS, InputMethod, Values
-from xaikit.methods.perturbation.cells import cell_numbers
 from xaikit.methods.perturbation.scorer import Score, Scorer
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
@@ -68,7 +68,7 @@ class Sobol(InputMethod):
     def compute(self, batch: Batch) -> Values:
         """Return the total-order index of each pixel's cell, (n, H, W)."""
         scorer = Scorer(batch, self.fill, self.score)
-        numbers = cell_numbers(self.grid, batch.size, batch.pixels.device)
+        numbers = cell_numbers((self.grid, self.grid), batch.size, batch.pixels.device)
         cells = self.grid**2
         first, second = torch.split(self._points(batch.context.seed).to(scorer.clean), cells, dim=1)
 

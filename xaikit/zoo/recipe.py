@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import nn
 
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.files import write_text
 from xaikit.foundation.toml import first_problem, read_toml
-from xaikit.images import digits, synthetic
-from xaikit.images.labelled import Split, digit_split, folder_split, synthetic_split
 from xaikit.zoo.registry import architecture
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -76,6 +75,18 @@ class Recipe(BaseModel):
     seed: Annotated[int, Field(ge=0)] = 0
 
     @property
+    def is_complete(self) -> bool:
+        """Whether the recipe says all that building the network takes, as the file beside the weights does."""
+        return None not in (self.labels, self.channels, self.size, self.mean, self.std)
+
+    def build(self) -> nn.Module:
+        """Return the network of a complete recipe, with random weights."""
+        assert self.labels is not None
+        assert self.channels is not None
+        assert self.size is not None
+        return architecture(self.arch).build(len(self.labels), self.channels, self.size)
+
+    @property
     def folder(self) -> Path | None:
         """The image folder, or None where the images are built in."""
         return None if self.data in ("synthetic", "digits") else Path(self.data)
@@ -117,43 +128,3 @@ class Recipe(BaseModel):
                 return
         values = self.model_dump(exclude_none=True)
         write_text(path, "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items()))
-
-
-def prepare(recipe: Recipe) -> tuple[Recipe, Split]:
-    """Open a recipe's data, and return the recipe with every key filled in.
-
-    Raises:
-        BadInput: the data cannot be used, or does not fit what the recipe says of it.
-        UnknownName: no such architecture.
-    """
-    kind = architecture(recipe.arch)
-    channels, size = _SHAPES.get(recipe.data, (recipe.channels or kind.channels, recipe.size or kind.size))
-    if (recipe.channels or channels, recipe.size or size) != (channels, size):
-        raise BadInput(f"recipe: data {recipe.data!r} is {channels} x {size} x {size}; leave channels and size out")
-    if recipe.empty and recipe.data != "synthetic":
-        raise BadInput(f"recipe: expected empty = 0 with data {recipe.data!r}, got {recipe.empty}; leave it out")
-    split = _open(recipe, channels, size)
-    if recipe.labels not in (None, split.classes):
-        raise BadInput(f"recipe: labels: expected the data's {split.classes}, got {recipe.labels}; leave labels out")
-    mean, std = recipe.mean, recipe.std
-    if mean is None or std is None:
-        measured = split.training.mean_and_std()
-        mean, std = mean or measured[0], std or measured[1]
-    if len(mean) != channels or len(std) != channels:
-        raise BadInput(f"recipe: expected {channels} values of mean and std, got {len(mean)} and {len(std)}")
-    data = recipe.data if recipe.folder is None else recipe.folder.resolve().as_posix()
-    known = {"data": data, "labels": split.classes, "channels": channels, "size": size, "mean": mean, "std": std}
-    return recipe.model_copy(update=known), split
-
-
-_SHAPES = {"synthetic": (3, synthetic.SIZE), "digits": (1, digits.SIZE)}
-
-
-def _open(recipe: Recipe, channels: int, size: int) -> Split:
-    match recipe.data:
-        case "synthetic":
-            return synthetic_split(recipe.images, recipe.empty, recipe.validation, recipe.seed)
-        case "digits":
-            return digit_split(recipe.validation, recipe.seed)
-        case folder:
-            return folder_split(Path(folder), channels, size, recipe.validation, recipe.seed)
