@@ -1,4 +1,4 @@
-"""The public functions, in the words of a script.
+"""The public functions.
 
 classifier = load("resnet50")
 attribution = attribute(classifier, classifier.read("cat.jpg"), method="libra-cam")
@@ -53,22 +53,22 @@ def attribute(
     context: Context | None = None,
     **params: Any,
 ) -> Attribution:
-    """Explain a batch by one method.
+    """Return the attribution of a batch by one method.
 
     Args:
         classifier: the model.
         inputs: pixels (N, C, H, W) in [0, 1].
         target: None (top class), index, label, sequence, tensor, `Contrast` or callable `logits -> (N,)`.
         method: registry name.
-        layer: for methods that read a layer: dotted name or module.
-        seed: of random draws, together with each image's content.
-        chunk_size: most images in one pass; None chooses by free memory.
-        context: instead of seed and chunk_size, everything about the run.
-        **params: the method's own parameters.
+        layer: target layer of methods that read one, a dotted name or a module; None is the classifier's target layer.
+        seed: seed of random draws, combined with each image's content.
+        chunk_size: largest number of images in one pass; None chooses it by the free memory.
+        context: settings of the run, in place of `seed` and `chunk_size`.
+        **params: the method's parameters.
 
     Raises:
-        UnknownName: no such method.
-        BadInput: anything that does not fit; the message says what was expected.
+        UnknownName: no method has that name.
+        BadInput: an argument is invalid; the message says what was expected.
     """
     bound = METHODS.get(method).build(classifier, layer, **params)
     return bound.attribute(inputs, target, seed=seed, chunk_size=chunk_size, context=context)
@@ -86,26 +86,30 @@ def attribute_many(
     context: Context | None = None,
     params: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Attribution]:
-    """Explain a batch by several methods that share every forward and backward they can.
+    """Return the attributions of a batch by several methods, which share forwards and backwards.
 
     Args:
         classifier: the model.
         inputs: pixels (N, C, H, W) in [0, 1].
         target: as in `attribute`, the same for all methods.
         methods: registry names.
-        layer: for those methods that read a layer.
+        layer: target layer of the methods that read one, as in `attribute`.
         seed: as in `attribute`.
         chunk_size: as in `attribute`.
         context: as in `attribute`.
         params: parameters by method name.
 
     Returns:
-        One attribution by method name, in the given order.
+        The attributions by method name, in the given order.
+
+    Raises:
+        UnknownName: no method has one of the names.
+        BadInput: an argument is invalid; the message says what was expected.
     """
     params = params or {}
-    if not isinstance(params, Mapping) or not all(isinstance(one, Mapping) for one in params.values()):
+    if not isinstance(params, Mapping) or not all(isinstance(entry, Mapping) for entry in params.values()):
         raise BadInput(
-            f"params: expected parameters by method name, got {params!r}; such as {{'rise': {{'samples': 99}}}}"
+            f"params: expected parameters by method name, such as {{'rise': {{'samples': 99}}}}, got {params!r}"
         )
     methods = [methods] if isinstance(methods, str) else methods
     unknown = [name for name in params if name not in methods]
@@ -120,19 +124,19 @@ def attribute_many(
         kind = METHODS.get(name)
         bound.append(kind.build(classifier, layer if issubclass(kind, LayerMethod) else None, **params.get(name, {})))
     context = context or Context(seed=seed, chunk_size=chunk_size)
-    found = attribute_all(bound, inputs, target, context)
-    return {method.name: attribution for method, attribution in zip(bound, found, strict=True)}
+    attributions = attribute_all(bound, inputs, target, context)
+    return {method.name: attribution for method, attribution in zip(bound, attributions, strict=True)}
 
 
 def methods(family: Family | None = None, backends: bool = False) -> list[str]:
     """Return the names of all methods.
 
     Args:
-        family: of this family alone.
-        backends: add those of other installed packages, such as "captum/saliency".
+        family: only methods of this family; None is all families.
+        backends: whether to add methods of other installed packages, such as "captum/saliency".
 
     Raises:
-        UnknownName: no such family.
+        UnknownName: no family has that name.
     """
     if family is not None and family not in get_args(Family):
         raise UnknownName("family", str(family), get_args(Family), f"the families are {', '.join(get_args(Family))}")
@@ -145,7 +149,7 @@ def measures() -> list[str]:
 
 
 def get_method(name: str) -> type[Method]:
-    """Return the class of a method: `get_method("grad-cam")(classifier).attribute(inputs)`."""
+    """Return the class of a method, for use as `get_method("grad-cam")(classifier).attribute(inputs)`."""
     return METHODS.get(name)
 
 
@@ -163,52 +167,55 @@ def build_library(
     dtype: torch.dtype = torch.float32,
     context: Context | None = None,
 ) -> Library:
-    """Build Libra-CAM's reference library from labelled images.
+    """Return a reference library for Libra-CAM, built from labelled images.
 
     Args:
         classifier: the model the library is for.
-        data: a folder with one sub-folder a class, or an iterable of (pixels (B, C, H, W), labels (B,)). Class names
+        data: a folder with one sub-folder per class, or an iterable of (pixels (B, C, H, W), labels (B,)). Folder names
             must be the model's labels, or match them in count and order; labels are the model's class indices.
-        references: K, references kept for each class.
-        layer: target layer; None is the classifier's own.
-        dtype: float16 halves the file.
-        context: portions, precision, progress.
+        references: K, the number of references per class.
+        layer: name of the target layer; None is the classifier's target layer.
+        dtype: dtype of the stored activations; float16 halves the file.
+        context: settings of the run.
 
     Raises:
-        BadInput: class names that do not fit the model's labels, or labels out of range.
+        BadInput: the folder names do not match the model's labels, or labels are out of range.
 
     Warns:
-        LeftOut: a warning for a file that cannot be read.
+        LeftOut: a file cannot be read.
     """
     batches = _labelled_batches(classifier, Path(data)) if isinstance(data, str | Path) else data
     return Library.build(classifier, batches, references, layer=layer, dtype=dtype, context=context)
 
 
 def _labelled_batches(classifier: Classifier, root: Path) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the pictures of a class folder with the model's class indices."""
+    """Yield batches of pixels and the model's class indices from a folder with one sub-folder per class."""
     names, files = class_folder(root)
-    index = class_indices(names, classifier, root)
+    indices = class_indices(names, classifier, root)
     for start in range(0, len(files), _FOLDER_BATCH):
         part = files[start : start + _FOLDER_BATCH]
         pixels, labels = [], []
-        for (_, image), (_, place) in zip(classifier.read_each([path for path, _ in part]), part, strict=True):
+        for (_, image), (_, folder) in zip(classifier.read_each([path for path, _ in part]), part, strict=True):
             if isinstance(image, XaikitError):
                 warnings.warn(f"left out of the library: {image}", LeftOut, stacklevel=2)
             else:
                 pixels.append(image)
-                labels.append(index[place])
+                labels.append(indices[folder])
         if pixels:
             yield torch.stack(pixels).to(classifier.device), torch.tensor(labels, device="cpu")
 
 
 def class_indices(names: Sequence[str], classifier: Classifier, root: Path) -> list[int]:
-    """Return the model's class for each folder name."""
+    """Return the model's class index for each folder name.
+
+    Raises:
+        BadInput: the names are not labels of the model, and their number differs from the number of classes.
+    """
     labels = classifier.labels
     if labels:
-        plain = {label.casefold(): place for place, label in enumerate(labels)}
-        found = [plain.get(name.casefold()) for name in names]
-        if all(place is not None for place in found):
-            return [place for place in found if place is not None]
+        by_label = {label.casefold(): index for index, label in enumerate(labels)}
+        if all(name.casefold() in by_label for name in names):
+            return [by_label[name.casefold()] for name in names]
     if len(names) != classifier.classes:
         example = next((name for name in names if not labels or name not in labels), names[0])
         raise BadInput(

@@ -1,8 +1,8 @@
-"""What a plugin imports: the registries, and the classes that a new method or measure derives from.
+"""The API for plugins: the registries, and the base classes of new methods and measures.
 
     from xaikit.extend import METHODS, Cost, LayerMethod, Values
 
-Anything else under `xaikit` that is not a public name of the package may change without notice.
+All other modules of `xaikit` are internal and may change without notice; the public names of the package may not.
 """
 
 from __future__ import annotations

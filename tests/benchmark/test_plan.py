@@ -97,16 +97,21 @@ def test_chunks_hold_every_missing_unit_once(classifier):
     asked, pictures = planned(classifier)
     everything = {unit_id(one, picture) for one in asked for picture in pictures}
     done = {unit_id(asked[0], picture) for picture in pictures[:3]} | {unit_id(one, pictures[5]) for one in asked}
-    for size in (1, 2, 16):
-        found = [
-            unit_id(one, picture)
-            for chunk in chunks(0, asked, pictures, done, size)
-            for picture in chunk.pictures
-            for one in chunk.settings
-        ]
-        assert len(found) == len(set(found))
-        assert set(found) == everything - done
+    for batch, size in ((1, None), (2, None), (2, 3), (16, 1)):
+        parts = chunks(0, asked, pictures, done, batch, size)
+        units = [unit for chunk in parts for unit in chunk.units]
+        assert len(units) == len(set(units)) == sum(map(len, parts))
+        assert set(units) == everything - done
     assert chunks(0, asked, pictures, everything, 16) == []
+
+
+def test_a_batch_holds_the_same_images_whatever_is_missing(classifier):
+    """Rounding depends on what shares a batch, and decides the order of nearly equal pixels."""
+    asked, pictures = planned(classifier)
+    batches = {pictures[start : start + 3] for start in (0, 3, 6)}
+    for done in (set(), {unit_id(asked[0], pictures[4])}, {unit_id(one, pictures[0]) for one in asked}):
+        assert {chunk.pictures for chunk in chunks(0, asked, pictures, done, 3)} == batches
+    assert [len(chunk.pictures) for chunk in chunks(0, asked, pictures, set(), 3, 4)] == [6, 1]
 
 
 def test_shards_partition_the_images(classifier):

@@ -92,7 +92,7 @@ def test_measures_of_masks_are_named_where_the_data_have_none(tmp_path):
     notices: list[str] = []
     asked = ASKED | {"data": {"kind": "images", "path": str(folder)}, "methods": ["grad-cam"], "controls": []}
     run(Suite.of(**asked), tmp_path / "out", notice=notices.append)
-    assert notices[0] == "the data have no masks: left out are pointing-game"
+    assert notices[0] == "the data have no masks; skipped measures: pointing-game"
     notices.clear()
     run(Suite.of(**(asked | {"measures": ["api"]})), tmp_path / "out", notice=notices.append)
     assert not any("masks" in line for line in notices)
@@ -164,7 +164,7 @@ def test_lost_torn_and_stray_files_do_no_harm(whole, tmp_path):
     files[0].unlink()
     files[1].write_bytes(files[1].read_bytes()[:-9])
     (tmp_path / "rows" / ".0123.tmp.parquet").write_bytes(b"PAR1 half a file")
-    assert run(Suite.of(**ASKED), tmp_path).computed == 12
+    assert run(Suite.of(**ASKED), tmp_path).computed == 18
     assert_same(rows(tmp_path), whole)
     assert not list((tmp_path / "rows").glob(".*"))
 
@@ -253,7 +253,7 @@ def test_methods_that_leave_the_report_are_named(tmp_path):
 
     assert told() == told(methods=["grad-cam"]) == []
     assert told(methods=["grad-cam"], measures=["api"]) == [
-        "no longer in the report, for its rows were measured otherwise: hires-cam"
+        "no longer in the report, because the protocol changed: hires-cam"
     ]
     assert told() == []
 

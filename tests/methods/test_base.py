@@ -84,7 +84,7 @@ def test_portions_equal_the_whole(classifier, target, chunk):
 @pytest.mark.parametrize("count", [4, 6])
 @pytest.mark.parametrize("make", [list, np.array, torch.tensor])
 def test_a_target_of_another_length_is_refused_at_any_portion(classifier, make, count, chunk):
-    with pytest.raises(BadInput, match=f"expected 5 entries, one an image, got {count}"):
+    with pytest.raises(BadInput, match=f"expected 5 entries, one per image, got {count}"):
         LayerGradient(classifier).attribute(pixels(), make([0] * count), chunk_size=chunk)
 
 

@@ -33,7 +33,7 @@ def state(network: nn.Module):
         ],
         "attributes": [sorted(vars(module)) for module in network.modules()],
         "torch": torch.get_rng_state(),
-        "numpy": np.random.get_state()[1].copy(),  # noqa: NPY002 - the user's own state
+        "numpy": [*np.random.get_state()[1:3]],  # noqa: NPY002 - the user's own state: words, and the next one's place
         "python": hash(random.getstate()),
     }
 

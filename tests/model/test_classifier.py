@@ -120,7 +120,7 @@ def test_one_logit_is_two_classes():
 
 def test_own_labels_of_one_logit():
     assert Classifier(net(lambda: nets.Net(1)), labels=["benign", "malignant"]).labels == ["benign", "malignant"]
-    with pytest.raises(BadInput, match="labels: expected 2, one a class, got 1"):
+    with pytest.raises(BadInput, match="labels: expected 2, one per class, got 1"):
         Classifier(net(lambda: nets.Net(1)), labels=["malignant"]).outline()
 
 
@@ -137,7 +137,7 @@ def test_heads_that_do_not_fit():
     with pytest.raises(BadInput, match="expected one logit for binary, got 2"):
         Classifier(net(lambda: nets.Net(2)), output="binary")(images())
     for _ in range(2):
-        with pytest.raises(BadInput, match="labels: expected 4, one a class, got 3"):
+        with pytest.raises(BadInput, match="labels: expected 4, one per class, got 3"):
             _ = Classifier(net(), labels=["a", "b", "c"]).layer
 
 
@@ -238,7 +238,7 @@ def test_float64_network_gives_float64_logits():
 
 
 def test_a_network_that_cannot_run_is_one_line():
-    with pytest.raises(BadInput, match=r"expected Plain to run on an image \(1, 3, 64, 64\).*say size=") as caught:
+    with pytest.raises(BadInput, match=r"expected Plain to run on an image \(1, 3, 64, 64\).*set size=") as caught:
         _ = Classifier(nets.Plain()).layer
     assert "\n" not in str(caught.value)
     assert Classifier(nets.Plain(), size=8)(images()).shape == (3, nets.CLASSES)
@@ -347,7 +347,7 @@ def test_read_policies(folder):
     assert classifier.read(Image.open(path)).shape == (1, 3, 8, 8)
     with pytest.raises(BadInput, match="resize: expected weights, squash or native"):
         classifier.read(path, "stretch")
-    with pytest.raises(BadInput, match="squash needs the classifier's size"):
+    with pytest.raises(BadInput, match="expected a classifier with a size for squash"):
         Classifier(net()).read(path, "squash")
 
 

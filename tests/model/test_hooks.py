@@ -252,7 +252,7 @@ def test_reused_layer_needs_an_index():
     network = nets.made(nets.Reused).eval()
     with Probe(network) as probe:
         probe.attach(Layer("relu"))
-        with pytest.raises(BadInput, match="several; give one of them as relu:0"):
+        with pytest.raises(BadInput, match="several; choose a call as relu:0"):
             network(nets.pixels())
 
 

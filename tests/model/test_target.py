@@ -66,9 +66,9 @@ def test_a_label_of_digits_goes_before_an_index():
         (6, "from 0 to 5, got 6"),
         (-1, "from 0 to 5, got -1"),
         ("-1", "from 0 to 5, got -1"),
-        ([0, 1], "expected 3 entries, one an image, got 2"),
-        (np.zeros(4, dtype=int), "expected 3 entries, one an image, got 4"),
-        (torch.zeros(5, dtype=torch.long), "expected 3 entries, one an image, got 5"),
+        ([0, 1], "expected 3 entries, one per image, got 2"),
+        (np.zeros(4, dtype=int), "expected 3 entries, one per image, got 4"),
+        (torch.zeros(5, dtype=torch.long), "expected 3 entries, one per image, got 5"),
         (torch.zeros(3), r"use target\.long\(\)"),
         (torch.ones(3, dtype=torch.bool), r"use target\.long\(\)"),
         (np.zeros(3), "got float"),
@@ -77,8 +77,8 @@ def test_a_label_of_digits_goes_before_an_index():
         (1.0, "got float"),
         ({1: 2}, "got dict"),
         ([[1], [2], [3]], "got list"),
-        ("crane", "fits 2 labels .4 'crane', 5 'crane'.; give the index"),
-        ("cat", "fits 2 labels .0 'tabby cat', 1 'Egyptian cat'."),
+        ("crane", "matches 2 labels .4 'crane', 5 'crane'.; give the index"),
+        ("cat", "matches 2 labels .0 'tabby cat', 1 'Egyptian cat'."),
         (lambda logits: logits, r"expected a callable \(3, 6\) -> \(3,\), got \(3, 6\)"),
         (lambda logits: 3, "got int"),
     ],
@@ -137,7 +137,7 @@ def test_callable():
     ],
 )
 def test_a_callable_that_needs_the_whole_batch_is_refused(function):
-    with pytest.raises(BadInput, match="expected a callable that scores each row for itself"):
+    with pytest.raises(BadInput, match="expected a callable that scores each row on its own"):
         resolved(function)
 
 

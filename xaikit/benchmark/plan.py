@@ -1,18 +1,17 @@
-"""The plan: which units there are, which are missing, and the chunks they are computed in.
+"""The plan: all units of a suite, and the missing ones grouped into chunks.
 
     setting = dataset, model, method with parameters, protocol, target rule, seed      everything but the image
     unit    = setting x image                                                          -> unit_id
     chunk   = a few images x the settings of one model that they lack                  -> one file of rows
 
-The list of units depends on suite and data alone. Chunks are cut from what is missing, so that nothing is computed
-twice whatever was done before, in whatever order.
+The units depend only on the suite and the data. Chunks hold only missing units, so nothing is computed twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from functools import cached_property
 from typing import Any
 
 from xaikit.benchmark.dataset import Picture
@@ -32,18 +31,18 @@ _NOMINAL = (224, 224)
 
 @dataclass(frozen=True)
 class Setting:
-    """Everything about a unit but its image.
+    """Everything that defines a unit except its image.
 
     Args:
-        id: hash of all that the numbers depend on.
-        map_id: hash of all that the map depends on.
-        method: what rows call the method.
-        family: of the method.
+        id: hash of everything the numbers depend on.
+        map_id: hash of everything the map depends on.
+        method: name of the method in rows.
+        family: family of the method.
         entry: the suite's entry, or None for the oracles.
-        seed: of random draws.
-        cost: declared passes for one image, explaining and measuring.
-        shared: declared passes for one image that all settings of it share.
-        about: what the rows of the setting have in common.
+        seed: seed of random draws.
+        cost: declared passes per image for explaining and measuring.
+        shared: declared passes per image that all settings of one model share.
+        about: columns that are the same in all rows of the setting.
     """
 
     id: str
@@ -59,43 +58,51 @@ class Setting:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Images of one model and the settings that they lack.
+    """Images of one model and the settings that are missing for them.
 
     Args:
-        model: place of the model in the suite.
-        settings: of that model.
-        pictures: the images.
+        model: index of the model in the suite.
+        settings: those that are missing for some of the images.
+        pictures: the images, one or several whole batches.
+        done: units that are not missing; they are computed along and not written again.
     """
 
     model: int
     settings: tuple[Setting, ...]
     pictures: tuple[Picture, ...]
+    done: frozenset[str] = frozenset()
+
+    @cached_property
+    def units(self) -> tuple[str, ...]:
+        """The missing units."""
+        every = (unit_id(setting, picture) for picture in self.pictures for setting in self.settings)
+        return tuple(unit for unit in every if unit not in self.done)
 
     def __len__(self) -> int:
-        return len(self.settings) * len(self.pictures)
+        return len(self.units)
 
     @property
     def id(self) -> str:
-        """16 hexadecimal digits, the same for the same units."""
-        return fingerprint([unit_id(setting, picture) for picture in self.pictures for setting in self.settings])
+        """Hash of the missing units, 16 hexadecimal digits."""
+        return fingerprint(list(self.units))
 
     @property
     def cost(self) -> Cost:
         """Declared passes of all its units."""
-        images = len(self.pictures)
+        images, shared = len(self.pictures), self.settings[0].shared
         return Cost(
-            images * (self.settings[0].shared.forwards + sum(one.cost.forwards for one in self.settings)),
-            images * (self.settings[0].shared.backwards + sum(one.cost.backwards for one in self.settings)),
+            images * (shared.forwards + sum(setting.cost.forwards for setting in self.settings)),
+            images * (shared.backwards + sum(setting.cost.backwards for setting in self.settings)),
         )
 
 
 def unit_id(setting: Setting, picture: Picture) -> str:
-    """Return the name of a unit."""
+    """Return the identifier of a unit."""
     return fingerprint({"setting": setting.id, "image": picture.key})
 
 
 def settings(suite: Suite, model: SuiteModel, classifier: Classifier, evidence: bool) -> list[Setting]:
-    """Return the settings of one model, methods first, then controls, for each seed; none beyond its budget.
+    """Return the settings of one model for each seed, methods before controls, without methods beyond their budget.
 
     Raises:
         BadInput: a method's parameters do not fit the classifier.
@@ -108,7 +115,7 @@ def settings(suite: Suite, model: SuiteModel, classifier: Classifier, evidence: 
         "fill": suite.fill,
         "batch": suite.batch,
         "resize": suite.data.resize,
-        "measures": {one.title: [one.name, one.build().params] for one in suite.measures},
+        "measures": {measure.title: [measure.name, measure.build().params] for measure in suite.measures},
     }
     network = {
         "fingerprint": classifier.fingerprint,
@@ -118,8 +125,8 @@ def settings(suite: Suite, model: SuiteModel, classifier: Classifier, evidence: 
     }
     common = {"schema": SCHEMA_VERSION, "dataset": suite.data.title, "model": network, "target": suite.target}
     bound = [
-        (one, ORACLES[one](classifier) if isinstance(one, str) else one.build(classifier, model.layer))
-        for one in entries
+        (entry, ORACLES[entry](classifier) if isinstance(entry, str) else entry.build(classifier, model.layer))
+        for entry in entries
     ]
     size = classifier.size or _NOMINAL
     return [
@@ -143,7 +150,7 @@ def _setting(
     title = entry if isinstance(entry, str) else entry.title
     references = model.library or suite.library
     library = None if references is None or "library" not in method.needs else references.identity
-    explained = common | {
+    map_facts = common | {
         "method": method.name,
         "params": method.params,
         "layer": str(method.place) if isinstance(method, LayerMethod) else None,
@@ -158,7 +165,7 @@ def _setting(
         "model_fingerprint": classifier.fingerprint,
         "method": title,
         "family": method.family,
-        "layer": explained["layer"],
+        "layer": map_facts["layer"],
         "target_rule": str(suite.target),
         "levels": suite.levels,
         "fill": suite.fill,
@@ -167,8 +174,8 @@ def _setting(
         "protocol": fingerprint(protocol),
     }
     return Setting(
-        id=fingerprint(explained | {"label": title, "protocol": protocol}),
-        map_id=fingerprint(explained),
+        id=fingerprint(map_facts | {"label": title, "protocol": protocol}),
+        map_id=fingerprint(map_facts),
         method=title,
         family=method.family,
         entry=None if isinstance(entry, str) else entry,
@@ -180,49 +187,68 @@ def _setting(
 
 
 def _cost(suite: Suite, explaining: Cost) -> Cost:
-    """Return the passes for one image: explaining, the two keep curves, and what other measures add at most."""
-    measures = [one.build() for one in suite.measures]
-    own = [one.cost() for one in measures if not isinstance(one, KeptConfidence)]
-    again = 1 + sum(one.explanations() for one in measures)
+    """Return the passes per image for explaining and both keep curves, plus at most what other measures need."""
+    measures = [entry.build() for entry in suite.measures]
+    costs = [measure.cost() for measure in measures if not isinstance(measure, KeptConfidence)]
+    explanations = 1 + sum(measure.explanations() for measure in measures)
     return Cost(
-        again * explaining.forwards + 2 * suite.levels - 1 + sum(cost.forwards for cost in own),
-        again * explaining.backwards + sum(cost.backwards for cost in own),
+        explanations * explaining.forwards + 2 * suite.levels - 1 + sum(cost.forwards for cost in costs),
+        explanations * explaining.backwards + sum(cost.backwards for cost in costs),
     )
 
 
 def _shared_cost(suite: Suite) -> Cost:
-    """Return the passes for one image that its maps share."""
-    shared = [one.build().image_cost() for one in suite.measures]
-    return Cost(2 + sum(cost.forwards for cost in shared), sum(cost.backwards for cost in shared))
+    """Return the passes per image that all maps of the image share."""
+    costs = [entry.build().image_cost() for entry in suite.measures]
+    return Cost(2 + sum(cost.forwards for cost in costs), sum(cost.backwards for cost in costs))
 
 
 def chunks(
-    model: int, all_settings: Sequence[Setting], pictures: Sequence[Picture], done: Container[str], size: int
+    model: int,
+    all_settings: Sequence[Setting],
+    pictures: Sequence[Picture],
+    done: Container[str],
+    batch: int,
+    size: int | None = None,
 ) -> list[Chunk]:
-    """Return what is missing of one model, as chunks of at most `size` images that lack the same settings."""
-    lacking = [
-        (picture, tuple(one for one in all_settings if unit_id(one, picture) not in done)) for picture in pictures
-    ]
-    found = []
-    for asked, group in groupby(
-        sorted((pair for pair in lacking if pair[1]), key=lambda pair: [one.id for one in pair[1]]),
-        key=lambda pair: pair[1],
-    ):
-        images = [picture for picture, _ in group]
-        found += [Chunk(model, asked, tuple(images[at : at + size])) for at in range(0, len(images), size)]
-    return found
+    """Return what is missing for one model, in chunks of whole batches.
+
+    A batch always holds the same images, whatever is missing: rounding depends on what shares a batch, and it decides
+    the order of nearly equal pixels, and with it the values of a row.
+
+    Args:
+        model: index of the model in the suite.
+        all_settings: settings of the model.
+        pictures: all images, in order.
+        done: units that are done.
+        batch: images that are explained together.
+        size: images in one chunk, rounded up to whole batches; None is one batch.
+    """
+    step = batch * max(1, -(-(size or batch) // batch))
+    result = []
+    for start in range(0, len(pictures), step):
+        images = tuple(pictures[start : start + step])
+        finished = {
+            unit for setting in all_settings for picture in images if (unit := unit_id(setting, picture)) in done
+        }
+        missing = tuple(
+            setting for setting in all_settings if any(unit_id(setting, picture) not in finished for picture in images)
+        )
+        if missing:
+            result.append(Chunk(model, missing, images, frozenset(finished)))
+    return result
 
 
 def in_shard(pictures: Sequence[Picture], shard: Shard | None, block: int) -> list[Picture]:
-    """Return the images of one shard: every n-th block of `block` images; n of n is 0 of n.
+    """Return the images of shard i of n: every n-th block of `block` images, starting at block i (n is taken as 0).
 
     Raises:
-        BadInput: no such shard.
+        BadInput: the index is not between 0 and n.
     """
     if shard is None:
         return list(pictures)
     index, count = shard
     if count < 1 or not 0 <= index <= count:
-        raise BadInput(f"shard: expected i/n with i from 0 to n - 1, got {index}/{count}; such as 0/4")
-    blocks = [pictures[at : at + block] for at in range(0, len(pictures), block)]
-    return [picture for part in blocks[index % count :: count] for picture in part]
+        raise BadInput(f"shard: expected i/n with i from 0 to n - 1, got {index}/{count}")
+    blocks = [pictures[start : start + block] for start in range(0, len(pictures), block)]
+    return [picture for chosen in blocks[index % count :: count] for picture in chosen]

@@ -1,7 +1,7 @@
-"""A benchmark run: plan, compute what is missing, write rows; stop it at any moment and run it again.
+"""A benchmark run: plan, compute what is missing, write rows; it can be stopped at any moment and continued.
 
 suite -> for each model: settings x images -> what DIR/rows lacks -> chunks -> engine -> rows
--> manifest.json: what the report needs to know beside the rows
+-> manifest.json: everything else that the report needs
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ Engine = Literal["local", "ray"]
 
 @dataclass
 class Outcome:
-    """What a run did.
+    """The result of a run.
 
     Args:
-        units: units of the plan, of this shard.
-        before: units that were done when it began.
-        computed: units done now.
-        failed: [image, method, reason] of all units of the plan that failed, now or before.
+        units: number of units in the plan of this shard.
+        before: number of units that were done before the run.
+        computed: number of units computed by the run.
+        failed: [image, method, reason] of every unit in the plan that failed, in this run or an earlier one.
     """
 
     units: int = 0
@@ -46,7 +46,7 @@ class Outcome:
 
     @property
     def done(self) -> int:
-        """Units of the plan with a value."""
+        """Number of units that have a value."""
         return self.before + self.computed
 
 
@@ -66,25 +66,25 @@ def run(
     notice: Callable[[str], None] = lambda line: None,
     command: str = "",
 ) -> Outcome:
-    """Measure what a suite asks for and its folder does not have yet.
+    """Compute the rows of a suite that its results folder does not have yet.
 
     Args:
-        suite: what is measured.
+        suite: the suite to run.
         output: folder of the results.
-        engine: "local" is this process; "ray" actors on this machine or a cluster.
-        device: where the models are.
-        chunk: images in one chunk; None is one physical batch. It never changes a number.
-        shard: (i, n): every n-th block of images, from the i-th; shards may run at the same time.
-        retry_failed: compute failed units again.
-        workers: actors of the ray engine; None is one a GPU, or one a core.
-        address: of a ray cluster.
+        engine: "local" computes in this process, "ray" in actors on this machine or a cluster.
+        device: device of the models.
+        chunk: images per chunk; None uses the suite's batch size. It never changes a number.
+        shard: (i, n) selects every n-th block of images, starting at block i; shards may run at the same time.
+        retry_failed: whether to compute failed units again.
+        workers: number of actors of the ray engine; None starts one per GPU, or one per `threads` cores without GPUs.
+        address: address of a ray cluster.
         plugins: Python files that were loaded before the suite was read; actors load them too.
-        progress: told how many units are done.
-        notice: told what is about to be done, and each image's failures for one reason, in one line.
-        command: for the record.
+        progress: called with the number of units done and their total.
+        notice: called with one line for each announcement, and for each new reason why an image failed.
+        command: command line to record in the manifest.
 
     Raises:
-        XaikitError: the suite cannot be run: a model that cannot be loaded, or data that are not there.
+        XaikitError: the suite cannot be run, because a model cannot be loaded or the data do not exist.
     """
     store = Store.open(output)
     if shard is None:
@@ -94,31 +94,30 @@ def run(
     worker = Worker(suite, store, device, threads)
     if not worker.dataset.pictures:
         raise BadInput("data: expected at least one image, got none; check the folder")
-    if blind := [] if worker.dataset.evidence else _of_masks(suite):
-        notice(f"the data have no masks: left out are {', '.join(blind)}")
+    if skipped := [] if worker.dataset.evidence else _mask_measures(suite):
+        notice(f"the data have no masks; skipped measures: {', '.join(skipped)}")
     states = store.states()
     done = {unit for unit, status in states.items() if status == "ok" or not retry_failed}
-    outcome, plan, told = Outcome(), set[str](), set[tuple[str, str]]()
+    outcome, plan, reported = Outcome(), set[str](), set[tuple[str, str]]()
     total = _Total(progress)
-    for place in range(len(suite.models)):
-        model = worker.model(place)
+    for index in range(len(suite.models)):
+        model = worker.model(index)
         pictures = in_shard(model.pictures, shard, suite.batch)
-        planned = {unit_id(one, picture) for one in model.settings for picture in pictures}
-        missing = chunks(place, model.settings, pictures, done, chunk or suite.batch)
+        planned = {unit_id(setting, picture) for setting in model.settings for picture in pictures}
+        missing = chunks(index, model.settings, pictures, done, suite.batch, chunk)
         plan |= planned
         outcome.before += sum(states.get(unit) == "ok" for unit in planned)
-        if replaced := _describe(store, suite, worker, place, command):
-            notice(f"no longer in the report, for its rows were measured otherwise: {', '.join(replaced)}")
+        if dropped := _describe(store, suite, worker, index, command):
+            notice(f"no longer in the report, because the protocol changed: {', '.join(dropped)}")
         notice(_announcement(model.classifier.name, len(planned), missing))
-        if costly := _left_out(suite, model):
+        if costly := _beyond_budget(suite, model):
             notice(f"{model.classifier.name}: beyond their budget: {', '.join(costly)}")
         total.expect(len(planned), len(planned) - sum(map(len, missing)))
         for rows in _compute(engine, worker, missing, workers, address, plugins):
-            good = sum(row["status"] == "ok" for row in rows)
-            outcome.computed += good
+            outcome.computed += sum(row["status"] == "ok" for row in rows)
             for row in rows:
-                if row["status"] == "error" and (row["image_id"], row["error"]) not in told:
-                    told.add((row["image_id"], row["error"]))
+                if row["status"] == "error" and (row["image_id"], row["error"]) not in reported:
+                    reported.add((row["image_id"], row["error"]))
                     notice(f"{row['image_id']}: {row['method']}: {row['error']}")
             total.add(len(rows))
     if retry_failed and shard is None:
@@ -160,40 +159,38 @@ class _Total:
             self.progress(self.done, self.units, "units")
 
 
-def _of_masks(suite: Suite) -> list[str]:
-    """Return the measures of a suite that need to know where the evidence is."""
-    return [one.title for one in suite.measures if "masks" in one.build().needs]
+def _mask_measures(suite: Suite) -> list[str]:
+    return [measure.title for measure in suite.measures if "masks" in measure.build().needs]
 
 
-def _left_out(suite: Suite, model: Model) -> list[str]:
-    """Return the methods of a suite that cost more than their budget on a model."""
-    planned = {one.method for one in model.settings}
-    return [one.title for one in suite.all_methods if one.title not in planned]
+def _beyond_budget(suite: Suite, model: Model) -> list[str]:
+    planned = {setting.method for setting in model.settings}
+    return [method.title for method in suite.all_methods if method.title not in planned]
 
 
 def _announcement(model: str, units: int, missing: Sequence[Chunk]) -> str:
     left = sum(map(len, missing))
-    cost = Cost(sum(one.cost.forwards for one in missing), sum(one.cost.backwards for one in missing))
+    cost = Cost(sum(chunk.cost.forwards for chunk in missing), sum(chunk.cost.backwards for chunk in missing))
     passes = f"about {cost.forwards:,.0f} forwards and {cost.backwards:,.0f} backwards"
     return f"{model}: {left:,} of {units:,} units to do, {passes}" if left else f"{model}: all {units:,} units are done"
 
 
-def _describe(store: Store, suite: Suite, worker: Worker, place: int, command: str) -> list[str]:
-    """Add a model's settings to the manifest; they replace older ones of the same method, and of another protocol.
+def _describe(store: Store, suite: Suite, worker: Worker, index: int, command: str) -> list[str]:
+    """Add a model's settings to the manifest in place of those with the same name or another protocol.
 
     Returns:
-        The methods that are gone without being measured anew.
+        The methods that were removed and are not measured by this run.
     """
-    model, earlier = worker.model(place), store.manifest()
-    new = {one.id: one.about for one in model.settings}
+    model, earlier = worker.model(index), store.manifest()
+    new = {setting.id: setting.about for setting in model.settings}
     protocols = {about["protocol"] for about in new.values()}
-    named = {_name(about) for about in new.values()}
+    names = {_name(about) for about in new.values()}
     older = {key: about for key, about in earlier.get("settings", {}).items() if key not in new}
-    kept = {key: about for key, about in older.items() if about["protocol"] in protocols and _name(about) not in named}
-    names = ", ".join(one.name for one in suite.models)
+    kept = {key: about for key, about in older.items() if about["protocol"] in protocols and _name(about) not in names}
+    models = ", ".join(entry.name for entry in suite.models)
     store.describe(
         {
-            "title": suite.title or f"How well do {len(suite.methods)} methods explain {names}?",
+            "title": suite.title or f"How well do {len(suite.methods)} methods explain {models}?",
             "command": command or earlier.get("command", ""),
             "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             "seed": suite.seeds[0],
@@ -201,14 +198,14 @@ def _describe(store: Store, suite: Suite, worker: Worker, place: int, command: s
             "environment": environment(model.classifier) | {"threads": str(worker.threads)},
             "suite": suite.model_dump(mode="json"),
             "measures": {
-                one.title: {"name": one.name, "direction": measure.direction, "source": measure.source}
-                for one, measure in ((one, one.build()) for one in suite.measures)
+                entry.title: {"name": entry.name, "direction": measure.direction, "source": measure.source}
+                for entry, measure in ((entry, entry.build()) for entry in suite.measures)
             },
             "settings": kept | new,
         }
     )
-    gone = [about for key, about in older.items() if key not in kept]
-    return sorted({about["method"] for about in gone if _name(about) not in named})
+    removed = [about for key, about in older.items() if key not in kept]
+    return sorted({about["method"] for about in removed if _name(about) not in names})
 
 
 def _name(about: dict[str, Any]) -> tuple[Any, ...]:

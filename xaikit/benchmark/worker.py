@@ -1,10 +1,10 @@
-"""The worker: a chunk in, its rows out; the same in this process, in another, and on another machine.
+"""The worker computes the rows of a chunk, in this process, in another one or on another machine.
 
     chunk -> read pictures -> blocks of one physical batch -> score -> rows
     a block that fails -> each method alone -> each image alone -> a row with the reason
 
-Every pass has one padded size and the worker a fixed number of threads, so that a row has the same bits whatever
-stands beside it in its chunk.
+Every pass has one padded size and the worker a fixed number of threads, so the other images of a chunk do not change
+the bits of a row.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from xaikit.run.portions import attempt, by_size, reason
 
 @dataclass
 class Model:
-    """One model of the suite, opened.
+    """One loaded model of the suite.
 
     Args:
         classifier: the network.
-        pictures: what is explained, labelled by the model's classes.
-        read: reads them as the network takes them; may run beside `work`, in a thread or in other processes.
-        settings: of the plan.
-        methods: bound so far, by setting.
-        library: of the methods that need one, once some does.
+        pictures: the images to explain, with the model's class indices as labels.
+        read: reader of the pictures; may run concurrently with `work`, in a thread or in other processes.
+        settings: settings of the plan.
+        methods: methods bound so far, by setting id.
+        library: reference library, loaded when the first method needs it.
         warm: names of the methods that have run.
     """
 
@@ -61,13 +61,13 @@ class Model:
 
 
 class Worker:
-    """Computes chunks of one suite; holds one model at a time.
+    """Computes the chunks of one suite; keeps one model loaded at a time.
 
     Args:
-        suite: what is measured.
-        store: where rows go.
+        suite: the suite to run.
+        store: store that rows are written to.
         device: "auto", "cpu", "cuda:1", ...
-        threads: of this process, while it computes.
+        threads: number of threads while computing.
     """
 
     def __init__(self, suite: Suite, store: Store, device: str, threads: int) -> None:
@@ -75,24 +75,24 @@ class Worker:
         self.store = store
         self.device = device
         self.threads = threads
-        self.measures = {one.title: one.build() for one in suite.measures}
+        self.measures = {measure.title: measure.build() for measure in suite.measures}
         self.dataset: Dataset = open_data(suite.data)
         self._model: tuple[int, Model] | None = None
 
-    def model(self, place: int) -> Model:
-        """Return a model of the suite, opened.
+    def model(self, index: int) -> Model:
+        """Return a model of the suite, loaded.
 
         Raises:
-            XaikitError: it cannot be loaded, or a method refuses it.
+            XaikitError: the model cannot be loaded, or a method does not support it.
         """
-        if self._model is None or self._model[0] != place:
+        if self._model is None or self._model[0] != index:
             self._model = None
-            asked = self.suite.models[place]
+            entry = self.suite.models[index]
             with steady(self.threads):
-                classifier = load(asked.name, asked.weights, device=self.device, layer=asked.layer)
+                classifier = load(entry.name, entry.weights, device=self.device, layer=entry.layer)
                 pictures = self.dataset.labelled(classifier, self.suite.data)
-                planned = settings(self.suite, asked, classifier, self.dataset.evidence)
-            self._model = place, Model(classifier, pictures, Reader.of(self.suite.data, classifier), planned)
+                planned = settings(self.suite, entry, classifier, self.dataset.evidence)
+            self._model = index, Model(classifier, pictures, Reader.of(self.suite.data, classifier), planned)
         return self._model[1]
 
     def work(self, chunk: Chunk, contents: Sequence[Content]) -> list[Row]:
@@ -102,24 +102,25 @@ class Worker:
         blocks = by_size(pairs, lambda pair: _size(pair[1]), self.suite.batch)
         with steady(self.threads):
             rows = [row for block in blocks for row in self._block(model, chunk.settings, block)]
+        rows = [row for row in rows if row["unit_id"] not in chunk.done]
         self.store.write(chunk.id, rows, self.measures)
         return rows
 
-    def _block(self, model: Model, asked: Sequence[Setting], block: Sequence[tuple[Picture, Content]]) -> list[Row]:
-        """Return the rows of images that are all read, or all not."""
+    def _block(self, model: Model, settings: Sequence[Setting], block: Sequence[tuple[Picture, Content]]) -> list[Row]:
+        """Return the rows of a block; an image that cannot be read gives a failure row for each setting."""
         failed = [(picture, content) for picture, content in block if isinstance(content, XaikitError)]
-        good = [(picture, content) for picture, content in block if isinstance(content, Sample)]
-        rows = [self._failure(one, picture, error) for picture, error in failed for one in asked]
-        if good:
-            for seed in dict.fromkeys(one.seed for one in asked):
-                rows += self._attempt(model, [one for one in asked if one.seed == seed], good)
+        samples = [(picture, content) for picture, content in block if isinstance(content, Sample)]
+        rows = [self._failure(setting, picture, error) for picture, error in failed for setting in settings]
+        if samples:
+            for seed in dict.fromkeys(setting.seed for setting in settings):
+                rows += self._attempt(model, [setting for setting in settings if setting.seed == seed], samples)
         return rows
 
-    def _attempt(self, model: Model, asked: Sequence[Setting], block: Sequence[tuple[Picture, Sample]]) -> list[Row]:
-        """Return the rows of all settings and images; what fails is tried setting by setting, then image by image."""
+    def _attempt(self, model: Model, settings: Sequence[Setting], block: Sequence[tuple[Picture, Sample]]) -> list[Row]:
+        """Return the rows of all settings and images; on failure, retry each setting alone, then each image alone."""
         rows: list[Row] = []
-        outcomes = attempt(lambda some: self._scored(model, some, block), asked)
-        for setting, outcome in zip(asked, outcomes, strict=True):
+        outcomes = attempt(lambda some: self._scored(model, some, block), settings)
+        for setting, outcome in zip(settings, outcomes, strict=True):
             if not isinstance(outcome, Exception):
                 rows += outcome
                 continue
@@ -129,9 +130,9 @@ class Worker:
         return rows
 
     def _scored(
-        self, model: Model, asked: Sequence[Setting], block: Sequence[tuple[Picture, Sample]]
+        self, model: Model, settings: Sequence[Setting], block: Sequence[tuple[Picture, Sample]]
     ) -> list[list[Row]]:
-        """Return one list of rows a setting, one row an image."""
+        """Return for each setting its rows, one per image."""
         pixels = torch.stack([sample.pixels for _, sample in block])
         masks = [sample.mask for _, sample in block if sample.mask is not None]
         pictures = {picture.name: picture for picture, _ in block}
@@ -143,10 +144,10 @@ class Worker:
             torch.tensor(labels),
             torch.stack(masks) if len(masks) == len(block) else None,
         )
-        known = None if images.masks is None else dict(zip(image_hashes(pixels), images.masks, strict=True))
-        methods = {one.method: self.bound(one, known) for one in asked}
-        by_name = {one.method: one for one in asked}
-        context = Context(seed=asked[0].seed, chunk_size=self.suite.batch)
+        masks_by_hash = None if images.masks is None else dict(zip(image_hashes(pixels), images.masks, strict=True))
+        methods = {setting.method: self.bound(setting, masks_by_hash) for setting in settings}
+        by_name = {setting.method: setting for setting in settings}
+        context = Context(seed=settings[0].seed, chunk_size=self.suite.batch)
         rows = score(
             methods,
             images,
@@ -156,18 +157,18 @@ class Worker:
             fill=self.suite.fill,
             context=context,
             warm=model.warm,
-            keep=self._remembered(by_name, list(pictures.values())),
+            keep=self._cache(by_name, list(pictures.values())),
         )
         model.warm.update(methods)
         finished = [self._finished(row, by_name[row["method"]], pictures[row["image_id"]]) for row in rows]
-        return [[row for row in finished if row["setting"] == one.id] for one in asked]
+        return [[row for row in finished if row["setting"] == setting.id] for setting in settings]
 
-    def _remembered(self, asked: Mapping[str, Setting], pictures: Sequence[Picture]) -> Remembered | None:
+    def _cache(self, settings: Mapping[str, Setting], pictures: Sequence[Picture]) -> Remembered | None:
         if self.suite.maps == "drop":
             return None
         names = {
-            method: [fingerprint({"map": one.map_id, "image": picture.key}) for picture in pictures]
-            for method, one in asked.items()
+            method: [fingerprint({"map": setting.map_id, "image": picture.key}) for picture in pictures]
+            for method, setting in settings.items()
         }
         return Remembered(self.store, names)
 
@@ -177,60 +178,54 @@ class Worker:
                 return None
             case "label":
                 if images.labels is None or bool((images.labels < 0).any()):
-                    raise BadInput("target: expected labels for target 'label', got images without; use 'top'")
+                    raise BadInput("target: expected labels for target 'label', got images without labels; use 'top'")
                 return images.labels
             case target:
                 return target
 
-    def bound(self, asked: Setting, masks: Mapping[str, torch.Tensor] | None = None) -> Method:
-        """Return the method of a setting of the model that is open; the oracles take masks by the image's content."""
-        assert self._model is not None
-        model = self._model[1]
-        if asked.entry is None:
-            return ORACLES[asked.method](model.classifier, masks or {})
-        if asked.id not in model.methods:
-            bound = asked.entry.build(model.classifier, self._layer)
-            if "library" in bound.needs:
-                bound = asked.entry.build(model.classifier, self._layer, self._library(model))
-            model.methods[asked.id] = bound
-        return model.methods[asked.id]
+    def bound(self, setting: Setting, masks: Mapping[str, torch.Tensor] | None = None) -> Method:
+        """Return the method of a setting, bound to the loaded model.
 
-    @property
-    def _layer(self) -> str | None:
+        Args:
+            setting: setting of the loaded model.
+            masks: (H, W) bool, keyed by the content hash of the image, for the oracles.
+        """
         assert self._model is not None
-        return self.suite.models[self._model[0]].layer
+        index, model = self._model
+        if setting.entry is None:
+            return ORACLES[setting.method](model.classifier, masks or {})
+        if setting.id not in model.methods:
+            layer = self.suite.models[index].layer
+            method = setting.entry.build(model.classifier, layer)
+            if "library" in method.needs:
+                method = setting.entry.build(model.classifier, layer, self._library())
+            model.methods[setting.id] = method
+        return model.methods[setting.id]
 
-    def _library(self, model: Model) -> Library | None:
-        """Return the reference library of the model that is open, or None where the suite has none."""
+    def _library(self) -> Library | None:
+        """Return the reference library of the loaded model, or None if the suite has none."""
         assert self._model is not None
-        asked = self.suite.models[self._model[0]].library or self.suite.library
-        if asked is not None and model.library is None:
+        index, model = self._model
+        references = self.suite.models[index].library or self.suite.library
+        if references is not None and model.library is None:
             context = Context(chunk_size=self.suite.batch)
-            model.library = open_library(asked, model.classifier, self.store.path / "libraries", context)
+            model.library = open_library(references, model.classifier, self.store.path / "libraries", context)
         return model.library
 
-    def _finished(self, row: Row, asked: Setting, picture: Picture) -> Row:
-        return (
-            row
-            | asked.about
-            | self._identity(asked, picture)
-            | {
-                "label": picture.label,
-                "layer": row["layer"],
-                "status": "ok",
-            }
-        )
+    def _finished(self, row: Row, setting: Setting, picture: Picture) -> Row:
+        own = {"label": picture.label, "layer": row["layer"], "status": "ok"}
+        return row | setting.about | self._identity(setting, picture) | own
 
-    def _failure(self, asked: Setting, picture: Picture, error: Exception) -> Row:
-        params = canonical_json({} if asked.entry is None else asked.entry.params)
-        known: Row = {"label": picture.label, "params": params, "flags": [], "o_soft": [], "o_binary": []}
-        return asked.about | known | self._identity(asked, picture) | {"status": "error", "error": reason(error)}
+    def _failure(self, setting: Setting, picture: Picture, error: Exception) -> Row:
+        params = canonical_json({} if setting.entry is None else setting.entry.params)
+        own: Row = {"label": picture.label, "params": params, "flags": [], "o_soft": [], "o_binary": []}
+        return setting.about | own | self._identity(setting, picture) | {"status": "error", "error": reason(error)}
 
-    def _identity(self, asked: Setting, picture: Picture) -> Row:
+    def _identity(self, setting: Setting, picture: Picture) -> Row:
         return {
-            "unit_id": unit_id(asked, picture),
+            "unit_id": unit_id(setting, picture),
             "image_id": picture.name,
-            "setting": asked.id,
+            "setting": setting.id,
             "schema": SCHEMA_VERSION,
             "threads": self.threads,
             "version": __version__,

@@ -1,1 +1,1 @@
-"""What knows nothing of images: errors, atomic files, TOML, the registry, hashes and seeds."""
+"""Utilities that do not depend on images: errors, atomic files, TOML, the registry, hashes and seeds."""

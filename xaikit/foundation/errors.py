@@ -1,4 +1,4 @@
-"""Everything xaikit raises on purpose.
+"""The exceptions and warnings of xaikit.
 
     XaikitError
     |-- BadInput (ValueError)         an argument, a file or a model that cannot be used
@@ -7,7 +7,7 @@
     |-- MissingExtra (ImportError)    an optional package that is not installed
     `-- BadChecksum (ValueError)      a file made for another model, layer or preprocessing
 
-A message is one line that says what was expected, what came, and what to do about it.
+A message is one line: what was expected, what the value is, and what to do about it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterable
 
 
 class XaikitError(Exception):
-    """Base of every error raised on purpose."""
+    """Base class of all errors that xaikit raises."""
 
 
 class BadInput(XaikitError, ValueError):
@@ -25,7 +25,7 @@ class BadInput(XaikitError, ValueError):
 
 
 class UnknownName(XaikitError, LookupError):
-    """A name that is not registered, with the nearest ones."""
+    """A name that is not registered; the message suggests similar names."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], remedy: str = "") -> None:
         close = near_names(name, known)
@@ -34,7 +34,7 @@ class UnknownName(XaikitError, LookupError):
 
 
 class NoSuchLayer(XaikitError, LookupError):
-    """A layer name that the network does not have, with the nearest ones."""
+    """A layer name that the network does not have; the message suggests similar names."""
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
         known = list(known)
@@ -45,28 +45,28 @@ class NoSuchLayer(XaikitError, LookupError):
 
 
 class MissingExtra(XaikitError, ImportError):
-    """An optional package that is not installed, with the line that installs it."""
+    """An optional package that is not installed; the message gives the command that installs it."""
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"{package} is not installed; run: pip install 'xaikit[{extra}]'")
 
 
 class BadChecksum(XaikitError, ValueError):
-    """A file that belongs to another model, layer or preprocessing."""
+    """A file made for another model, layer or preprocessing."""
 
 
 class XaikitWarning(UserWarning):
-    """Something was done that the user may not expect; the message says what."""
+    """A behaviour that the user may not expect."""
 
 
 class LeftOut(XaikitWarning):
-    """An image that could not be used was left out; the message says why."""
+    """An image was left out because it could not be used; the message says why."""
 
 
 def near_names(name: str, known: Iterable[str], count: int = 3) -> list[str]:
-    """Return at most `count` known names that look like `name`: those that begin with it first, then by likeness."""
-    by_lower = {one.lower(): one for one in reversed(list(known))}
+    """Return at most `count` known names similar to `name`: first those that start with it, then by similarity."""
+    by_lower = {candidate.lower(): candidate for candidate in reversed(list(known))}
     wanted = name.lower()
-    longer = [one for one in by_lower if len(wanted) > 2 and one.startswith(wanted)]
+    longer = [candidate for candidate in by_lower if len(wanted) > 2 and candidate.startswith(wanted)]
     close = difflib.get_close_matches(wanted, by_lower, n=count, cutoff=0.55)
-    return [by_lower[one] for one in dict.fromkeys([*sorted(longer, key=len), *close])][:count]
+    return [by_lower[candidate] for candidate in dict.fromkeys([*sorted(longer, key=len), *close])][:count]

@@ -1,6 +1,6 @@
-"""Files: written whole or not at all, and those that ship inside the package.
+"""Files: atomic writes, output folders, and the data files of the package.
 
-write to a temporary neighbour -> flush to disk -> rename over the target
+write to a temporary file in the same folder -> flush to disk -> rename to the target
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from xaikit.foundation.errors import BadInput
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it over `path` when the block succeeds.
+    """Yield a temporary path in the folder of `path`, and rename it to `path` when the block succeeds.
 
-    An exception or an interrupt inside the block removes the temporary file and leaves `path` as it was.
-    The temporary name starts with a dot and keeps the suffix, because libraries choose a format by it.
+    An exception or an interrupt inside the block removes the temporary file and leaves `path` unchanged.
+    The temporary name starts with a dot and keeps the suffix, because libraries choose the format by it.
 
     Raises:
-        BadInput: the folder cannot be written.
+        BadInput: the file cannot be written.
     """
     path = Path(path)
     temporary = path.with_name(f".{secrets.token_hex(6)}.tmp{path.suffix}")
@@ -45,13 +45,13 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write `text` as UTF-8, whole or not at all."""
+    """Write `text` as UTF-8, atomically."""
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write `value` as indented JSON, whole or not at all; NaN and infinity become null."""
+    """Write `value` as indented JSON, atomically; NaN and infinity become null."""
     write_text(path, json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -66,7 +66,7 @@ def _finite(value: Any) -> Any:
 
 
 def kind_of(path: str | Path) -> str:
-    """Return what is at a path, in words: "file", "folder", "nothing there", "no permission to look" or what else."""
+    """Return a phrase for what is at a path: "file", "folder", "nothing there", "no permission to look" or another."""
     try:
         mode = Path(path).stat().st_mode
     except PermissionError:
@@ -79,10 +79,10 @@ def kind_of(path: str | Path) -> str:
 
 
 def output_directory(path: str | Path) -> Path:
-    """Make a folder for results and check that it can be written.
+    """Create a folder for results, check that files can be written in it, and return its path.
 
     Raises:
-        BadInput: it is a file, or cannot be made or written.
+        BadInput: it is a file, or it cannot be created or written to.
     """
     path = Path(path)
     try:
@@ -98,5 +98,5 @@ def output_directory(path: str | Path) -> Path:
 
 
 def package_data(relative: str) -> Path:
-    """Return the path of a file or folder that ships inside the package, such as `models/texture-cnn`."""
+    """Return the path of a file or folder included in the package, such as `models/texture-cnn`."""
     return Path(str(resources.files("xaikit"))) / "package_data" / relative

@@ -1,7 +1,7 @@
-"""Identity: what a value is, as a short hash, and random streams that depend on nothing else.
+"""Identity: short hashes of values, and random streams that depend only on a seed, content and purpose.
 
     value      sha256 of canonical JSON (sorted keys, no spaces)
-    stream     blake2b(seed, content, purpose) -> 64 bits -> a CPU generator
+    stream     blake2b(seed, content, purpose) -> 63 bits -> a CPU generator
 
 The hash of an image is in images/hashes.py, that of a network in model/fingerprint.py.
 """
@@ -21,14 +21,14 @@ SCHEMA_VERSION = 1
 
 
 def canonical_json(value: Any) -> str:
-    """Return the one JSON text of a value: sorted keys, no spaces.
+    """Return the canonical JSON text of a value: sorted keys, no spaces.
 
-    Tensors and arrays become type, shape and a hash of their content, sets sorted lists, other objects their `str`.
+    Tensors and arrays become dtype, shape and a hash of their content, sets sorted lists, other objects their `str`.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain, ensure_ascii=False)
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_serialised, ensure_ascii=False)
 
 
-def _plain(value: Any) -> Any:
+def _serialised(value: Any) -> Any:
     if isinstance(value, Tensor):
         return f"{value.dtype}{tuple(value.shape)}:{hashlib.sha256(tensor_bytes(value)).hexdigest()[:16]}"
     if isinstance(value, np.ndarray):
@@ -39,26 +39,26 @@ def _plain(value: Any) -> Any:
 
 
 def tensor_bytes(tensor: Tensor) -> bytes:
-    """Return a tensor's elements in row-major order, whatever its type, device and strides."""
+    """Return the bytes of a tensor's elements in row-major order, for any dtype, device and strides."""
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def fingerprint(value: Any) -> str:
-    """Return 16 hexadecimal digits that name a JSON-like value."""
+    """Return 16 hexadecimal digits that identify a JSON-like value."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
 
 
 def stream_seed(seed: int, *parts: str) -> int:
-    """Return a 63-bit seed that depends on `seed` and the texts `parts` alone."""
+    """Return a 63-bit seed that depends only on `seed` and the strings `parts`."""
     text = "\x1f".join([str(seed), *parts]).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
 def generator(seed: int, *parts: str) -> torch.Generator:
-    """Return a CPU generator for the stream named by `seed` and `parts`; draw on it, then move to the device."""
+    """Return a CPU generator for the stream of `seed` and `parts`; draw on the CPU, then move to the device."""
     return torch.Generator().manual_seed(stream_seed(seed, *parts))
 
 
 def generators(seed: int, contents: Sequence[str], purpose: str) -> list[torch.Generator]:
-    """Return one generator per image, from the seed, the image's content and the purpose."""
+    """Return one generator per image, from the seed, the content hash of the image and the purpose."""
     return [generator(seed, content, purpose) for content in contents]

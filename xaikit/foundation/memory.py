@@ -1,4 +1,4 @@
-"""Memory: how much of it is free on a device, and which errors mean that it ran out."""
+"""Memory: the free memory of a device, and the errors raised when it runs out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 def free_memory(device: torch.device) -> int:
-    """Return the bytes free on a device; 4 GiB where the system does not tell."""
+    """Return the free memory of a device in bytes; 4 GiB if the system does not report it."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + unused
@@ -24,6 +24,6 @@ def free_memory(device: torch.device) -> int:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Say whether an exception means that memory ran out, on any device."""
-    words = ("can't allocate memory", "not enough memory", "out of memory")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(one in str(error) for one in words)
+    """Return whether an exception means that memory ran out, on any device."""
+    phrases = ("can't allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(phrase in str(error) for phrase in phrases)

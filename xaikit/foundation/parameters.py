@@ -1,4 +1,4 @@
-"""Parameters: the fields of a frozen dataclass, checked by their types when it is made.
+"""Parameters: the fields of a frozen dataclass, validated by their type hints on construction.
 
     @dataclass(frozen=True)
     class Blur(Parameters):
@@ -6,8 +6,8 @@
 
     Blur(sigma="x")      BadInput: sigma: expected a number above 0, got 'x'; the default is 10.0
 
-The constructor, `build` and the command line go through the same check, so that a value is right or refused wherever
-it comes from. A text that spells a number counts as the number, as in a shell; True does not.
+The constructor, `build` and the command line use the same validation. A string that spells a number is accepted as the
+number, as in a shell; True is not.
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ _WORDS = {
 
 
 class Parameters:
-    """Base of a frozen dataclass whose fields are its parameters."""
+    """Base class of a frozen dataclass whose fields are its parameters."""
 
     not_parameters: ClassVar[frozenset[str]] = frozenset()
-    """Fields that are not parameters and stay unchecked."""
+    """Fields that are not parameters and are not validated."""
 
     def __post_init__(self) -> None:
-        """Check every parameter, then what they have to be together."""
+        """Validate every parameter, then their combination."""
         for name in self.parameter_names():
             object.__setattr__(self, name, self.checked(name, getattr(self, name)))
         self.check()
 
     def check(self) -> None:
-        """Refuse parameters that do not go together; a subclass says which.
+        """Validate the combination of parameters; subclasses override this.
 
         Raises:
-            BadInput: what was expected.
+            BadInput: the combination is invalid.
         """
 
     @property
@@ -73,10 +73,14 @@ class Parameters:
 
     @classmethod
     def check_names(cls, names: Iterable[str], kind: str = "parameter") -> None:
-        """Refuse a name that is no parameter.
+        """Check that all names are parameters.
+
+        Args:
+            names: names to check.
+            kind: word for a name in the message.
 
         Raises:
-            BadInput: the name, with the nearest parameters.
+            BadInput: a name is not a parameter; the message suggests similar ones.
         """
         known, owner = cls.parameter_names(), getattr(cls, "name", "")
         for name in names:
@@ -86,10 +90,10 @@ class Parameters:
 
     @classmethod
     def checked(cls, name: str, value: Any) -> Any:
-        """Return the value of a parameter in the type that the class declares.
+        """Return the value of a parameter converted to its declared type.
 
         Raises:
-            BadInput: it cannot be brought to that type.
+            BadInput: the value cannot be converted.
         """
         owner: Any = cls
         value = value.item() if isinstance(value, np.generic) else value
@@ -126,7 +130,7 @@ def _refusal(cls: Any, name: str, value: Any) -> BadInput:
 
 
 def _described(hint: Any) -> str:
-    """Return a type in words, such as "a whole number from 1 or None"."""
+    """Return a description of a type, such as "a whole number from 1 or None"."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
         bounds = [

@@ -1,12 +1,12 @@
-"""One list of names per kind of thing, kept by the things themselves.
+"""The registry: classes of one kind by name.
 
-    @METHODS.register            a class declares `name`; the registry keeps it
-    METHODS.get("grad-cam")      the class, or UnknownName with near names
-    METHODS.get("captum/lrp")    a guest, kept by the module `captum` of the guests' package
+    @METHODS.register            adds a class under its `name`
+    METHODS.get("grad-cam")      returns the class, or raises UnknownName with similar names
+    METHODS.get("captum/lrp")    returns a guest, registered by the module `captum` of the guests' package
 
-The first question imports every module of the home package and every entry point of the group, so that no list of
-names is kept by hand. Guests bring other packages along: their module is imported when a name with a slash is asked
-for, or all names with guests. A second class under the same name is an error.
+The first lookup imports every module of the home package and every entry point of the group, so no list of names is
+maintained by hand. Guests depend on other packages: their modules are imported only for a name with a slash or for a
+list of names with guests. Two classes with the same name are an error.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Registry(Generic[T]):
     """Classes of one kind by their `name`.
 
     Args:
-        kind: the word for one entry in messages, such as "method".
-        home: the package whose modules register themselves, such as "xaikit.methods".
-        guests: the package whose modules register what other packages offer, under `package/name`.
+        kind: word for one entry in messages, such as "method".
+        home: package whose modules register classes, such as "xaikit.methods"; also the entry point group.
+        guests: package whose modules register classes of other packages, as `package/name`.
     """
 
     def __init__(self, kind: str, home: str, guests: str | None = None) -> None:
@@ -45,17 +45,17 @@ class Registry(Generic[T]):
         self._discovered = False
 
     def register(self, entry: type[T]) -> type[T]:
-        """Keep a class under its own `name`; used as a decorator.
+        """Register a class under its own `name` and return it; used as a decorator.
 
         Raises:
-            BadInput: the class has no name, or its name is taken by another class.
+            BadInput: the class has no name, or another class has the same name.
         """
         name = getattr(entry, "name", None)
         if not isinstance(name, str) or not name:
             raise BadInput(f"{self.kind} {entry.__qualname__}: expected a class with a name, got none; set `name`")
         known = self._entries.get(name)
         if known is not None and (known.__module__, known.__qualname__) != (entry.__module__, entry.__qualname__):
-            raise BadInput(f"{self.kind} {name!r}: expected a new name, got one that {known.__module__} has; rename it")
+            raise BadInput(f"{self.kind} {name!r}: expected a new name, got one used in {known.__module__}; rename it")
         self._entries[name] = entry
         return entry
 
@@ -63,9 +63,9 @@ class Registry(Generic[T]):
         """Return the class registered as `name`.
 
         Raises:
-            BadInput: the name is no text.
-            UnknownName: no such entry; the message has the nearest names.
-            MissingExtra: a guest whose package is not installed.
+            BadInput: the name is not a string.
+            UnknownName: no class has that name; the message suggests similar names.
+            MissingExtra: the class is a guest whose package is not installed.
         """
         if not isinstance(name, str):
             raise BadInput(
@@ -73,35 +73,34 @@ class Registry(Generic[T]):
             )
         self._discover()
         if name not in self._entries and "/" in name:
-            self._invite(name.partition("/")[0].replace("-", "_"))
+            self._import_guests(name.partition("/")[0].replace("-", "_"))
         if name not in self._entries:
             raise UnknownName(self.kind, name, self._entries, f"`xaikit list {self.kind}s` shows them")
         return self._entries[name]
 
     def names(self, where: Callable[[type[T]], bool] = lambda entry: True, *, guests: bool = False) -> list[str]:
-        """Return the sorted names of the entries that pass `where`.
+        """Return the sorted names of the classes for which `where` is true.
 
         Args:
-            where: which entries.
-            guests: add those of other packages that are installed.
+            where: filter on classes.
+            guests: whether to add the classes of other installed packages.
         """
         self._discover()
         if guests:
-            for room in self._rooms():
+            for module in self._guest_modules():
                 with suppress(MissingExtra):
-                    self._invite(room)
+                    self._import_guests(module)
         return sorted(name for name, entry in self._entries.items() if (guests or "/" not in name) and where(entry))
 
-    def _rooms(self) -> list[str]:
-        """Return the names of the modules in the guests' package."""
+    def _guest_modules(self) -> list[str]:
         if self.guests is None:
             return []
         return [module.name for module in pkgutil.iter_modules(importlib.import_module(self.guests).__path__)]
 
-    def _invite(self, room: str) -> None:
-        """Import a module of guests, if there is one of that name, so that they register themselves."""
-        if room in self._rooms():
-            importlib.import_module(f"{self.guests}.{room}")
+    def _import_guests(self, module: str) -> None:
+        """Import a module of the guests' package, which registers its classes, if there is one of that name."""
+        if module in self._guest_modules():
+            importlib.import_module(f"{self.guests}.{module}")
 
     def _discover(self) -> None:
         if self._discovered:
@@ -125,10 +124,10 @@ class Registry(Generic[T]):
 
 
 def load_plugin(file: str | Path) -> Any:
-    """Import a Python file of the user's, so that the classes in it register themselves.
+    """Import a user's Python file, which registers its classes, and return the module.
 
     Raises:
-        BadInput: the file does not exist, is no Python file, or cannot be imported.
+        BadInput: the file does not exist, is not a Python file, or cannot be imported.
     """
     path = Path(file).resolve()
     if path.suffix != ".py" or not path.is_file():
@@ -146,6 +145,6 @@ def load_plugin(file: str | Path) -> Any:
         except (SyntaxError, ImportError, NameError, AttributeError) as error:
             if isinstance(error, XaikitError):
                 raise
-            raise BadInput(f"{file}: expected a Python file that can be imported, got {error}; mend it") from error
+            raise BadInput(f"{file}: expected a Python file that can be imported, got {error}") from error
         undo.pop_all()
     return module

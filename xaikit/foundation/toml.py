@@ -1,4 +1,4 @@
-"""TOML files that people write: read, and what is wrong with one told in one line.
+"""TOML files written by users: reading, and validation errors as one line.
 
 file -> values -> a pydantic model -> ValidationError -> "unknown key 'modles'; did you mean models?"
 """
@@ -16,39 +16,39 @@ from xaikit.foundation.errors import BadInput, near_names
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:
-    """Return the values of a file.
+    """Return the values in a TOML file.
 
     Args:
-        path: the file.
-        what: the word for it in messages, such as "suite".
+        path: path of the file.
+        what: word for the file in messages, such as "suite".
 
     Raises:
-        BadInput: there is no such file, or it is no TOML.
+        BadInput: the file does not exist or is not TOML.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadInput(f"{path}: expected a {what} file, got none ({error.strerror}); check the path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: expected TOML, got something else ({error}); correct it") from error
+        raise BadInput(f"{path}: expected TOML, got something else ({error})") from error
 
 
 def first_problem(error: ValidationError, known: Iterable[str]) -> str:
-    """Return the first thing that is wrong, in one line.
+    """Return the first problem of a validation error, in one line.
 
     Args:
-        error: what pydantic found.
-        known: keys that there are, for near names of one that there is not.
+        error: the pydantic error.
+        known: the valid keys, from which similar ones are suggested for an unknown key.
     """
     problem = error.errors()[0]
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         close = near_names(str(problem["loc"][-1]), known)
-        remedy = f"did you mean {' or '.join(close)}?" if close else "leave it out"
+        remedy = f"did you mean {' or '.join(close)}?" if close else "remove it"
         return f"unknown key {key!r}; {remedy}"
     if problem["type"] == "missing":
         return f"expected the key {key!r}, got none; add it"
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return f"{key}: {message}" if key else message
-    return f"{key}: {message[:1].lower()}{message[1:]}, got {problem['input']!r}; change it"
+    return f"{key}: {message[:1].lower()}{message[1:]}, got {problem['input']!r}"

@@ -1,9 +1,9 @@
-"""The method: a small frozen object that turns a batch into values, and the engine that runs several on one batch.
+"""The method: a small frozen object that computes values for a batch, and the engine that runs several methods at once.
 
     check -> borrow the network -> for each portion: one Batch, shared by all methods -> compute -> join
 
-A method declares facts on its class and writes `compute(batch) -> Values`; its dataclass fields are its parameters.
-Several methods on one batch cost little more than one, because `Batch` computes what they share once.
+A method declares its properties on the class and implements `compute(batch) -> Values`; its dataclass fields are its
+parameters. Several methods on one batch cost little more than one, because `Batch` computes shared results once.
 
 Shapes: images (N, C, H, W); values (N, h, w), or (N, C, H, W) for methods that keep channels.
 """
@@ -38,14 +38,14 @@ Need = Literal["activations", "gradients", "input-gradient", "probabilities", "l
 
 @dataclass
 class Values:
-    """What `compute` returns for one portion.
+    """The result of `compute` for one portion.
 
     Args:
         values: (n, h, w), or (n, C, H, W) before the reduction of an input method.
-        completeness: (n,) gap to the promised sum, or None.
+        completeness: (n,) gap between the sum of the values and the promised total, or None.
         flags: one set per image, or empty.
-        params: what the method decided itself, to stand beside its parameters; a list has one entry per image.
-        diagnostics: numbers (n,) per image that help to read the values.
+        params: what the method chose itself, reported with its parameters; a list has one entry per image.
+        diagnostics: numbers (n,) per image that help to interpret the values.
     """
 
     values: Tensor
@@ -60,7 +60,7 @@ class Method(Parameters, ABC):
     """One attribution method bound to a classifier.
 
     Args:
-        classifier: what is explained.
+        classifier: the classifier to explain.
     """
 
     classifier: Classifier
@@ -76,11 +76,11 @@ class Method(Parameters, ABC):
 
     @abstractmethod
     def compute(self, batch: Batch) -> Values:
-        """Return the values of one portion; called while the network is borrowed."""
+        """Return the values of one portion; the network is borrowed during the call."""
 
     @abstractmethod
     def cost(self, size: tuple[int, int]) -> Cost:
-        """Return the passes for one image of `size` = (H, W)."""
+        """Return the number of passes for one image of `size` = (H, W)."""
 
     def attribute(
         self,
@@ -91,17 +91,17 @@ class Method(Parameters, ABC):
         chunk_size: int | None = None,
         context: Context | None = None,
     ) -> Attribution:
-        """Explain a batch.
+        """Return the attribution of a batch.
 
         Args:
             inputs: pixels (N, C, H, W) in [0, 1].
             target: None (top class), index, label, sequence, tensor, `Contrast` or callable.
-            seed: of random draws, together with each image's content.
-            chunk_size: most images in one pass; None chooses by free memory.
-            context: instead of seed and chunk_size, everything about the run.
+            seed: seed of random draws, combined with each image's content.
+            chunk_size: largest number of images in one pass; None chooses it by the free memory.
+            context: settings of the run, in place of `seed` and `chunk_size`.
 
         Raises:
-            BadInput: inputs or target that do not fit the classifier.
+            BadInput: the inputs or the target are not valid for the classifier.
         """
         context = context or Context(seed=seed, chunk_size=chunk_size)
         return attribute_all([self], inputs, target, context)[0]
@@ -114,16 +114,15 @@ class Method(Parameters, ABC):
 
     @classmethod
     def build(cls, classifier: Classifier, layer: Any = None, **params: Any) -> Method:
-        """Make the method from loose arguments.
+        """Return the method with parameters given by name.
 
         Raises:
-            UnknownName: a parameter that the method does not have, with near names.
-            BadInput: a layer for a method that has none, or a value that does not fit.
+            BadInput: an unknown parameter, an invalid value, or a layer for a method that has none.
         """
         cls.check_names(params)
         if layer is not None:
             if not issubclass(cls, LayerMethod):
-                raise BadInput(f"layer: expected none, {cls.name} works on the input, got {layer!r}; leave it out")
+                raise BadInput(f"layer: expected none, {cls.name} works on the input, got {layer!r}; omit it")
             params["layer"] = layer
         return cls(classifier, **params)
 
@@ -133,13 +132,13 @@ class LayerMethod(Method):
     """A method that reads one layer.
 
     Args:
-        layer: dotted name or module; None is the classifier's own.
+        layer: dotted name or module; None is the classifier's target layer.
     """
 
     layer: str | torch.nn.Module | None = None
 
     def on(self, classifier: Classifier) -> Self:
-        """Return the same method bound to another classifier, at the layer that is read here."""
+        """Return the same method bound to another classifier, at the same layer."""
         return replace(self, classifier=classifier, layer=str(self.place))
 
     @cached_property
@@ -153,14 +152,14 @@ class InputMethod(Method):
     """A method whose values have the input's shape.
 
     Args:
-        channels: keep (N, C, H, W) instead of reducing the channels to (N, H, W).
+        channels: whether to keep (N, C, H, W) instead of reducing the channels to (N, H, W).
     """
 
     channels: bool = False
     reduction: ClassVar[Reduction] = "sum"
 
     def reduce(self, values: Tensor) -> Tensor:
-        """Return (n, H, W) by the method's own reduction, or the values unchanged when channels are kept."""
+        """Return the values reduced to (n, H, W), or unchanged if channels are kept."""
         return values if self.channels else reduced(values, self.reduction)
 
 
@@ -168,23 +167,23 @@ METHODS: Registry[Method] = Registry("method", "xaikit.methods", guests="xaikit.
 
 
 def attribute_all(methods: Sequence[Method], inputs: Tensor, target: Any, context: Context) -> list[Attribution]:
-    """Run methods of one classifier on one batch, sharing all that can be shared.
+    """Run several methods on one batch, sharing forwards and backwards.
 
     Args:
-        methods: bound to the same classifier.
-        inputs: pixels (N, C, H, W).
-        target: what is explained, as in `Method.attribute`.
-        context: of the run.
+        methods: methods bound to the same classifier.
+        inputs: pixels (N, C, H, W) in [0, 1].
+        target: the target, as in `Method.attribute`.
+        context: settings of the run.
 
     Returns:
-        One attribution a method, in the given order.
+        One attribution per method, in the given order.
     """
     if not methods:
         return []
     classifier = methods[0].classifier
     check_classifier(classifier)
     if not isinstance(context, Context):
-        raise BadInput(f"context: expected a Context, got {type(context).__name__}; leave it out")
+        raise BadInput(f"context: expected a Context, got {type(context).__name__}; omit it")
     pixels = classifier.check(inputs)
     count = len(pixels)
     target = check_target(target, count)
@@ -194,17 +193,17 @@ def attribute_all(methods: Sequence[Method], inputs: Tensor, target: Any, contex
         blank = attribute_all(methods, pixels.new_zeros(1, *pixels.shape[1:]), None, context)
         return [attribution[:0] for attribution in blank]
     halved_before, context.halved = context.halved, False
-    order = sorted(range(len(methods)), key=lambda place: _rank(methods[place]))
+    order = sorted(range(len(methods)), key=lambda index: _rank(methods[index]))
 
     def explain(rows: slice) -> list[Attribution]:
         batch = Batch(classifier, pixels[rows], target_rows(target, rows), context, rows, count)
-        done: dict[int, Attribution] = {place: _explain(methods[place], batch) for place in order}
-        return [done[place] for place in range(len(methods))]
+        done = {index: _explain(methods[index], batch) for index in order}
+        return [done[index] for index in range(len(methods))]
 
     with classifier.borrowed():
         size = context.portion(classifier, (pixels.shape[-2], pixels.shape[-1]))
         portions = list(context.portions(count, size, explain))
-    joined = [Attribution.join([portion[place] for portion in portions]) for place in range(len(methods))]
+    joined = [Attribution.join(parts) for parts in zip(*portions, strict=True)]
     if context.halved:
         for attribution in joined:
             for flags in attribution.flags:
@@ -214,41 +213,41 @@ def attribute_all(methods: Sequence[Method], inputs: Tensor, target: Any, contex
 
 
 def check_output(method: Method) -> None:
-    """Refuse a method that needs probabilities for a network that has none.
+    """Check that a method that needs probabilities has a network that gives them.
 
     Raises:
-        BadInput: its name.
+        BadInput: the network is a regression; the message names the method.
     """
-    logits_will_do = method.params.get("score") == "logit"
-    if "probabilities" in method.needs and not logits_will_do and method.classifier.output == "regression":
+    uses_logits = method.params.get("score") == "logit"
+    if "probabilities" in method.needs and not uses_logits and method.classifier.output == "regression":
         raise BadInput(
             f"{method.name}: expected a classifier with probabilities, got a regression; choose another method"
         )
 
 
 def _rank(method: Method) -> int:
-    """Order methods so that whoever computes most of what others need comes first."""
+    """Return the position of a method in the run: methods whose results serve most others come first."""
     order: tuple[Need, ...] = ("gradients", "activations")
-    return next((place for place, need in enumerate(order) if need in method.needs), len(order))
+    return next((index for index, need in enumerate(order) if need in method.needs), len(order))
 
 
 def _explain(method: Method, batch: Batch) -> Attribution:
     begin = _clock(batch)
     try:
-        found = method.compute(batch)
+        result = method.compute(batch)
     except RuntimeError as error:
         if "modified by an inplace operation" not in str(error):
             raise
         raise BadInput(
-            "model: expected a forward that autograd can go back through, got one that overwrites what an earlier step "
-            "needs; write x = x + y in place of x += y"
+            "model: expected a forward that autograd can differentiate, got one that overwrites a tensor needed in "
+            "the backward; write x = x + y in place of x += y"
         ) from error
     seconds = _clock(batch) - begin
-    values = found.values.detach()
+    values = result.values.detach()
     values = values if values.dtype == torch.float64 else values.float()
     values = method.reduce(values) if isinstance(method, InputMethod) else values
     flat = values if values.ndim == 3 else values.flatten(2)
-    flags = [set(names) for names in found.flags] or [set() for _ in range(len(batch))]
+    flags = [set(names) for names in result.flags] or [set() for _ in range(len(batch))]
     diagnostics: dict[str, Tensor] = {}
     if len(batch):
         _, constant, invalid = unit(flat)
@@ -266,38 +265,34 @@ def _explain(method: Method, batch: Batch) -> Attribution:
         scores=batch.scores,
         probabilities=batch.probabilities,
         method=method.name,
-        params=_plain(method.params) | found.params,
+        params={name: _describe(value) for name, value in method.params.items()} | result.params,
         layer=str(method.place) if isinstance(method, LayerMethod) else None,
         size=batch.size,
         scale=method.scale,
         target_names=batch.target.names,
         flags=flags,
-        completeness=found.completeness,
-        diagnostics=diagnostics | found.diagnostics,
+        completeness=result.completeness,
+        diagnostics=diagnostics | result.diagnostics,
         seconds=seconds,
         reduction=method.reduction if isinstance(method, InputMethod) else "sum",
     )
 
 
 def _clock(batch: Batch) -> float:
-    """Return the time in seconds once the device has done all it was given."""
+    """Return the time in seconds after the device has finished its work."""
     if batch.pixels.is_cuda:
         torch.cuda.synchronize(batch.pixels.device)
     return time.perf_counter()
 
 
-def _plain(params: dict[str, Any]) -> dict[str, Any]:
-    """Describe parameters that are objects by their text, so that params can be written down; a list is per image."""
-    return {name: _describe(value) for name, value in params.items()}
-
-
 def _describe(value: Any) -> Any:
+    """Return a parameter in a form that can be saved; sequences become tuples, because a list is per image."""
     if isinstance(value, str | int | float | bool | None):
         return value
     if isinstance(value, tuple | list):
-        return tuple(_describe(one) for one in value)
+        return tuple(_describe(item) for item in value)
     if isinstance(value, Mapping):
-        return str({name: _describe(one) for name, one in value.items()})
+        return str({name: _describe(item) for name, item in value.items()})
     if isinstance(value, Tensor):
         return f"tensor {tuple(value.shape)}"
     return str(getattr(value, "fingerprint", None) or getattr(value, "__name__", None) or value)

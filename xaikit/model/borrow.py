@@ -1,11 +1,11 @@
-"""Borrowing: a network runs in eval mode without weight gradients and comes back exactly as it was.
+"""Borrowing: run a network in eval mode without weight gradients, then restore it exactly.
 
-    remember -> eval, no weight needs a gradient; gradients on, autocast and inference mode off -> the block -> restore
+    save state -> eval, weights frozen; gradients on, autocast and inference mode off -> the block -> restore
 
-Restored, also after an exception: training flags of each module, `requires_grad` and `.grad` of each parameter, values
-and identity of each buffer, and the global random states of torch, NumPy and Python.
+Restored, also after an exception: the training flag of each module, `requires_grad` and `.grad` of each parameter, the
+values and identity of each buffer, and the global random states of torch, NumPy and Python.
 
-Hooks and modes belong to the network, so one thread borrows it at a time; others wait for `borrowing`.
+Hooks and modes belong to the network, so only one thread borrows it at a time; others wait for the `borrowing` lock.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BORROWED: WeakSet[nn.Module] = WeakSet()
 
 
 def borrowing(network: nn.Module) -> threading.RLock:
-    """Return the lock of a network, wrapped or not; the thread that holds it may take it again."""
+    """Return the re-entrant lock of a network; a wrapped network and its inner module share one lock."""
     with _LOCKS_LOCK:
         return _LOCKS.setdefault(unwrapped(network), threading.RLock())
 
@@ -44,11 +44,11 @@ def unwrapped(network: nn.Module) -> nn.Module:
 
 @contextmanager
 def borrow(network: nn.Module, device: torch.device) -> Iterator[None]:
-    """Prepare a network for explanation and give it back as it was; inside another such block do nothing.
+    """Prepare a network for explanation and restore it afterwards; a nested call does nothing.
 
     Args:
-        network: what is run, wrapped or not.
-        device: where it is; the random state of a GPU is kept as well.
+        network: the network to run, wrapped or not.
+        device: device of the network; the random state of a GPU is restored as well.
     """
     with borrowing(network):
         if network in _BORROWED:
@@ -90,30 +90,30 @@ def _prepared(network: nn.Module, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def _random_states(device: torch.device) -> Iterator[None]:
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the user's own state, kept
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the user's own state
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             yield
     finally:
         random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002 - the user's own state, given back
+        np.random.set_state(numpy)  # noqa: NPY002 - the user's own state
 
 
 class _Buffers:
-    """The buffers of a network; all of one type are kept and compared as one flat tensor, in one step on a GPU."""
+    """The buffers of a network. Those of one dtype are saved and compared as one flat tensor, in one GPU operation."""
 
     def __init__(self, network: nn.Module) -> None:
-        self._places = [
+        self._owners = [
             (module, name, buffer) for module in network.modules() for name, buffer in module._buffers.items()
         ]
         self._groups: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
-        for buffer in {id(buffer): buffer for _, _, buffer in self._places if buffer is not None}.values():
+        for buffer in {id(buffer): buffer for _, _, buffer in self._owners if buffer is not None}.values():
             self._groups.setdefault((buffer.dtype, buffer.device), []).append(buffer.detach())
         self._before = {kind: _flat(group) for kind, group in self._groups.items()}
 
     def restore(self) -> None:
-        """Write back what has changed, and leave alone what has not."""
-        for module, name, buffer in self._places:
+        """Restore the buffers that changed, and only those."""
+        for module, name, buffer in self._owners:
             if module._buffers.get(name) is not buffer:
                 module._buffers[name] = buffer
         for kind, group in self._groups.items():

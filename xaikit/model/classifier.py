@@ -1,11 +1,9 @@
-"""The classifier: pixels outside, the network's own coordinates inside.
+"""The classifier: pixels outside, the network's normalised coordinates inside.
 
     pixels (N, C, H, W) in [0, 1] -> normalize -> network -> unwrap -> logits (N, K) -> probabilities (N, K)
 
-Only the classifier knows mean and standard deviation. The network is borrowed: `borrowed()` gives it back as it was,
-also after an exception, and its weights keep their memory layout.
-
-What the outputs mean is said in head.py, how the network is given back in borrow.py.
+Only the classifier knows the mean and standard deviation. `borrowed()` restores the network when its block ends, also
+after an exception, and the weights keep their memory layout (borrow.py). outputs.py defines the meaning of the outputs.
 """
 
 from __future__ import annotations
@@ -34,25 +32,25 @@ _NATIVE_PROBE = (64, 64)
 
 
 class Classifier(nn.Module):
-    """A CNN from pixels in [0, 1] to logits.
+    """An image network with its preprocessing: maps pixels in [0, 1] to logits.
 
     Args:
-        network: any module from (N, C, H, W) to logits (N, K), a tuple, a dict or an object with `.logits`.
-        mean: per channel, in [0, 1]; None: pixels go in unchanged and may have any range.
-        std: per channel; None is 1.
-        size: input size (H, W) or one side; None reads pictures at their native size.
+        network: module from (N, C, H, W) to logits (N, K), or to a tuple, a dict or an object with `.logits`.
+        mean: mean of each channel, in [0, 1]; None passes pixels on unchanged, in any range.
+        std: standard deviation of each channel; None is 1.
+        size: input size (H, W), or the side of a square; None reads pictures at their native size.
         labels: names of the K classes.
-        layer: target layer of the activation methods, by dotted name or as a module; None finds it.
-        output: what the logits mean; None: one logit is "binary", several are "softmax".
-        channels: input channels; None takes them from the first convolution.
-        resize: how `read` brings pictures to `size`; None squashes.
-        memory_format: layout of the inputs where the network gives the same logits in it, contiguous elsewhere; None
-            is contiguous.
-        name: of the architecture, for reports.
-        weights: of what it was trained on, for reports.
+        layer: target layer of the activation methods, a dotted name or a module; None finds it.
+        output: meaning of the logits; None takes one logit as "binary" and several as "softmax".
+        channels: number of input channels; None takes it from the first convolution.
+        resize: how `read` brings pictures to `size`; None squashes them.
+        memory_format: memory format of the inputs, used if the network gives the same logits in it; otherwise, and for
+            None, inputs are contiguous.
+        name: name of the architecture, for reports.
+        weights: name of the weights, for reports.
 
     Raises:
-        BadInput: an argument that does not fit, or a model that already gives one logit for "softmax".
+        BadInput: an argument is invalid.
     """
 
     def __init__(
@@ -112,22 +110,22 @@ class Classifier(nn.Module):
         mean: Sequence[float] | float = 0.5,
         name: str = "",
     ) -> Classifier:
-        """Return a classifier round a function, for the methods that need neither gradients nor layers.
+        """Return a classifier for a plain function, for methods that need neither gradients nor layers.
 
         Args:
-            function: from pixels (N, C, H, W) in [0, 1] to probabilities (N, K), such as an ONNX session's run.
+            function: callable from pixels (N, C, H, W) in [0, 1] to probabilities (N, K), such as an ONNX session.
             labels: names of the K classes.
-            size: input size (H, W) or one side; None takes images of any size.
-            output: "softmax" probabilities sum to 1, "sigmoid" each stands for itself, "binary" one an image,
-                "regression" values.
-            gives: "logits" if the function gives no probabilities.
-            takes: NumPy arrays or torch tensors, float32.
-            channels: of the images.
-            mean: colour that stands for removed pixels where a method fills with "mean".
-            name: for reports.
+            size: input size (H, W), or the side of a square; None accepts images of any size.
+            output: "softmax" for probabilities that sum to 1, "sigmoid" for independent classes, "binary" for one
+                probability per image, "regression" for plain values.
+            gives: "logits" if the function returns logits instead of probabilities.
+            takes: "numpy" or "torch", the kind of float32 array the function takes.
+            channels: number of image channels.
+            mean: colour of removed pixels for methods that fill with "mean".
+            name: name for reports.
 
         Raises:
-            BadInput: no function, or an argument that does not fit.
+            BadInput: `function` is not a plain function, or another argument is invalid.
         """
         check_output(output)
         box = BlackBox(function, output, gives, takes, mean)
@@ -137,18 +135,18 @@ class Classifier(nn.Module):
         """Return logits (N, K) of pixels (N, C, H, W).
 
         Raises:
-            BadInput: not (N, C, H, W), or far outside [0, 1] although the classifier normalises, or not finite.
+            BadInput: pixels are not (N, C, H, W), not finite, or far outside [0, 1] for a classifier that normalises.
         """
         check_images(pixels, self.channels)
         check_range(pixels, bounded=self.bounded)
         return self.logits(self.normalize(pixels))
 
     def normalize(self, pixels: Tensor) -> Tensor:
-        """Return `(pixels - mean) / std`, the network's own coordinates."""
+        """Return `(pixels - mean) / std`, the images in the network's coordinates."""
         return (pixels - self.mean.to(pixels)) / self.std.to(pixels)
 
     def logits(self, inputs: Tensor) -> Tensor:
-        """Return logits (N, K), at least float32, of inputs (N, C, H, W) in the network's own coordinates."""
+        """Return logits (N, K), at least float32, of inputs (N, C, H, W) in the network's coordinates."""
         seen = self.outline(inputs.shape[-2:])
         fitted = self._fit(inputs)
         if seen.writes_input and fitted is inputs:
@@ -158,40 +156,40 @@ class Classifier(nn.Module):
         return as_logits(outputs, self.output, seen.ends_in)
 
     def probabilities(self, pixels: Tensor) -> Tensor:
-        """Return probabilities (N, K) of pixels (N, C, H, W); the logits themselves for regression."""
+        """Return probabilities (N, K) of pixels (N, C, H, W); for a regression, the logits."""
         return self.to_probabilities(self(pixels))
 
     def to_probabilities(self, logits: Tensor) -> Tensor:
-        """Return probabilities (N, K) of logits (N, K): softmax, or a sigmoid a class.
+        """Return probabilities (N, K) of logits (N, K): their softmax, or the sigmoid of each class.
 
-        A regression has none: the values are returned unchanged, and methods that need probabilities refuse.
+        The values of a regression are returned unchanged; methods that need probabilities refuse such a classifier.
         """
         return to_probabilities(logits, self.output)
 
     def _fit(self, inputs: Tensor) -> Tensor:
-        """Bring inputs to the network's type, unless autocast does, and to the memory format that it runs in."""
+        """Convert inputs to the network's memory format and, unless autocast is on, to its dtype."""
         if not torch.is_autocast_enabled(inputs.device.type):
             inputs = inputs.to(self.dtype)
         return inputs.contiguous(memory_format=self._memory_format)
 
     @property
     def module(self) -> nn.Module:
-        """The network without DataParallel or torch.compile round it."""
+        """The network without DataParallel, DistributedDataParallel or torch.compile wrappers."""
         return unwrapped(self.network)
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """Device of the network."""
         return next((tensor.device for tensor in _tensors(self.network)), torch.device("cpu"))
 
     @property
     def dtype(self) -> torch.dtype:
-        """The network's floating type."""
+        """Floating-point dtype of the network."""
         return next((t.dtype for t in _tensors(self.network) if t.is_floating_point()), torch.float32)
 
     @property
     def output(self) -> Output:
-        """What the logits mean."""
+        """Meaning of the logits."""
         if self._output is None:
             self.outline()
             assert self._output is not None
@@ -214,40 +212,43 @@ class Classifier(nn.Module):
         """Name of the target layer.
 
         Raises:
-            BadInput: the network has no layer that enters a pooling or a flattening; the message lists its layers.
+            BadInput: no layer's output is pooled or flattened; the message lists the layers.
         """
         return str(self.resolve_layer(None))
 
     def layers(self) -> dict[str, tuple[int, int, int]]:
-        """Return every module whose output is (N, C, h, w), as name -> (C, h, w), in the order of execution."""
+        """Return the output shapes (C, h, w) of all modules with outputs (N, C, h, w), by name in execution order."""
         return dict(self.outline().layers)
 
     def resolve_layer(self, layer: str | nn.Module | None) -> Layer:
-        """Return the layer that a name, a module or None (the classifier's own) means.
+        """Return the layer for a name, a module or None (the classifier's target layer).
 
         Raises:
-            NoSuchLayer: no such name in the network.
-            BadInput: the module is not in the network, or no default exists.
+            NoSuchLayer: the network has no layer of that name.
+            BadInput: the module is not part of the network, or there is no default layer.
         """
         if isinstance(self.module, BlackBox):
             raise BadInput(self.module.refusal("layers"))
-        asked = self._layer if layer is None else find_layer(self.module, layer)
+        requested = self._layer if layer is None else find_layer(self.module, layer)
         default = self.outline().default
-        if asked is None and default is None:
+        if requested is None and default is None:
             known = ", ".join(f"{name} {shape}" for name, shape in list(self.layers().items())[-6:])
             raise BadInput(
                 f"layer: found no default target layer in {self.name}; give one of: {known or 'it has none'}"
             )
-        if asked is None or str(default) == str(asked):
-            assert default is not None  # with its functional ReLU, when it is asked for by name
+        if requested is None or str(default) == str(requested):
+            assert default is not None  # includes the functional ReLU, which a name does not
             return default
-        return asked
+        return requested
 
     def outline(self, size: Sequence[int] | None = None) -> Outline:
-        """Return what one forward shows about the network; run once, at `size` = (H, W) if the classifier has none.
+        """Return the network's layers, default layer and outputs as seen in one forward, which is run only once.
+
+        Args:
+            size: (H, W) of the probe image if the classifier has no size.
 
         Raises:
-            BadInput: the network cannot run on such an image, or the head or the labels do not fit it.
+            BadInput: the network cannot run on such an image, or `output` or `labels` do not match it.
         """
         if self._seen is None:
             with self.borrowed(), torch.no_grad():
@@ -259,24 +260,24 @@ class Classifier(nn.Module):
         return self._seen
 
     def _noise(self, size: Sequence[int]) -> Tensor:
-        """Return one image of noise (1, C, H, W), in the network's coordinates."""
+        """Return one noise image (1, C, H, W) in the network's coordinates."""
         noise = torch.rand(1, self.channels, *size, generator=generator(0, "outline"), device="cpu")
         return self._fit(self.normalize(noise.to(self.device)))
 
     def _try_size(self, height: int, width: int) -> None:
-        """Run one image of a new size, so that a size which the network cannot take is one clear line."""
+        """Run one noise image of a new size, so that an unsupported size fails with a clear message."""
         if (height, width) not in self._sizes | {self.outline((height, width)).size}:
             with self.borrowed(), torch.no_grad():
                 look(self.module, self._noise((height, width)), self.name)
             self._sizes.add((height, width))
 
     def activation_bytes(self, size: Sequence[int]) -> int:
-        """Return the memory of all activations for one image of `size` = (H, W)."""
+        """Return the memory of all activations for one image of `size` = (H, W), in bytes."""
         return self.outline(size).bytes_at(size)
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits of weights and preprocessing, computed from what they hold now."""
+        """16 hexadecimal digits that identify the current weights and preprocessing."""
         colours = {"mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist()}
         weights = model_fingerprint(self.module)
         return fingerprint({"weights": weights, **colours, "output": self.output, "channels": self.channels})
@@ -285,26 +286,26 @@ class Classifier(nn.Module):
         """Read pictures as one batch of pixels (N, C, H, W) in [0, 1] on the classifier's device.
 
         Args:
-            sources: path, PIL picture, or several of them.
-            resize: "weights" as the classifier was built, "squash" both sides to its size, "native" unchanged.
+            sources: path or PIL picture, or several of them.
+            resize: "weights" resizes as the classifier was built, "squash" to exactly its size, "native" not at all.
 
         Raises:
-            BadInput: a file that cannot be read, named; or native sizes that differ.
+            BadInput: a file cannot be read (the message names it), or native sizes differ.
         """
         return read_batch(sources, self.channels, resize_policy(resize, self.resize)).to(self.device)
 
     def read_each(
         self, sources: Source | Iterable[Source], resize: ReadPolicy | None = None
     ) -> Iterator[tuple[Source, Tensor | XaikitError]]:
-        """Yield each source with its pixels (C, H, W), or with the error that says why it cannot be read."""
+        """Yield each source with its pixels (C, H, W), or with the error if it cannot be read."""
         return read_each(sources, self.channels, resize_policy(resize, self.resize))
 
     def check(self, pixels: Tensor) -> Tensor:
-        """Return `pixels` on the classifier's device and in its type, at least float32, ready to be explained.
+        """Return `pixels` on the classifier's device and in its dtype, at least float32.
 
         Raises:
-            BadInput: not (N, C, H, W), or far outside [0, 1] although the classifier normalises, or not finite, or of
-                a size that the network cannot take.
+            BadInput: pixels are not (N, C, H, W), not finite, far outside [0, 1] for a classifier that normalises, or
+                of a size that the network cannot take.
         """
         check_images(pixels, self.channels)
         with torch.inference_mode(False):
@@ -318,23 +319,23 @@ class Classifier(nn.Module):
 
     @contextmanager
     def borrowed(self) -> Iterator[nn.Module]:
-        """Yield the network in eval mode without weight gradients; give it back exactly as it was.
+        """Yield the network in eval mode without weight gradients, and restore it exactly afterwards.
 
-        Inside another `borrowed()` it does nothing; another thread waits until the network is given back.
+        A nested `borrowed()` changes nothing; another thread waits until the network is restored.
         """
         with borrow(self.network, self.device):
             yield self.module
 
     def probe(self) -> Probe:
-        """Return a probe of the unwrapped network, for a `with` block inside `borrowed()`."""
+        """Return a probe of the unwrapped network, to be used inside `borrowed()`."""
         return Probe(self.module)
 
 
 def check_classifier(classifier: object) -> None:
-    """Refuse anything but a `Classifier`, such as the bare network.
+    """Check that a value is a `Classifier`.
 
     Raises:
-        BadInput: something else; the message says how to make one.
+        BadInput: it is not, for example the bare network; the message says how to make one.
     """
     if not isinstance(classifier, Classifier):
         remedy = "wrap it: xaikit.Classifier(model)" if isinstance(classifier, nn.Module) else "use xaikit.load"

@@ -1,8 +1,8 @@
-"""The identity of a network: a hash of what its weights and buffers hold, whatever file they came from.
+"""The identity of a network: a hash of the contents of its weights and buffers.
 
     sha256 of sorted (name, dtype, shape, bytes) of the state dict
 
-It is computed from the contents each time, so that no write can go unnoticed, not even `weight.data.mul_(2)`.
+It is computed from the contents each time, so every write changes it, even `weight.data.mul_(2)`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from xaikit.foundation.identity import canonical_json, tensor_bytes
 
 
 def model_fingerprint(network: nn.Module) -> str:
-    """Return 16 hexadecimal digits of the weights and buffers, whatever file they came from."""
+    """Return 16 hexadecimal digits that identify the weights and buffers, independent of the file they came from."""
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         if isinstance(tensor, Tensor):

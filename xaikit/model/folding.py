@@ -1,11 +1,11 @@
-"""The graph view: a traced copy of a network in which every operation is a node.
+"""Folding: a traced copy of a network whose BatchNorms are merged into the layers before them.
 
-    deep copy -> torch.fx trace -> fold BatchNorm into the convolution or linear map before it
+    deep copy -> torch.fx trace -> fold BatchNorm into the convolution or linear layer before it
 
-The user's network is never touched. Functional calls, additions and reused modules are nodes like any other. A network
-that cannot be traced is refused with the module in which tracing stopped.
+The user's network is never modified. Functional calls, additions and reused modules are nodes of the traced graph. If a
+network cannot be traced, the error names the module in which tracing stopped.
 
-A folded copy is used only where it gives the network's own logits on the images at hand; `Batch.folded` sees to that.
+A folded copy is used only if it gives the network's own logits on the images at hand; `Batch.folded` checks that.
 """
 
 from __future__ import annotations
@@ -27,12 +27,11 @@ _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _UNTRACEABLE = (fx.proxy.TraceError, TypeError, RuntimeError, ValueError, AttributeError, LookupError, AssertionError)
 
-
 _FOLDED: WeakKeyDictionary[Classifier, tuple[Any, Classifier | None]] = WeakKeyDictionary()
 
 
 class _Tracer(fx.Tracer):
-    """A tracer that remembers where it is."""
+    """A tracer that records the module it is in."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,10 +45,10 @@ class _Tracer(fx.Tracer):
 
 
 def trace(network: nn.Module) -> fx.GraphModule:
-    """Return a traced copy of a network in eval mode; the network itself stays as it is.
+    """Return a traced copy of a network in eval mode; the network itself is not modified.
 
     Raises:
-        BadInput: the network's flow depends on values, or runs code that torch.fx cannot follow; the message names the
+        BadInput: the control flow depends on tensor values, or torch.fx cannot trace the code; the message names the
             module.
     """
     tracer = _Tracer()
@@ -57,18 +56,18 @@ def trace(network: nn.Module) -> fx.GraphModule:
         copied = copy.deepcopy(network).eval().requires_grad_(False)
         return fx.GraphModule(copied, tracer.trace(copied))
     except _UNTRACEABLE as error:
-        place = tracer.inside[-1] if tracer.inside else type(network).__name__
+        where = tracer.inside[-1] if tracer.inside else type(network).__name__
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadInput(
-            f"graph: expected a network that torch.fx can trace, stopped in {place!r} ({reason}); rewrite it there"
+            f"graph: expected a network that torch.fx can trace, stopped in {where!r} ({reason}); rewrite it there"
         ) from error
 
 
 def fold_batch_norm(graph: fx.GraphModule) -> fx.GraphModule:
-    """Fold each BatchNorm into the convolution or linear map whose output only it uses; change and return `graph`.
+    """Fold each BatchNorm into the convolution or linear layer before it, in place, and return `graph`.
 
-    A BatchNorm that follows anything else (DenseNet's pre-activation) stays, and so does one where it or what it
-    follows runs more than once or has a hook.
+    A BatchNorm is kept if it follows anything else (DenseNet's pre-activation), if the layer's output has other uses,
+    or if either of the two runs more than once or has a hook.
     """
     calls = Counter(node.target for node in graph.graph.nodes if node.op == "call_module")
     modules = dict(graph.named_modules())
@@ -108,52 +107,52 @@ def _put(graph: fx.GraphModule, name: str, module: nn.Module) -> None:
 
 
 def folded_copies(classifier: Classifier) -> Iterator[Classifier]:
-    """Yield classifiers round folded copies of a network: the one that is kept, then a new one.
+    """Yield classifiers of folded copies of the network: the cached copy, then a new one.
 
-    The kept copy is dropped when a module, hook, plain attribute or tensor was replaced or written. What such a look
-    does not see (`weight.data.mul_(2)`, an entry of a list) shows in the logits: the caller compares them, and asks for
-    the next copy where they differ. Nothing is yielded where there is nothing to fold or torch.fx cannot follow.
+    The cached copy is dropped when a module, hook, plain attribute or tensor was replaced or written. Changes that this
+    check misses (`weight.data.mul_(2)`, an entry of a list) show in the logits: the caller compares them and takes the
+    next copy if they differ. Nothing is yielded if there is nothing to fold or torch.fx cannot trace the network.
     """
     network = classifier.module
     if not any(isinstance(module, _BATCH_NORMS) for module in network.modules()):
         return
     state = _state(network)
-    known = _FOLDED.get(classifier)
-    if known is not None and known[0] == state:
-        if known[1] is None:
+    cached = _FOLDED.get(classifier)
+    if cached is not None and cached[0] == state:
+        if cached[1] is None:
             return
-        yield known[1]
-    copied = _twin(classifier)
+        yield cached[1]
+    copied = _folded(classifier)
     _FOLDED[classifier] = state, copied
     if copied is not None:
         yield copied
 
 
 def _state(network: nn.Module) -> Any:
-    """Return what tells that a network was changed by ordinary means."""
+    """Return a value that differs after the network was changed by ordinary means."""
     tensors = [*network.parameters(), *network.buffers()]
-    kinds = [(id(tensor), tensor._version, tensor.dtype, tensor.device) for tensor in tensors]
-    return str(network), [_settings(module) for module in network.modules()], kinds
+    versions = [(id(tensor), tensor._version, tensor.dtype, tensor.device) for tensor in tensors]
+    return str(network), [_settings(module) for module in network.modules()], versions
 
 
 def _settings(module: nn.Module) -> Any:
-    """Return a module's settings that change its output, beside its tensors: itself, hooks, plain attributes."""
-    hooks = [id(one) for one in _hooks(module)]
-    plain = [(name, one) for name, one in vars(module).items() if isinstance(one, _PLAIN) and name != "training"]
+    """Return the module settings other than tensors that change its output: identity, hooks, plain attributes."""
+    hooks = [id(hook) for hook in _hooks(module)]
+    plain = [(name, value) for name, value in vars(module).items() if isinstance(value, _PLAIN) and name != "training"]
     return id(module), hooks, plain
 
 
-def _twin(classifier: Classifier) -> Classifier | None:
-    """Return the classifier round the folded copy, or None where nothing could be folded."""
+def _folded(classifier: Classifier) -> Classifier | None:
+    """Return a classifier of the folded copy, or None if nothing could be folded."""
     try:
         graph = trace(classifier.module)
     except BadInput:
         return None
-    before = _norms(graph)
+    before = _count_norms(graph)
     graph = fold_batch_norm(graph)
-    if _norms(graph) == before:
+    if _count_norms(graph) == before:
         return None
-    twin = Classifier(
+    folded = Classifier(
         graph,
         classifier.mean.flatten().tolist() if classifier.bounded else None,
         classifier.std.flatten().tolist() if classifier.bounded else None,
@@ -162,9 +161,9 @@ def _twin(classifier: Classifier) -> Classifier | None:
         channels=classifier.channels,
         name=classifier.name,
     )
-    twin.outline(classifier.outline().size)
-    return twin
+    folded.outline(classifier.outline().size)
+    return folded
 
 
-def _norms(graph: fx.GraphModule) -> int:
+def _count_norms(graph: fx.GraphModule) -> int:
     return sum(isinstance(module, _BATCH_NORMS) for module in graph.modules())

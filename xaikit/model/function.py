@@ -1,13 +1,13 @@
-"""The black box: a function from pixels to probabilities, as a network without gradients and layers.
+"""The black box: a function from pixels to probabilities, wrapped as a network without gradients and layers.
 
     inputs -> pixels (N, C, H, W), NumPy float32 or torch -> function -> probabilities (N, K) -> their logits
 
     softmax     z = log p                    so that softmax(z) = p
     sigmoid     z = log p - log(1 - p)       one output is "binary"
-    regression  z = what it gives
+    regression  z = the function's output
 
-What the function gives is looked at on every call: another shape, NaN, or logits where probabilities are expected would
-otherwise become a map that looks like any other. Probabilities of 0 count as the smallest positive number.
+The function's output is checked on every call: a wrong shape, NaN, or logits in place of probabilities would otherwise
+give a plausible but wrong map. Probabilities of 0 count as the smallest positive number.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _SUM_TOLERANCE = 0.01
 
 
 class BlackBox(nn.Module):
-    """A function in the place of a network.
+    """A plain function wrapped as a network.
 
     Args:
-        function: from pixels (N, C, H, W) in [0, 1] to (N, K), both NumPy or torch.
-        output: what the classifier makes of the logits.
-        gives: whether the function gives probabilities, or logits.
+        function: callable from pixels (N, C, H, W) in [0, 1] to (N, K), both NumPy or torch.
+        output: meaning of the logits.
+        gives: whether the function returns probabilities or logits.
         takes: whether the function takes NumPy arrays or torch tensors.
-        mean: what the classifier takes away from the pixels, one number or one a channel.
+        mean: the mean that the classifier subtracts from the pixels, one number or one per channel.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class BlackBox(nn.Module):
             raise BadInput("function: expected a plain function, got a torch module; use xaikit.Classifier(module)")
         for name, value, known in (("gives", gives, ("probabilities", "logits")), ("takes", takes, ("numpy", "torch"))):
             if value not in known:
-                raise BadInput(f"{name}: expected {' or '.join(known)}, got {value!r}; choose one")
+                raise BadInput(f"{name}: expected {' or '.join(known)}, got {value!r}")
         self.function = function
         self.output: Output = output
         self.gives = gives
@@ -68,11 +68,11 @@ class BlackBox(nn.Module):
     mean: Tensor
 
     def __deepcopy__(self, memo: dict[int, Any]) -> BlackBox:
-        """Return a copy that calls the same function: sessions and connections cannot be copied."""
+        """Return a copy that calls the same function, because sessions and connections cannot be copied."""
         return BlackBox(self.function, self.output, self.gives, self.takes, self.mean.flatten().tolist())
 
     def get_extra_state(self) -> dict[str, str]:
-        """Name the function, which has no weights by which to tell it from others."""
+        """Return what identifies the function, as it has no weights."""
         code = getattr(self.function, "__code__", None)
         return {
             "function": f"{getattr(self.function, '__module__', '')}.{self.name}",
@@ -81,73 +81,73 @@ class BlackBox(nn.Module):
         }
 
     def set_extra_state(self, state: Any) -> None:
-        """Keep the function; a name cannot be turned into one."""
+        """Do nothing: a function cannot be restored from its name."""
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return the logits (N, K) of inputs (N, C, H, W) in the classifier's coordinates.
+        """Return logits (N, K) of inputs (N, C, H, W) in the classifier's coordinates.
 
         Raises:
-            BadInput: a gradient is wanted, or the function fails or gives something else than it should.
+            BadInput: a gradient is required, the function fails, or its output is invalid.
         """
         if inputs.requires_grad and torch.is_grad_enabled():
             raise BadInput(self.refusal("gradients"))
         pixels = (inputs + self.mean.to(inputs)).detach().float().contiguous()
         try:
-            given = self.function(pixels.cpu().numpy() if self.takes == "numpy" else pixels)
+            output = self.function(pixels.cpu().numpy() if self.takes == "numpy" else pixels)
         except _FAILURES as error:
             if isinstance(error, XaikitError) or out_of_memory(error):
                 raise
             shape, reason = tuple(pixels.shape), " ".join(str(error).split()) or "no reason"
             raise BadInput(
-                f"function: expected {self.name} to take pixels {shape}, got {type(error).__name__}: {reason}; mend it"
+                f"function: expected {self.name} to take pixels {shape}, got {type(error).__name__}: {reason}"
             ) from error
-        return self._logits(self._checked(given, len(pixels))).to(inputs.device)
+        return self._logits(self._checked(output, len(pixels))).to(inputs.device)
 
     def refusal(self, what: str) -> str:
-        """Return why a method that needs `what` cannot be used."""
+        """Return the message for a method that needs `what`."""
         return (
             f"classifier: expected a network with {what}, got the function {self.name}; use a perturbation method such "
             "as rise, lime or kernel-shap"
         )
 
-    def _checked(self, given: Any, count: int) -> Tensor:
-        """Return (N, K) float32 or float64."""
+    def _checked(self, output: Any, count: int) -> Tensor:
+        """Return the function's output as (N, K) float32 or float64."""
         try:
-            found = given.detach() if isinstance(given, Tensor) else torch.from_numpy(_floats(given))
+            values = output.detach() if isinstance(output, Tensor) else torch.from_numpy(_floats(output))
         except (TypeError, ValueError) as error:
             raise BadInput(
-                f"function: expected an array or a tensor ({count}, K), got {type(given).__name__}; return numbers"
+                f"function: expected an array or a tensor ({count}, K), got {type(output).__name__}; return numbers"
             ) from error
-        found = found[:, None] if found.ndim == 1 and self.output in ("binary", "regression") else found
-        if found.ndim != 2 or len(found) != count:
-            got = tuple(found.shape)
-            raise BadInput(f"function: expected ({count}, K) for {count} images, got {got}; return one row an image")
-        if not found.is_floating_point() or not bool(found.isfinite().all()):
-            what = str(found.dtype) if not found.is_floating_point() else "NaN or infinity"
-            raise BadInput(f"function: expected finite {self.gives}, got {what}; look at what {self.name} returns")
-        return found if found.dtype == torch.float64 else found.float()
+        values = values[:, None] if values.ndim == 1 and self.output in ("binary", "regression") else values
+        if values.ndim != 2 or len(values) != count:
+            got = tuple(values.shape)
+            raise BadInput(f"function: expected ({count}, K) for {count} images, got {got}; return one row per image")
+        if not values.is_floating_point() or not bool(values.isfinite().all()):
+            what = str(values.dtype) if not values.is_floating_point() else "NaN or infinity"
+            raise BadInput(f"function: expected finite {self.gives}, got {what}; check what {self.name} returns")
+        return values if values.dtype == torch.float64 else values.float()
 
-    def _logits(self, found: Tensor) -> Tensor:
+    def _logits(self, values: Tensor) -> Tensor:
         if self.gives == "logits" or self.output == "regression":
-            return found
-        low, high = float(found.min()), float(found.max())
+            return values
+        low, high = float(values.min()), float(values.max())
         if low < -1e-6 or high > 1 + _SUM_TOLERANCE:
             raise BadInput(
-                f"function: expected probabilities in [0, 1], got {low:.3g} to {high:.3g}; say gives='logits' if they "
+                f"function: expected probabilities in [0, 1], got {low:.3g} to {high:.3g}; use gives='logits' if they "
                 "are logits"
             )
         if self.output == "softmax":
-            total = found.sum(1)
+            total = values.sum(1)
             worst = float(total[(total - 1).abs().argmax()])
             if abs(worst - 1) > _SUM_TOLERANCE:
                 raise BadInput(
-                    f"function: expected probabilities that sum to 1, got {worst:.3g}; say output='sigmoid' if each "
-                    "class stands for itself, or gives='logits'"
+                    f"function: expected probabilities that sum to 1, got {worst:.3g}; use output='sigmoid' if the "
+                    "classes are independent, or gives='logits'"
                 )
-            return found.clamp_min(torch.finfo(found.dtype).tiny).log()
-        return torch.logit(found.clamp(0, 1), eps=torch.finfo(found.dtype).eps)
+            return values.clamp_min(torch.finfo(values.dtype).tiny).log()
+        return torch.logit(values.clamp(0, 1), eps=torch.finfo(values.dtype).eps)
 
 
-def _floats(given: Any) -> NDArray[Any]:
-    array = np.asarray(given)
+def _floats(values: Any) -> NDArray[Any]:
+    array = np.asarray(values)
     return np.ascontiguousarray(array, dtype=np.float32 if array.dtype in (np.float32, np.float16) else np.float64)

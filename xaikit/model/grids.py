@@ -1,4 +1,4 @@
-"""Grids: a layer's output as maps (N, C, h, w)."""
+"""Grids: a layer's output as activation maps (N, C, h, w)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from xaikit.foundation.errors import BadInput
 
 
 def grid(activation: Tensor) -> Tensor:
-    """Return activations as (N, C, h, w); a CNN's already are.
+    """Return the activations unchanged after checking that they are (N, C, h, w).
 
     Raises:
-        BadInput: the layer's output is not four-dimensional.
+        BadInput: the activations are not four-dimensional.
     """
     if activation.ndim != 4:
         raise BadInput(

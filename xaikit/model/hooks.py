@@ -1,19 +1,19 @@
-"""The probe: everything that looks into a network while it runs. No other file registers a hook.
+"""The probe: reads and changes a network while it runs. No other file registers hooks.
 
     record     keep a layer's output
     attach     cut the graph at a layer: the stem runs without a graph, gradients end at the layer
-    replace    let a function change a layer's output, for tail re-runs and batch expansion
-    rule       compute a function such as relu by another rule, in modules and functional calls alike
-    observe    tell a callback of every module and every function call
+    replace    change a layer's output by a function, for tail re-runs and batch expansion
+    rule       replace a function such as relu by a rule, in modules and functional calls
+    observe    call back after every module and every function call
 
     with Probe(network) as probe:
         tap = probe.attach(Layer("layer4"))
         logits = network(inputs)
         gradients, = torch.autograd.grad(score(logits), tap.activation)
 
-Hooks live inside the `with` block only. Rules and functional taps go through a `TorchFunctionMode`, which sees
-in-place, reused and functional calls one by one, so no class names are listed and no module is changed. Both see the
-forwards of their own thread alone.
+Hooks exist only inside the `with` block. Rules and functional taps use a `TorchFunctionMode`, which sees in-place,
+reused and functional calls one by one, so no class names are listed and no module is changed. Hooks and rules act only
+on forwards of the thread that entered the block.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ OnFunction = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any], Any]
 
 @dataclass(frozen=True)
 class Layer:
-    """A place in the network.
+    """A layer of the network.
 
     Args:
         name: dotted module name.
-        call: which call, for a module that runs several times; None where it runs once.
-        follow: "relu" when the activation meant is the functional ReLU of the module's output (DenseNet).
-        to_grid: turns the layer's output into (N, C, h, w).
+        call: index of the call, for a module that runs several times; None if it runs once.
+        follow: "relu" if the layer's activation is the functional ReLU of the module's output (DenseNet).
+        to_grid: converts the layer's output to (N, C, h, w).
     """
 
     name: str
@@ -60,15 +60,15 @@ class Layer:
 
 
 def parse_layer(text: str) -> Layer:
-    """Return the layer that `name` or `name:call` means."""
+    """Return the layer written as `name` or `name:call`."""
     name, _, call = text.partition(":")
     if call and not call.isdigit():
-        raise BadInput(f"layer: expected NAME or NAME:CALL with CALL a number, got {text!r}; write for example relu:0")
+        raise BadInput(f"layer: expected NAME or NAME:CALL with CALL a number, got {text!r}; for example relu:0")
     return Layer(name, int(call) if call else None)
 
 
 class Tap:
-    """One layer of the latest forward, filled while the network runs."""
+    """The activation of one layer in the latest forward."""
 
     def __init__(self, layer: Layer, use: Callable[[Tensor], tuple[Tensor, Tensor | None]]) -> None:
         self.layer = layer
@@ -78,10 +78,10 @@ class Tap:
 
     @property
     def activation(self) -> Tensor:
-        """The layer's output: a copy as (N, C, h, w) when recorded, the gradient's end when attached, else the change.
+        """The recorded copy (N, C, h, w), the attached raw output, or the replaced output of the layer.
 
         Raises:
-            BadInput: the forward did not come past the layer.
+            BadInput: the forward did not reach the layer.
         """
         if self._activation is None:
             call = f" {self.layer.call + 1} times" if self.layer.call is not None else ""
@@ -91,7 +91,7 @@ class Tap:
         return self._activation
 
     def fill(self, output: Any) -> Tensor | None:
-        """Take one output of the layer; return what the network should go on with, or None to leave it."""
+        """Take the layer's output; return its replacement, or None to keep it."""
         if not isinstance(output, Tensor):
             raise BadInput(
                 f"layer {self.layer.name!r}: expected a tensor, got {type(output).__name__}; choose a layer inside it"
@@ -100,16 +100,16 @@ class Tap:
         return replacement
 
     def reset(self) -> None:
-        """Forget the last forward."""
+        """Clear the state of the last forward."""
         self.calls = 0
         self._activation = None
 
 
 class Probe:
-    """Hooks on one network for the length of a `with` block.
+    """Hooks on one network for the duration of a `with` block.
 
     Args:
-        network: the module that is run, already unwrapped from DataParallel.
+        network: the module that runs, already unwrapped from DataParallel.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -138,14 +138,14 @@ class Probe:
         self._handles.clear()
 
     def record(self, layer: Layer) -> Tap:
-        """Keep a detached copy of the layer's output."""
+        """Return a tap that keeps a detached copy of the layer's output."""
         return self._tap(layer, lambda output: (layer.to_grid(output.detach().clone()), None))
 
     def attach(self, layer: Layer) -> Tap:
-        """Make the layer's output the place where gradients end.
+        """Return a tap on the layer's output, at which backpropagation ends.
 
-        In a borrowed network no weight requires a gradient, so the stem has no graph; the hook switches gradients on
-        from here, also inside the network's own `torch.no_grad()`. A deeper layer attached in the same block stays
+        In a borrowed network no weight requires a gradient, so the stem has no graph; the hook enables gradients from
+        this layer on, even inside the network's own `torch.no_grad()`. A deeper layer attached in the same block stays
         connected to the shallower one. The activation is the raw output; apply `layer.to_grid` to it and its gradient.
         """
 
@@ -157,7 +157,7 @@ class Probe:
         return self._tap(layer, cut)
 
     def replace(self, layer: Layer, function: Callable[[Tensor], Tensor]) -> Tap:
-        """Let the network go on with `function(output)`, which may have another batch size."""
+        """Replace the layer's output with `function(output)`, which may have another batch size."""
 
         def change(output: Tensor) -> tuple[Tensor, Tensor]:
             changed = function(output)
@@ -166,12 +166,12 @@ class Probe:
         return self._tap(layer, change)
 
     def rule(self, functions: Iterable[Callable[..., Any]], rule: Rule) -> None:
-        """Compute every call of `functions` as `rule(function, args, kwargs)`; an `x.relu_()` still changes x."""
+        """Compute every call of `functions` as `rule(function, args, kwargs)`; `x.relu_()` still writes into x."""
         self._functions.rules.update(dict.fromkeys(functions, rule))
         self._use_functions()
 
     def observe(self, on_module: OnModule | None, on_function: OnFunction) -> None:
-        """Call `on_module(name, module, output)` and `on_function(function, args, kwargs, output)` after each run."""
+        """Call `on_module(name, module, output)` and `on_function(function, args, kwargs, output)` after each call."""
         if on_module is not None:
             for name, module in self._network.named_modules():
                 self._handles.append(module.register_forward_hook(self._here(_module_observer(name, on_module))))
@@ -188,7 +188,7 @@ class Probe:
             if layer.call is None and call:
                 raise BadInput(
                     f"layer {layer.name!r}: expected one call in a forward, got several; "
-                    f"give one of them as {layer.name}:0, {layer.name}:1, ..."
+                    f"choose a call as {layer.name}:0, {layer.name}:1, ..."
                 )
             if layer.call is not None and call != layer.call:
                 return None
@@ -204,18 +204,14 @@ class Probe:
         return tap
 
     def _begin(self, module: nn.Module, args: Any) -> None:
-        """Start a forward: several in one `with` block do not add up."""
+        """Reset all taps at the start of a forward, so that several forwards in one block do not add up."""
         self._functions.awaited.clear()
         for tap in self._taps:
             tap.reset()
 
     def _here(self, hook: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a hook that leaves the forwards of other threads alone."""
-
-        def guarded(*args: Any) -> Any:
-            return hook(*args) if threading.get_ident() == self._thread else None
-
-        return guarded
+        """Return the hook, disabled for forwards of other threads."""
+        return lambda *args: hook(*args) if threading.get_ident() == self._thread else None
 
     def _use_functions(self) -> None:
         if not self._functions.entered:
@@ -231,7 +227,7 @@ def _module_observer(name: str, on_module: OnModule) -> Callable[[nn.Module, Any
 
 
 class _Functions(TorchFunctionMode):
-    """Sees every torch function that runs; nested calls of one function are not seen again."""
+    """Intercepts every torch function call, except those nested inside another."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -245,14 +241,14 @@ class _Functions(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if self.awaited and func in RELUS:
-            given = args[0] if args else kwargs.get("input")
-            for place, (output, tap) in enumerate(self.awaited):
-                if given is output:
-                    del self.awaited[place]
+            argument = args[0] if args else kwargs.get("input")
+            for index, (output, tap) in enumerate(self.awaited):
+                if argument is output:
+                    del self.awaited[index]
                     rectified = torch.relu(output)
                     replacement = tap.fill(rectified)
-                    found = rectified if replacement is None else replacement
-                    return output.copy_(found) if writes(func) else found
+                    result = rectified if replacement is None else replacement
+                    return output.copy_(result) if writes(func) else result
         if func in self.rules:
             return self._ruled(self.rules[func], func, args, kwargs)
         result = func(*args, **kwargs)
@@ -261,7 +257,7 @@ class _Functions(TorchFunctionMode):
         return result
 
     def _ruled(self, rule: Rule, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Apply a rule; a function whose name says in place also writes the result into its argument."""
+        """Apply a rule; for an in-place function also write the result into its first argument."""
         if not (args and writes(func)):
             return rule(func, args, kwargs)
         return args[0].copy_(rule(func, (args[0].clone(), *args[1:]), kwargs))

@@ -1,7 +1,7 @@
-"""Inspection: the forwards of one image of noise that show what a network is, before any explanation.
+"""Inspection: forwards of one noise image that show a network's structure before any explanation.
 
-look              its outline, or one line that says why it cannot run on such an image
-same_logits_in    whether it gives the same logits in another memory format, and so may run in it
+look              return the network's outline, or raise a clear error if it cannot run on such an image
+same_logits_in    check whether the network gives the same logits in another memory format
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from xaikit.model.layers import Outline, outline
 from xaikit.model.outputs import unwrap_output
 
 _FAILURES = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError)
-_ROUNDING_STEPS = 256  # rounding steps of the largest logit that another memory format may change
-_MOST_ROUNDING = 0.02  # share of the largest logit, for half precision
+_ROUNDING_STEPS = 256  # largest change by another memory format, in rounding steps of the largest logit
+_MOST_ROUNDING = 0.02  # upper limit of that change as a share of the largest logit, for half precision
 
 
 def inspect(
@@ -29,26 +29,27 @@ def inspect(
     """Return the outline of a borrowed network and the memory format to run it in.
 
     Args:
-        network: in eval mode.
-        inputs: (1, C, H, W) in the network's coordinates.
-        name: of the network, for messages.
-        wanted: memory format of the inputs, or None.
+        network: the network in eval mode.
+        inputs: one image (1, C, H, W) in the network's coordinates.
+        name: name of the network, for messages.
+        wanted: preferred memory format of the inputs, or None.
 
     Raises:
         BadInput: the network cannot run on such an image.
     """
     seen = look(network, inputs, name)
-    usable = wanted is not None and _same_logits_in(wanted, network, inputs, seen)
-    return seen, wanted if wanted is not None and usable else torch.contiguous_format
+    if wanted is not None and _same_logits_in(wanted, network, inputs, seen):
+        return seen, wanted
+    return seen, torch.contiguous_format
 
 
 def look(network: nn.Module, inputs: Tensor, name: str) -> Outline:
     """Return the outline of a borrowed network.
 
     Args:
-        network: in eval mode.
-        inputs: (1, C, H, W) in the network's coordinates.
-        name: of the network, for the message.
+        network: the network in eval mode.
+        inputs: one image (1, C, H, W) in the network's coordinates.
+        name: name of the network, for the message.
 
     Raises:
         BadInput: the network cannot run on such an image.
@@ -62,26 +63,28 @@ def look(network: nn.Module, inputs: Tensor, name: str) -> Outline:
         reason = " ".join(str(error).split())
         raise BadInput(
             f"network: expected {name} to run on an image {tuple(inputs.shape)}, got {type(error).__name__}: {reason}; "
-            "say size=(H, W) and channels="
+            "set size=(H, W) and channels="
         ) from error
 
 
 def _same_logits_in(memory_format: torch.memory_format, network: nn.Module, inputs: Tensor, seen: Outline) -> bool:
-    """Return whether a network can run in a memory format and gives the same logits in it, to rounding."""
+    """Return whether a network runs in a memory format and gives the same logits in it, up to rounding."""
     try:
         outputs = unwrap_output(network(inputs.clone(memory_format=memory_format)), seen.classes)
-    except _FAILURES:
+    except _FAILURES as error:
+        if out_of_memory(error):
+            raise
         return False
     rounding = min(_ROUNDING_STEPS * torch.finfo(outputs.dtype).eps, _MOST_ROUNDING)
     return bool((outputs - seen.outputs).abs().max() <= rounding * seen.outputs.abs().max())
 
 
 def warn_of_batch_statistics(network: nn.Module) -> None:
-    """Warn of BatchNorm without running statistics: an image's answer then depends on its batch."""
+    """Warn of BatchNorm without running statistics, which makes an image's logits depend on its batch."""
     for name, module in network.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
             warnings.warn(
-                f"network: expected BatchNorm with running statistics, got none in {name!r}: an image's answer depends "
+                f"network: expected BatchNorm with running statistics, got none in {name!r}: an image's logits depend "
                 "on its batch; explain with chunk_size=1",
                 XaikitWarning,
                 stacklevel=3,

@@ -1,16 +1,16 @@
-"""The outline of a network: what one forward of one image shows about it.
+"""The outline of a network: its layers, default layer and outputs, observed in one forward of one image.
 
     layers     every module whose output is (N, C, h, w), in the order of execution
     default    the tensor that enters the last global pooling or flattening, by its outermost useful name
     ends_in    logits, or probabilities that need no further softmax or sigmoid
 
-The default target layer, as a rule without class names:
-1. Take the last pooling to a point, adaptive pooling or flattening that receives h*w > 1 positions. Poolings inside
-   squeeze-and-excite gates come earlier. Of a chain of them (VGG: adaptive pooling, then flattening) take the first.
-2. If what is pooled already holds the class scores (SqueezeNet), step back to what entered the convolution before it.
-3. Of several names for that tensor take the outermost that does not hold every convolution before it: `layer4`, not
-   `layer4.2`; `features.12`, not `features`. If the tensor is the functional ReLU of a module's output (DenseNet), take
-   the outermost name of that output and remember the ReLU.
+How the default target layer is found, without using class names:
+1. Take the last global pooling, adaptive pooling or flattening whose input has h*w > 1 positions; the poolings of
+   squeeze-and-excite gates come earlier. In a chain of them (VGG: adaptive pooling, then flattening) take the first.
+2. If its input already holds the class scores (SqueezeNet), step back to the input of the convolution before it.
+3. If that tensor has several names, take the outermost module that does not contain every convolution before it:
+   `layer4`, not `layer4.2`; `features.12`, not `features`. If the tensor is the functional ReLU of a module's output
+   (DenseNet), take the outermost name of that output and keep the ReLU.
 """
 
 from __future__ import annotations
@@ -52,19 +52,19 @@ _HEADS: dict[Call, EndsIn] = {
 
 @dataclass(frozen=True)
 class Outline:
-    """What one forward showed.
+    """The structure of a network as observed in one forward.
 
     Args:
-        layers: module name -> (C, h, w), in the order of execution; the last call of a reused module.
-        calls: module name -> how often it ran.
+        layers: output shape (C, h, w) by module name in execution order; the last call of a reused module.
+        calls: number of calls by module name.
         default: the default target layer, or None.
-        class_map: the layer with one channel a class whose spatial mean is the logits, or None.
+        class_map: the layer with one channel per class whose spatial mean is the logits, or None.
         classes: number of outputs K.
-        ends_in: what the network's outputs are.
-        writes_input: whether the network writes into the very tensor that it is given.
-        activation_bytes: memory of all module outputs for one image.
+        ends_in: kind of the network's outputs.
+        writes_input: whether the network writes into its input tensor.
+        activation_bytes: memory of all module outputs for one image, in bytes.
         size: (H, W) of that image.
-        outputs: (1, K) what the network returned for it.
+        outputs: (1, K) outputs for that image.
     """
 
     layers: dict[str, tuple[int, int, int]]
@@ -79,16 +79,17 @@ class Outline:
     outputs: Tensor
 
     def bytes_at(self, size: Sequence[int]) -> int:
-        """Return the memory of all activations for one image of `size` = (H, W)."""
+        """Return the memory of all activations for one image of `size` = (H, W), in bytes."""
         return int(self.activation_bytes * size[0] * size[1] / (self.size[0] * self.size[1]))
 
 
 @dataclass
 class _Trace:
-    """The tensors of one forward; they stay alive, so that an `id` means one tensor.
+    """The tensors of one forward; they are kept alive, so that an `id` identifies one tensor.
 
-    `rectified` has those that a ReLU changed in place. `written` counts the names that a tensor had before it was last
-    changed in place, `mixed` those before anything but an activation changed it, which ends all that was known of it.
+    `rectified`: tensors that a ReLU changed in place. `written`: number of names that a tensor had before it was last
+    changed in place. `mixed`: the same before an operation other than an activation changed it, which makes all facts
+    about the tensor invalid.
     """
 
     names: dict[int, list[str]] = field(default_factory=dict)
@@ -123,33 +124,33 @@ class _Trace:
     def on_function(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         if not args or not isinstance(args[0], Tensor) or not isinstance(output, Tensor):
             return
-        given = args[0]
-        self.alive += [given, output]
-        if output is given and function in ACTIVATIONS | GATES:
-            self.versions[id(given)] = given._version
-            self.written[id(given)] = len(self.names.get(id(given), []))
-        self.look(given)
+        tensor = args[0]
+        self.alive += [tensor, output]
+        if output is tensor and function in ACTIVATIONS | GATES:
+            self.versions[id(tensor)] = tensor._version
+            self.written[id(tensor)] = len(self.names.get(id(tensor), []))
+        self.look(tensor)
         self.look(output)
-        head = _HEADS.get(function) or (self.heads.get(id(given)) if function in _SAME_VALUES else None)
+        head = _HEADS.get(function) or (self.heads.get(id(tensor)) if function in _SAME_VALUES else None)
         if head is not None:
             self.heads[id(output)] = head
-            self.before_head[id(output)] = given if function in _HEADS else self.before_head[id(given)]
+            self.before_head[id(output)] = tensor if function in _HEADS else self.before_head[id(tensor)]
         if function in RELUS:
-            if output is given:
-                self.rectified.add(id(given))
+            if output is tensor:
+                self.rectified.add(id(tensor))
             else:
-                self.source[id(output)] = ("relu", given)
+                self.source[id(output)] = ("relu", tensor)
         elif function in CONVOLUTIONS:
-            self.source[id(output)] = ("convolution", given)
-        elif function in _PASS and output is not given:
-            self.source[id(output)] = ("pass", given)
-        elif given.ndim == 4 and given.shape[2] * given.shape[3] > 1 and _ends_space(function, output):
-            self.poolings.append((given, output))
+            self.source[id(output)] = ("convolution", tensor)
+        elif function in _PASS and output is not tensor:
+            self.source[id(output)] = ("pass", tensor)
+        elif tensor.ndim == 4 and tensor.shape[2] * tensor.shape[3] > 1 and _ends_space(function, output):
+            self.poolings.append((tensor, output))
         elif function in _WINDOWS:
-            self.source[id(output)] = ("pass", given)
+            self.source[id(output)] = ("pass", tensor)
 
     def look(self, tensor: Tensor) -> None:
-        """Forget what is known of a tensor that something other than an activation has changed since, or its view."""
+        """Drop the facts about a tensor if an operation other than an activation has written into it or its view."""
         version = tensor._version
         if self.versions.setdefault(id(tensor), version) == version:
             return
@@ -158,11 +159,11 @@ class _Trace:
         self.rectified.discard(id(tensor))
         self.source.pop(id(tensor), None)
         self.heads.pop(id(tensor), None)
-        self.poolings = [(given, None if output is tensor else output) for given, output in self.poolings]
+        self.poolings = [(pooled, None if output is tensor else output) for pooled, output in self.poolings]
 
 
 def _ends_space(function: Call, output: Tensor) -> bool:
-    """Say whether this call takes the spatial axes away, or is an adaptive pooling."""
+    """Return whether this call removes the spatial axes, or is an adaptive pooling."""
     if function in ADAPTIVE_POOLS:
         return True
     to_point = output.ndim == 2 or (output.ndim == 4 and output.shape[2] * output.shape[3] == 1)
@@ -170,12 +171,12 @@ def _ends_space(function: Call, output: Tensor) -> bool:
 
 
 def outline(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor]) -> Outline:
-    """Run one forward and describe the network.
+    """Return the outline of a network, from one forward.
 
     Args:
-        network: in eval mode, borrowed.
-        inputs: (1, C, H, W) in the network's coordinates.
-        unwrap: turns the network's output into (1, K).
+        network: the network, borrowed and in eval mode.
+        inputs: one image (1, C, H, W) in the network's coordinates.
+        unwrap: converts the network's output to (1, K).
     """
     version = inputs._version
     trace = _Trace()
@@ -184,7 +185,7 @@ def outline(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor])
         outputs = unwrap(network(inputs))
     if len(outputs) != 1 or not outputs.shape[1]:
         raise BadInput(
-            f"model: expected logits (1, K) for one image, got {tuple(outputs.shape)}; return one row an image"
+            f"model: expected logits (1, K) for one image, got {tuple(outputs.shape)}; return one row per image"
         )
     trace.look(outputs)
     pooled = _pooled(trace)
@@ -206,7 +207,7 @@ def outline(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor])
 
 
 def _ends_in(outputs: Tensor) -> EndsIn:
-    """Recognise a softmax that was written out by its sum; a sigmoid is known by its call alone."""
+    """Recognise a hand-written softmax by its sum of 1; a sigmoid is recognised only by its call."""
     values, several = outputs.double(), outputs.shape[1] > 1
     tolerance = 1e-5 if outputs.dtype in (torch.float32, torch.float64) else 1e-2
     if several and bool((values > 0).all()) and abs(float(values.sum()) - 1) < tolerance:
@@ -217,26 +218,26 @@ def _ends_in(outputs: Tensor) -> EndsIn:
 
 
 def _pooled(trace: _Trace) -> Tensor | None:
-    """Return the tensor that enters the last pooling or flattening; of a chain of them, the first."""
+    """Return the input of the last pooling or flattening; in a chain of them, that of the first."""
     if not trace.poolings:
         return None
-    given = trace.poolings[-1][0]
+    pooled = trace.poolings[-1][0]
     earlier = {id(output): tensor for tensor, output in trace.poolings if output is not None}
-    while id(given) in earlier:
-        given = earlier[id(given)]
-    return given
+    while id(pooled) in earlier:
+        pooled = earlier[id(pooled)]
+    return pooled
 
 
-def _is_class_map(given: Tensor, logits: Tensor) -> bool:
-    """Say whether a tensor already has one channel a class, whose spatial mean is the logits, of any shape."""
-    mean, wanted = given.mean((2, 3)).float(), logits.float().flatten(1)
-    if mean.shape != wanted.shape:
+def _is_class_map(activation: Tensor, logits: Tensor) -> bool:
+    """Return whether an activation has one channel per class whose spatial mean is the logits, of any shape."""
+    mean, expected = activation.mean((2, 3)).float(), logits.float().flatten(1)
+    if mean.shape != expected.shape:
         return False
-    return torch.allclose(mean, wanted, rtol=1e-3, atol=1e-4 * max(1e-6, float(wanted.abs().max())))
+    return torch.allclose(mean, expected, rtol=1e-3, atol=1e-4 * max(1e-6, float(expected.abs().max())))
 
 
 def _before_convolution(trace: _Trace, class_map: Tensor) -> Tensor:
-    """Step back to what entered the convolution that made the class map."""
+    """Return the input of the convolution that computed the class map."""
     tensor = class_map
     while id(tensor) in trace.source:
         kind, tensor = trace.source[id(tensor)]
@@ -265,23 +266,23 @@ def _named(trace: _Trace, tensor: Tensor) -> Layer | None:
 
 
 def _names(trace: _Trace, tensor: Tensor) -> list[str]:
-    """Return the names that a tensor got after it was last changed in place."""
+    """Return the names of the modules that returned a tensor after it was last changed in place."""
     return [name for name in trace.names.get(id(tensor), [])[trace.written.get(id(tensor), 0) :] if name]
 
 
 def _holds_all(name: str, convolutions: list[str]) -> bool:
-    """Say whether a module is the whole feature extractor: it holds every convolution before the head."""
-    inside = [one.startswith(f"{name}.") for one in convolutions]
+    """Return whether a module is the whole feature extractor: it contains every convolution before the head."""
+    inside = [convolution.startswith(f"{name}.") for convolution in convolutions]
     first_outside = inside.index(False) if False in inside else len(inside)
     return first_outside > 0 and True in inside and not any(inside[first_outside:])
 
 
 def find_layer(network: nn.Module, layer: str | nn.Module) -> Layer:
-    """Return the layer that a dotted name or a module means.
+    """Return the layer for a dotted name or a module.
 
     Raises:
-        NoSuchLayer: no such name in the network.
-        BadInput: a module of another network, or neither a name nor a module.
+        NoSuchLayer: the network has no layer of that name.
+        BadInput: `layer` is a module of another network, or neither a name nor a module.
     """
     names = {name: module for name, module in network.named_modules(remove_duplicate=False) if name}
     if isinstance(layer, nn.Module):
@@ -293,9 +294,9 @@ def find_layer(network: nn.Module, layer: str | nn.Module) -> Layer:
         return Layer(name)
     if not isinstance(layer, str):
         raise BadInput(f"layer: expected a name or a module, got {type(layer).__name__}; layers() lists the names")
-    found = parse_layer(layer)
-    if found.name not in names:
-        found = parse_layer(layer.removeprefix("module."))
-    if found.name not in names:
-        raise NoSuchLayer(found.name, names)
-    return found
+    parsed = parse_layer(layer)
+    if parsed.name not in names:
+        parsed = parse_layer(layer.removeprefix("module."))
+    if parsed.name not in names:
+        raise NoSuchLayer(parsed.name, names)
+    return parsed

@@ -1,9 +1,9 @@
-"""The head: what a network returns, and what its outputs mean.
+"""The outputs of a network: their format and their meaning.
 
-output -> unwrap -> (N, K) -> undo a softmax or sigmoid at the end -> logits (N, K) -> probabilities (N, K)
+output -> unwrap -> (N, K) -> undo a final softmax or sigmoid -> logits (N, K) -> probabilities (N, K)
 
 softmax       one class of K                 p = softmax(z)
-sigmoid       each of K for itself           p = sigmoid(z)
+sigmoid       K independent classes          p = sigmoid(z)
 binary        one logit z                    shown as the two classes [-z, z], p = sigmoid
 regression    K values                       no probabilities
 """
@@ -26,26 +26,26 @@ _LOGIT_KEYS = ("logits", "out", "output")
 
 
 def check_output(output: str | None) -> None:
-    """Refuse a word that is no head.
+    """Check that `output` is None or one of the four kinds.
 
     Raises:
-        BadInput: neither None nor one of the four.
+        BadInput: it is neither.
     """
     if output is not None and output not in get_args(Output):
-        raise BadInput(f"output: expected one of {', '.join(get_args(Output))}, got {output!r}; choose one")
+        raise BadInput(f"output: expected one of {', '.join(get_args(Output))}, got {output!r}")
 
 
 def meaning(output: Output | None, seen: Outline, labels: Sequence[str] | None, name: str) -> Output:
-    """Return what a network's outputs mean, and warn where it already gives probabilities.
+    """Return the meaning of a network's outputs, with a warning if the network already returns probabilities.
 
     Args:
-        output: what the user says, or None.
+        output: the user's choice, or None.
         seen: outline of the network.
         labels: names of the classes, or None.
-        name: of the network.
+        name: name of the network.
 
     Raises:
-        BadInput: softmax over one output, binary over several, or another number of labels than of classes.
+        BadInput: softmax for one output, binary for several, or the numbers of labels and classes differ.
     """
     classes, ends_in = seen.classes, seen.ends_in
     if output is None:
@@ -56,7 +56,7 @@ def meaning(output: Output | None, seen: Outline, labels: Sequence[str] | None, 
         raise BadInput(f"output: expected one logit for binary, got {classes}; use 'sigmoid' or 'softmax'")
     expected = 2 if output == "binary" else classes
     if labels is not None and len(labels) != expected:
-        raise BadInput(f"labels: expected {expected}, one a class, got {len(labels)}; match the network")
+        raise BadInput(f"labels: expected {expected}, one per class, got {len(labels)}")
     if _undone(output, ends_in) or (output == "softmax" and ends_in == "log-softmax"):
         instead = "its inverse is explained" if ends_in == "sigmoid" else "log-probabilities are explained"
         warnings.warn(f"{name} already ends in a {ends_in}; {instead} instead of logits", XaikitWarning, stacklevel=4)
@@ -68,7 +68,7 @@ def _undone(output: Output, ends_in: EndsIn) -> bool:
 
 
 def as_logits(outputs: Tensor, output: Output, ends_in: EndsIn) -> Tensor:
-    """Undo a softmax or sigmoid that the network ends in, and show one logit as two classes."""
+    """Return logits (N, K): a final softmax or sigmoid undone, and one logit z expanded to [-z, z]."""
     if _undone(output, ends_in):
         limits = torch.finfo(outputs.dtype)
         outputs = outputs.clamp(limits.tiny, 1 if ends_in == "softmax" else 1 - limits.eps)
@@ -77,40 +77,40 @@ def as_logits(outputs: Tensor, output: Output, ends_in: EndsIn) -> Tensor:
 
 
 def to_probabilities(logits: Tensor, output: Output) -> Tensor:
-    """Return probabilities (N, K) of logits (N, K); a regression's values unchanged."""
+    """Return probabilities (N, K) of logits (N, K); the values of a regression are returned unchanged."""
     if output == "regression":
         return logits
     return logits.softmax(1) if output == "softmax" else logits.sigmoid()
 
 
 def unwrap_output(output: Any, classes: int | None = None) -> Tensor:
-    """Find the logits (N, K) in what a network returns.
+    """Return the logits (N, K) in a network's output.
 
     Args:
-        output: a tensor; the first entry of a tuple; a dict's or object's logits.
-        classes: K, to shape the output of a network that drops axes of length one; None when one image was run.
+        output: a tensor, a tuple whose first entry is the logits, or a dict or object with logits.
+        classes: K, to restore the shape if the network drops axes of length one; None if one image was run.
 
     Raises:
-        BadInput: they cannot be found; the message names what was returned.
+        BadInput: there are no logits; the message names what was returned.
     """
-    found = output
-    if isinstance(found, Mapping):
-        keys = list(found)
-        known = next((key for key in _LOGIT_KEYS if key in found), keys[0] if len(keys) == 1 else None)
-        if known is None:
+    logits = output
+    if isinstance(output, Mapping):
+        keys = list(output)
+        key = next((key for key in _LOGIT_KEYS if key in output), keys[0] if len(keys) == 1 else None)
+        if key is None:
             raise BadInput(f"model: expected logits, got a dict with {keys}; wrap it to return one of them")
-        found = found[known]
-    elif isinstance(getattr(found, "logits", None), Tensor):
-        found = found.logits
-    elif isinstance(found, tuple | list) and found:
-        found = found[0]
-    if not isinstance(found, Tensor):
+        logits = output[key]
+    elif isinstance(getattr(output, "logits", None), Tensor):
+        logits = output.logits
+    elif isinstance(output, tuple | list) and output:
+        logits = output[0]
+    if not isinstance(logits, Tensor):
         raise BadInput(f"model: expected logits as a tensor, got {type(output).__name__}; wrap it to return (N, K)")
-    if found.ndim == 4 and found.shape[2] == found.shape[3] == 1:
-        found = found[:, :, 0, 0]
-    if found.ndim < 2:
-        found = found.reshape(-1, classes) if classes else found.reshape(1, -1)
-    if found.ndim != 2 or not found.is_floating_point():
-        got = f"{tuple(found.shape)} {found.dtype}"
+    if logits.ndim == 4 and logits.shape[2] == logits.shape[3] == 1:
+        logits = logits[:, :, 0, 0]
+    if logits.ndim < 2:
+        logits = logits.reshape(-1, classes) if classes else logits.reshape(1, -1)
+    if logits.ndim != 2 or not logits.is_floating_point():
+        got = f"{tuple(logits.shape)} {logits.dtype}"
         raise BadInput(f"model: expected logits (N, K), got {got}; wrap it to return (N, K)")
-    return found
+    return logits

@@ -1,4 +1,4 @@
-"""What a classifier is told about its input and its classes: checked and brought to one form."""
+"""Checks and conversions of a classifier's arguments: network, mean and std, labels, size and resize."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from xaikit.images.reading import Resize
 
 
 def check_network(network: object) -> None:
-    """Refuse anything but a module with ordinary weights.
+    """Check that a network is a module with ordinary weights.
 
     Raises:
-        BadInput: no module, or weights that were made in inference mode.
+        BadInput: it is not a module, or its weights were created in inference mode.
     """
     if not isinstance(network, nn.Module):
         raise BadInput(f"network: expected a torch.nn.Module, got {type(network).__name__}; wrap a function in one")
@@ -27,20 +27,20 @@ def per_channel(values: Any, channels: int, default: float, name: str) -> list[f
     """Return one number per channel.
 
     Args:
-        values: numbers, one for all channels, or None for the default.
-        channels: how many.
-        default: used where there are no values.
-        name: "mean" in [0, 1] or "std" above 0.
+        values: one number per channel, one for all channels, or None for the default.
+        channels: number of channels.
+        default: number used if `values` is None.
+        name: "mean" (numbers in [0, 1]) or "std" (numbers above 0).
 
     Raises:
-        BadInput: another count, or numbers outside the interval.
+        BadInput: the count does not match, or a number is outside the interval.
     """
     numbers = default if values is None else values
     numbers = numbers.tolist() if hasattr(numbers, "tolist") else numbers
     numbers = list(numbers) if isinstance(numbers, Sequence) else [numbers]
     numbers = numbers * channels if len(numbers) == 1 else numbers
     if len(numbers) != channels or not all(isinstance(number, int | float) for number in numbers):
-        raise BadInput(f"{name}: expected {channels} numbers, one a channel, got {values}; match the channels")
+        raise BadInput(f"{name}: expected {channels} numbers, one per channel, got {values}")
     if (name == "std" and min(numbers) <= 0) or (name == "mean" and not 0 <= min(numbers) <= max(numbers) <= 1):
         interval = "in [0, 1]" if name == "mean" else "above 0"
         raise BadInput(f"{name}: expected numbers {interval}, got {values}; pixels are in [0, 1], not in [0, 255]")
@@ -48,15 +48,15 @@ def per_channel(values: Any, channels: int, default: float, name: str) -> list[f
 
 
 def first_channels(network: nn.Module) -> int:
-    """Return the input channels of the first 2-D convolution, or 3 where there is none."""
+    """Return the number of input channels of the first 2-D convolution, or 3 if there is none."""
     return next((module.in_channels for module in network.modules() if isinstance(module, nn.Conv2d)), 3)
 
 
 def class_names(labels: Any) -> list[str]:
-    """Return the names of the classes, given as a sequence or as a dictionary by class index.
+    """Return the class names as a list, from an iterable or a dictionary by class index.
 
     Raises:
-        BadInput: anything else.
+        BadInput: `labels` is anything else.
     """
     if isinstance(labels, Mapping) and set(labels) == set(range(len(labels))):
         labels = [labels[index] for index in range(len(labels))]
@@ -66,24 +66,24 @@ def class_names(labels: Any) -> list[str]:
 
 
 def input_size(size: Sequence[int] | int | None) -> tuple[int, int] | None:
-    """Return (H, W) of a size, given as such or as one side; None stays None.
+    """Return a size as (H, W), from (H, W) or the side of a square; None stays None.
 
     Raises:
-        BadInput: anything else.
+        BadInput: `size` is anything else.
     """
     if size is None:
         return None
     both = (size, size) if isinstance(size, int) else tuple(size)
     if len(both) != 2 or not all(isinstance(side, int) and side > 0 for side in both):
-        raise BadInput(f"size: expected (H, W) or one side, got {size}; give for example size=(224, 224)")
+        raise BadInput(f"size: expected (H, W) or one side, got {size}; for example size=(224, 224)")
     return both[0], both[1]
 
 
 def own_resize(resize: Resize | None, size: tuple[int, int] | None) -> Resize:
-    """Return how pictures are brought to a classifier's size: as given, squashed to it, or left as they are.
+    """Return `resize`; by default it squashes pictures to `size`, or keeps their native size if `size` is None.
 
     Raises:
-        BadInput: no `Resize`.
+        BadInput: `resize` is not a `Resize`.
     """
     if resize is not None and not callable(resize):
         raise BadInput(f"resize: expected a Resize, got {resize!r}; leave it out to squash pictures to `size`")

@@ -1,10 +1,10 @@
-"""What is explained: one score per image.
+"""The target: the score of each image that is explained.
 
     index      z_c                 the logit of class c
     contrast   z_c - z_c'          the logit of c against c'
     callable   f(z)                any function of the logits (N, K) -> (N,)
 
-A target is resolved once, before anything else, into tensors with a name and a hash; nothing chooses a class again.
+A target is resolved once, before anything else, into tensors with a name and a hash.
 
 Shapes: logits (N, K); index (N,) int64; scores (N,).
 """
@@ -26,7 +26,7 @@ from xaikit.model.outputs import Output, to_probabilities
 
 ScoreFunction = Callable[[Tensor], Tensor]
 Score = Literal["probability", "logit", "log-odds", "sigmoid"]
-"""What is read from the network as its confidence."""
+"""The quantity used as the network's confidence."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Contrast:
     """Explain one class against another: the score is the difference of their logits.
 
     Args:
-        target: what speaks for: index, label, sequence or tensor; None is the top class.
-        against: what it is compared with: index, label, sequence or tensor; None is the runner-up.
+        target: the explained class: index, label, sequence or tensor; None is the top class.
+        against: the class it is compared with: index, label, sequence or tensor; None is the runner-up.
     """
 
     target: Any = None
@@ -47,10 +47,10 @@ class Target:
     """A resolved target.
 
     Args:
-        index: (N,) int64, the class explained; for a callable the top class, which names the image.
-        against: (N,) int64, the class it is compared with, or None.
+        index: (N,) int64, the explained class of each image; for a callable, the top class.
+        against: (N,) int64, the class each is compared with, or None.
         function: the callable, or None.
-        names: one name per image.
+        names: name of the target for each image.
     """
 
     index: Tensor
@@ -68,29 +68,29 @@ class Target:
         return score - logits.gather(1, self.against[:, None])[:, 0]
 
     def require_class(self, method: str) -> None:
-        """Refuse a contrast or a function, for a method that explains a class.
+        """Check that the target is a class, for a method that cannot explain a contrast or a callable.
 
         Raises:
-            BadInput: it names the method.
+            BadInput: the target is a contrast or a callable; the message names the method.
         """
         if self.function is not None or self.against is not None:
             raise BadInput(f"{method}: expected a class as target, got {self.names[0]}; give an index")
 
     def pick(self, values: Tensor) -> Tensor:
-        """Return the entry (N,) of each image's class from values (N, K), such as probabilities."""
+        """Return each image's entry (N,) for its class from values (N, K), such as probabilities."""
         return values.gather(1, self.index[:, None])[:, 0]
 
     def confidence(self, logits: Tensor, output: Output, score: Score = "probability") -> Tensor:
-        """Return the network's confidence (N,) in what is explained; differentiable.
+        """Return the network's confidence (N,) in the target; differentiable.
 
-        Of a class it is the probability. Of a contrast it is sigmoid(z_c - z_c'), the probability of c when the choice
-        is between the two: unlike p_c - p_c' it lies in [0, 1], does not depend on other classes, and is never 0 / 0 in
-        a ratio. A callable is its own confidence.
+        For a class it is the probability. For a contrast it is sigmoid(z_c - z_c'), the probability of c in a choice
+        between the two: unlike p_c - p_c' it lies in [0, 1], does not depend on other classes, and is never 0 / 0 in a
+        ratio. For a callable it is the callable's value.
 
         Args:
-            logits: (N, K).
-            output: what they mean.
-            score: instead of the probability the logit, its log-odds against all other classes, or its sigmoid.
+            logits: (N, K) logits.
+            output: meaning of the logits.
+            score: "probability", "logit", "log-odds" against all other classes, or "sigmoid" of the logit.
         """
         if self.function is not None:
             return self.function(logits)
@@ -104,34 +104,34 @@ class Target:
         return margin.sigmoid() if score == "sigmoid" else margin
 
     def take(self, rows: Tensor | slice) -> Target:
-        """Return the target of selected images; an index may repeat."""
-        picked = range(len(self.index))[rows] if isinstance(rows, slice) else rows.tolist()
-        names = tuple(self.names[row] for row in picked) if self.names else ()
+        """Return the target of the images `rows`; a row may repeat."""
+        indices = range(len(self.index))[rows] if isinstance(rows, slice) else rows.tolist()
+        names = tuple(self.names[row] for row in indices) if self.names else ()
         return replace(
             self, index=self.index[rows], against=None if self.against is None else self.against[rows], names=names
         )
 
     @property
     def hash(self) -> str:
-        """16 hexadecimal digits that name what is explained."""
+        """16 hexadecimal digits that identify the target."""
         against = None if self.against is None else self.against.tolist()
         function = None if self.function is None else _function_name(self.function)
         return fingerprint({"index": self.index.tolist(), "against": against, "function": function})
 
 
 def _function_name(function: ScoreFunction) -> list[str]:
-    """Name a callable by module, name and code, the same in every process."""
+    """Identify a callable by module, name and code, the same in every process."""
     named = function if hasattr(function, "__qualname__") else type(function)
     code = getattr(function, "__code__", None)
-    constants = [] if code is None else [repr(one) for one in code.co_consts if not hasattr(one, "co_code")]
+    constants = [] if code is None else [repr(value) for value in code.co_consts if not hasattr(value, "co_code")]
     return [named.__module__, named.__qualname__, "" if code is None else code.co_code.hex(), *constants]
 
 
 def check_target(target: Any, count: int) -> Any:
-    """Return the target with arrays and tensors as plain numbers, refusing another length than `count` images.
+    """Return the target with arrays and tensors converted to plain numbers.
 
     Raises:
-        BadInput: a sequence of another length, or indices that are no integers.
+        BadInput: a sequence does not have one entry for each of the `count` images, or indices are not integers.
     """
     if isinstance(target, Contrast):
         return Contrast(check_target(target.target, count), check_target(target.against, count))
@@ -140,12 +140,12 @@ def check_target(target: Any, count: int) -> Any:
     if hasattr(target, "tolist"):
         target = target.tolist()
     if _one_per_image(target) and len(target) != count:
-        raise BadInput(f"target: expected {count} entries, one an image, got {len(target)}; give one or {count}")
+        raise BadInput(f"target: expected {count} entries, one per image, got {len(target)}; give one or {count}")
     return target
 
 
 def target_rows(target: Any, rows: slice) -> Any:
-    """Return the part of a checked target that belongs to the images `rows`."""
+    """Return the part of a checked target for the images `rows`."""
     if isinstance(target, Contrast):
         return Contrast(target_rows(target.target, rows), target_rows(target.against, rows))
     return target[rows] if _one_per_image(target) else target
@@ -156,18 +156,19 @@ def _one_per_image(target: Any) -> bool:
 
 
 def resolve_target(target: Any, logits: Tensor, labels: Sequence[str] | None = None) -> Target:
-    """Turn what the user said into a `Target` for a batch.
+    """Return the `Target` of a batch for the user's target.
 
     Args:
         target: None (top class), int, label, sequence of these, int tensor, `Contrast`, a callable
-            `logits (N, K) -> (N,)` that scores each row for itself, or an object with an int `category`. A label is
-            found by its whole text, then by whole words, then by a part; a text of digits that is no label is an index.
-        logits: (N, K) of the unchanged images.
+            `logits (N, K) -> (N,)` that scores each row on its own, or an object with an int `category`. A label is
+            matched by its whole text, then by whole words, then by a part; a string of digits that is not a label is an
+            index.
+        logits: (N, K) logits of the unchanged images.
         labels: names of the K classes, if known.
 
     Raises:
-        BadInput: out of range, wrong count, an ambiguous label, or a callable that does not give (N,).
-        UnknownName: a label that fits no class.
+        BadInput: an index out of range, a wrong count, an ambiguous label, or a callable that does not return (N,).
+        UnknownName: a label that matches no class.
     """
     count = len(logits)
     if isinstance(target, Contrast):
@@ -186,13 +187,13 @@ def resolve_target(target: Any, logits: Tensor, labels: Sequence[str] | None = N
 
 
 def _check_function(function: ScoreFunction, logits: Tensor) -> None:
-    """Refuse a callable that gives no (N,), or whose score hangs on an image's place or neighbours in the batch."""
+    """Check that a callable returns (N,) and that its score does not depend on the rest of the batch."""
     count, classes = logits.shape
     score = function(logits)
     if not isinstance(score, Tensor) or tuple(score.shape) != (count,):
         got = tuple(score.shape) if isinstance(score, Tensor) else type(score).__name__
         raise BadInput(
-            f"target: expected a callable ({count}, {classes}) -> ({count},), got {got}; return one score an image"
+            f"target: expected a callable ({count}, {classes}) -> ({count},), got {got}; return one score per image"
         )
     try:
         last = function(logits[-1:])
@@ -200,8 +201,8 @@ def _check_function(function: ScoreFunction, logits: Tensor) -> None:
         last = score[:0]
     if last.shape != (1,) or not torch.allclose(last, score[-1:], rtol=1e-4, atol=1e-4, equal_nan=True):
         raise BadInput(
-            "target: expected a callable that scores each row for itself, got one that needs the whole batch; "
-            "give one class an image as a sequence, or explain the images one by one"
+            "target: expected a callable that scores each row on its own, got one that needs the whole batch; "
+            "give one class per image as a sequence, or explain the images one by one"
         )
 
 
@@ -211,7 +212,7 @@ def _indices(target: Any, logits: Tensor, labels: Sequence[str] | None) -> Tenso
         return logits.argmax(1)
     target = check_target(target, count)
     entries = target if _one_per_image(target) else [target] * count
-    values = [_index(one, classes, labels) for one in entries]
+    values = [_index(entry, classes, labels) for entry in entries]
     return torch.tensor(values, dtype=torch.int64, device=logits.device)
 
 
@@ -224,7 +225,7 @@ def _index(target: Any, classes: int, labels: Sequence[str] | None) -> int:
         kind = type(target).__name__
         raise BadInput(f"target: expected a class index, label, sequence, tensor or callable, got {kind}")
     if not 0 <= index < classes:
-        raise BadInput(f"target: expected a class from 0 to {classes - 1}, got {index}; give one of them")
+        raise BadInput(f"target: expected a class from 0 to {classes - 1}, got {index}")
     return index
 
 
@@ -237,7 +238,7 @@ def _integer(value: Any) -> int | None:
 
 def _from_label(label: str, classes: int, labels: Sequence[str] | None) -> int:
     wanted = _plain(label)
-    exact = [place for place, known in enumerate(labels or ()) if _plain(known) == wanted]
+    exact = [index for index, known in enumerate(labels or ()) if _plain(known) == wanted]
     if not exact and re.fullmatch("-?[0-9]+", wanted):
         return _index(int(wanted), classes, labels)
     if not labels:
@@ -245,15 +246,13 @@ def _from_label(label: str, classes: int, labels: Sequence[str] | None) -> int:
             f"target: got the label {label!r}, but the model has no labels; give an index from 0 to {classes - 1}"
         )
     whole = re.compile(rf"\b{re.escape(wanted)}\b")
-    words = [place for place, known in enumerate(labels) if whole.search(_plain(known))]
-    found = exact or words or [place for place, known in enumerate(labels) if wanted in _plain(known)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        shown = ", ".join(f"{place} {labels[place]!r}" for place in found[:4])
-        raise BadInput(
-            f"target: {label!r} fits {len(found)} labels ({shown}{', ...' if len(found) > 4 else ''}); give the index"
-        )
+    words = [index for index, known in enumerate(labels) if whole.search(_plain(known))]
+    matches = exact or words or [index for index, known in enumerate(labels) if wanted in _plain(known)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        shown = ", ".join(f"{index} {labels[index]!r}" for index in matches[:4]) + (", ..." if len(matches) > 4 else "")
+        raise BadInput(f"target: {label!r} matches {len(matches)} labels ({shown}); give the index")
     raise UnknownName("label", label, labels, f"give an index from 0 to {len(labels) - 1}")
 
 

@@ -1,8 +1,8 @@
-"""The vocabulary of torch's functions: which calls are a ReLU, a linear map, a pooling, a sum, a move.
+"""Sets of torch functions by what they compute: ReLUs, linear maps, poolings, sums, moves.
 
-A network is read by the functions it calls, whether a module, a function or a method called them; no class name is ever
-asked for. Each set holds every form that a function has in torch, torch.special, torch.nn.functional and Tensor:
-`relu`, `relu_` (in place), `__add__` (an operator), `max_pool2d_with_indices`.
+A network is analysed by the functions it calls, through a module, a function or a method; class names are never used.
+Each set holds every form of a function in torch, torch.special, torch.nn.functional and Tensor: `relu`, `relu_` (in
+place), `__add__` (an operator), `max_pool2d_with_indices`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ Call = Callable[..., Any]
 
 
 def named(names: str) -> frozenset[Call]:
-    """Return torch's functions of these names, in every form that exists.
+    """Return the torch functions of these names, in every form that exists.
 
     Args:
-        names: separated by spaces; "add" finds torch.add, Tensor.add, add_ and Tensor.__add__.
+        names: function names separated by spaces; "add" gives torch.add, Tensor.add, add_ and Tensor.__add__.
     """
     homes = (torch, torch.special, F, Tensor)
     forms = (form for name in names.split() for form in (name, f"{name}_", f"__{name}__", f"{name}_with_indices"))
@@ -38,7 +38,7 @@ RELUS = named("relu")
 HARDTANHS = named("hardtanh")
 CLAMPS = named("clamp clamp_min")
 LEAKY_ACTIVATIONS = named("silu gelu mish hardswish softplus elu selu celu leaky_relu prelu rrelu tanh")
-"""Activations that let something of negative inputs through."""
+"""Activations with a non-zero output for negative inputs."""
 GATES = named("sigmoid expit hardsigmoid tanh softmax")
 ACTIVATIONS = (
     RELUS
@@ -47,7 +47,7 @@ ACTIVATIONS = (
     | named("threshold clamp clamp_min clamp_max clip neg positive logit hardshrink softshrink tanhshrink")
     | named("local_response_norm")
 )
-"""Functions of one value each, without the gates."""
+"""Elementwise functions, except the gates."""
 
 CONVOLUTIONS = named("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d")
 LINEARS = named("linear")
@@ -78,4 +78,4 @@ MOVES = (
     | named("expand expand_as repeat repeat_interleave tile broadcast_to contiguous clone detach requires_grad unfold")
     | named("to type type_as float double half bfloat16 cpu cuda pixel_shuffle pixel_unshuffle channel_shuffle")
 )
-"""Calls that move values about, copy them or choose some by place."""
+"""Calls that move, copy or select values without changing them."""

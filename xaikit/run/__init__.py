@@ -1,1 +1,1 @@
-"""How work goes through the network: context, batches, portions, memory, and what comes out."""
+"""Running the network: contexts, batches, portions, costs and attributions."""

@@ -1,8 +1,8 @@
-"""The attribution: raw values with everything needed to read them.
+"""The attribution: a method's raw values with everything needed to interpret them.
 
-    values      as the method gave them, on its own grid: no resizing, no scaling
-    heatmap()   upsample to the image -> min-max per image (a method of scale "unit" is only clipped)
-    found[3:5]  the part that speaks of some of the images
+    values             as the method returned them, on its own grid: not resized, not scaled
+    heatmap()          upsample to the image -> min-max per image (a method of scale "unit" is only clipped)
+    attribution[3:5]   the attribution of some of the images
 
 Shapes: values (N, h, w) or (N, C, H, W); heatmap (N, H, W) in [0, 1].
 """
@@ -10,7 +10,7 @@ Shapes: values (N, h, w) or (N, C, H, W); heatmap (N, H, W) in [0, 1].
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +31,7 @@ Reduction = Literal["sum", "max-abs", "mean"]
 
 
 def reduced(values: Tensor, reduction: Reduction) -> Tensor:
-    """Return maps (N, H, W) of values (N, C, H, W); maps stay as they are."""
+    """Return maps (N, H, W) from values (N, C, H, W); maps are returned unchanged."""
     if values.ndim == 3:
         return values
     if reduction == "max-abs":
@@ -41,24 +41,24 @@ def reduced(values: Tensor, reduction: Reduction) -> Tensor:
 
 @dataclass(frozen=True)
 class Attribution:
-    """What a method says about a batch.
+    """The result of a method for a batch.
 
     Args:
-        values: (N, h, w) raw and signed on the method's grid, or (N, C, H, W) when channels were asked for.
-        target: (N,) int64, the class explained.
-        scores: (N,) the explained score: the class's logit, a contrast or a callable's value.
+        values: raw signed values (N, h, w) on the method's grid, or (N, C, H, W) if channels were requested.
+        target: (N,) int64, the explained class.
+        scores: (N,) explained scores: the class's logit, a contrast or a callable's value.
         probabilities: (N,) probability of the class.
         method: registry name.
-        params: parameters as used, with what the method decided itself; a list has one entry per image.
+        params: the parameters and what the method chose itself; a list has one entry per image.
         layer: name of the target layer, or None.
         size: (H, W) of the images.
-        scale: how `heatmap` brings values to [0, 1].
-        target_names: one name per image.
+        scale: how `heatmap` maps values to [0, 1].
+        target_names: name of the target for each image.
         flags: one set per image: "constant", "invalid", "default-library", "halved", ...
-        completeness: (N,) what the sum of the values misses of the promised total, or None where none is promised.
-        diagnostics: numbers per image that help to read a blank map: minimum, maximum, share of positive values.
-        seconds: wall time of the whole batch; work that several methods share is counted where it was done first.
-        reduction: how the method brings channels together, if they were kept.
+        completeness: (N,) gap between the sum of the values and the promised total, or None if none is promised.
+        diagnostics: numbers per image that help to understand a blank map: minimum, maximum, share of positive values.
+        seconds: wall time of the whole batch; work shared by several methods is counted for the first of them.
+        reduction: how the method combines channels, if they were kept.
     """
 
     values: Tensor
@@ -81,15 +81,14 @@ class Attribution:
         return self.values.shape[0]
 
     def __getitem__(self, rows: int | slice) -> Attribution:
-        """Return the attribution of the images `rows`, or of one as a batch of one, with their share of the seconds.
+        """Return the attribution of the images `rows` with their share of the seconds; an index gives a batch of one.
 
         Raises:
-            IndexError: no image of that number.
+            IndexError: the index is out of range.
         """
         if not isinstance(rows, slice):
-            place = range(len(self))[rows]
-            rows = slice(place, place + 1)
-        places = range(len(self))[rows]
+            index = range(len(self))[rows]
+            rows = slice(index, index + 1)
         return replace(
             self,
             **{name: getattr(self, name)[rows] for name in _PER_IMAGE},
@@ -98,23 +97,17 @@ class Attribution:
             params={
                 name: _agreed(value[rows]) if isinstance(value, list) else value for name, value in self.params.items()
             },
-            seconds=self.seconds * len(places) / max(1, len(self)),
+            seconds=self.seconds * len(range(len(self))[rows]) / max(1, len(self)),
         )
 
     @classmethod
     def join(cls, parts: Sequence[Attribution]) -> Attribution:
-        """Return one attribution for the images of several, by the same method."""
+        """Return one attribution for the images of all parts, which are by the same method."""
         first = parts[0]
-
-        def together(pick: Callable[[Attribution], Tensor]) -> Tensor:
-            return torch.cat([pick(part) for part in parts])
-
+        tensors: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in _TENSORS}
         return replace(
             first,
-            values=together(lambda part: part.values),
-            target=together(lambda part: part.target),
-            scores=together(lambda part: part.scores),
-            probabilities=together(lambda part: part.probabilities),
+            **tensors,
             target_names=tuple(name for part in parts for name in part.target_names),
             flags=[flags for part in parts for flags in part.flags],
             completeness=None
@@ -126,16 +119,17 @@ class Attribution:
         )
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """Return the heatmap as NumPy (N, H, W), so that plotting libraries take an attribution as it is."""
+        """Return the heatmap as NumPy (N, H, W), so that plotting libraries accept an attribution."""
         return np.asarray(self.heatmap().cpu().numpy(), dtype=dtype)
 
     def heatmap(self, size: tuple[int, int] | None = None) -> Tensor:
         """Return maps (N, H, W) in [0, 1] at the images' size or at `size` = (H, W).
 
-        A constant map is ones where its value is > 0, else zeros; one that is not finite is zeros. Both are flagged.
+        A constant map becomes ones if its value is > 0 and zeros otherwise; a map that is not finite becomes zeros.
+        Both are flagged.
 
         Raises:
-            BadInput: a size that is not two numbers from 1.
+            BadInput: `size` is not two positive integers.
         """
         _check_size(size)
         maps = reduced(self.values, self.reduction)
@@ -148,22 +142,17 @@ class Attribution:
         return maps.clamp(0.0, 1.0).masked_fill(invalid[:, None, None], 0.0)
 
     def drawable(self, *, signed: bool) -> tuple[str, np.ndarray[Any, Any], np.ndarray[Any, Any] | None, bool]:
-        """Return the first image's map as drawing takes it: method, heatmap, values and whether they are signed.
+        """Return the first image's map for drawing: method name, heatmap, values, and `signed`.
 
-        Values are None unless the method works on pixels and leaves scaling to others.
+        The values are None unless they are on the pixel grid with scale "minmax".
         """
         values = reduced(self.values, self.reduction)
         on_pixels = tuple(values.shape[-2:]) == self.size and self.scale == "minmax"
         return self.method, self.heatmap()[0].cpu().numpy(), values[0].cpu().numpy() if on_pixels else None, signed
 
     def save(self, file: str | Path) -> None:
-        """Write everything as one safetensors file, whole or not at all."""
-        tensors = {
-            "values": self.values,
-            "target": self.target,
-            "scores": self.scores,
-            "probabilities": self.probabilities,
-        }
+        """Write the attribution as one safetensors file, atomically."""
+        tensors: dict[str, Tensor] = {name: getattr(self, name) for name in _TENSORS}
         if self.completeness is not None:
             tensors["completeness"] = self.completeness
         tensors |= {f"diagnostics.{name}": value for name, value in self.diagnostics.items()}
@@ -181,23 +170,22 @@ class Attribution:
             "reduction": self.reduction,
         }
         with atomic(file) as temporary:
-            apart = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-            save_file(apart, temporary, {"xaikit": canonical_json(about)})
+            unshared = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+            save_file(unshared, temporary, {"xaikit": canonical_json(about)})
 
     @classmethod
     def load(cls, file: str | Path) -> Attribution:
-        """Read what `save` wrote.
+        """Return the attribution saved in a file.
 
         Raises:
-            BadInput: no such file, or not an attribution.
+            BadInput: the file does not exist or is not an attribution.
         """
         try:
             with safe_open(str(file), framework="pt") as opened:
                 about = json.loads((opened.metadata() or {})["xaikit"])
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-            names = ("values", "target", "scores", "probabilities")
             return cls(
-                **{name: tensors[name] for name in names},
+                **{name: tensors[name] for name in _TENSORS},
                 completeness=tensors.get("completeness"),
                 diagnostics={
                     name.removeprefix("diagnostics."): tensor
@@ -218,21 +206,20 @@ class Attribution:
                 reduction=about["reduction"],
             )
         except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise BadInput(
-                f"{file}: expected a saved attribution, got something else ({error}); save one first"
-            ) from error
+            raise BadInput(f"{file}: expected a saved attribution, got something else ({error})") from error
 
 
-_PER_IMAGE = ("values", "target", "scores", "probabilities", "target_names", "flags")
+_TENSORS = ("values", "target", "scores", "probabilities")
+_PER_IMAGE = (*_TENSORS, "target_names", "flags")
 
 
 def _agreed(values: list[Any]) -> Any:
-    """Return the one value that all images have, or the list."""
+    """Return the value if all images have the same one, otherwise the list."""
     return values[0] if values and all(value == values[0] for value in values) else values
 
 
 def _joined(parts: list[tuple[Any, int]]) -> Any:
-    """Join one parameter over parts of (value, number of images); a list has one entry per image."""
+    """Join a parameter over parts (value, number of images); a list has one entry per image."""
     first = parts[0][0]
     if all(value == first and not isinstance(value, list) for value, _ in parts):
         return first
@@ -246,4 +233,4 @@ def _check_size(size: Any) -> None:
         return
     sides = list(size) if isinstance(size, Sequence) else []
     if len(sides) != 2 or not all(isinstance(side, int | np.integer) and side > 0 for side in sides):
-        raise BadInput(f"size: expected (H, W), two numbers from 1, got {size!r}; leave it out for the images' own")
+        raise BadInput(f"size: expected (H, W), two positive integers, got {size!r}; omit it for the images' size")

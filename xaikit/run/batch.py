@@ -1,10 +1,10 @@
-"""The batch: one portion of images and everything that methods share about it.
+"""The batch: one portion of images and the results about it that methods share.
 
     logits                        one plain forward
     activations_and_gradients     one forward without a graph in the stem, one backward through the tail
     input_gradients               one forward and one backward
 
-Each fact is computed once, whoever asks first; the logits of any of them serve all.
+Each result is computed once, on first use; the logits of the first forward are kept.
 
 Shapes: pixels and inputs (n, C, H, W); logits (n, K); activations and gradients (n, C, h, w).
 """
@@ -30,21 +30,21 @@ from xaikit.run.context import Context
 
 T = TypeVar("T")
 
-_SAME_LOGITS = 1e-4  # of the largest logit
-_REPAID = 12  # passes an image from which a folded copy and its check cost less than they save
-_ROUNDING_STEPS = 8  # of the arithmetic, where that is coarser
+_SAME_LOGITS = 1e-4  # tolerance for logits of a folded copy, relative to the largest logit
+_REPAID = 12  # passes per image above which a folded copy and its check save more than they cost
+_ROUNDING_STEPS = 8  # the same tolerance in rounding steps of the dtype, if that is larger
 
 
 class Batch:
-    """One portion of images and everything that methods share about it; each fact is computed once.
+    """One portion of images and the results about it that methods share; each result is computed once.
 
     Args:
-        classifier: borrowed.
+        classifier: the classifier, borrowed.
         pixels: (n, C, H, W) in [0, 1], on the classifier's device.
-        target: what the user asked for, for these images.
-        context: seed, portions, precision, counters.
-        rows: which of the user's images these are, a slice or (n,); None: all.
-        count: how many images the user gave.
+        target: the user's target for these images.
+        context: seed, portions, precision and counters of the run.
+        rows: indices of these images among the user's images, a slice or (n,); None is all of them.
+        count: number of the user's images; None is n.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Batch:
         self.pixels = pixels
         self.context = context
         self.inputs = classifier.normalize(pixels)
-        self._asked = target
+        self._user_target = target
         self._logits: Tensor | None = None
         self._activations: dict[Layer, Tensor] = {}
         self._layers: dict[Layer, tuple[Tensor, Tensor]] = {}
@@ -78,12 +78,12 @@ class Batch:
 
     @property
     def arithmetic(self) -> torch.dtype:
-        """The type that the network computes in."""
+        """The dtype that the network computes in."""
         return torch.bfloat16 if self.context.precision == "bfloat16" else self.classifier.dtype
 
     @property
     def logits(self) -> Tensor:
-        """(n, K) of the unchanged images, detached."""
+        """(n, K) logits of the unchanged images, detached."""
         if self._logits is None:
             with torch.no_grad():
                 self.keep_logits(self.context.forward(self.classifier, self.inputs))
@@ -92,12 +92,12 @@ class Batch:
 
     @cached_property
     def target(self) -> Target:
-        """What is explained, resolved on the unchanged images."""
-        return resolve_target(self._asked, self.logits, self.classifier.labels)
+        """The target, resolved on the unchanged images."""
+        return resolve_target(self._user_target, self.logits, self.classifier.labels)
 
     @cached_property
     def scores(self) -> Tensor:
-        """(n,) the explained score of the unchanged images."""
+        """(n,) explained scores of the unchanged images."""
         return self.target.score(self.logits).detach()
 
     @cached_property
@@ -107,78 +107,78 @@ class Batch:
 
     @cached_property
     def confidences(self) -> Tensor:
-        """(n,) what stands for the score in probabilities: `Target.confidence`."""
+        """(n,) confidence of the network in the target; see `Target.confidence`."""
         return self.target.confidence(self.logits, self.classifier.output)
 
     @cached_property
     def hashes(self) -> list[str]:
-        """Content of each image, the root of its random stream."""
+        """Content hash of each image, which seeds its random stream."""
         return image_hashes(self.pixels)
 
     def on(self, classifier: Classifier) -> Batch:
-        """Return a batch of the same images and targets on another form of the network."""
+        """Return a batch of the same images and targets for another classifier of the same network."""
         batch = Batch(classifier, self.pixels, None, self.context, self._rows, self._count)
         batch.inputs, batch.target = self.inputs, self.target
         return batch
 
     @cached_property
     def folded(self) -> Batch:
-        """The same images on the network's copy with BatchNorm folded, or this batch where no copy gives its logits."""
-        least = max(_SAME_LOGITS, _ROUNDING_STEPS * torch.finfo(self.arithmetic).eps)
+        """The same images on a copy of the network with folded BatchNorms, or this batch if its logits differ."""
+        tolerance = max(_SAME_LOGITS, _ROUNDING_STEPS * torch.finfo(self.arithmetic).eps)
         for copied in folded_copies(self.classifier):
             batch = self.on(copied)
             difference = (batch.logits - self.logits).abs().amax(1)
-            if bool((difference <= least * self.logits.abs().amax(1)).all()):
+            if bool((difference <= tolerance * self.logits.abs().amax(1)).all()):
                 return batch
         return self
 
     def folded_for(self, passes: int) -> Batch:
-        """Return `folded` for at least so many passes an image that they repay the copy, or this batch.
+        """Return `folded` if the number of passes per image repays the copy, otherwise this batch.
 
-        A pass takes a fifth less time on a CPU. In float32 rounding moves some path points across a kink of the
-        network: on cifar-resnet20 single pixels move by 2e-4 of the range, 1e-5 on average; in float64 nothing moves.
+        A pass takes a fifth less time on a CPU. In float32, rounding moves some path points across a kink of the
+        network: on cifar-resnet20 single pixels change by 2e-4 of the range, 1e-5 on average; in float64 none change.
         """
         exact = self.arithmetic in (torch.float32, torch.float64)
         return self.folded if exact and passes >= _REPAID else self
 
     def at(self, inputs: Tensor, rows: Tensor) -> Batch:
-        """Return a batch of other inputs, each with the target and all else that belongs to one of these images.
+        """Return a batch of other inputs, each with the target of one of these images.
 
         Args:
             inputs: (m, C, H, W) in the network's coordinates.
-            rows: (m,) which image of the batch each belongs to.
+            rows: (m,) index of the image that each input belongs to.
         """
-        mean, std = (one.to(inputs) for one in (self.classifier.mean, self.classifier.std))
-        users = torch.arange(self._count, device="cpu")[self._rows][rows.cpu()]
-        batch = Batch(self.classifier, inputs * std + mean, None, self.context, users, self._count)
+        mean, std = self.classifier.mean.to(inputs), self.classifier.std.to(inputs)
+        user_rows = torch.arange(self._count, device="cpu")[self._rows][rows.cpu()]
+        batch = Batch(self.classifier, inputs * std + mean, None, self.context, user_rows, self._count)
         batch.inputs, batch.target = inputs, self.target.take(rows)
         return batch
 
-    def own(self, given: T) -> T:
-        """Return what belongs to these images of pixels (N, C, H, W), one for each of the user's N; all else as it is.
+    def own(self, fill: T) -> T:
+        """Return these images' rows of fill pixels (N, C, H, W) for the user's N images; any other fill unchanged.
 
         Raises:
-            BadInput: pixels of another number of images.
+            BadInput: the pixels are for another number of images.
         """
-        if not isinstance(given, Tensor) or given.ndim != 4 or len(given) == 1:
-            return given
-        if len(given) != self._count:
+        if not isinstance(fill, Tensor) or fill.ndim != 4 or len(fill) == 1:
+            return fill
+        if len(fill) != self._count:
             raise BadInput(
-                f"fill: expected pixels for 1 or {self._count} images, got {len(given)}; give one, or one an image"
+                f"fill: expected pixels for 1 or {self._count} images, got {len(fill)}; give one, or one per image"
             )
-        return cast("T", given[self._rows])
+        return cast("T", fill[self._rows])
 
     def filled(self, fill: Fill | Tensor, purpose: str) -> Tensor:
-        """Return what removed pixels become, in the network's coordinates; see `fill_values`.
+        """Return the values of removed pixels in the network's coordinates; see `fill_values`.
 
         Args:
-            fill: by name, or pixels.
-            purpose: names the random stream of a noise fill.
+            fill: name of a fill, or pixels.
+            purpose: name of the random stream of a noise fill.
         """
         return fill_values(self.classifier.normalize, self.pixels, self.own(fill), self.generators(purpose))
 
     def generators(self, purpose: str) -> list[torch.Generator]:
-        """Return one CPU generator per image, from the seed, the image's content and `purpose`."""
+        """Return one CPU generator per image, seeded by the seed, the image's content and `purpose`."""
         return generators(self.context.seed, self.hashes, purpose)
 
     def activations(self, layer: Layer) -> Tensor:
@@ -191,15 +191,15 @@ class Batch:
         return self._activations[layer]
 
     def activations_and_gradients(self, layer: Layer) -> tuple[Tensor, Tensor]:
-        """Return a layer's activations and the score's gradient there, both (n, C, h, w), at least float32.
+        """Return a layer's activations and the gradient of the score by them, both (n, C, h, w), at least float32.
 
-        One forward without a graph in the stem and one backward through the tail, for all methods of the batch.
+        All methods of the batch share one forward without a graph in the stem and one backward through the tail.
         """
         self.attach([layer])
         return self._layers[layer]
 
     def attach(self, layers: Sequence[Layer]) -> None:
-        """Take activations and gradients of several layers in one forward and one backward."""
+        """Compute the activations and gradients of several layers in one forward and one backward."""
         missing = [layer for layer in layers if layer not in self._layers]
         if not missing:
             return
@@ -216,12 +216,12 @@ class Batch:
     def carried_back(
         self, layer: Layer, install: Callable[[Probe], None], starts: Callable[[Tensor], Iterable[Tensor]]
     ) -> Tensor:
-        """Return what rules carry from the logits to a layer, (n, C, h, w), at least float32.
+        """Return the sum of start vectors propagated back to a layer by rules, (n, C, h, w), at least float32.
 
         Args:
-            layer: where it ends.
-            install: puts the rules on the probe of this forward.
-            starts: gives start vectors (n, K) for the logits with their graph; what they become is summed.
+            layer: the layer at which propagation ends.
+            install: callable that installs the rules on the probe of this forward.
+            starts: callable that returns start vectors (n, K) for the logits with their graph.
         """
         with torch.enable_grad(), self.classifier.probe() as probe:
             tap = probe.attach(layer)
@@ -231,19 +231,19 @@ class Batch:
         self.keep_logits(logits.detach())
         self._activations.setdefault(layer, _full(layer.to_grid(activation.detach())))
         check_graph(logits)
-        carried = torch.zeros_like(activation)
+        total = torch.zeros_like(activation)
         for start in starts(logits):
             self.context.counters.backwards += len(self)
-            carried = carried + torch.autograd.grad(logits, activation, start.to(logits), retain_graph=True)[0]
-        return _full(layer.to_grid(carried))
+            total = total + torch.autograd.grad(logits, activation, start.to(logits), retain_graph=True)[0]
+        return _full(layer.to_grid(total))
 
     @cached_property
     def input_gradients(self) -> Tensor:
-        """(n, C, H, W) gradient of the score by the image in the network's coordinates."""
+        """(n, C, H, W) gradient of the score by the inputs in the network's coordinates."""
         return self.input_gradients_anew()
 
     def input_gradients_anew(self) -> Tensor:
-        """Return the same by a forward and backward of its own, for who has put rules on the network."""
+        """Return the input gradients without the cache, for callers that have installed rules."""
         inputs = self.inputs.detach().requires_grad_(True)
         logits = self.context.forward(self.classifier, inputs)
         self.keep_logits(logits.detach())
@@ -254,7 +254,7 @@ class Batch:
 
         Args:
             inputs: (m, C, H, W) in the network's coordinates.
-            rows: (m,) which image of the batch each belongs to; None where m = n.
+            rows: (m,) index of the image that each input belongs to; None if m = n.
         """
         target = self.target if rows is None else self.target.take(rows)
         inputs = inputs.detach().requires_grad_(True)
@@ -262,35 +262,35 @@ class Batch:
         return score.detach(), self._gradients(score, [inputs])[0]
 
     def scores_of(self, inputs: Tensor, rows: Tensor) -> Tensor:
-        """Return the score (m,) at inputs (m, C, H, W), each for the target of image `rows` (m,)."""
+        """Return the scores (m,) of inputs (m, C, H, W), each for the target of image `rows` (m,)."""
         with torch.no_grad():
             return self.target.take(rows).score(self.context.forward(self.classifier, inputs))
 
     def probabilities_of(self, inputs: Tensor, rows: Tensor) -> Tensor:
-        """Return the probability (m,) at inputs (m, C, H, W), each of the class of image `rows` (m,)."""
+        """Return the probabilities (m,) of inputs (m, C, H, W), each for the class of image `rows` (m,)."""
         with torch.no_grad():
             logits = self.context.forward(self.classifier, inputs)
         return self.target.take(rows).pick(self.classifier.to_probabilities(logits))
 
     def confidences_of(self, inputs: Tensor, rows: Tensor) -> Tensor:
-        """Return `Target.confidence` (m,) at inputs (m, C, H, W), each for the target of image `rows` (m,)."""
+        """Return `Target.confidence` (m,) of inputs (m, C, H, W), each for the target of image `rows` (m,)."""
         with torch.no_grad():
             logits = self.context.forward(self.classifier, inputs)
         return self.target.take(rows).confidence(logits, self.classifier.output)
 
     def packed(self, total: int, work: Callable[[Tensor], T], unit: str = "") -> Iterator[tuple[Tensor, T]]:
-        """Yield `(places, work(places))` over `total` items in full portions, whichever image they belong to.
+        """Yield `(indices, work(indices))` over `total` items in full portions, across all images.
 
         Args:
             total: number of items.
-            work: computes one portion from places (m,), int64 on the classifier's device.
-            unit: word for the items, with which progress is reported.
+            work: callable that computes one portion from indices (m,), int64 on the classifier's device.
+            unit: word for the items in progress reports; "" reports no progress.
         """
         size = self.context.portion(self.classifier, self.size)
 
         def portion(rows: slice) -> tuple[Tensor, T]:
-            places = torch.arange(rows.start, rows.stop, device=self.pixels.device)
-            return places, work(places)
+            indices = torch.arange(rows.start, rows.stop, device=self.pixels.device)
+            return indices, work(indices)
 
         yield from self.context.portions(total, size, portion, unit)
 
@@ -300,35 +300,36 @@ class Batch:
         """Yield `(rows, items, work(rows, items))` over all pairs of an image and one of `count` items.
 
         Args:
-            count: items for each image, such as masks or steps.
-            work: computes one portion from rows (m,) and items (m,).
-            unit: as in `packed`.
-            images: how many images; None is all of the batch.
+            count: number of items for each image, such as masks or steps.
+            work: callable that computes one portion from rows (m,) and items (m,).
+            unit: word for the items, as in `packed`.
+            images: number of images; None is the whole batch.
         """
         total = (len(self) if images is None else images) * count
-        for places, found in self.packed(total, lambda places: work(places // count, places % count), unit):
-            yield places // count, places % count, found
+        for indices, result in self.packed(total, lambda indices: work(indices // count, indices % count), unit):
+            yield indices // count, indices % count, result
 
-    def _gradients(self, score: Tensor, by: Sequence[Tensor]) -> list[Tensor]:
+    def _gradients(self, score: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
         self.context.counters.backwards += len(score)
         check_graph(score)
-        found = torch.autograd.grad(score.sum(), by, allow_unused=True)
+        gradients = torch.autograd.grad(score.sum(), tensors, allow_unused=True)
         return [
-            torch.zeros_like(one) if gradient is None else gradient for one, gradient in zip(by, found, strict=True)
+            torch.zeros_like(tensor) if gradient is None else gradient
+            for tensor, gradient in zip(tensors, gradients, strict=True)
         ]
 
     def keep_logits(self, logits: Tensor) -> None:
-        """Remember the logits (n, K) of the unchanged images, if none are known yet.
+        """Store the logits (n, K) of the unchanged images, unless they are already known.
 
         Raises:
-            BadInput: they are not finite, or not one row an image.
+            BadInput: the logits are not finite, or do not have one row per image.
         """
         if self._logits is not None:
             return
         if len(logits) != len(self):
             raise BadInput(
-                f"model: expected logits ({len(self)}, K) for {len(self)} images, got {tuple(logits.shape)}; it mixes "
-                "the images of a batch"
+                f"model: expected logits ({len(self)}, K) for {len(self)} images, got {tuple(logits.shape)}; the model "
+                "must not mix the images of a batch"
             )
         bad = (~logits.isfinite()).any(1).nonzero().flatten().tolist()
         if bad:
@@ -337,11 +338,11 @@ class Batch:
 
 
 def check_graph(score: Tensor) -> None:
-    """Refuse a score that autograd knows nothing of, rather than call its gradient zero."""
+    """Check that autograd can differentiate the score, whose gradient would otherwise be taken as zero."""
     if not score.requires_grad:
         raise BadInput(
-            "model: expected a score with a gradient, got one without: its forward runs under torch.no_grad, or its "
-            "output or the target is not differentiable; use a method without gradients, such as occlusion"
+            "model: expected a score with a gradient, got one without (the forward runs under torch.no_grad, or the "
+            "output or the target is not differentiable); use a method without gradients, such as occlusion"
         )
 
 

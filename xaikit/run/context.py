@@ -1,9 +1,9 @@
-"""The context of a run: how images go through the network, in which portions, and what it cost.
+"""The context of a run: seed, portions, precision, progress and counters.
 
     portions     slices of at most `chunk_size` images, halved when memory runs out
     forward      one pass, in the chosen precision, counted
 
-A portion's size changes speed and memory, never the answer beyond rounding.
+The portion size changes speed and memory use, and results only by rounding.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ T = TypeVar("T")
 
 _LARGEST = {"cpu": 64, "cuda": 128}
 _CPU_BYTES = 2**31  # activations of one portion on a CPU; larger portions are not faster
-_NOTICEABLE = 5.0  # seconds from which a computation announces how long it takes
-_SHARE = 0.25  # of the free memory that one portion's activations may take
+_NOTICEABLE = 5.0  # seconds above which a computation reports its estimated duration
+_SHARE = 0.25  # share of the free memory for the activations of one portion
 
 
 class Progress(Protocol):
-    """Told how far a long computation is."""
+    """Callback for the progress of a long computation."""
 
     def __call__(self, done: int, total: int, unit: str) -> None:
         """Show that `done` of `total` units are done.
 
-        After the first portion of a long computation the unit carries an estimate: "forwards, about 40 s".
+        After the first portion of a long computation `unit` includes an estimate: "forwards, about 40 s".
         """
 
 
 @dataclass
 class Counters:
-    """Images sent through the network; a pass of a batch of 8 counts 8."""
+    """Number of images sent through the network; a pass of a batch of 8 counts 8."""
 
     forwards: int = 0
     backwards: int = 0
@@ -53,15 +53,15 @@ class Counters:
 
 @dataclass
 class Context(Parameters):
-    """What every method receives beside its images.
+    """Settings and counters of a run, shared by all methods.
 
     Args:
-        seed: of every random draw, together with the image's content.
-        chunk_size: most images in one pass; None takes it from the free memory.
-        precision: of the network's arithmetic; reductions stay in float32.
-        progress: called as work proceeds, or None.
-        counters: what has been spent.
-        halved: True after memory ran out and portions were halved.
+        seed: seed of all random draws, combined with each image's content.
+        chunk_size: largest number of images in one pass; None chooses it by the free memory.
+        precision: precision of the network's arithmetic; reductions stay in float32.
+        progress: progress callback, or None.
+        counters: forwards and backwards done so far.
+        halved: whether memory ran out and portions were halved.
     """
 
     seed: Annotated[int, Strict()] = 0
@@ -74,23 +74,23 @@ class Context(Parameters):
     not_parameters = frozenset({"progress", "counters", "halved"})
 
     def portion(self, classifier: Classifier, size: tuple[int, int]) -> int:
-        """Return how many images of `size` = (H, W) one pass takes."""
+        """Return the number of images of `size` = (H, W) in one pass."""
         if self.chunk_size is not None:
             return self.chunk_size
         device = classifier.device
-        need = max(1, classifier.activation_bytes(size))
-        room = _SHARE * free_memory(device)
-        room = min(room, _CPU_BYTES) if device.type == "cpu" else room
-        return max(1, min(_LARGEST.get(device.type, 32), int(room / need)))
+        image_bytes = max(1, classifier.activation_bytes(size))
+        available = _SHARE * free_memory(device)
+        available = min(available, _CPU_BYTES) if device.type == "cpu" else available
+        return max(1, min(_LARGEST.get(device.type, 32), int(available / image_bytes)))
 
     def portions(self, total: int, size: int, work: Callable[[slice], T], unit: str = "") -> Iterator[T]:
         """Yield `work(slice)` over `total` items in portions of `size`, halved when memory runs out.
 
         Args:
             total: number of items.
-            size: items in one portion.
-            work: computes one portion.
-            unit: word for the items; with it progress is reported.
+            size: number of items in one portion.
+            work: callable that computes one portion.
+            unit: word for the items in progress reports; "" reports no progress.
         """
         start, begin = 0, time.perf_counter()
         while start < total:
@@ -106,7 +106,7 @@ class Context(Parameters):
             start = stop
 
     def _attempt(self, work: Callable[[slice], T], rows: slice, size: int) -> tuple[T] | None:
-        """Return the result in a tuple, or None when memory ran out and a smaller portion may do."""
+        """Return the result in a tuple, or None if memory ran out and a smaller portion may fit."""
         try:
             return (work(rows),)
         except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
@@ -118,18 +118,18 @@ class Context(Parameters):
         return None
 
     def forward(self, classifier: Classifier, inputs: Tensor) -> Tensor:
-        """Return the logits (n, K) of inputs (n, C, H, W) in the network's coordinates, and count them."""
+        """Return the logits (n, K) of inputs (n, C, H, W) in the network's coordinates, and count the pass."""
         self.counters.forwards += len(inputs)
         return self.run(classifier, inputs)
 
     def run(self, classifier: Classifier, inputs: Tensor) -> Tensor:
-        """Return logits in the context's precision, not counted."""
+        """Return logits in the context's precision, without counting the pass."""
         with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
             return classifier.logits(inputs)
 
 
 def estimate(begin: float, done: int, total: int) -> str:
-    """Return ", about 40 s" for `total` units of which `done` took since `begin`; nothing below a few seconds."""
+    """Return the estimated duration of `total` units, `done` since `begin`, as ", about 40 s", or "" if it is short."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     seconds = (time.perf_counter() - begin) * total / done

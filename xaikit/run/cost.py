@@ -1,4 +1,4 @@
-"""What something costs in passes through the network."""
+"""The cost of a method or measure in passes through the network."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Cost:
-    """Passes of the full network for one image; a tail is counted as the share it is."""
+    """Passes through the full network for one image; a pass through the tail counts as a fraction."""
 
     forwards: float = 1
     backwards: float = 0

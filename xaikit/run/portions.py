@@ -1,8 +1,8 @@
-"""Portions of images on their way through a run: what goes together, and what happens when it fails.
+"""Portions of images, and what to do when one fails.
 
-by_size    neighbours of equal size go together
-attempt    all together, or each by itself, so that one failure costs one item
-reason     why it failed, in one line
+by_size    group neighbours of equal size
+attempt    run all items together, or one by one after a failure, so that a failure costs one item
+reason     return why an item failed, in one line
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ R = TypeVar("R")
 
 
 def by_size(items: Sequence[T], size: Callable[[T], object], most: int) -> Iterator[list[T]]:
-    """Yield neighbours of equal size, at most so many at a time.
+    """Yield portions of neighbouring items of equal size.
 
     Args:
-        items: in order.
-        size: of an item, such as the shape of its pixels.
-        most: number of items in one portion.
+        items: the items, in order.
+        size: callable that returns an item's size, such as the shape of its pixels.
+        most: largest number of items in one portion.
     """
     for start in range(0, len(items), most):
         for _, group in groupby(items[start : start + most], key=size):
@@ -31,15 +31,15 @@ def by_size(items: Sequence[T], size: Callable[[T], object], most: int) -> Itera
 
 
 def attempt(work: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T]) -> list[R | Exception]:
-    """Return one result an item; where all together fail, those of each by itself or the error it fails with.
+    """Return one result per item; if the items fail together, run each alone and return its result or its error.
 
     Args:
-        work: returns one result an item.
-        items: at least one.
+        work: callable that returns one result per item.
+        items: at least one item.
     """
     try:
         return list(work(items))
-    except Exception as error:  # noqa: BLE001 - an item fails with its reason, the others go on
+    except Exception as error:  # noqa: BLE001 - the error becomes the item's result
         if len(items) == 1:
             return [error]
         return [outcome for item in items for outcome in attempt(work, [item])]

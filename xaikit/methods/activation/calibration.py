@@ -1,11 +1,11 @@
-"""Calibration: which threshold of a map makes the model most confident.
+"""Calibration: threshold a map at the level that makes the model most confident.
 
     I_i    = map with its floor(P * i / 10) lowest pixels set to 0        i = 0 .. 9
     inc_i  = max(p_c(I_i (*) x) - p_c(x), 0)
     i*     = the first i with the largest inc_i                       the calibrated map is I_i*
 
-Surviving pixels keep their value. "fixed" applies i*; "official" applies i* + 1, as the published code does, so that
-the level it found best is never the one it uses and i* = 9 empties the map. It works on any method's maps in [0, 1].
+The remaining pixels keep their values. "fixed" applies i*; "official" applies i* + 1 as the published code does, so it
+never uses the best level, and i* = 9 empties the map. Calibration works for any method's maps in [0, 1].
 
 Shapes: maps (N, H, W) in [0, 1]; levels (N,).
 Source: Lee & Han, IJCAI 2022, and the authors' code for "official".
@@ -43,19 +43,19 @@ def calibrate(
     Args:
         classifier: the model.
         inputs: pixels (N, C, H, W) in [0, 1].
-        maps: (N, H, W) in [0, 1], such as `attribution.heatmap()`.
-        target: the class whose confidence decides; None is the top class.
+        maps: maps (N, H, W) in [0, 1], such as `attribution.heatmap()`.
+        target: the class whose confidence is maximised; None is the top class.
         mode: "fixed" applies the best level, "official" the one after it.
-        context: of the run.
+        context: settings of the run.
 
     Returns:
-        Calibrated maps (N, H, W) and the level applied (N,), in tenths of the pixels removed.
+        Calibrated maps (N, H, W) and the applied levels (N,), in tenths of the pixels removed.
 
     Raises:
-        BadInput: maps of another shape or range, or an unknown mode.
+        BadInput: the maps have a wrong shape or range, or the mode is unknown.
     """
     if mode not in ("fixed", "official"):
-        raise BadInput(f"calibrate: expected fixed or official, got {mode!r}; choose one")
+        raise BadInput(f"calibrate: expected fixed or official, got {mode!r}")
     check_classifier(classifier)
     pixels = classifier.check(inputs)
     check_maps(maps, pixels)
@@ -67,7 +67,7 @@ def calibrate(
 
 
 def calibrated(batch: Batch, maps: Tensor, mode: Calibration) -> tuple[Tensor, Tensor]:
-    """Return calibrated maps (n, H, W) of a batch and the level applied (n,)."""
+    """Return the calibrated maps (n, H, W) of a batch and the applied levels (n,)."""
     order = ranks(maps)
     positions = order.shape[1]
     counts = torch.tensor([removed(level, LEVELS, positions) for level in range(LEVELS + 1)], device=maps.device)
@@ -76,10 +76,9 @@ def calibrated(batch: Batch, maps: Tensor, mode: Calibration) -> tuple[Tensor, T
         masks = maps[rows] * keep(order[rows], counts[levels], batch.size)
         return batch.probabilities_of(batch.inputs[rows] * masks[:, None], rows)
 
-    found = [part for _, _, part in batch.pairs(LEVELS, confidence, "thresholds")]
-    reached = torch.cat([batch.probabilities[:0], *found]).reshape(len(batch), LEVELS)
-    gain = (reached - batch.probabilities[:, None]).clamp_min(0)
-    best = _first_largest(gain)
+    parts = [part for _, _, part in batch.pairs(LEVELS, confidence, "thresholds")]
+    confidences = torch.cat([batch.probabilities[:0], *parts]).reshape(len(batch), LEVELS)
+    best = _first_largest((confidences - batch.probabilities[:, None]).clamp_min(0))
     level = best if mode == "fixed" else best + 1
     return maps * keep(order, counts[level], batch.size), level
 
@@ -87,5 +86,5 @@ def calibrated(batch: Batch, maps: Tensor, mode: Calibration) -> tuple[Tensor, T
 def _first_largest(gain: Tensor) -> Tensor:
     """Return the index (n,) of the first maximum of each row."""
     is_best = gain == gain.amax(1, keepdim=True)
-    places = torch.arange(gain.shape[1], device=gain.device).expand_as(gain)
-    return torch.where(is_best, places, gain.shape[1]).amin(1).clamp_max(gain.shape[1] - 1)
+    indices = torch.arange(gain.shape[1], device=gain.device).expand_as(gain)
+    return torch.where(is_best, indices, gain.shape[1]).amin(1).clamp_max(gain.shape[1] - 1)

@@ -1,9 +1,9 @@
-"""CAM: the class's own map, where the head is pooling and one linear map.
+"""CAM: activation maps weighted by the linear layer that follows global average pooling.
 
     map = sum_k W_ck * A_k        with  z_c = mean_xy map + b_c
 
-Whether the head has that form is found out in numbers (head.py). A head that pools one channel a class and has no
-linear map after it (SqueezeNet) is its own map: map = A_c with z_c = mean_xy map.
+Whether the head has that form is verified numerically (head.py). If the head pools one channel per class without a
+linear layer after it (SqueezeNet), that channel is the map: map = A_c with z_c = mean_xy map.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, h, w), the layer's own grid, signed.
 Units:  score; the map's mean is the logit without its bias.
@@ -29,7 +29,7 @@ from xaikit.run.cost import Cost
 @METHODS.register
 @dataclass(frozen=True)
 class CAM(LayerMethod):
-    """The linear head's weights, applied to the activations before they are pooled."""
+    """Activation maps weighted by the weights of the linear head."""
 
     name = "cam"
     family = "activation"
@@ -38,31 +38,30 @@ class CAM(LayerMethod):
 
     @cached_property
     def place(self) -> Layer:
-        """The layer that is pooled; for a fully convolutional head the class map itself."""
-        class_map = self.classifier.outline().class_map
-        default = self.classifier.outline().default
-        asked = self.classifier.resolve_layer(self.layer)
-        return class_map if class_map is not None and asked == default else asked
+        """The layer that is pooled; for a fully convolutional head, the class map."""
+        outline = self.classifier.outline()
+        layer = self.classifier.resolve_layer(self.layer)
+        return outline.class_map if outline.class_map is not None and layer == outline.default else layer
 
     def compute(self, batch: Batch) -> Values:
         """Return sum_k W_ck A_k, (n, h, w).
 
         Raises:
-            BadInput: the head is not linear after pooling.
+            BadInput: the head is not global average pooling and one linear map.
         """
         activations = batch.activations(self.place)
-        by_class = score_by_logits(batch)
+        logit_gradients = score_by_logits(batch)
         if self.place == self.classifier.outline().class_map:
             if self.classifier.output == "binary":  # one map for [-z, z]
-                by_class = by_class[:, 1:] - by_class[:, :1]
-            return Values(torch.einsum("nk,nkhw->nhw", by_class, activations))
+                logit_gradients = logit_gradients[:, 1:] - logit_gradients[:, :1]
+            return Values(torch.einsum("nk,nkhw->nhw", logit_gradients, activations))
         head = linear_head(batch, activations)
         if head.weights is None:
             raise BadInput(
                 f"cam: expected a head of global average pooling and one linear map after {str(self.place)!r}, "
                 f"{head.reason}; use grad-cam"
             )
-        return Values(torch.einsum("nk,nkhw->nhw", by_class @ head.weights, activations))
+        return Values(torch.einsum("nk,nkhw->nhw", logit_gradients @ head.weights, activations))
 
     def cost(self, size: tuple[int, int]) -> Cost:
         """One forward."""

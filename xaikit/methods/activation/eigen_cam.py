@@ -1,13 +1,13 @@
-"""Eigen-CAM: the activations' first principal direction, without a class and without a gradient.
+"""Eigen-CAM: projection of the activations on their first principal direction, without class or gradient.
 
     B = A reshaped to (hw, C);  B = U S V^T;  map = B v_1 = S_1 u_1
 
-The sign is chosen so that the map agrees with the mean activation (then it is >= 0 where activations are). Only the
-smaller of the matrices B B^T (hw x hw) and B^T B (C x C) is ever formed.
+The sign is chosen so that the map agrees with the mean activation; non-negative activations then give a non-negative
+map. Only the smaller of the matrices B B^T (hw x hw) and B^T B (C x C) is computed.
 
 variant "uncentred"  as above
-variant "centred"    each channel's mean over space is subtracted first, as pytorch-grad-cam does; the sign is then the
-                     one of the largest absolute value
+variant "centred"    each channel's mean over space is subtracted first, as pytorch-grad-cam does; the sign then makes
+                     the largest absolute value positive
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, h, w), the layer's own grid.
 Source: Muhammad & Yeasin, IJCNN 2020, arXiv:2008.00299.
@@ -56,22 +56,21 @@ class EigenCAM(LayerMethod):
 
 
 def first_direction(maps: Tensor, variant: Variant) -> Tensor:
-    """Return the projection B v_1 (n, h, w) of maps (n, C, h, w), with its sign."""
-    places = maps.flatten(2).transpose(1, 2).double()
+    """Return the projection B v_1 (n, h, w) of maps (n, C, h, w), with the sign of the variant."""
+    rows = maps.flatten(2).transpose(1, 2).double()
     if variant == "centred":
-        places = places - places.mean(1, keepdim=True)
-    projected = _first_projection(places)
+        rows = rows - rows.mean(1, keepdim=True)
+    projected = _first_projection(rows)
     if variant == "centred":
-        peak = projected.gather(1, projected.abs().argmax(1, keepdim=True))
-        sign = torch.where(peak < 0, -1.0, 1.0)
+        agreement = projected.gather(1, projected.abs().argmax(1, keepdim=True))
     else:
-        agreement = (projected * places.mean(2)).sum(1, keepdim=True)
-        sign = torch.where(agreement < 0, -1.0, 1.0)
+        agreement = (projected * rows.mean(2)).sum(1, keepdim=True)
+    sign = torch.where(agreement < 0, -1.0, 1.0)
     return (sign * projected).reshape(len(maps), *maps.shape[2:]).to(maps.dtype)
 
 
 def _first_projection(rows: Tensor) -> Tensor:
-    """Return S_1 u_1 (n, P) of matrices (n, P, C) by the smaller Gram matrix."""
+    """Return S_1 u_1 (n, P) of matrices (n, P, C), from the smaller Gram matrix."""
     tall = rows.shape[1] > rows.shape[2]
     gram = rows.transpose(1, 2) @ rows if tall else rows @ rows.transpose(1, 2)
     values, vectors = torch.linalg.eigh(gram)

@@ -1,15 +1,15 @@
-"""Eigen-Grad-CAM: the first principal direction of what each activation adds to the score.
+"""Eigen-Grad-CAM: projection of gradient times activation on its first principal direction.
 
     B = G (*) A reshaped to (hw, C);  B = U S V^T;  map = B v_1 = S_1 u_1        G = d score / d A
 
-It is Eigen-CAM of G (*) A, and so shows the class. The sign is chosen so that the map agrees with the mean of G (*) A,
-which is HiResCAM over the number of channels; the variants are those of Eigen-CAM (eigen_cam.py).
+It is Eigen-CAM of G (*) A, which makes it class-specific. The sign is chosen so that the map agrees with the mean of
+G (*) A, which is HiResCAM divided by the number of channels; the variants are those of Eigen-CAM (eigen_cam.py).
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, h, w), the layer's own grid, signed.
 Units:  score, up to the length of v_1.
 Source: Gildenblat, pytorch-grad-cam (EigenGradCAM), after Muhammad & Yeasin, IJCNN 2020, arXiv:2008.00299.
-Departs from source: uncentred as Eigen-CAM's paper has it; pytorch-grad-cam centres (`variant="centred"`) and leaves
-    the sign open.
+Departs from source: uncentred, as in the Eigen-CAM paper; pytorch-grad-cam centres (`variant="centred"`) and leaves the
+    sign open.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class EigenGradCAM(LayerMethod):
     """Projection of gradient times activation on its first principal direction.
 
     Args:
-        variant: "uncentred" as in Eigen-CAM's paper, "centred" subtracts each channel's mean.
+        variant: "uncentred" as in the Eigen-CAM paper, "centred" subtracts each channel's mean.
     """
 
     variant: Variant = "uncentred"

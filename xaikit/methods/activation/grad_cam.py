@@ -22,7 +22,7 @@ from xaikit.run.cost import Cost
 @METHODS.register
 @dataclass(frozen=True)
 class GradCAM(LayerMethod):
-    """Activation maps of one layer, weighted by their mean gradient, positive part."""
+    """Positive part of the sum of activation maps, each weighted by its mean gradient."""
 
     name = "grad-cam"
     family = "activation"

@@ -1,8 +1,8 @@
-"""The linear head: the weights that follow global average pooling, found and verified in numbers.
+"""The linear head: the weights of the linear layer after global average pooling, verified numerically.
 
-    z = W mean_xy A + b        for all images and classes, to 1e-3 of the logits' size, or to the network's rounding
+    z = W mean_xy A + b        for all images and classes, to 1e-3 of the largest logit or to the network's rounding
 
-Every module with weights of shape (classes, channels) is tried, the last first; names of classes play no part.
+Every module with weights of shape (classes, channels) is tried, last to first, whatever its class name.
 
 Shapes: activations (n, C, h, w); logits (n, K); weights (K, C).
 """
@@ -21,11 +21,11 @@ from xaikit.run.batch import Batch
 
 @dataclass(frozen=True)
 class Head:
-    """What was found.
+    """The linear head of a network, or the reason why it has none.
 
     Args:
-        weights: (K, C), or None where the head is not linear after pooling.
-        reason: why not.
+        weights: (K, C), or None if the head is not global average pooling and one linear map.
+        reason: why `weights` is None.
     """
 
     weights: Tensor | None
@@ -49,7 +49,7 @@ def linear_head(batch: Batch, activations: Tensor) -> Head:
 
 
 def may_have_linear_head(classifier: Classifier, channels: int) -> bool:
-    """Say whether some weights have the shape of a linear head on `channels`, without running anything."""
+    """Return whether some module's weights have the shape of a linear head on `channels`, without a forward."""
     blank = torch.zeros(1, channels, 1, 1, dtype=classifier.dtype, device=classifier.device)
     return next(_candidates(classifier, blank), None) is not None
 
@@ -62,7 +62,7 @@ def score_by_logits(batch: Batch) -> Tensor:
 
 
 def _candidates(classifier: Classifier, activations: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield weights (K, C) and bias (K,) of every module that could be the head, the last first."""
+    """Yield weights (K, C) and bias (K,) of every module that could be the head, last to first."""
     classes, channels = classifier.outline().classes, activations.shape[1]
     for module in reversed(list(classifier.module.modules())):
         weight = getattr(module, "weight", None)
@@ -76,9 +76,9 @@ def _candidates(classifier: Classifier, activations: Tensor) -> Iterator[tuple[T
         yield weights, bias
 
 
-def _mismatch(found: Tensor, logits: Tensor, up_to_constant: bool) -> float:
-    """Return the largest difference relative to the logits' size; a softmax inside leaves a constant per image open."""
-    difference = found - logits
+def _mismatch(predicted: Tensor, logits: Tensor, up_to_constant: bool) -> float:
+    """Return the largest difference relative to the largest logit; a final softmax leaves a constant per image open."""
+    difference = predicted - logits
     if up_to_constant:
         difference = difference - difference.mean(1, keepdim=True)
     return float(difference.abs().max() / logits.abs().max().clamp_min(1e-12))

@@ -1,13 +1,13 @@
-"""HiResCAM: the gradient times the activation, place by place.
+"""HiResCAM: gradient times activation at each position, summed over channels.
 
     map = sum_k d score / d A_k (*) A_k
 
-Where the network after the layer is one linear map, the map sums to the score without its bias.
+If the network after the layer is one linear map, the map sums to the score without its bias.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, h, w), the layer's own grid, signed.
 Units:  score.
 Source: Draelos & Carin, 2020, arXiv:2011.08891.
-Departs from source: nothing; the paper's ReLU is for display and left to it.
+Departs from source: nothing; the paper's ReLU is for display and is not applied.
 """
 
 from __future__ import annotations

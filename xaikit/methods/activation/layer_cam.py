@@ -1,13 +1,13 @@
-"""Layer-CAM: each place of each activation map, weighted by its own positive gradient.
+"""Layer-CAM: activations weighted by their own positive gradients at each position.
 
     map = relu(sum_k relu(G_k) (*) A_k)
 
-With several layers the maps are fused: each but the deepest is brought to tanh(gamma * M / max M), the deepest to
-M / max M, all to the finest grid, and the largest value of each place is taken.
+The maps of several layers are fused: the deepest becomes M / max M, all others tanh(gamma * M / max M); all are
+resized to the finest grid, and the maximum at each position is taken.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, h, w), the layer's own grid or the finest of several.
 Source: Jiang et al., TIP 2021, eq. 4-8.
-Departs from source: nothing for one layer; the fusion resizes before it takes the largest value.
+Departs from source: nothing for one layer; the fusion resizes before it takes the maximum.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from xaikit.run.cost import Cost
 @METHODS.register
 @dataclass(frozen=True)
 class LayerCAM(LayerMethod):
-    """Activations times their positive gradients, for one layer or several fused.
+    """Activations times their positive gradients, for one layer or fused over several.
 
     Args:
-        shallower: names of further layers to fuse with `layer`, as one text with commas or a sequence.
-        gamma: how strongly the shallower layers' maps are raised.
+        shallower: names of further layers to fuse with `layer`, a comma-separated string or a sequence.
+        gamma: gain of the shallower layers' maps inside tanh.
     """
 
     shallower: str | tuple[str, ...] = ()
@@ -52,15 +52,15 @@ class LayerCAM(LayerMethod):
         return [*(self.classifier.resolve_layer(name.strip()) for name in names if name.strip()), self.place]
 
     def compute(self, batch: Batch) -> Values:
-        """Return relu(sum_k relu(G_k) A_k), (n, h, w), or the fusion of several."""
+        """Return relu(sum_k relu(G_k) A_k), (n, h, w), or the fusion of several such maps."""
         batch.attach(self.places)
-        maps = [self._map(batch, place) for place in self.places]
+        maps = [self._map(batch, layer) for layer in self.places]
         if len(maps) == 1:
             return Values(maps[0])
-        shares = [one / one.amax((1, 2), keepdim=True).clamp_min(torch.finfo(one.dtype).tiny) for one in maps]
-        raised = [torch.tanh(self.gamma * one) for one in shares[:-1]]
-        finest = max((tuple(one.shape[1:]) for one in maps), key=lambda grid: grid[0] * grid[1])
-        fused = torch.stack([upsample(one, (finest[0], finest[1])) for one in [*raised, shares[-1]]])
+        *shallower, deepest = [m / m.amax((1, 2), keepdim=True).clamp_min(torch.finfo(m.dtype).tiny) for m in maps]
+        raised = [torch.tanh(self.gamma * scaled) for scaled in shallower]
+        finest = max((tuple(layer_map.shape[1:]) for layer_map in maps), key=lambda grid: grid[0] * grid[1])
+        fused = torch.stack([upsample(scaled, (finest[0], finest[1])) for scaled in [*raised, deepest]])
         return Values(fused.amax(0))
 
     def cost(self, size: tuple[int, int]) -> Cost:
@@ -68,6 +68,6 @@ class LayerCAM(LayerMethod):
         return Cost(1, 1 if self.shallower else 0.05)
 
     @staticmethod
-    def _map(batch: Batch, place: Layer) -> Tensor:
-        activations, gradients = batch.activations_and_gradients(place)
+    def _map(batch: Batch, layer: Layer) -> Tensor:
+        activations, gradients = batch.activations_and_gradients(layer)
         return torch.einsum("nkhw,nkhw->nhw", gradients.clamp_min(0), activations).relu()

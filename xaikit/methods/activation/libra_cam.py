@@ -1,28 +1,28 @@
-"""Libra-CAM: what the image has more of than images that are surely not of the class.
+"""Libra-CAM: contrast of the image's activations with those of reference images that do not show the class.
 
-    I_r = rho(alpha * sum_k d z_c / d A_k (*) (A_k - A_rk))         first order between image and reference r
+    I_r = rho(alpha * sum_k d z_c / d A_k (*) (A_k - A_rk))         first-order contrast of image and reference r
     I   = mean of I_r over the references whose masked image I_r (*) x keeps the class's confidence
 
-rho is the min-max of one map, so alpha > 0 disappears. With delta_r = p_c(I_r (*) x) - p_c(x) the kept references are
-1. if any delta_r > 0: of those, with mean m and standard deviation s, the ones with delta_r >= m - s;
-2. otherwise those with delta_r > m + s over all references;
-3. if there are none either, all.
-The mean is then calibrated (calibration.py): its lowest pixels are dropped at the level that makes the model most
-confident. References with a constant map say nothing and are left out before step 1.
+rho is the min-max of one map, which cancels alpha > 0. With delta_r = p_c(I_r (*) x) - p_c(x) the kept references are
+1. if any delta_r > 0: among those, with mean m and standard deviation s, the references with delta_r >= m - s;
+2. otherwise the references with delta_r > m + s, with m and s over all references;
+3. if there are none, all references.
+The mean is then calibrated (calibration.py): its lowest pixels are removed at the level that makes the model most
+confident. References with a constant map carry no information and are left out before step 1.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) in [0, 1], not rescaled after the mean or the calibration.
 Units:  share of the largest contrast.
 Source: Lee & Han, Libra-CAM, IJCAI 2022, and the authors' code for the three branches.
-Departs from source: rho after the upsampling (order="official" before); the calibrated level is the one that was found
-    best (calibrate="official" the next); the class may be any, not only the predicted one; without a library the
-    references are drawn pictures (core/references.py), flag "default-library".
+Departs from source: rho after upsampling (before it with order="official"); calibration applies the best level (the
+    next one with calibrate="official"); any class may be explained, not only the predicted one; without a library the
+    references are drawn pictures (images/references.py), with the flag "default-library".
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -43,10 +43,10 @@ class LibraCAM(LayerMethod):
     """Contrast of the activations with a library of references, filtered and calibrated by the model's confidence.
 
     Args:
-        library: reference activations by class; None draws contrast pictures.
-        references: most references used for an image.
-        calibrate: "fixed" applies the threshold found best, "official" the one after it, None none.
-        order: "upsample-first" min-maxes a map after resizing it; "official" before.
+        library: reference activations by class; None uses drawn pictures.
+        references: largest number of references per image.
+        calibrate: "fixed" applies the best threshold, "official" the one after it, None no threshold.
+        order: "upsample-first" applies min-max to a map after resizing it, "official" before.
     """
 
     library: Library | None = None
@@ -66,7 +66,7 @@ class LibraCAM(LayerMethod):
         return {}
 
     def used_library(self, size: tuple[int, int]) -> Library:
-        """Return the library given, checked against the classifier; or one of pictures drawn at `size` = (H, W)."""
+        """Return the user's library, checked against the classifier, or one of pictures drawn at `size` = (H, W)."""
         if self.library is not None:
             self.library.check(self.classifier, str(self.place))
             return self.library
@@ -82,23 +82,22 @@ class LibraCAM(LayerMethod):
         kept = kept_references(self._gains(batch, raw), present & ~(constant | invalid))
         maps = self._mean(batch, raw, kept)
         count = kept.sum(1)
-        flags: list[set[str]] = [set() if one else {"no-reference"} for one in count.tolist()]
+        flags: list[set[str]] = [set() if references else {"no-reference"} for references in count.tolist()]
         if self.library is None:
             for names in flags:
                 names.add("default-library")
-        decided = {"library": self.used_library(batch.size).fingerprint}
-        diagnostics = {"references": count}
-        if self.calibrate is None:
-            return Values(maps, flags=flags, params=decided, diagnostics=diagnostics)
-        maps, level = calibrated(batch, maps, self.calibrate)
-        return Values(maps, flags=flags, params=decided | {"level": level.tolist()}, diagnostics=diagnostics)
+        params: dict[str, Any] = {"library": self.used_library(batch.size).fingerprint}
+        if self.calibrate is not None:
+            maps, level = calibrated(batch, maps, self.calibrate)
+            params["level"] = level.tolist()
+        return Values(maps, flags=flags, params=params, diagnostics={"references": count})
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """One forward and tail backward, one forward a reference, and ten for the calibration."""
+        """One forward and tail backward, one forward per reference, and ten for the calibration."""
         return Cost(1 + self.references + (LEVELS if self.calibrate else 0), 0.05)
 
     def _contrasts(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return raw maps (n, R, h, w) and which of them exist (n, R); images of one class are done together."""
+        """Return raw maps (n, R, h, w) and which of them exist (n, R); images of one class are processed together."""
         activations, gradients = batch.activations_and_gradients(self.place)
         shape = (len(batch), self.references)
         raw = activations.new_zeros(*shape, *activations.shape[2:])
@@ -119,23 +118,23 @@ class LibraCAM(LayerMethod):
         return raw, present
 
     def _spread(self, raw: Tensor, size: tuple[int, int]) -> Tensor:
-        """Return maps (m, H, W) in [0, 1] from raw ones (m, h, w)."""
+        """Return maps (m, H, W) in [0, 1] from raw maps (m, h, w)."""
         if self.order == "official":
             return upsample(unit(raw)[0], size)
         return unit(upsample(raw, size))[0]
 
     def _gains(self, batch: Batch, raw: Tensor) -> Tensor:
-        """Return delta (n, R): the confidence that each reference's masked image gains."""
+        """Return delta (n, R), the gain in confidence by masking the image with each reference's map."""
 
         def confidence(rows: Tensor, references: Tensor) -> Tensor:
             masks = self._spread(raw[rows, references], batch.size)
             return batch.probabilities_of(batch.inputs[rows] * masks[:, None], rows)
 
-        found = [part for _, _, part in batch.pairs(raw.shape[1], confidence, "references")]
-        return torch.cat([batch.probabilities[:0], *found]).reshape(raw.shape[:2]) - batch.probabilities[:, None]
+        parts = [part for _, _, part in batch.pairs(raw.shape[1], confidence, "references")]
+        return torch.cat([batch.probabilities[:0], *parts]).reshape(raw.shape[:2]) - batch.probabilities[:, None]
 
     def _mean(self, batch: Batch, raw: Tensor, kept: Tensor) -> Tensor:
-        """Return the mean (n, H, W) of the kept maps, image by image of the batch in turn of references."""
+        """Return the mean (n, H, W) of the kept maps, added in the order of the references."""
         total = raw.new_zeros(len(batch), *batch.size)
         for reference in range(raw.shape[1]):
             used = kept[:, reference]
@@ -144,23 +143,23 @@ class LibraCAM(LayerMethod):
 
 
 def contrast(activations: Tensor, gradients: Tensor, references: Tensor) -> Tensor:
-    """Return sum_k G_k (*) (A_k - A_rk) with alpha = 1, (n, R, h, w).
+    """Return sum_k G_k (*) (A_k - A_rk), (n, R, h, w), with alpha = 1.
 
     Args:
-        activations: (n, C, h, w).
-        gradients: (n, C, h, w), d score / d A.
-        references: (R, C, h, w).
+        activations: (n, C, h, w) activations of the images.
+        gradients: (n, C, h, w) gradients d score / d A.
+        references: (R, C, h, w) activations of the references.
     """
     base = torch.einsum("nkhw,nkhw->nhw", gradients, activations)
     return base[:, None] - torch.einsum("nkhw,rkhw->nrhw", gradients, references)
 
 
 def kept_references(gains: Tensor, present: Tensor) -> Tensor:
-    """Return which references stay, (n, R), by the three branches above.
+    """Return which references are kept, (n, R), by the three branches of the module's docstring.
 
     Args:
-        gains: (n, R) delta_r.
-        present: (n, R) bool, references that exist and say something.
+        gains: (n, R) gains in confidence delta_r.
+        present: (n, R) bool, whether a reference exists and its map is not constant.
     """
     improved = present & (gains > 0)
     any_improved = improved.any(1, keepdim=True)

@@ -1,14 +1,14 @@
-"""The reference library of Libra-CAM: for each class, activations of the images least like it.
+"""The reference library of Libra-CAM: for each class, activations of the images least likely to show it.
 
     candidates of class c   correctly classified images of other classes
     kept                    the K with the lowest log p_c (float64), lowest first, then in data order
 
-One walk through the data keeps one pool of activations and, for each class, places in that pool. An image leaves the
-pool when no class refers to it any more.
+One pass over the data keeps a pool of activations and, for each class, indices into that pool. An image is removed from
+the pool when no class refers to it any more.
 
-Shapes: activations (P, C, h, w); places (classes, K) int64, -1 where there are fewer; confidence (classes, K) float64.
+Shapes: activations (P, C, h, w); places (classes, K) int64, -1 for missing ones; confidence (classes, K) float64.
 Source: Lee & Han, IJCAI 2022.
-Departs from source: the authors' published builder stops at the first class that is full, which is no true top K.
+Departs from source: the authors' published builder stops when the first class is full, which is not the true top K.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Library:
     """Reference activations by class.
 
     Args:
-        activations: (P, C, h, w), the pool.
-        places: (classes, K) int64 into the pool, -1 where there is none.
-        confidence: (classes, K) float64 log-probability of the class on the reference image, ascending.
-        model: fingerprint of the classifier, preprocessing included.
-        layer: target layer.
+        activations: (P, C, h, w) the pool of activations.
+        places: (classes, K) int64 indices into the pool, -1 for missing references.
+        confidence: (classes, K) float64 log-probability of the class for each reference image, ascending.
+        model: fingerprint of the classifier, including its preprocessing.
+        layer: name of the target layer.
     """
 
     activations: Tensor
@@ -56,20 +56,20 @@ class Library:
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits of model, layer and the references' confidences."""
+        """16 hexadecimal digits that identify model, layer and the references' confidences."""
         confidence = [f"{value:.6g}" for value in self.confidence.flatten().tolist()]
         return fingerprint({"model": self.model, "layer": self.layer, "confidence": confidence})
 
     def references(self, label: int, count: int | None = None) -> Tensor:
-        """Return the activations (r, C, h, w) for class `label`, least confident first; r may be 0."""
-        places = self.places[label, :count]
-        return self.activations[places[places >= 0]]
+        """Return at most `count` reference activations (r, C, h, w) of class `label`, least confident first."""
+        indices = self.places[label, :count]
+        return self.activations[indices[indices >= 0]]
 
     def check(self, classifier: Classifier, layer: str) -> None:
-        """Refuse a library of another model, preprocessing or layer.
+        """Check that the library was built for this model, preprocessing and layer.
 
         Raises:
-            BadChecksum: it does not belong to the classifier.
+            BadChecksum: it was built for another.
         """
         if self.layer != layer:
             raise BadChecksum(f"library: expected one of layer {layer!r}, got {self.layer!r}; build it for this layer")
@@ -90,18 +90,18 @@ class Library:
         dtype: torch.dtype = torch.float32,
         context: Context | None = None,
     ) -> Library:
-        """Select references from labelled images in one walk.
+        """Return a library of references selected from labelled images in one pass.
 
         Args:
             classifier: the model.
             data: batches of pixels (B, C, H, W) in [0, 1] and labels (B,), the model's class indices.
-            references: K for each class.
-            layer: target layer; None is the classifier's own.
-            dtype: of the stored activations; float16 halves them.
-            context: portions, precision, progress.
+            references: K, the number of references per class.
+            layer: name of the target layer; None is the classifier's target layer.
+            dtype: dtype of the stored activations; float16 halves their memory.
+            context: settings of the run.
 
         Raises:
-            BadInput: no correctly classified image, labels out of range, or a regression.
+            BadInput: no image is correctly classified, labels are out of range, or the classifier is a regression.
         """
         check_classifier(classifier)
         if not isinstance(references, int) or references < 1:
@@ -110,32 +110,32 @@ class Library:
             raise BadInput("library: expected a classifier with probabilities, got a regression; it has no classes")
         selection = _Selection(classifier.classes, references, dtype)
         context = context or Context()
-        place = classifier.resolve_layer(layer)
+        resolved = classifier.resolve_layer(layer)
         with classifier.borrowed():
             for pixels, labels in data:
                 batch = classifier.check(pixels)
                 labels = _check_labels(labels, len(batch), classifier.classes)
-                for rows, activations, log_probability in _seen(classifier, batch, place, context):
-                    selection.offer(activations, log_probability, _others(log_probability, labels[rows]))
-        return selection.finish(classifier.fingerprint, str(place))
+                for rows, activations, log_probability in _activations(classifier, batch, resolved, context):
+                    selection.offer(activations, log_probability, _eligible(log_probability, labels[rows]))
+        return selection.finish(classifier.fingerprint, str(resolved))
 
     @classmethod
     def of_drawn_pictures(
         cls, classifier: Classifier, layer: Layer, size: tuple[int, int], references: int = 30
     ) -> Library:
-        """Select from pictures without an object, for who has no labelled images.
+        """Return a library of drawn pictures without an object, for when there are no labelled images.
 
         Twice as many pictures as references are drawn at `size` = (H, W); each class takes the least confident.
         """
         drawn = draw_references(2 * references, classifier.channels, size).to(classifier.device)
         selection, context = _Selection(classifier.classes, references, torch.float32), Context()
         with classifier.borrowed():
-            for _, activations, log_probability in _seen(classifier, drawn, layer, context):
+            for _, activations, log_probability in _activations(classifier, drawn, layer, context):
                 selection.offer(activations, log_probability, torch.ones_like(log_probability, dtype=torch.bool))
         return selection.finish(classifier.fingerprint, str(layer))
 
     def save(self, file: str | Path) -> None:
-        """Write the library as one safetensors file, whole or not at all."""
+        """Write the library as one safetensors file, atomically."""
         about = {"schema": SCHEMA_VERSION, "model": self.model, "layer": self.layer}
         tensors = {"activations": self.activations, "places": self.places, "confidence": self.confidence}
         with atomic(file) as temporary:
@@ -147,10 +147,10 @@ class Library:
 
     @classmethod
     def load(cls, file: str | Path) -> Library:
-        """Read what `save` wrote.
+        """Return the library saved in a file.
 
         Raises:
-            BadInput: no such file, or not a library.
+            BadInput: the file does not exist or is not a library.
         """
         try:
             with safe_open(str(file), framework="pt") as opened:
@@ -165,27 +165,27 @@ class Library:
 
 
 def log_probabilities(classifier: Classifier, logits: Tensor) -> Tensor:
-    """Return log p (N, K) in float64, which keeps apart what float32 probabilities call equal."""
+    """Return log p (N, K) in float64, which distinguishes probabilities that are equal in float32."""
     exact = logits.double()
     return exact.log_softmax(1) if classifier.output == "softmax" else torch.nn.functional.logsigmoid(exact)
 
 
-def _seen(
+def _activations(
     classifier: Classifier, pixels: Tensor, layer: Layer, context: Context
 ) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Yield rows, activations (n, C, h, w) and log-probabilities (n, K) of images, a portion at a time."""
+    """Yield rows, activations (n, C, h, w) and log-probabilities (n, K) of images in portions."""
 
-    def look(rows: slice) -> tuple[slice, Tensor, Tensor]:
+    def work(rows: slice) -> tuple[slice, Tensor, Tensor]:
         batch = Batch(classifier, pixels[rows], None, context)
         activations = batch.activations(layer)
         return rows, activations, log_probabilities(classifier, batch.logits)
 
     portion = context.portion(classifier, (pixels.shape[-2], pixels.shape[-1]))
-    yield from context.portions(len(pixels), portion, look)
+    yield from context.portions(len(pixels), portion, work)
 
 
 class _Selection:
-    """The best candidates so far, kept as a small pool."""
+    """The least confident candidates of each class so far, with a pool of their activations."""
 
     def __init__(self, classes: int, references: int, dtype: torch.dtype) -> None:
         self.confidence = torch.full((classes, references), torch.inf, dtype=torch.float64, device="cpu")
@@ -195,12 +195,12 @@ class _Selection:
         self.dtype = dtype
 
     def offer(self, activations: Tensor, log_probability: Tensor, eligible: Tensor) -> None:
-        """Take what is less confident than the candidates kept so far, from one portion of images.
+        """Update the candidates with one portion of images.
 
         Args:
-            activations: (n, C, h, w).
-            log_probability: (n, classes) float64.
-            eligible: (n, classes) bool, whether the image may stand for "not this class".
+            activations: (n, C, h, w) activations.
+            log_probability: (n, classes) float64 log-probabilities.
+            eligible: (n, classes) bool, whether the image may be a reference of the class.
         """
         count, classes = log_probability.shape
         offered = log_probability.masked_fill(~eligible, torch.inf).T.cpu()
@@ -217,18 +217,17 @@ class _Selection:
         self.seen += count
 
     def finish(self, model: str, layer: str) -> Library:
-        """Number the pool and return the library."""
+        """Return the library of the candidates."""
         if not self.pool:
             raise BadInput(f"library: expected correctly classified images, got none of {self.seen}; check the labels")
         numbers = sorted(self.pool)
-        places = torch.searchsorted(torch.tensor(numbers, device="cpu"), self.images.clamp_min(0)).masked_fill(
-            self.images < 0, -1
-        )
+        indices = torch.searchsorted(torch.tensor(numbers, device="cpu"), self.images.clamp_min(0))
+        places = indices.masked_fill(self.images < 0, -1)
         return Library(torch.stack([self.pool[number] for number in numbers]), places, self.confidence, model, layer)
 
 
-def _others(log_probability: Tensor, labels: Tensor) -> Tensor:
-    """Return (n, classes): the image is classified correctly, and as another class."""
+def _eligible(log_probability: Tensor, labels: Tensor) -> Tensor:
+    """Return (n, classes) bool: whether the image is correctly classified as another class."""
     labels = labels.to(log_probability.device)
     correct = log_probability.argmax(1) == labels
     other = torch.arange(log_probability.shape[1], device=labels.device)[None, :] != labels[:, None]
@@ -241,9 +240,7 @@ def _check_labels(labels: Tensor, count: int, classes: int) -> Tensor:
     except (TypeError, ValueError, RuntimeError) as error:
         raise BadInput(f"labels: expected class indices, got {type(labels).__name__}; give integers (B,)") from error
     if labels.shape != (count,) or labels.is_floating_point():
-        raise BadInput(
-            f"labels: expected ({count},) integers, got {tuple(labels.shape)} {labels.dtype}; one class an image"
-        )
+        raise BadInput(f"labels: expected ({count},) integers, one per image, got {tuple(labels.shape)} {labels.dtype}")
     if count and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         got = f"{int(labels.min())} to {int(labels.max())}"
         raise BadInput(f"labels: expected classes 0 to {classes - 1}, got {got}; use the model's indices")

@@ -1,7 +1,7 @@
 """Relevance-CAM: activation maps weighted by the relevance that reaches them, against all other classes.
 
     start  +1 at the class, -others at each other class
-    R_k    that start, handed back to the layer by the z+ rule (decomposition/rules.py)
+    R_k    the start propagated back to the layer by the z+ rule (decomposition/rules.py)
     w_k    = sum_xy R_kxy
     map    = sum_k w_k A_k
 
@@ -10,8 +10,8 @@ The rules are linear in the start, so one signed pass equals the difference of t
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, h, w), the layer's own grid, signed.
 Units:  relevance times activation; the positive part of the start is 1.
 Source: Lee et al., CVPR 2021.
-Departs from source: others = 1/K for K classes (the published code has 1/1000 for any K); biases take no part in the
-    rule (the published code adds a convolution's bias to both partial sums).
+Departs from source: others = 1/K for K classes (the published code has 1/1000 for any K); the rule ignores biases (the
+    published code adds a convolution's bias to both partial sums).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class RelevanceCAM(LayerMethod):
     """Activation maps weighted by contrastive z+ relevance.
 
     Args:
-        others: share of the start that each other class gets, negative; None is one over the number of classes.
+        others: magnitude of the negative start at each other class, in [0, 1]; None is one over the number of classes.
     """
 
     others: Share | None = None
@@ -49,10 +49,11 @@ class RelevanceCAM(LayerMethod):
         """Return sum_k w_k A_k, (n, h, w).
 
         Raises:
-            BadInput: a target that is no class, an operation after the layer without a rule, or a softmax at the end.
+            BadInput: the target is not a class, an operation after the layer has no rule, or the network ends in a
+                softmax.
         """
-        found = relevance_at(batch, self.place, POSITIVE, lambda: self._start(batch))
-        return Values(torch.einsum("nk,nkhw->nhw", found.values.sum((2, 3)), batch.activations(self.place)))
+        relevance = relevance_at(batch, self.place, POSITIVE, lambda: self._start(batch)).values
+        return Values(torch.einsum("nk,nkhw->nhw", relevance.sum((2, 3)), batch.activations(self.place)))
 
     def cost(self, size: tuple[int, int]) -> Cost:
         """One forward and a modified backward through the tail."""

@@ -1,6 +1,6 @@
-"""Score-CAM: activation maps weighted by the confidence that each keeps when it masks the image.
+"""Score-CAM: activation maps weighted by the model's confidence in the image masked by each of them.
 
-    H_k = rho(upsample(A_k))                  one mask a channel, in [0, 1]
+    H_k = rho(upsample(A_k))                  one mask per channel, in [0, 1]
     w_k = p_c(H_k (*) x)
     map = relu(sum_k w_k A_k)
 
@@ -8,9 +8,9 @@ weight "probability"          as above, the authors' code
 weight "softmax-logit"        w = softmax_k(z_c(H_k (*) x)), the paper's text
 weight "softmax-probability"  w = softmax_k(p_c(H_k (*) x))
 
-Channels that are constant over space mask nothing and are left out: their weight is 0 ("probability") or they do not
-take part in the softmax. Masks are made a portion at a time and the pairs of (image, channel) of all images are packed,
-so memory does not grow with the number of channels.
+Channels that are constant over space give no mask and are left out: their weight is 0 ("probability") or they are not
+part of the softmax. Masks are computed in portions of (image, channel) pairs across all images, so memory does not grow
+with the number of channels.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, h, w), the layer's own grid.
 Source: Wang et al., CVPR Workshops 2020, eq. 6-8, arXiv:1910.01279, and the authors' code for "probability".
@@ -35,10 +35,10 @@ from xaikit.run.cost import Cost
 @METHODS.register
 @dataclass(frozen=True)
 class ScoreCAM(LayerMethod):
-    """Activation maps weighted by the confidence of the images that they mask.
+    """Positive part of the sum of activation maps, each weighted by the confidence in the image it masks.
 
     Args:
-        weight: what a channel counts; see the formula.
+        weight: form of the weights; see the module's formulas.
     """
 
     weight: Literal["probability", "softmax-logit", "softmax-probability"] = "probability"
@@ -52,34 +52,34 @@ class ScoreCAM(LayerMethod):
     def compute(self, batch: Batch) -> Values:
         """Return relu(sum_k w_k A_k), (n, h, w)."""
         activations = batch.activations(self.place)
-        spoken = activations.amax((2, 3)) > activations.amin((2, 3))
-        weights = self._weights(self._kept(batch, activations, spoken), spoken)
+        varies = activations.amax((2, 3)) > activations.amin((2, 3))
+        weights = self._weights(self._masked_scores(batch, activations, varies), varies)
         return Values(
             torch.einsum("nk,nkhw->nhw", weights, activations).relu(),
-            diagnostics={"channels": spoken.sum(1)},
+            diagnostics={"channels": varies.sum(1)},
         )
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """The clean image and one forward a channel."""
+        """One forward of the clean image and one per channel."""
         channels = self.classifier.outline().layers[self.place.name][0]
         return Cost(1 + channels, 0)
 
-    def _kept(self, batch: Batch, activations: Tensor, spoken: Tensor) -> Tensor:
-        """Return the logit or probability (n, C) that each channel's mask keeps."""
-        rows, channels = spoken.nonzero(as_tuple=True)
-        kept_by = batch.scores_of if self.weight == "softmax-logit" else batch.confidences_of
+    def _masked_scores(self, batch: Batch, activations: Tensor, varies: Tensor) -> Tensor:
+        """Return the logit or probability (n, C) of the image masked by each channel that varies over space."""
+        rows, channels = varies.nonzero(as_tuple=True)
+        score = batch.scores_of if self.weight == "softmax-logit" else batch.confidences_of
 
-        def masked(places: Tensor) -> Tensor:
-            mask = unit(upsample(activations[rows[places], channels[places]], batch.size))[0]
-            return kept_by(batch.inputs[rows[places]] * mask[:, None], rows[places])
+        def masked(pairs: Tensor) -> Tensor:
+            mask = unit(upsample(activations[rows[pairs], channels[pairs]], batch.size))[0]
+            return score(batch.inputs[rows[pairs]] * mask[:, None], rows[pairs])
 
-        kept = activations.new_zeros(spoken.shape)
-        for places, found in batch.packed(len(rows), masked, "masked images"):
-            kept[rows[places], channels[places]] = found.to(kept)
-        return kept
+        scores = activations.new_zeros(varies.shape)
+        for pairs, part in batch.packed(len(rows), masked, "masked images"):
+            scores[rows[pairs], channels[pairs]] = part.to(scores)
+        return scores
 
-    def _weights(self, kept: Tensor, spoken: Tensor) -> Tensor:
+    def _weights(self, scores: Tensor, varies: Tensor) -> Tensor:
         if self.weight == "probability":
-            return kept
-        some = spoken.any(1, keepdim=True)
-        return torch.where(some, kept.masked_fill(~spoken & some, -torch.inf).softmax(1), 0)
+            return scores
+        any_varies = varies.any(1, keepdim=True)
+        return torch.where(any_varies, scores.masked_fill(~varies & any_varies, -torch.inf).softmax(1), 0)

@@ -1,9 +1,9 @@
-"""XGrad-CAM: activation maps weighted by their gradients, averaged where the channel is active.
+"""XGrad-CAM: activation maps weighted by their activation-weighted mean gradients.
 
     w_k = sum_xy G_kxy A_kxy / sum_xy A_kxy
     map = relu(sum_k w_k A_k)
 
-The raw sum of the map is that of HiResCAM, so a linear map after the layer gives the score without its bias.
+Before the ReLU the map has the same sum as HiResCAM's: the score without its bias if one linear map follows the layer.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, h, w), the layer's own grid.
 Source: Fu et al., BMVC 2020, eq. 8, arXiv:2008.02312.
@@ -26,7 +26,7 @@ _EPSILON = 1e-7
 @METHODS.register
 @dataclass(frozen=True)
 class XGradCAM(LayerMethod):
-    """Activation maps weighted by their activation-weighted mean gradient."""
+    """Positive part of the sum of activation maps, each weighted by its activation-weighted mean gradient."""
 
     name = "xgrad-cam"
     family = "activation"

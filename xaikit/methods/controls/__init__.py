@@ -1,1 +1,1 @@
-"""Maps that know nothing of the model, or flatter a measure without explaining: every method must beat them."""
+"""Control maps that do not depend on the model, or score well without explaining it; methods must do better."""

@@ -1,8 +1,8 @@
-"""Center: a Gaussian in the middle of the image.
+"""Center: a Gaussian at the centre of the image.
 
     map(u) = exp(-|u - centre|^2 / (2 sigma^2))        sigma = side / 4
 
-Photographs show their object in the middle, so a centre prior does well without looking.
+Photographs usually show their object at the centre, so this prior scores well without looking at the image.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) in [0, 1].
 Source: control row of the benchmark.
@@ -22,7 +22,7 @@ from xaikit.run.cost import Cost
 @METHODS.register
 @dataclass(frozen=True)
 class Center(Method):
-    """A Gaussian in the middle, the same for every image of a size."""
+    """A Gaussian at the centre, the same for all images of one size."""
 
     name = "center"
     family = "control"
@@ -40,5 +40,5 @@ class Center(Method):
         return Values(bell.to(batch.pixels).expand(len(batch), *batch.size))
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """Nothing beyond the clean forward that names the class."""
+        """One forward of the clean image, which gives the class."""
         return Cost(1, 0)

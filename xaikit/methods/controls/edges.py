@@ -1,8 +1,8 @@
-"""Edges: the strength of the picture's own edges.
+"""Edges: the edge strength of the image.
 
     map = sqrt(Gx^2 + Gy^2)        Gx, Gy: 3x3 Sobel of the mean over channels
 
-Gradient maps look convincing because they look like edges; this shows edges without a model.
+Gradient maps can look convincing because they resemble edges; this map shows edges without a model.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) >= 0.
 Source: control row of the benchmark; Adebayo et al., NeurIPS 2018, compare with edge detectors.
@@ -39,5 +39,5 @@ class Edges(Method):
         return Values(F.conv2d(grey, kernels).square().sum(1).sqrt())
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """Nothing beyond the clean forward that names the class."""
+        """One forward of the clean image, which gives the class."""
         return Cost(1, 0)

@@ -1,4 +1,4 @@
-"""Fake-CAM: all ones but one pixel, which explains nothing and flatters average drop and increase in confidence.
+"""Fake-CAM: ones except for one pixel: no explanation, but good average drop and increase in confidence.
 
     map = 1 everywhere, 0 in the top left pixel
 
@@ -20,7 +20,7 @@ from xaikit.run.cost import Cost
 @METHODS.register
 @dataclass(frozen=True)
 class Fake(Method):
-    """A map of ones with one zero in the top left corner."""
+    """A map of ones with a zero in the top left corner."""
 
     name = "fake"
     family = "control"
@@ -29,11 +29,11 @@ class Fake(Method):
     class_specific = False
 
     def compute(self, batch: Batch) -> Values:
-        """Return ones with one zero (n, H, W)."""
+        """Return ones (n, H, W) with a zero in the top left corner."""
         values = torch.ones_like(batch.pixels[:, 0])
         values[:, 0, 0] = 0.0
         return Values(values)
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """Nothing beyond the clean forward that names the class."""
+        """One forward of the clean image, which gives the class."""
         return Cost(1, 0)

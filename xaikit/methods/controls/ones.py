@@ -1,8 +1,8 @@
-"""Ones: every pixel matters alike.
+"""Ones: the same importance for every pixel.
 
     map = 1
 
-It masks nothing, so a measure that rewards not masking (average drop) is perfect for it.
+As a mask it removes nothing, so it has a perfect value in measures that reward weak masks (average drop).
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W), all 1.
 Source: control row of the benchmark.
@@ -35,5 +35,5 @@ class Ones(Method):
         return Values(torch.ones_like(batch.pixels[:, 0]))
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """Nothing beyond the clean forward that names the class."""
+        """One forward of the clean image, which gives the class."""
         return Cost(1, 0)

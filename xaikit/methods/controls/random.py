@@ -1,8 +1,8 @@
-"""Random: independent uniform noise, one value a pixel.
+"""Random: independent uniform noise, one value per pixel.
 
     map(u) ~ U(0, 1)
 
-It says nothing about the model: any measure that it does well in does not measure explanations.
+It contains no information about the model: a measure on which it does well does not measure explanations.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) in [0, 1].
 Source: control row of the benchmark.
@@ -22,7 +22,7 @@ from xaikit.run.cost import Cost
 @METHODS.register
 @dataclass(frozen=True)
 class Random(Method):
-    """Uniform noise at every pixel, from the seed and the image."""
+    """Independent uniform noise at every pixel, seeded by the seed and the image."""
 
     name = "random"
     family = "control"
@@ -32,9 +32,9 @@ class Random(Method):
 
     def compute(self, batch: Batch) -> Values:
         """Return noise (n, H, W)."""
-        drawn = [torch.rand(batch.size, generator=stream, device="cpu") for stream in batch.generators(self.name)]
-        return Values(torch.stack(drawn).to(batch.pixels) if drawn else batch.pixels[:, 0])
+        noise = [torch.rand(batch.size, generator=stream, device="cpu") for stream in batch.generators(self.name)]
+        return Values(torch.stack(noise).to(batch.pixels) if noise else batch.pixels[:, 0])
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """Nothing beyond the clean forward that names the class."""
+        """One forward of the clean image, which gives the class."""
         return Cost(1, 0)

@@ -2,7 +2,7 @@
 
     map ~ U(0, 1) on 7 x 7 cells, upsampled by the heatmap
 
-Smooth maps keep or remove whole regions, so this is the fair random rival of the activation methods.
+Smooth maps keep or remove whole regions, so this is the fair random baseline for the activation methods.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, grid, grid) in [0, 1].
 Source: control row of the benchmark.
@@ -23,10 +23,10 @@ from xaikit.run.cost import Cost
 @METHODS.register
 @dataclass(frozen=True)
 class RandomGrid(Method):
-    """Uniform noise on a coarse grid, from the seed and the image.
+    """Uniform noise on a coarse grid, seeded by the seed and the image.
 
     Args:
-        grid: cells along each side.
+        grid: number of cells along each side.
     """
 
     grid: Count = 7
@@ -40,9 +40,9 @@ class RandomGrid(Method):
     def compute(self, batch: Batch) -> Values:
         """Return noise (n, grid, grid)."""
         shape = (self.grid, self.grid)
-        drawn = [torch.rand(shape, generator=stream, device="cpu") for stream in batch.generators(self.name)]
-        return Values(torch.stack(drawn).to(batch.pixels) if drawn else batch.pixels.new_zeros(0, *shape))
+        noise = [torch.rand(shape, generator=stream, device="cpu") for stream in batch.generators(self.name)]
+        return Values(torch.stack(noise).to(batch.pixels) if noise else batch.pixels.new_zeros(0, *shape))
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """Nothing beyond the clean forward that names the class."""
+        """One forward of the clean image, which gives the class."""
         return Cost(1, 0)
