@@ -74,7 +74,7 @@ def test_noise_depends_on_its_generator_alone(classifier):
     back = both * torch.tensor(STD).reshape(1, 3, 1, 1) + torch.tensor(MEAN).reshape(1, 3, 1, 1)
     assert -1e-6 < back.min() < 0.1
     assert 0.9 < back.max() < 1 + 1e-6
-    with pytest.raises(BadInput, match="noise needs one generator an image, got 0"):
+    with pytest.raises(BadInput, match="expected one generator per image for noise, got 0"):
         fill_values(classifier.normalize, pixels(), "noise")
 
 

@@ -76,7 +76,7 @@ def test_class_folders_that_are_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="got no folder"):
         class_folder(tmp_path / "gone")
     touch(tmp_path, "a.png")
-    with pytest.raises(BadInput, match="one subfolder a class"):
+    with pytest.raises(BadInput, match="one subfolder per class"):
         class_folder(tmp_path)
     touch(tmp_path, "cat/1.png")
     (tmp_path / "dog").mkdir()
@@ -98,7 +98,7 @@ def test_a_pipe_is_named_and_not_waited_for(tmp_path: Path) -> None:
     found = list(walk_each([tmp_path, tmp_path / "z.png"]))
     assert [path.name for path, _ in found] == ["a.png", "z.png", "z.png"]
     assert found[0][1] is None
-    assert str(found[1][1]).endswith("z.png: expected a picture, got a pipe, a socket or a device; take it away")
+    assert str(found[1][1]).endswith("z.png: expected a picture, got a pipe, a socket or a device; remove it")
     assert "expected a file or a folder, got a pipe" in str(found[2][1])
     with pytest.raises(BadInput, match="expected a picture, got a pipe"):
         decode(tmp_path / "z.png")

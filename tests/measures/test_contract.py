@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from tests.measures.networks import heatmaps, pictures, small, summing
 from xaikit.foundation.errors import BadInput
 from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.measures.removal.keep_curve import keep_curve
-from xaikit.methods.base import METHODS
+from xaikit.methods.base import METHODS, Method
+from xaikit.run.attribution import Attribution
 from xaikit.run.context import Context
 from xaikit.run.cost import Cost
 
@@ -20,15 +22,17 @@ NAMES = MEASURES.names()
 CURVE_NAMES = ["api", "apd", "average-gain", "dr", "ir", "keep-auc", "tie-rate"]
 
 
+@cache
+def explained(count: int) -> tuple[Method, Attribution]:
+    method = METHODS.get("integrated-gradients").build(small(), steps=10)
+    return method, method.attribute(pictures(count))
+
+
 def subject(count: int = 6) -> Subject:
-    classifier = small()
-    pixels = pictures(count)
-    with classifier.borrowed(), torch.no_grad():
-        target = classifier(pixels).argmax(1)
-    method = METHODS.get("integrated-gradients").build(classifier, steps=10)
+    method, made = explained(count)
     maps, masks = heatmaps(count), heatmaps(count, seed=4) > 0
-    made = replace(method.attribute(pixels, target), values=maps)
-    return Subject(classifier, pixels, maps, target, method=method, masks=masks, attribution=made)
+    made = replace(made, values=maps)
+    return Subject(method.classifier, pictures(count), maps, made.target, method=method, masks=masks, attribution=made)
 
 
 @pytest.fixture(params=NAMES)

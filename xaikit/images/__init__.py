@@ -1,1 +1,1 @@
-"""Pixels and pictures: reading, fills, references, drawn scenes, folders, overlays."""
+"""Pixels and pictures: reading, fills, reference images, synthetic images, folders, overlays."""

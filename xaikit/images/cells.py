@@ -19,12 +19,12 @@ def cell_numbers(cells: tuple[int, int], size: tuple[int, int], device: torch.de
     Args:
         cells: number of cells down and across.
         size: (H, W) of the image.
-        device: of the result.
+        device: device of the result.
 
     Raises:
         BadInput: more cells than pixels along a side.
     """
     if cells[0] > size[0] or cells[1] > size[1]:
-        raise BadInput(f"grid: expected at most the image's {min(size)} pixels a side, got {max(cells)}; lower it")
+        raise BadInput(f"grid: expected at most the image's {min(size)} pixels a side, got {max(cells)}")
     rows, columns = (torch.arange(side, device=device) * count // side for side, count in zip(size, cells, strict=True))
     return rows[:, None] * cells[1] + columns

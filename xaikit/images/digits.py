@@ -1,4 +1,4 @@
-"""Handwritten digits: the 1,797 pictures that come with scikit-learn, scaled from 8x8 to 32x32.
+"""Handwritten digits: the 1,797 images shipped with scikit-learn, scaled from 8x8 to 32x32.
 
 Shapes: pixels (1797, 1, 32, 32) float32 in [0, 1], ink is 1; labels (1797,) int64, the digit itself.
 Source: test set of the UCI "Optical Recognition of Handwritten Digits" data (Alpaydin and Kaynak, 1998).

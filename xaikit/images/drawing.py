@@ -1,11 +1,11 @@
-"""Heatmaps as pictures: one overlay a map, one panel an image.
+"""Heatmaps as pictures: one overlay per map, one panel per image.
 
-    overlay         inferno over the half-greyed photograph; what is cold stays photograph
-    signed_overlay  blue (against) and red (for) over the paled photograph; zero stays photograph
-    panel           input and overlays side by side, titled, each with its colour bar
+    overlay         inferno over the partly desaturated photograph; low values show the photograph
+    signed_overlay  blue (against) and red (for) over the faded photograph; zero shows the photograph
+    panel           input and overlays side by side, each with its title and colour bar
 
-Lightness rises with the heat in inferno, and blue and red differ for every kind of colour vision, so both read the same
-to colour-blind eyes and in print.
+Both colour scales are readable in print and with any colour vision: lightness increases with the value in inferno, and
+blue and red remain distinguishable.
 
 Shapes: picture (H, W, 3) uint8; heatmap (H, W) in [0, 1]; values (H, W) of any range; every result (H, W, 3) uint8.
 """
@@ -27,7 +27,7 @@ Picture = NDArray[np.uint8]
 Floats = NDArray[np.floating[Any]]
 Scale = Literal["heat", "signed"]
 
-_OUTLIERS = 0.995  # quantile of a pixel map that gets the strongest colour
+_OUTLIERS = 0.995  # quantile of a pixel map that is shown in the strongest colour
 _AGAINST, _FOR = (33.0, 102.0, 172.0), (178.0, 24.0, 43.0)
 _INK, _FAINT = (32, 32, 32), (120, 120, 120)
 
@@ -41,10 +41,10 @@ class Map(NamedTuple):
     """One method's map of one image.
 
     Args:
-        method: its name.
+        method: name of the method.
         heatmap: (H, W) in [0, 1].
-        values: (H, W) raw values, where the method works on pixels and their sign or rare peaks matter; else None.
-        signed: whether the values tell for from against.
+        values: (H, W) raw values of a pixel-level method, whose sign or rare peaks matter; else None.
+        signed: whether positive values speak for the class and negative values against it.
     """
 
     method: str
@@ -57,9 +57,9 @@ class Tile(NamedTuple):
     """One picture in a panel.
 
     Args:
-        title: above it.
+        title: text above the picture.
         picture: (H, W, 3) uint8.
-        scale: which colour bar stands below it; None: none.
+        scale: colour bar below the picture; None for no bar.
     """
 
     title: str
@@ -68,11 +68,11 @@ class Tile(NamedTuple):
 
 
 class Pictures(NamedTuple):
-    """What is drawn of one image.
+    """The pictures of one image.
 
     Args:
-        panel: everything side by side.
-        overlays: by method.
+        panel: input and overlays side by side, (H, W, 3) uint8.
+        overlays: the overlay of each method, by name.
     """
 
     panel: Picture
@@ -85,12 +85,12 @@ def illustrate(
     """Draw one image with the maps of several methods.
 
     Args:
-        picture: what the network saw, (H, W, 3).
-        maps: one `Map` a method.
-        caption: above the panel, such as the class and its probability.
-        title: above the input.
+        picture: the network's input, (H, W, 3) uint8.
+        maps: the fields of one `Map` per method.
+        caption: text above the panel, such as the class and its probability.
+        title: text above the input.
     """
-    tiles = [map_tile(picture, Map(*one)) for one in maps]
+    tiles = [map_tile(picture, Map(*fields)) for fields in maps]
     return Pictures(panel(picture, tiles, caption, title), {tile.title: tile.picture for tile in tiles})
 
 
@@ -104,9 +104,9 @@ def overlay(picture: Picture, heatmap: Floats) -> Picture:
 
 
 def signed_overlay(picture: Picture, values: Floats) -> Picture:
-    """Return the paled picture with blue where values are negative and red where they are positive.
+    """Return the faded picture with blue where values are negative and red where they are positive.
 
-    The strongest half percent of the values has the full colour, so that a single pixel does not pale all others.
+    The strongest half percent of the values has the full colour, so that a single peak does not fade all other pixels.
     """
     strength = _sized(np.nan_to_num(np.asarray(values, np.float64), posinf=0.0, neginf=0.0), picture)
     strength = np.sign(strength) * saturated(np.abs(strength))
@@ -115,12 +115,12 @@ def signed_overlay(picture: Picture, values: Floats) -> Picture:
 
 
 def paled(picture: Picture, kept: NDArray[np.bool_]) -> Picture:
-    """Return the picture with everything paled but what is kept, (H, W)."""
+    """Return the picture with all pixels outside `kept` (H, W) faded."""
     return np.where(kept[..., None], picture, (0.15 * picture + 0.85 * 255).astype(np.uint8))
 
 
 def saturated(heatmap: Floats) -> Floats:
-    """Return a map >= 0 scaled to [0, 1] so that its strongest half percent is 1; pixel maps have rare peaks."""
+    """Return a map >= 0 scaled to [0, 1] so that its highest half percent is 1, because pixel maps have rare peaks."""
     top = float(np.quantile(heatmap, _OUTLIERS)) or float(np.max(heatmap, initial=0.0))
     return np.clip(heatmap / top, 0.0, 1.0) if top > 0 else np.zeros_like(heatmap)
 
@@ -128,13 +128,13 @@ def saturated(heatmap: Floats) -> Floats:
 def panel(
     picture: Picture, tiles: Sequence[Tile | tuple[str, Picture]], caption: str = "", title: str = "input"
 ) -> Picture:
-    """Return the input and every tile side by side, in rows of at most five.
+    """Return the input and all tiles side by side, in rows of at most five.
 
     Args:
-        picture: the input, (H, W, 3).
-        tiles: (title, overlay), or `Tile` to choose the colour bar; pictures of the input's shape.
-        caption: a line above everything; shortened where it does not fit.
-        title: above the input.
+        picture: the input, (H, W, 3) uint8.
+        tiles: (title, overlay) pairs, or `Tile` to choose the colour bar; pictures have the input's shape.
+        caption: line of text above the panel, shortened if it does not fit.
+        title: text above the input.
     """
     shown = [Tile(title, picture, None), *(Tile(*tile) for tile in tiles)]
     width, height = _tile_size(picture)
@@ -146,21 +146,21 @@ def panel(
     page = Image.new("RGB", size, "white")
     if caption:
         draw_text(page, (_MARGIN, _MARGIN), caption, _CAPTION, _INK, size[0] - 2 * _MARGIN)
-    for place, tile in enumerate(shown):
-        corner = (_MARGIN + place % columns * step[0], top + place // columns * step[1])
-        _place(page, tile, corner, (width, height))
+    for index, tile in enumerate(shown):
+        corner = (_MARGIN + index % columns * step[0], top + index // columns * step[1])
+        _draw_tile(page, tile, corner, (width, height))
     return np.asarray(page)
 
 
-def map_tile(picture: Picture, one: Map) -> Tile:
-    """Return a map over the picture: signed values in two colours, all else in one."""
-    if one.values is not None and one.signed:
-        return Tile(one.method, signed_overlay(picture, one.values), "signed")
-    return Tile(one.method, overlay(picture, one.heatmap if one.values is None else saturated(one.heatmap)))
+def map_tile(picture: Picture, entry: Map) -> Tile:
+    """Return a map as an overlay: signed values in blue and red, all others in inferno."""
+    if entry.values is not None and entry.signed:
+        return Tile(entry.method, signed_overlay(picture, entry.values), "signed")
+    return Tile(entry.method, overlay(picture, entry.heatmap if entry.values is None else saturated(entry.heatmap)))
 
 
-def _place(page: Image.Image, tile: Tile, corner: tuple[int, int], size: tuple[int, int]) -> None:
-    """Put a tile's title, picture and colour bar on the page."""
+def _draw_tile(page: Image.Image, tile: Tile, corner: tuple[int, int], size: tuple[int, int]) -> None:
+    """Draw a tile's title, picture and colour bar on the page."""
     x, y = corner
     draw_text(page, corner, tile.title, _TITLE, _INK, size[0])
     y += line_height(_TITLE)
@@ -175,7 +175,7 @@ def _place(page: Image.Image, tile: Tile, corner: tuple[int, int], size: tuple[i
 
 
 def _bar(scale: Scale, width: int) -> Picture:
-    """Return the colours of a scale, from left to right, as overlays show them on white."""
+    """Return the colours of a scale from left to right, as in overlays on white."""
     ramp = np.tile(np.linspace(0.0, 1.0, width), (_BAR, 1))
     if scale == "heat":
         return _blended(np.zeros((*ramp.shape, 3)), _inferno(ramp), np.ones((*ramp.shape, 1)))
@@ -184,7 +184,7 @@ def _bar(scale: Scale, width: int) -> Picture:
 
 
 def _tile_size(picture: Picture) -> tuple[int, int]:
-    """Return (width, height) at which pictures are shown: small ones by a whole factor, so that pixels stay square."""
+    """Return the (width, height) of shown pictures; small ones grow by a whole factor, so that pixels stay square."""
     height, width = picture.shape[:2]
     side = max(height, width)
     factor = min(1.0, _LARGEST / side) if side >= _SMALLEST else _SMALLEST / side
@@ -199,7 +199,7 @@ def _enlarged(picture: Picture, size: tuple[int, int]) -> Image.Image:
 
 
 def _sized(heatmap: Floats, picture: Picture) -> Floats:
-    """Return a map at the picture's size."""
+    """Return a map resized to the picture."""
     height, width = picture.shape[:2]
     if heatmap.shape == (height, width):
         return heatmap

@@ -1,11 +1,9 @@
-"""Fills: what removed pixels become.
+"""Fills: the values of removed pixels.
 
     masked = m * x + (1 - m) * b           m in [0, 1], fill b
 
-All in the network's own coordinates, where the mean colour is zero and `m * x` is the literature's product.
-
-What stands for removed pixels is chosen before a mask is known (`fill_values`, `segment_mean`) or by the mask
-(`inpainted`, OpenCV's Telea, which grows the kept pixels into the hole).
+All values are in the network's own coordinates, where the mean colour is zero and `m * x` is the product used in the
+literature. `fill_values` and `segment_mean` do not depend on the mask; `inpainted` does (OpenCV's Telea inpainting).
 
 Shapes: inputs (N, C, H, W); masks and segments (N, H, W).
 """
@@ -29,15 +27,13 @@ _INPAINT_RADIUS = 3
 
 
 def check_fill(fill: Fill | Tensor) -> None:
-    """Refuse a fill that is neither a known word nor a tensor.
+    """Check that a fill is one of the `Fill` names or a tensor.
 
     Raises:
-        BadInput: anything else.
+        BadInput: any other fill.
     """
     if not isinstance(fill, Tensor) and fill not in get_args(Fill):
-        raise BadInput(
-            f"fill: expected one of {', '.join(get_args(Fill))} or pixels as a tensor, got {fill!r}; choose one"
-        )
+        raise BadInput(f"fill: expected one of {', '.join(get_args(Fill))} or pixels as a tensor, got {fill!r}")
 
 
 def fill_values(
@@ -46,26 +42,26 @@ def fill_values(
     fill: Fill | Tensor,
     generators: Sequence[torch.Generator] = (),
 ) -> Tensor:
-    """Return what removed pixels become, in the network's coordinates.
+    """Return the values of removed pixels, in the network's coordinates.
 
     Args:
-        normalize: pixels to the network's coordinates.
+        normalize: function from pixels to the network's coordinates.
         pixels: (N, C, H, W) in [0, 1].
-        fill: "mean" is the data's mean colour (zero in the network's coordinates), "black", "white", "image-mean" one
-            colour an image, "blur" a Gaussian blur of sigma 10 px at 224, "noise" uniform in [0, 1]; or pixels that
-            broadcast to (N, C, H, W).
-        generators: one per image, for "noise".
+        fill: "mean" for the data's mean colour (zero in the network's coordinates), "black", "white", "image-mean" for
+            each image's mean colour, "blur" for a Gaussian blur of sigma 10 px at 224, "noise" for uniform noise in
+            [0, 1]; or pixels that broadcast to (N, C, H, W).
+        generators: one generator per image, for "noise".
 
     Returns:
-        (N or 1, C, H or 1, W or 1); a constant colour keeps its axes at 1.
+        (N or 1, C, H or 1, W or 1); axes along which the fill is constant have length 1.
 
     Raises:
-        BadInput: an unknown fill, or pixels of another shape.
+        BadInput: an unknown fill, or pixels of the wrong shape.
     """
     check_fill(fill)
     channels = pixels.shape[1]
     if isinstance(fill, Tensor):
-        return normalize(_given(fill, pixels))
+        return normalize(_fill_pixels(fill, pixels))
     if fill == "mean":
         return pixels.new_zeros(1, channels, 1, 1)
     if fill in ("black", "white"):
@@ -75,14 +71,13 @@ def fill_values(
     if fill == "blur":
         return normalize(blurred(pixels, _BLUR_SHARE * min(pixels.shape[-2:])))
     if len(generators) != len(pixels):
-        raise BadInput(f"fill: noise needs one generator an image, got {len(generators)}; pass them")
-    drawn = [
-        torch.rand(image.shape, generator=one, device="cpu") for image, one in zip(pixels, generators, strict=True)
-    ]
-    return normalize(torch.stack(drawn).to(pixels))
+        raise BadInput(f"fill: expected one generator per image for noise, got {len(generators)}")
+    noise = torch.stack([torch.rand(pixels.shape[1:], generator=stream, device="cpu") for stream in generators])
+    return normalize(noise.to(pixels))
 
 
-def _given(fill: Tensor, pixels: Tensor) -> Tensor:
+def _fill_pixels(fill: Tensor, pixels: Tensor) -> Tensor:
+    """Return fill pixels with four axes that broadcast to `pixels`."""
     try:
         torch.broadcast_to(fill.to(pixels), pixels.shape)
     except RuntimeError as error:
@@ -93,26 +88,26 @@ def _given(fill: Tensor, pixels: Tensor) -> Tensor:
 
 
 def segment_mean(pixels: Tensor, segments: Tensor) -> Tensor:
-    """Return pixels (N, C, H, W) with the mean colour of its segment at each pixel; segments (N, H, W) from 0."""
+    """Return pixels (N, C, H, W) replaced by their segment's mean colour; segments (N, H, W) are numbered from 0."""
     means = []
-    for image, numbers in zip(pixels.cpu(), segments.flatten(1).cpu(), strict=True):
+    for image, labels in zip(pixels.cpu(), segments.flatten(1).cpu(), strict=True):
         colours = image.flatten(1).double()
-        count = int(numbers.max()) + 1
-        sums = colours.new_zeros(len(colours), count).index_add_(1, numbers, colours)
-        mean = sums / numbers.bincount(minlength=count).clamp(min=1)
-        means.append(mean[:, numbers].reshape(image.shape))
+        count = int(labels.max()) + 1
+        sums = colours.new_zeros(len(colours), count).index_add_(1, labels, colours)
+        mean = sums / labels.bincount(minlength=count).clamp(min=1)
+        means.append(mean[:, labels].reshape(image.shape))
     return torch.stack(means).to(pixels)
 
 
 def inpainted(pixels: Tensor, masks: Tensor) -> Tensor:
-    """Return pixels (N, C, H, W) whose removed parts are grown from the kept ones, by OpenCV's Telea.
+    """Return pixels (N, C, H, W) whose removed parts are inpainted from the kept ones by OpenCV's Telea method.
 
     Args:
-        pixels: of one or three channels.
-        masks: (N, H, W), true where a pixel is kept; where none is, the image's mean colour stands.
+        pixels: (N, C, H, W) with one or three channels.
+        masks: (N, H, W) bool, True where a pixel is kept; if none is, the image becomes its mean colour.
 
     Raises:
-        BadInput: another number of channels, which OpenCV does not inpaint.
+        BadInput: another number of channels, which OpenCV cannot inpaint.
     """
     if pixels.shape[1] not in (1, 3):
         raise BadInput(f"fill: expected 1 or 3 channels for inpaint, got {pixels.shape[1]}; use the fill blur")
@@ -127,22 +122,22 @@ def _inpainted(image: Tensor, kept: Tensor) -> Tensor:
     import cv2
 
     low, span = ends(image[None])
-    bytes_of = ((image - low[0]) / span[0] * 255).round().byte()
-    colours = np.ascontiguousarray(bytes_of.permute(1, 2, 0).cpu().numpy())
-    grown = cv2.inpaint(colours, (~kept).byte().cpu().numpy(), _INPAINT_RADIUS, cv2.INPAINT_TELEA)
-    hole = torch.from_numpy(grown.reshape(colours.shape)).permute(2, 0, 1).to(image) / 255
+    scaled = ((image - low[0]) / span[0] * 255).round().byte()
+    colours = np.ascontiguousarray(scaled.permute(1, 2, 0).cpu().numpy())
+    repaired = cv2.inpaint(colours, (~kept).byte().cpu().numpy(), _INPAINT_RADIUS, cv2.INPAINT_TELEA)
+    hole = torch.from_numpy(repaired.reshape(colours.shape)).permute(2, 0, 1).to(image) / 255
     return torch.where(kept, image, hole * span[0] + low[0])
 
 
 def ends(pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return where each image's range begins and how long it is, (N, 1, 1, 1): [0, 1], or its own if that is wider."""
+    """Return the start and length (N, 1, 1, 1) of each image's range: [0, 1], or its own range if it exceeds [0, 1]."""
     low, high = pixels.amin((1, 2, 3), keepdim=True), pixels.amax((1, 2, 3), keepdim=True)
     inside = (low >= 0) & (high <= 1)
     return low.masked_fill(inside, 0), (high - low).clamp(min=1e-12).masked_fill(inside, 1)
 
 
 def blurred(pixels: Tensor, sigma: float) -> Tensor:
-    """Return pixels (N, C, H, W) after a Gaussian blur of `sigma` pixels, cut at 4 sigma, edges reflected."""
+    """Return pixels (N, C, H, W) blurred by a Gaussian of `sigma` pixels, truncated at 4 sigma, edges reflected."""
     if sigma <= 0:
         return pixels
     for axis in (2, 3):
@@ -162,7 +157,7 @@ def blurred(pixels: Tensor, sigma: float) -> Tensor:
 def blend(inputs: Tensor, masks: Tensor, filled: Tensor) -> Tensor:
     """Return `m * x + (1 - m) * b` for inputs (N, C, H, W), masks (N, H, W) and fills that broadcast to the inputs.
 
-    Where the mask is 1 the input comes back to the bit, where it is 0 the fill.
+    The result equals the input exactly where the mask is 1, and the fill where it is 0.
     """
     masks = masks[:, None].to(inputs.dtype)
     if not filled.any():

@@ -1,10 +1,10 @@
-"""Folders of images: every picture below a path, and folders whose subfolders are classes.
+"""Folders of images: all images below a path, and folders whose subfolders are classes.
 
     walk([photo.jpg, album/])       photo.jpg, then all of album/, sorted by path
     class_folder(root)              root/cat/a.jpg, root/dog/b.jpg -> ["cat", "dog"], [(a.jpg, 0), (b.jpg, 1)]
 
-A file that is named is taken whatever its suffix; inside folders only `IMAGE_SUFFIXES` count, and names that start
-with a dot are passed over. Links to folders are followed, each real folder once.
+A file given by name may have any suffix; inside folders only files with `IMAGE_SUFFIXES` count, and names that start
+with a dot are skipped. Links to folders are followed, each real folder once.
 """
 
 from __future__ import annotations
@@ -19,28 +19,29 @@ from xaikit.images.reading import IMAGE_SUFFIXES
 
 
 def walk(paths: Iterable[str | Path]) -> list[Path]:
-    """Return the files named and the images inside the folders named, in order.
+    """Return the given files and the images inside the given folders, in order.
 
     Raises:
-        BadInput: a path does not exist, or a folder has no image in it; `walk_each` goes on instead.
+        BadInput: a path does not exist, or a folder has no image; `walk_each` yields the error instead.
     """
-    found = []
+    files = []
     for path, error in walk_each(paths):
         if error is not None:
             raise error
-        found.append(path)
-    return found
+        files.append(path)
+    return files
 
 
 def walk_each(paths: Iterable[str | Path]) -> Iterator[tuple[Path, BadInput | None]]:
-    """Yield each file with None, and each path that leads to no image with the reason."""
+    """Yield each image file with None, and each path without a usable image with the error."""
     for path in map(Path, paths):
         kind = kind_of(path)
         if kind == "folder":
-            found = _below(path)
-            if not found:
-                yield path, BadInput(f"{path}: expected a folder with images, got none in it; {_suffixes()} count")
-            yield from found
+            files = _files_below(path)
+            if not files:
+                suffixes = " ".join(sorted(IMAGE_SUFFIXES))
+                yield path, BadInput(f"{path}: expected a folder with images, got none in it; suffixes are {suffixes}")
+            yield from files
         elif kind == "file":
             yield path, None
         else:
@@ -48,17 +49,17 @@ def walk_each(paths: Iterable[str | Path]) -> Iterator[tuple[Path, BadInput | No
 
 
 def class_folder(root: str | Path) -> tuple[list[str], list[tuple[Path, int]]]:
-    """Return the class names (sorted names of subfolders) and every image with the index of its class.
+    """Return the class names (the sorted names of the subfolders) and every image with its class index.
 
     Raises:
-        BadInput: `root` is no folder, has no subfolders, or a subfolder has no image in it.
+        BadInput: `root` is not a folder, has no subfolders, or has a subfolder without images.
     """
     root = Path(root)
     if kind_of(root) != "folder":
-        raise BadInput(f"{root}: expected a folder with one subfolder a class, got no folder; check the path")
+        raise BadInput(f"{root}: expected a folder with one subfolder per class, got no folder; check the path")
     folders = sorted((entry for entry in _entries(root) if kind_of(entry) == "folder"), key=lambda entry: entry.name)
     if not folders:
-        raise BadInput(f"{root}: expected one subfolder a class, got none; sort the images into class folders")
+        raise BadInput(f"{root}: expected one subfolder per class, got none; sort the images into class folders")
     samples = [(image, index) for index, folder in enumerate(folders) for image in walk([folder])]
     return [folder.name for folder in folders], samples
 
@@ -76,9 +77,9 @@ def sha256(path: str | Path) -> str:
         raise BadInput(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
 
 
-def _below(folder: Path) -> list[tuple[Path, BadInput | None]]:
-    """Return the images below a folder, sorted by path, and what cannot be looked into with the reason."""
-    found: list[tuple[Path, BadInput | None]] = []
+def _files_below(folder: Path) -> list[tuple[Path, BadInput | None]]:
+    """Return the images below a folder with None, and unreadable paths with the error, sorted by path."""
+    files: list[tuple[Path, BadInput | None]] = []
     seen: set[Path] = set()
     pending = [folder]
     while pending:
@@ -89,25 +90,21 @@ def _below(folder: Path) -> list[tuple[Path, BadInput | None]]:
         try:
             entries = _entries(current)
         except BadInput as error:
-            found.append((current, error))
+            files.append((current, error))
             continue
         for entry in entries:
             kind = kind_of(entry)
             if kind == "folder":
                 pending.append(entry)
             elif entry.suffix.lower() in IMAGE_SUFFIXES:
-                refused = None if kind == "file" else BadInput(f"{entry}: expected a picture, got {kind}; take it away")
-                found.append((entry, refused))
-    return sorted(found, key=lambda one: one[0].relative_to(folder).parts)
+                problem = None if kind == "file" else BadInput(f"{entry}: expected a picture, got {kind}; remove it")
+                files.append((entry, problem))
+    return sorted(files, key=lambda item: item[0].relative_to(folder).parts)
 
 
 def _entries(folder: Path) -> list[Path]:
-    """Return what a folder holds, in a fixed order, without hidden names."""
+    """Return the entries of a folder in a fixed order, without hidden names."""
     try:
         return sorted((entry for entry in folder.iterdir() if not entry.name.startswith(".")), reverse=True)
     except OSError as error:
         raise BadInput(f"{folder}: the folder cannot be listed ({error.strerror}); check its permissions") from error
-
-
-def _suffixes() -> str:
-    return " ".join(sorted(IMAGE_SUFFIXES))

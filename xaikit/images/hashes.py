@@ -1,4 +1,4 @@
-"""The identity of an image: sha256 of its shape and uint8 pixels, or of its floats where they leave [0, 1]."""
+"""The identity of an image: sha256 of its shape and uint8 pixels, or of its float32 pixels if some leave [0, 1]."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from xaikit.foundation.identity import tensor_bytes
 
 
 def image_hashes(pixels: Tensor) -> list[str]:
-    """Return one sha256 per image of `pixels` (N, C, H, W), taken of its uint8 values.
+    """Return the sha256 of each image of `pixels` (N, C, H, W), computed from its uint8 values.
 
-    An image that leaves [0, 1], which a classifier without mean and std may take, is hashed by its float32 values.
+    Images with values outside [0, 1], which a classifier without mean and std accepts, use their float32 values.
     """
     images = pixels.detach().float().cpu()
     shape = str(tuple(images.shape[1:])).encode()

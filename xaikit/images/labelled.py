@@ -2,9 +2,10 @@
 
     synthetic | digits | DIR/train + DIR/val | DIR  ->  Split(training, validation)
 
-Shapes: `read(indices)` gives (B, C, H, W) float32 in [0, 1]; labels (N,) int64, -1 for an image of no class.
-A split is stratified and depends on the seed alone. Pictures from folders are squashed to the size, as explaining
-them does later; those that cannot be read are left out with a warning that names them.
+Splits are stratified and depend only on the seed. Images from folders are squashed to the input size, as they are later
+for explanations; those that cannot be read are skipped with a warning that names them.
+
+Shapes: `read(indices)` returns (B, C, H, W) float32 in [0, 1]; labels (N,) int64, -1 for images without a class.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ _CACHE_BYTES = 2 * 1024**3
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images that are read by their index.
+    """Images that are read by index.
 
     Attributes:
-        labels: (N,) int64.
-        read: indices to pixels (B, C, H, W) in [0, 1].
-        identity: what names these images: the source and its parameters, or the files.
+        labels: (N,) int64 class indices.
+        read: function from indices to pixels (B, C, H, W) in [0, 1].
+        identity: names that identify these images: the source and its parameters, or the files.
     """
 
     labels: Tensor
@@ -46,18 +47,18 @@ class LabelledImages:
         return len(self.labels)
 
     def batches(self, order: Sequence[int], size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (pixels, labels) of `size` images in the order given, reading one batch ahead."""
-        chunks = [list(order[start : start + size]) for start in range(0, len(order), size)]
-        with ThreadPoolExecutor(max_workers=1) as ahead:
-            upcoming = ahead.submit(self.read, chunks[0])
-            for chunk, following in zip(chunks, [*chunks[1:], None], strict=True):
-                pixels = upcoming.result()
+        """Yield (pixels, labels) in batches of `size` images, in the given order, reading one batch ahead."""
+        batches = [list(order[start : start + size]) for start in range(0, len(order), size)]
+        with ThreadPoolExecutor(max_workers=1) as reader:
+            pending = reader.submit(self.read, batches[0])
+            for batch, following in zip(batches, [*batches[1:], None], strict=True):
+                pixels = pending.result()
                 if following is not None:
-                    upcoming = ahead.submit(self.read, following)
-                yield pixels, self.labels[chunk]
+                    pending = reader.submit(self.read, following)
+                yield pixels, self.labels[batch]
 
     def mean_and_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Return mean and standard deviation of all pixels, per channel, to four digits."""
+        """Return the mean and standard deviation of all pixels, per channel, rounded to four digits."""
         total, squares, count = torch.zeros(1), torch.zeros(1), 0
         for pixels, _ in self.batches(range(len(self)), 256):
             values = pixels.double().transpose(0, 1).flatten(1)
@@ -67,14 +68,14 @@ class LabelledImages:
         return tuple(round(value, 4) for value in mean.tolist()), tuple(round(value, 4) for value in std.tolist())
 
     def balanced_weights(self, classes: int) -> Tensor:
-        """Return N / (K N_c) per class c (K,): inverse to its frequency, one on average over the images."""
+        """Return the weight N / (K N_c) of each class c, (K,): inverse to its frequency, 1 on average over images."""
         counts = torch.bincount(self.labels[self.labels >= 0], minlength=classes)
         return counts.sum() / (classes * counts)
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images to learn from, images to check with, and the names of their classes."""
+    """Training images, validation images and the names of their classes."""
 
     classes: tuple[str, ...]
     training: LabelledImages
@@ -82,13 +83,13 @@ class Split:
 
 
 def synthetic_split(count: int, empty: float, validation: float, seed: int) -> Split:
-    """Draw `count` texture-in-shape images, and a further share `empty` of the training images without an object."""
+    """Return a split of `count` synthetic images, plus a share `empty` of further training images without an object."""
     scene = synthetic.draw(count, seed, start=synthetic.TRAINING_START)
     training, held_out = _stratified(scene.labels, synthetic.CLASSES, validation, seed)
     pixels, labels = scene.pixels[training], scene.labels[training]
     if extra := round(empty * len(training)):
-        void = synthetic.draw(extra, seed, start=synthetic.TRAINING_START + count, content="empty")
-        pixels, labels = torch.cat([pixels, void.pixels]), torch.cat([labels, void.labels])
+        background = synthetic.draw(extra, seed, start=synthetic.TRAINING_START + count, content="empty")
+        pixels, labels = torch.cat([pixels, background.pixels]), torch.cat([labels, background.labels])
     name = f"synthetic {count} {empty} {validation} {seed}"
     return Split(
         synthetic.CLASSES,
@@ -98,7 +99,7 @@ def synthetic_split(count: int, empty: float, validation: float, seed: int) -> S
 
 
 def digit_split(validation: float, seed: int) -> Split:
-    """Split scikit-learn's handwritten digits."""
+    """Return a split of scikit-learn's handwritten digits."""
     pixels, labels = digits.load()
     training, held_out = _stratified(labels, digits.CLASSES, validation, seed)
     name = f"digits {validation} {seed}"
@@ -110,20 +111,20 @@ def digit_split(validation: float, seed: int) -> Split:
 
 
 def folder_split(root: Path, channels: int, size: int, validation: float, seed: int) -> Split:
-    """Take DIR/train and DIR/val where they exist, else split the class folders of DIR.
+    """Return the split of DIR/train and DIR/val if both exist, else a random split of the class folders of DIR.
 
     Raises:
-        BadInput: there are fewer than two classes, a class has too few readable images, or DIR/val has a class that
-            DIR/train does not have.
+        BadInput: fewer than two classes, a class with too few readable images, or a class of DIR/val that DIR/train
+            does not have.
     """
     if (root / "train").is_dir() and (root / "val").is_dir():
         classes, samples = class_folder(root / "train")
         val_classes, val_samples = class_folder(root / "val")
         if unknown := sorted(set(val_classes) - set(classes)):
-            raise BadInput(f"{root / 'val'}: expected the classes of {root / 'train'}, got {unknown[0]!r} besides")
-        place = [classes.index(name) for name in val_classes]
+            raise BadInput(f"{root / 'val'}: expected the classes of {root / 'train'}, got also {unknown[0]!r}")
+        labels = [classes.index(name) for name in val_classes]
         training = _from_files(root, samples, channels, size)
-        held_out = _from_files(root, [(path, place[index]) for path, index in val_samples], channels, size)
+        held_out = _from_files(root, [(path, labels[index]) for path, index in val_samples], channels, size)
         _check_classes(root, classes, training.labels, least=1)
         if not len(held_out):
             raise BadInput(f"{root / 'val'}: expected images, got none that can be read")
@@ -137,7 +138,7 @@ def folder_split(root: Path, channels: int, size: int, validation: float, seed: 
 
 
 def _stratified(labels: Tensor, classes: Sequence[str], share: float, seed: int) -> tuple[list[int], list[int]]:
-    """Return the indices to train on and the indices held out, `share` of every class and at least one."""
+    """Return the training indices and the held-out indices: `share` of every class, and at least one image."""
     training, held_out = [], []
     for index, name in enumerate(classes):
         members = (labels == index).nonzero().flatten()
@@ -161,20 +162,20 @@ def _subset(images: LabelledImages, indices: list[int]) -> LabelledImages:
 
 
 class _Pictures:
-    """Pictures from files at one size; as many as fit stay in memory."""
+    """Images from files at one size, cached in memory up to `_CACHE_BYTES`."""
 
     def __init__(self, channels: int, size: int) -> None:
         self.channels = channels
         self.resize = Resize("squash", (size, size))
-        self.room = _CACHE_BYTES // (4 * size * size)
-        self.kept: dict[Path, Image.Image] = {}
+        self.capacity = _CACHE_BYTES // (4 * size * size)
+        self.cache: dict[Path, Image.Image] = {}
 
     def picture(self, path: Path) -> Image.Image:
-        if path in self.kept:
-            return self.kept[path]
+        if path in self.cache:
+            return self.cache[path]
         picture = self.resize(decode(path, self.channels))
-        if len(self.kept) < self.room:
-            self.kept[path] = picture
+        if len(self.cache) < self.capacity:
+            self.cache[path] = picture
         return picture
 
     def problem(self, path: Path) -> BadInput | None:
@@ -209,8 +210,8 @@ def _from_files(root: Path, samples: list[tuple[Path, int]], channels: int, size
 
 def _check_classes(root: Path, classes: Sequence[str], labels: Tensor, least: int) -> None:
     if len(classes) < 2:
-        raise BadInput(f"{root}: expected at least two class folders, got {len(classes)}; add another class")
+        raise BadInput(f"{root}: expected at least two class folders, got {len(classes)}")
     counts = torch.bincount(labels, minlength=len(classes)).tolist()
     for name, count in zip(classes, counts, strict=True):
         if count < least:
-            raise BadInput(f"{root / name}: expected at least {least} readable images, got {count}; add some")
+            raise BadInput(f"{root / name}: expected at least {least} readable images, got {count}")

@@ -1,8 +1,8 @@
-"""Text on pictures: one line, shortened to its width, in a font that has its letters.
+"""Text on pictures: one line, shortened to fit, in a font that contains its letters.
 
-    Pillow's own font, or the system's that lacks fewest letters -> letters without accents -> question marks
+    Pillow's own font, or the system font that lacks the fewest letters -> letters without accents -> question marks
 
-Pillow's own font is everywhere but knows little more than ASCII, so names in other scripts take a font of the system.
+Pillow's own font is always available but has little more than ASCII, so names in other scripts need a system font.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-_MISSING = "\uffff"  # no font has it, so it looks like every letter that a font lacks
+_MISSING = "\uffff"  # in no font, so it is drawn like every letter that a font lacks
 _SYSTEM_FONTS = (
     "DejaVuSans.ttf",
     "NotoSans-Regular.ttf",
@@ -41,18 +41,18 @@ def draw_text(
     width: int,
     align: Literal["left", "right"] = "left",
 ) -> None:
-    """Write one line into the box that starts at `corner` and is `width` pixels wide.
+    """Draw one line of text into the box that starts at `corner` and is `width` pixels wide.
 
     Args:
-        page: is changed.
-        corner: (x, y) of the box's upper left.
+        page: image to draw on, in place.
+        corner: (x, y) of the upper left corner of the box.
         text: any text; line breaks become spaces.
-        size: of the letters in pixels.
+        size: font size in pixels.
         colour: RGB.
-        width: of the box; longer text is shortened.
-        align: side of the box.
+        width: width of the box in pixels; longer text is shortened.
+        align: side of the box at which the text is aligned.
     """
-    text, font = _letters(" ".join(text.split()), size)
+    text, font = _with_font(" ".join(text.split()), size)
     text = shortened(text, width, font)
     x = corner[0] if align == "left" else corner[0] + width - round(font.getlength(text))
     ImageDraw.Draw(page).text((x, corner[1]), text, fill=colour, font=font)
@@ -64,40 +64,41 @@ def line_height(size: int) -> int:
 
 
 def shortened(text: str, width: float, font: Font) -> str:
-    """Return the text, or its beginning with three dots, so that it is at most `width` pixels wide."""
+    """Return the text, cut and followed by three dots if it is wider than `width` pixels."""
     if font.getlength(text) <= width:
         return text
-    fitting = (text[:end].rstrip() + "..." for end in range(len(text) - 1, 0, -1))
-    return next((one for one in fitting if font.getlength(one) <= width), "")
+    candidates = (text[:end].rstrip() + "..." for end in range(len(text) - 1, 0, -1))
+    return next((candidate for candidate in candidates if font.getlength(candidate) <= width), "")
 
 
-def _letters(text: str, size: int) -> tuple[str, Font]:
-    """Return the font that lacks fewest of the text's letters, and the text without those it lacks."""
-    best, lacking = _own(size), _lacking(_own(size), text)
+def _with_font(text: str, size: int) -> tuple[str, Font]:
+    """Return the font that lacks the fewest letters of the text, and the text with these letters replaced."""
+    best = _default_font(size)
+    missing = _missing_letters(best, text)
     for name in _SYSTEM_FONTS:
-        if lacking and (font := _system(name, size)) is not None:
-            found = _lacking(font, text)
-            best, lacking = (font, found) if len(found) < len(lacking) else (best, lacking)
-    return "".join(_plain(letter) if letter in lacking else letter for letter in text), best
+        if missing and (font := _system_font(name, size)) is not None:
+            still_missing = _missing_letters(font, text)
+            best, missing = (font, still_missing) if len(still_missing) < len(missing) else (best, missing)
+    return "".join(_ascii(letter) if letter in missing else letter for letter in text), best
 
 
-def _lacking(font: Font, text: str) -> set[str]:
-    missing = bytes(font.getmask(_MISSING))
-    return {letter for letter in set(text) if not letter.isspace() and bytes(font.getmask(letter)) == missing}
+def _missing_letters(font: Font, text: str) -> set[str]:
+    blank = bytes(font.getmask(_MISSING))
+    return {letter for letter in set(text) if not letter.isspace() and bytes(font.getmask(letter)) == blank}
 
 
-def _plain(letter: str) -> str:
+def _ascii(letter: str) -> str:
     """Return a letter without its accents, or a question mark."""
     return unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode() or "?"
 
 
 @lru_cache
-def _own(size: int) -> Font:
+def _default_font(size: int) -> Font:
     return ImageFont.load_default(size)
 
 
 @lru_cache
-def _system(name: str, size: int) -> ImageFont.FreeTypeFont | None:
+def _system_font(name: str, size: int) -> ImageFont.FreeTypeFont | None:
     try:
         return ImageFont.truetype(name, size)
     except OSError:

@@ -1,7 +1,7 @@
-"""The order of pixels by a map, and which of them a threshold keeps.
+"""The order of pixels by map value, and the pixels that a threshold keeps.
 
-    rank_p = place of pixel p in the ascending stable order of the map
-    keep_j = rank >= floor(P * j / J)      the level t = j / J removes exactly that many of P pixels
+    rank_p = position of pixel p in the ascending stable order of the map
+    keep_j = rank >= floor(P * j / J)      the level t = j / J removes exactly floor(P * j / J) of P pixels
 
 Shapes: maps (N, H, W); ranks (N, P) with P = H * W.
 """
@@ -13,14 +13,14 @@ from torch import Tensor
 
 
 def ranks(maps: Tensor) -> Tensor:
-    """Return each pixel's place (N, P) int32 in the ascending order of its map (N, H, W); ties in row-major order."""
+    """Return each pixel's rank (N, P) int32 in the ascending order of its map (N, H, W); ties in row-major order."""
     order = maps.flatten(1).argsort(dim=1, stable=True)
-    places = torch.arange(order.shape[1], dtype=torch.int32, device=order.device).expand_as(order)
-    return torch.empty_like(places).scatter_(1, order, places)
+    positions = torch.arange(order.shape[1], dtype=torch.int32, device=order.device).expand_as(order)
+    return torch.empty_like(positions).scatter_(1, order, positions)
 
 
 def removed(level: int, levels: int, positions: int) -> int:
-    """Return how many of `positions` pixels the threshold `level / levels` removes, in integers."""
+    """Return the number of pixels, out of `positions`, that the threshold `level / levels` removes."""
     return positions * level // levels
 
 
@@ -28,8 +28,8 @@ def keep(order: Tensor, count: int | Tensor, size: tuple[int, int]) -> Tensor:
     """Return a bool mask (N, H, W) that drops the `count` lowest pixels by their ranks (N, P).
 
     Args:
-        order: from `ranks`.
-        count: one number, or (N,) one an image.
+        order: ranks (N, P) as `ranks` returns them.
+        count: one number for all images, or (N,).
         size: (H, W).
     """
     limit = count[:, None] if isinstance(count, Tensor) else count

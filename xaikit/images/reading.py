@@ -1,6 +1,6 @@
 """Image files to pixels, and pixels to image files.
 
-    file -> decode (bounded, EXIF-rotated, alpha on white, 16 bits scaled) -> resize -> (C, H, W) in [0, 1]
+    file -> decode (bounded size, EXIF-rotated, alpha on white, 16 bits scaled) -> resize -> (C, H, W) in [0, 1]
 
 Shapes: pixels (C, H, W) float32 in [0, 1], RGB or grey.
 """
@@ -41,14 +41,14 @@ _FILTERS = {
 
 @dataclass(frozen=True)
 class Resize:
-    """How a picture becomes the network's input size.
+    """How a picture is resized to the network's input size.
 
     Args:
-        kind: "crop" scales the short side to `short` and cuts the centre out; "squash" scales both sides to `size`;
-            "native" leaves the picture as it is.
+        kind: "crop" scales the short side to `short` and crops the centre; "squash" scales both sides to `size`;
+            "native" keeps the picture's size.
         size: (H, W) of the result; None only for "native".
         short: length of the short side before the crop.
-        interpolation: filter of the scaling, applied with antialiasing.
+        interpolation: interpolation filter, applied with antialiasing.
     """
 
     kind: Literal["crop", "squash", "native"]
@@ -57,10 +57,10 @@ class Resize:
     interpolation: Interpolation = "bilinear"
 
     def __call__(self, image: Image.Image, name: str = "image") -> Image.Image:
-        """Return the picture at its new size.
+        """Return the resized picture.
 
         Raises:
-            BadInput: a picture so narrow that its long side would pass Pillow's bound; the message has its `name`.
+            BadInput: a picture so narrow that the scaled one would exceed Pillow's limit; the message has its `name`.
         """
         if self.kind == "native" or self.size is None:
             return image
@@ -81,7 +81,7 @@ class Resize:
 
 
 def _centre(image: Image.Image, height: int, width: int) -> Image.Image:
-    """Cut out the centre, rounded as torchvision does; what lies outside a smaller picture is black."""
+    """Return the centre crop, rounded as torchvision does; pixels outside a smaller picture are black."""
     left, top = _margin(image.width - width), _margin(image.height - height)
     return image.crop((left, top, left + width, top + height))
 
@@ -90,36 +90,36 @@ def _margin(excess: int) -> int:
     return round(excess / 2) if excess >= 0 else -(-excess // 2)
 
 
-def resize_policy(asked: ReadPolicy | None, own: Resize) -> Resize:
-    """Return how pictures are resized.
+def resize_policy(policy: ReadPolicy | None, own: Resize) -> Resize:
+    """Return the `Resize` of a policy.
 
     Args:
-        asked: "weights" or None is the classifier's own, "squash" scales both sides to its size, "native" leaves
-            pictures as they are.
-        own: of the classifier.
+        policy: "weights" or None for the classifier's own resizing, "squash" to scale both sides to its size, "native"
+            to keep the pictures' sizes.
+        own: the classifier's own resizing.
 
     Raises:
-        BadInput: another word, or "squash" without a size.
+        BadInput: an unknown policy, or "squash" without a size.
     """
-    if asked is None or asked == "weights":
+    if policy is None or policy == "weights":
         return own
-    if asked == "native":
+    if policy == "native":
         return Resize("native")
-    if asked == "squash":
+    if policy == "squash":
         if own.size is None:
-            raise BadInput("resize: squash needs the classifier's size, got none; build it with size=(H, W)")
+            raise BadInput("resize: expected a classifier with a size for squash, got none; build it with size=(H, W)")
         return Resize("squash", own.size, interpolation=own.interpolation)
-    raise BadInput(f"resize: expected weights, squash or native, got {asked!r}; choose one")
+    raise BadInput(f"resize: expected weights, squash or native, got {policy!r}")
 
 
 def decode(source: str | Path | Image.Image, channels: int = 3) -> Image.Image:
-    """Open a picture as RGB (3 channels) or grey (1 channel).
+    """Return a picture decoded as RGB (3 channels) or grey (1 channel).
 
     16-bit grey keeps its full depth: it becomes a float picture in [0, 255].
 
     Raises:
-        BadInput: there is no such file, it is no picture, it is cut short, it is larger than Pillow's bound against
-            decompression bombs, or the network takes neither 1 nor 3 channels. The message names the file.
+        BadInput: the file does not exist, is not a picture, is truncated, exceeds Pillow's limit against decompression
+            bombs, or `channels` is neither 1 nor 3. The message names the file.
     """
     name = picture_name(source)
     if channels not in (1, 3):
@@ -146,18 +146,18 @@ def decode(source: str | Path | Image.Image, channels: int = 3) -> Image.Image:
     except PermissionError as error:
         raise BadInput(f"{name}: no permission to read it; change its permissions") from error
     except UnidentifiedImageError as error:
-        what = "an empty file" if Path(name).is_file() and Path(name).stat().st_size == 0 else "something else"
-        raise BadInput(f"{name}: expected a picture, got {what}; give a JPEG, PNG or the like") from error
+        got = "an empty file" if Path(name).is_file() and Path(name).stat().st_size == 0 else "something else"
+        raise BadInput(f"{name}: expected a picture, got {got}; give a JPEG or PNG file, for example") from error
     except (OSError, SyntaxError, ValueError, EOFError, LookupError, struct.error) as error:
         reason = " ".join(str(error).split())
         raise BadInput(f"{name}: the picture is damaged ({reason}); save it again") from error
 
 
 def picture_name(source: str | Path | Image.Image) -> str:
-    """Return what messages call a picture: its path, or "image".
+    """Return the name of a picture in messages: its path, or "image".
 
     Raises:
-        BadInput: neither a path nor a PIL picture.
+        BadInput: the source is neither a path nor a PIL picture.
     """
     if isinstance(source, str | Path):
         return str(source)
@@ -167,19 +167,18 @@ def picture_name(source: str | Path | Image.Image) -> str:
 
 
 def _as_mode(image: Image.Image, channels: int) -> Image.Image:
-    """Convert to RGB or grey, transparent parts on white."""
+    """Return the picture as RGB or grey, composited on white if it is transparent."""
     if image.mode.startswith("I") or image.mode == "F":
         image = _eight_bit_scale(image)
         return image if channels == 1 else Image.fromarray(np.rint(np.asarray(image)).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("L" if channels == 1 else "RGB")
 
 
 def _eight_bit_scale(image: Image.Image) -> Image.Image:
-    """Bring integer and float grey to a float picture in [0, 255], by the depth of its type."""
+    """Return integer or float grey as a float picture in [0, 255], scaled by the range of its type."""
     values = np.asarray(image).astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError("it holds NaN or infinity")
@@ -199,27 +198,27 @@ def to_pixels(image: Image.Image) -> Tensor:
 
 
 def save_png(path: str | Path, rgb: np.ndarray) -> None:
-    """Write (H, W, 3) uint8 as PNG, whole or not at all."""
+    """Write (H, W, 3) uint8 as PNG, atomically."""
     with atomic(path) as temporary:
         Image.fromarray(rgb).save(temporary, format="PNG")
 
 
 def to_picture(pixels: Tensor) -> np.ndarray[Any, Any]:
-    """Return what the network saw, (H, W, 3) uint8; channels that are no colours are shown as their mean."""
+    """Return pixels (C, H, W) as a picture (H, W, 3) uint8; other channels than RGB are shown as their mean."""
     colours = pixels if len(pixels) == 3 else pixels.mean(0, keepdim=True).expand(3, -1, -1)
     return (colours.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().contiguous().numpy()
 
 
 def read_batch(sources: Source | Iterable[Source], channels: int, resize: Resize) -> Tensor:
-    """Read pictures as one batch of pixels (N, C, H, W) in [0, 1].
+    """Return pictures as one batch of pixels (N, C, H, W) in [0, 1].
 
     Args:
-        sources: path, PIL picture, or several of them.
+        sources: a path or PIL picture, or several of them.
         channels: C.
-        resize: brings each to its size.
+        resize: resizing of each picture.
 
     Raises:
-        BadInput: a file that cannot be read, named; sizes that differ; or no picture.
+        BadInput: a file that cannot be read (the message names it), pictures of different sizes, or no picture.
     """
     images: list[Tensor] = []
     for source, image in read_each(sources, channels, resize):
@@ -237,15 +236,15 @@ def read_batch(sources: Source | Iterable[Source], channels: int, resize: Resize
 def read_each(
     sources: Source | Iterable[Source], channels: int, resize: Resize
 ) -> Iterator[tuple[Source, Tensor | XaikitError]]:
-    """Yield each source with its pixels (C, H, W), or with the error that says why it cannot be read."""
-    for source in _several(sources):
+    """Yield each source with its pixels (C, H, W), or with the error if it cannot be read."""
+    for source in _as_iterable(sources):
         try:
             yield source, to_pixels(resize(decode(source, channels), picture_name(source)))
         except XaikitError as error:
             yield source, error
 
 
-def _several(sources: Any) -> Iterable[Any]:
+def _as_iterable(sources: Any) -> Iterable[Any]:
     if isinstance(sources, str | Path | Image.Image | bytes | Tensor) or not isinstance(sources, Iterable):
         return [sources]
     return sources

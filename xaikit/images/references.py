@@ -1,9 +1,9 @@
-"""Reference images for whoever has none: drawn here, the same on every machine.
+"""Synthetic reference images, used when the user provides none; identical on every machine.
 
-    a bicubic field of 5x5 random colours, on it one to three flat shapes and a stripe pattern in one of them
+    a bicubic field of 5x5 random colours with one to three discs or squares, each filled with stripes of two colours
 
-They show colours, edges and textures but no object, so a classifier is seldom sure of any class on them. Libra-CAM
-takes those with the lowest confidence for the class as its contrast; expected gradients take all as their background.
+The images show colours, edges and textures but no object, so a classifier is seldom confident of any class. Libra-CAM
+takes the images with the lowest confidence for the class as its contrast; expected gradients use all as background.
 
 Shapes: pixels (count, C, H, W) float32 in [0, 1].
 """
@@ -20,16 +20,16 @@ from xaikit.foundation.identity import generator
 
 
 def draw_references(count: int, channels: int, size: tuple[int, int], seed: int = 0) -> Tensor:
-    """Return `count` pictures without an object; picture i depends on the seed and i alone.
+    """Return `count` images without an object; image i depends only on the seed and i.
 
     Args:
-        count: number of pictures.
+        count: number of images.
         channels: C.
         size: (H, W).
-        seed: of the drawing.
+        seed: seed of the random numbers.
     """
-    drawn = [_draw(channels, size, generator(seed, "reference", str(place))) for place in range(count)]
-    return torch.stack(drawn) if drawn else torch.empty(0, channels, *size, device="cpu")
+    images = [_draw(channels, size, generator(seed, "reference", str(index))) for index in range(count)]
+    return torch.stack(images) if images else torch.empty(0, channels, *size, device="cpu")
 
 
 def _draw(channels: int, size: tuple[int, int], stream: torch.Generator) -> Tensor:
@@ -41,12 +41,9 @@ def _draw(channels: int, size: tuple[int, int], stream: torch.Generator) -> Tens
     columns = torch.linspace(-1, 1, size[1], device="cpu")[None, :]
     for _ in range(1 + int(uniform(1).item() * 3)):
         x, y, radius, angle, period, kind = uniform(6).tolist()
-        across = (columns - (1.6 * x - 0.8)) * math.cos(math.pi * angle) + (rows - (1.6 * y - 0.8)) * math.sin(
-            math.pi * angle
-        )
-        along = (rows - (1.6 * y - 0.8)) * math.cos(math.pi * angle) - (columns - (1.6 * x - 0.8)) * math.sin(
-            math.pi * angle
-        )
+        cos, sin = math.cos(math.pi * angle), math.sin(math.pi * angle)
+        dx, dy = columns - (1.6 * x - 0.8), rows - (1.6 * y - 0.8)
+        across, along = dx * cos + dy * sin, dy * cos - dx * sin
         radius = 0.15 + 0.35 * radius
         inside = (across**2 + along**2 < radius**2) if kind < 0.5 else torch.maximum(across.abs(), along.abs()) < radius
         stripes = (torch.sin(across * math.pi * (4 + 20 * period)) > 0).float()

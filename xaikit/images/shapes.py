@@ -1,6 +1,6 @@
-"""Shapes: what a tensor must look like, and how a map changes its size and range.
+"""Shapes: checks of image and map tensors, and the resizing and scaling of maps.
 
-    upsample    bilinear, align_corners=False, the only resizing of maps in xaikit
+    upsample    bilinear, align_corners=False; the only resizing of maps in xaikit
     unit        rho(m) = (m - min) / (max - min), per image
 
 Shapes: images (N, C, H, W); maps (N, h, w).
@@ -18,7 +18,7 @@ from xaikit.foundation.errors import BadInput
 
 
 def check_images(images: Tensor, channels: int, name: str = "inputs") -> None:
-    """Refuse anything but a floating (N, C, H, W) with the network's channels.
+    """Check that images are a floating-point tensor (N, C, H, W) with the network's channels.
 
     Raises:
         BadInput: wrong type, rank, channel count or size.
@@ -45,10 +45,10 @@ def check_images(images: Tensor, channels: int, name: str = "inputs") -> None:
 
 
 def check_range(images: Tensor, *, bounded: bool) -> None:
-    """Refuse pixels that are not finite, or far outside [0, 1] where they are to be `bounded`.
+    """Check that pixels are finite and, if `bounded`, not far outside [0, 1].
 
     Raises:
-        BadInput: what was found.
+        BadInput: pixels that are not finite or out of range.
     """
     if not images.numel():
         return
@@ -58,12 +58,12 @@ def check_range(images: Tensor, *, bounded: bool) -> None:
     if bounded and (low < -0.25 or high > 1.25):
         raise BadInput(
             f"inputs: expected pixels in [0, 1], got {low:.3g} to {high:.3g}; "
-            "give them before normalisation, the classifier normalises inside"
+            "give them before normalisation, which the classifier applies itself"
         )
 
 
 def check_maps(maps: Tensor, images: Tensor, name: str = "maps") -> None:
-    """Refuse maps that are not (N, H, W) of the images' N, H and W.
+    """Check that maps have the shape (N, H, W) of the images (N, C, H, W).
 
     Raises:
         BadInput: wrong type or shape.
@@ -75,12 +75,12 @@ def check_maps(maps: Tensor, images: Tensor, name: str = "maps") -> None:
 
 
 def per_image(values: Tensor, like: Tensor) -> Tensor:
-    """Shape one value per image so that it broadcasts over `like` (N, ...)."""
+    """Reshape one value per image so that it broadcasts over `like` (N, ...)."""
     return values.reshape(-1, *[1] * (like.ndim - 1))
 
 
 def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize maps (N, h, w) or (N, R, h, w) to `size` = (H, W), bilinear with `align_corners=False`."""
+    """Return maps (N, h, w) or (N, R, h, w) resized to `size` = (H, W), bilinear with `align_corners=False`."""
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps
     stacked = maps[:, None] if maps.ndim == 3 else maps
@@ -89,14 +89,14 @@ def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def unit(maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Min-max each map to [0, 1].
+    """Scale each map to [0, 1] by its minimum and maximum.
 
     Args:
         maps: (..., h, w); each trailing (h, w) is one map.
 
     Returns:
-        The scaled maps, a bool (...) that is True for constant maps, and one for maps that are not finite or whose
-        range is not. A constant map becomes ones if its value is > 0, else zeros; an invalid one becomes zeros.
+        The scaled maps; a bool (...), True for constant maps; and a bool (...), True for invalid maps, whose values or
+        range are not finite. A constant map becomes ones if its value is > 0, else zeros; an invalid map, zeros.
     """
     low = maps.amin(dim=(-2, -1), keepdim=True)
     high = maps.amax(dim=(-2, -1), keepdim=True)

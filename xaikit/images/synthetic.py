@@ -1,14 +1,14 @@
-"""Texture in shape: images whose evidence is known to the pixel, because the class is a texture and nothing else.
+"""Texture in shape: images whose evidence is known to the pixel, because only the object's texture gives the class.
 
     background   5x5 random colours, bicubic to 64x64, plus N(0, 0.02)
     distractors  1 to 3 discs, squares or triangles, radius 5 to 10, one flat colour each
     object       a disc, square or triangle, radius 9 to 15, filled with the 4x4 tile of its class in two colours
     image        = object over distractors over background; no antialiasing, so the masks are exact
 
+Background, distractors and object of image i have separate random streams, keyed by (seed, i, name), so that
+`intervene` can redraw one factor and keep the others. Image i of a seed does not depend on the other images drawn.
+
 Shapes: pixels (N, 3, 64, 64) float32 in [0, 1]; labels (N,) int64, i mod 6 for image i; masks (N, 64, 64) bool.
-Streams: background, distractors and object of image i each draw from a stream of their own, keyed (seed, i, name);
-    so one factor can be drawn again while all others stay as they are, which is what `intervene` does.
-    Image i of a seed is the same whatever is drawn with it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from xaikit.foundation.identity import generator
 
 SIZE = 64
 TRAINING_START = 1_000_000
-"""Index of the first image that shipped recipes train on: smaller ones are fresh images for any seed."""
+"""Index of the first training image of the shipped recipes; images with smaller indices are unseen, for any seed."""
 
 _TILES = {
     "horizontal stripes": ("####", "####", "....", "...."),
@@ -43,7 +43,7 @@ _PATTERNS = torch.tensor([[[cell == "#" for cell in row] for row in tile] for ti
 _BLOCK = 256
 _DISTRACTORS = 3
 _MIN_CONTRAST, _MAX_CONTRAST = 0.3, 0.8
-_BOUND = torch.tensor([1.0, math.sqrt(2), 1.4])  # circumradius over radius: disc, square, triangle
+_BOUND = torch.tensor([1.0, math.sqrt(2), 1.4])  # circumradius / radius of disc, square and triangle
 
 Intervention = Literal[
     "object-removed",
@@ -59,13 +59,13 @@ INTERVENTIONS: tuple[Intervention, ...] = get_args(Intervention)
 
 @dataclass(frozen=True)
 class Scene:
-    """A batch of drawn images with what is known about them.
+    """A batch of synthetic images with their labels and masks.
 
     Attributes:
         pixels: (N, 3, 64, 64) in [0, 1].
-        labels: (N,) index into `CLASSES`; -1 where no object was drawn.
-        objects: (N, 64, 64) true on the pixels that carry the class.
-        distractors: (N, 64, 64) true on visible distractor pixels, never on the object.
+        labels: (N,) index into `CLASSES`; -1 for an image without an object.
+        objects: (N, 64, 64) bool, True on the pixels of the object.
+        distractors: (N, 64, 64) bool, True on visible distractor pixels, never on the object.
     """
 
     pixels: Tensor
@@ -87,16 +87,16 @@ def draw(
     distractor_seed: int | None = None,
     class_shift: int = 0,
 ) -> Scene:
-    """Draw the images `start` to `start + count - 1` of a seed.
+    """Return the images `start` to `start + count - 1` of a seed.
 
     Args:
         count: number of images.
-        seed: names the sequence of images.
+        seed: seed of the sequence of images.
         start: index of the first image.
-        content: "empty" leaves the object out and keeps the rest.
-        background_seed: draws the background from another seed.
-        distractor_seed: draws the distractors from another seed.
-        class_shift: gives each object the texture of class c + shift, and that label.
+        content: "object" for complete images, "empty" to leave out the object only.
+        background_seed: seed of the background; None means `seed`.
+        distractor_seed: seed of the distractors; None means `seed`.
+        class_shift: number added to each class index, so that objects have the texture and label of another class.
 
     Raises:
         BadInput: `count` is below one or `start` is negative.
@@ -125,19 +125,18 @@ def intervene(
     start: int = 0,
     fill: Sequence[float] | Tensor = (0.5, 0.5, 0.5),
 ) -> Scene:
-    """Return the images of `draw(count, seed, start=start)` with one thing changed and all else equal.
+    """Return the images of `draw(count, seed, start=start)` with one factor changed and everything else equal.
 
-    The masks and labels describe the changed image, except that images whose object pixels are filled keep the
-    label of what was there.
+    Masks and labels describe the changed image, except that images whose object is filled keep the label of the object.
 
     Args:
-        kind: one of `INTERVENTIONS`. The first four draw again without the object, with another background, with
-            other distractors, or with the texture of class c + 1; the last three put `fill` on all pixels but the
-            object's, on the object's, or on the distractors'.
+        kind: one of `INTERVENTIONS`. The first four redraw the images without the object, with another background,
+            with other distractors, or with the texture of class c + 1; the last three set the pixels outside the
+            object, of the object, or of the distractors to `fill`.
         count: number of images.
-        seed: names the sequence of images.
+        seed: seed of the sequence of images.
         start: index of the first image.
-        fill: the neutral colour of the network under test, one value a channel: its mean.
+        fill: the neutral colour of the network under test, usually its mean, one value per channel.
 
     Raises:
         UnknownName: no such intervention.
@@ -199,28 +198,28 @@ def _background(indices: range, seed: int) -> Tensor:
 
 def _add_distractors(pixels: Tensor, indices: range, seed: int) -> tuple[Tensor, Tensor]:
     draws = _uniforms(indices, seed, "distractors", 1 + _DISTRACTORS * 8)
-    number = 1 + _choice(draws[:, 0], _DISTRACTORS)
-    covered = torch.zeros(len(indices), SIZE, SIZE, dtype=torch.bool)
-    for k, row in enumerate(torch.split(draws[:, 1:], 8, dim=1)):
-        shape = _silhouette(row[:, :5], 5, 10) & (k < number)[:, None, None]
-        pixels = torch.where(shape[:, None], row[:, 5:, None, None], pixels)
-        covered |= shape
-    return pixels, covered
+    count = 1 + _choice(draws[:, 0], _DISTRACTORS)
+    masks = torch.zeros(len(indices), SIZE, SIZE, dtype=torch.bool)
+    for index, row in enumerate(torch.split(draws[:, 1:], 8, dim=1)):
+        mask = _silhouette(row[:, :5], 5, 10) & (index < count)[:, None, None]
+        pixels = torch.where(mask[:, None], row[:, 5:, None, None], pixels)
+        masks |= mask
+    return pixels, masks
 
 
 def _add_object(pixels: Tensor, labels: Tensor, indices: range, seed: int) -> tuple[Tensor, Tensor]:
     draws = _uniforms(indices, seed, "object", 14)
-    shape = _silhouette(draws[:, :5], 9, 15)
+    masks = _silhouette(draws[:, :5], 9, 15)
     first, second = _contrasting(draws[:, 5:8], draws[:, 8:11], draws[:, 11])
     row = (torch.arange(SIZE) + _choice(draws[:, 12], 4)[:, None]) % 4
     column = (torch.arange(SIZE) + _choice(draws[:, 13], 4)[:, None]) % 4
     pattern = _PATTERNS[labels[:, None, None], row[:, :, None], column[:, None, :]]
     texture = torch.where(pattern[:, None], first[:, :, None, None], second[:, :, None, None])
-    return torch.where(shape[:, None], texture, pixels), shape
+    return torch.where(masks[:, None], texture, pixels), masks
 
 
 def _silhouette(draws: Tensor, smallest: float, largest: float) -> Tensor:
-    """Return masks (N, 64, 64) of shapes from draws (N, 5): shape, radius, rotation, and position fully inside."""
+    """Return masks (N, 64, 64) of shapes inside the image, from draws (N, 5): shape, radius, rotation, x and y."""
     kind = _choice(draws[:, 0], 3)
     radius = smallest + (largest - smallest) * draws[:, 1]
     margin = radius * _BOUND[kind]
@@ -244,8 +243,8 @@ def _silhouette(draws: Tensor, smallest: float, largest: float) -> Tensor:
 def _contrasting(first: Tensor, second: Tensor, draw: Tensor) -> tuple[Tensor, Tensor]:
     """Push two colours (N, 3) towards black and white until their mean luminances differ by a drawn amount."""
     gap = (first.mean(1) - second.mean(1)).abs()
-    wanted = _MIN_CONTRAST + (_MAX_CONTRAST - _MIN_CONTRAST) * draw
-    push = ((wanted - gap) / (1 - gap)).clamp(min=0)[:, None]
+    target = _MIN_CONTRAST + (_MAX_CONTRAST - _MIN_CONTRAST) * draw
+    push = ((target - gap) / (1 - gap)).clamp(min=0)[:, None]
     first_is_lighter = (first.mean(1) >= second.mean(1))[:, None].float()
     return (
         torch.lerp(first, first_is_lighter.expand_as(first), push),
@@ -259,5 +258,5 @@ def _uniforms(indices: range, seed: int, stream: str, count: int) -> Tensor:
 
 
 def _choice(draws: Tensor, count: int) -> Tensor:
-    """Return integers in 0 to count - 1 from numbers in [0, 1)."""
+    """Return integers from 0 to count - 1 for numbers in [0, 1)."""
     return (draws * count).long()

@@ -1,1 +1,1 @@
-"""The measures of explanations: a folder a kind, a file a measure."""
+"""Measures of attribution maps: one folder per kind, one file per measure."""

@@ -1,10 +1,10 @@
-"""The measure: one number per image and map, with its direction declared, and the subject that measures share.
+"""The measure: one number per image and map, and the subject that all measures of these maps share.
 
     subject = Subject(classifier, pixels, maps, target)
     value   = Measure().compute(subject)        (N,), never averaged here
 
-What several measures of one map need (a keep curve) is computed once by `Subject.shared`; what holds for an image
-whatever its map (its logits, the model's answer to removed regions) once for all methods by `Subject.of_images`.
+`Subject.shared` caches what several measures of one map need, such as a keep curve. `Subject.of_images` caches what
+depends on the image but not on its map, such as logits, for all methods.
 
 Shapes: pixels (N, C, H, W) in [0, 1]; maps (N, H, W) in [0, 1]; masks (N, H, W) bool; values (N,).
 """
@@ -35,14 +35,14 @@ T = TypeVar("T")
 
 
 class Explainer(Protocol):
-    """What explains again: a bound method."""
+    """A method bound to a classifier."""
 
     @property
     def classifier(self) -> Classifier:
-        """What is explained."""
+        """The classifier that the method explains."""
 
     def attribute(self, inputs: Tensor, target: Any = None, *, context: Context | None = None) -> Attribution:
-        """Explain a batch."""
+        """Return the attribution of a batch."""
 
     def on(self, classifier: Classifier) -> Explainer:
         """Return the same method bound to another classifier."""
@@ -50,18 +50,18 @@ class Explainer(Protocol):
 
 @dataclass
 class Subject:
-    """What is measured: one method's maps of one batch, and the means to ask more.
+    """One method's maps of one batch, with everything that measures need to know about them.
 
     Args:
         classifier: the model that is explained.
         pixels: (N, C, H, W) in [0, 1].
-        maps: (N, H, W) in [0, 1], used as they are.
-        target: (N,) int64.
-        method: the bound method that made the maps, for measures that explain again.
-        masks: (N, H, W) bool, where the evidence is known to be.
-        attribution: what the maps were made of, for measures of raw and signed values.
-        context: of the run; the attribution was made under the same.
-        image_facts: where `of_images` keeps its rows; give the same to the subjects of all methods.
+        maps: (N, H, W) in [0, 1], used without scaling.
+        target: (N,) int64, the explained class index.
+        method: the bound method that made the maps, for measures that compute further maps.
+        masks: (N, H, W) bool, True on the evidence.
+        attribution: the attribution behind the maps, for measures of raw and signed values.
+        context: the settings of the run, also used for `attribution`.
+        image_facts: the cache of `of_images`; pass one dict to the subjects of all methods.
     """
 
     classifier: Classifier
@@ -83,23 +83,23 @@ class Subject:
         return result
 
     def of_images(self, fact: Hashable, compute: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return one row an image of what holds whatever its map is, computed once for all subjects.
+        """Return one row per image of a fact that does not depend on the maps, computed once for all subjects.
 
         Args:
-            fact: names what is asked, with its protocol.
-            compute: gives the rows (m, ...) of the images in places (m,).
+            fact: cache key of the fact, with all its parameters.
+            compute: maps the indices (m,) of images to their rows (m, ...).
         """
         model = self.shared("fingerprint", lambda: self.classifier.fingerprint)
-        about = (fact, model, self.context.seed, self.context.precision)
-        keys = [(*about, content, index) for content, index in zip(self.hashes, self.target.tolist(), strict=True)]
-        missing = [place for place, key in enumerate(keys) if key not in self.image_facts]
+        prefix = (fact, model, self.context.seed, self.context.precision)
+        keys = [(*prefix, digest, target) for digest, target in zip(self.hashes, self.target.tolist(), strict=True)]
+        missing = [index for index, key in enumerate(keys) if key not in self.image_facts]
         if missing:
             rows = compute(torch.tensor(missing, device="cpu"))
-            self.image_facts.update((keys[place], row) for place, row in zip(missing, rows, strict=True))
+            self.image_facts.update((keys[index], row) for index, row in zip(missing, rows, strict=True))
         return torch.stack([self.image_facts[key] for key in keys])
 
     def logits_of(self, pixels: Tensor) -> Tensor:
-        """Return logits (m, K) of pixels (m, C, H, W), in portions."""
+        """Return the logits (m, K) of pixels (m, C, H, W), computed in portions."""
         pixels = self.classifier.check(pixels)
 
         def work(rows: slice) -> Tensor:
@@ -111,8 +111,8 @@ class Subject:
 
     @property
     def logits(self) -> Tensor:
-        """(N, K) of the unchanged images."""
-        return self.of_images("logits", lambda places: self.logits_of(self.pixels[places]))
+        """(N, K) logits of the unchanged images."""
+        return self.of_images("logits", lambda indices: self.logits_of(self.pixels[indices]))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -121,21 +121,20 @@ class Subject:
 
     @property
     def hashes(self) -> list[str]:
-        """Content of each image."""
+        """Content hash of each image."""
         return self.shared("hashes", lambda: image_hashes(self.pixels))
 
     @property
     def raw(self) -> Tensor:
-        """(N, H, W) float64 on the CPU: signed values at the images' size; the maps where there is no attribution."""
+        """(N, H, W) float64 on the CPU: signed values at the images' size; the maps if there is no attribution."""
         if self.attribution is None:
             return self.maps.detach().cpu().double()
-        made = self.attribution
-        values = reduced(made.values, made.reduction)
+        values = reduced(self.attribution.values, self.attribution.reduction)
         return self.shared("raw", lambda: upsample(values.detach().cpu().double(), self.size))
 
     @property
     def finite(self) -> Tensor:
-        """(N,) bool on the CPU: the map, and the values it was made of, are finite."""
+        """(N,) bool on the CPU: True where the map and its attribution are finite."""
         finite = self.maps.isfinite().flatten(1).all(1).cpu()
         if self.attribution is not None:
             finite = finite & self.attribution.values.isfinite().flatten(1).all(1).cpu()
@@ -143,10 +142,10 @@ class Subject:
 
     @property
     def explainer(self) -> Explainer:
-        """The method, for measures that explain again.
+        """The method, for measures that compute further maps.
 
         Raises:
-            BadInput: there is none, as for a map that no method made.
+            BadInput: the subject has no method.
         """
         if self.method is None:
             raise BadInput("method: expected the bound method of these maps, got none; give Subject(method=...)")
@@ -154,10 +153,10 @@ class Subject:
 
     @property
     def explanation(self) -> Attribution:
-        """The attribution, made again where it was not given.
+        """The attribution, computed by the method if the subject has none.
 
         Raises:
-            BadInput: there is neither an attribution nor a method.
+            BadInput: the subject has neither an attribution nor a method.
         """
         if self.attribution is not None:
             return self.attribution
@@ -169,7 +168,7 @@ class Subject:
         """(N, H, W) bool on the CPU: the masks, for measures that need them.
 
         Raises:
-            BadInput: there are none, or they are no bool of the maps' shape.
+            BadInput: there are no masks, or they are not bool of the maps' shape.
         """
         if self.masks is None or self.masks.dtype != torch.bool or self.masks.shape != self.maps.shape:
             got = "none" if self.masks is None else f"{self.masks.dtype} {tuple(self.masks.shape)}"
@@ -179,7 +178,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Measure(Parameters, ABC):
-    """One measure of explanations; its dataclass fields are its parameters."""
+    """Base class of the measures; the dataclass fields of a measure are its parameters."""
 
     name: ClassVar[str]
     direction: ClassVar[Direction]
@@ -189,18 +188,18 @@ class Measure(Parameters, ABC):
 
     @abstractmethod
     def compute(self, subject: Subject) -> Tensor:
-        """Return one value per image, (N,) float64 on the CPU; NaN where it is not defined."""
+        """Return one value per image, (N,) float64 on the CPU; NaN where the measure is not defined."""
 
     def cost(self) -> Cost:
-        """Return the passes for one image and map, beyond what is shared; none unless a measure says more."""
+        """Return the passes for one image and map, without those shared between maps."""
         return Cost(0)
 
     def image_cost(self) -> Cost:
-        """Return the passes for one image, whatever number of maps share them."""
+        """Return the passes for one image that all its maps share."""
         return Cost(0)
 
     def explanations(self) -> int:
-        """Return how many further explanations by the method one image and map take."""
+        """Return the number of further maps per image that the method computes for this measure."""
         return 0
 
 

@@ -1,11 +1,11 @@
-"""Correlation of rows: how far two lists of numbers, or the orders they stand for, agree.
+"""Correlation of rows, of their values or of their ranks.
 
     pearson      sum (a - mean a)(b - mean b) / (|a - mean a| |b - mean b|)
-    ranks        place in ascending order from 0; equal values share the mean of their places
+    ranks        position in ascending order from 0; equal values share their mean position
     spearman     pearson of the ranks
-    likeness     1 where both rows are equal, 0 where one of them is constant, else spearman
+    likeness     1 where both rows are equal, else 0 where either is constant, else spearman
 
-A constant row has no order: pearson and spearman are NaN there.
+pearson and spearman of a constant row are NaN.
 
 Shapes: rows (..., P), floating; results (...).
 """
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_FLAT = 1e-12  # of a row's length, under which what is left of it without its mean is rounding
+_FLAT = 1e-12  # a centred row shorter than this share of the row's norm is rounding error: the row is constant
 
 
 def pearson(first: Tensor, second: Tensor) -> Tensor:
@@ -25,15 +25,14 @@ def pearson(first: Tensor, second: Tensor) -> Tensor:
 
 
 def spearman(first: Tensor, second: Tensor) -> Tensor:
-    """Return the correlation of the orders; NaN where a row is constant or not finite."""
+    """Return the rank correlation of two sets of rows; NaN where a row is constant or not finite."""
     return pearson(ranks(first), ranks(second))
 
 
 def likeness(first: Tensor, second: Tensor) -> Tensor:
-    """Return how much of the first map's order the second one has, for maps that may be constant.
+    """Return the rank correlation of rows that may be constant: 1 if they are equal, else 0 if either is constant.
 
-    A map that does not change is like itself, whatever it is; one that became constant has kept nothing. NaN where a
-    row is not finite.
+    NaN where a row is not finite.
     """
     equal = (first == second).all(-1)
     finite = first.isfinite().all(-1) & second.isfinite().all(-1)
@@ -41,25 +40,25 @@ def likeness(first: Tensor, second: Tensor) -> Tensor:
 
 
 def ranks(rows: Tensor) -> Tensor:
-    """Return each value's place in its row, float64; equal values share the mean; NaN in rows that are not finite."""
+    """Return the float64 rank of each value in its row; ties share the mean rank; NaN in rows that are not finite."""
     ordered, order = rows.sort(dim=-1)
     first, last = tie_bounds(ordered)
-    places = torch.empty_like(rows, dtype=torch.float64).scatter_(-1, order, (first + last).double() / 2)
-    return places.masked_fill(~rows.isfinite().all(-1, keepdim=True), torch.nan)
+    positions = torch.empty_like(rows, dtype=torch.float64).scatter_(-1, order, (first + last).double() / 2)
+    return positions.masked_fill(~rows.isfinite().all(-1, keepdim=True), torch.nan)
 
 
 def tie_bounds(ordered: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the first and the last place of the group of equal values that each entry of sorted rows belongs to."""
+    """Return the first and last index of the run of equal values around each entry of sorted rows."""
     count = ordered.shape[-1]
-    places = torch.arange(count, device=ordered.device).expand(ordered.shape)
+    indices = torch.arange(count, device=ordered.device).expand(ordered.shape)
     changes = ordered[..., 1:] != ordered[..., :-1]
-    first = places.where(F.pad(changes, (1, 0), value=True), 0).cummax(-1).values
-    last = places.where(F.pad(changes, (0, 1), value=True), count - 1).flip(-1).cummin(-1).values.flip(-1)
+    first = indices.where(F.pad(changes, (1, 0), value=True), 0).cummax(-1).values
+    last = indices.where(F.pad(changes, (0, 1), value=True), count - 1).flip(-1).cummin(-1).values.flip(-1)
     return first, last
 
 
 def _standard(rows: Tensor) -> Tensor:
-    """Return rows without their mean and of length 1; NaN where a row is constant."""
+    """Return rows centred and scaled to norm 1; NaN where a row is constant."""
     rows = rows.double()
     centred = rows - rows.mean(-1, keepdim=True)
     length = centred.norm(dim=-1, keepdim=True)

@@ -1,1 +1,1 @@
-"""Measures of how much of the image a map marks; the network is not asked."""
+"""Measures of how much of the image a map marks."""

@@ -1,4 +1,4 @@
-"""ADCC: average drop, coherency and complexity in one number, which none of them alone can flatter.
+"""ADCC: harmonic mean of coherency, 1 - complexity and 1 - drop; it is high only if all three are high.
 
     ADCC_i = 3 / (1 / coherency_i + 1 / (1 - complexity_i) + 1 / (1 - drop_i))        0 if one of the three is 0
 
@@ -6,13 +6,13 @@
     complexity   mean of the map, see mean_map.py
     drop         max(y - o, 0) / y on x * I: apd at t = 0 with soft masks
 
-A map of ones has no drop and full complexity: 0.
+A map of ones has no drop but full complexity, so its ADCC is 0.
 
 Direction: higher is better. Range: [0, 1]. Needs: maps, model, method.
 Cost: one attribution, shared with coherency, and one forward, shared with the soft keep curve.
 Shapes: value (N,) float64; NaN where either map is not finite.
 Source: Poppi et al., CVPR Workshops 2021, arXiv:2104.10252.
-Departs from source: where coherency does.
+Departs from source: as coherency does.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from xaikit.run.cost import Cost
 @MEASURES.register
 @dataclass(frozen=True)
 class ADCC(Measure):
-    """Harmonic mean of coherency, what the map leaves out, and what confidence stays."""
+    """Harmonic mean of coherency, 1 - complexity and 1 - drop."""
 
     name = "adcc"
     direction = "higher"
@@ -43,14 +43,14 @@ class ADCC(Measure):
     def compute(self, subject: Subject) -> Tensor:
         """Return the harmonic mean of each image, (N,)."""
         coherency = Coherency().compute(subject)
-        left_out = 1 - MeanMap().compute(subject)
-        stays = 1 - curve(subject, KeepProtocol(levels=1)).drops()[:, 0]
-        return 3 / (1 / coherency + 1 / left_out + 1 / stays)
+        complexity = MeanMap().compute(subject)
+        drop = curve(subject, KeepProtocol(levels=1)).drops()[:, 0]
+        return 3 / (1 / coherency + 1 / (1 - complexity) + 1 / (1 - drop))
 
     def cost(self) -> Cost:
-        """The masked image."""
+        """Return the forward of the masked image."""
         return Cost(1)
 
     def explanations(self) -> int:
-        """That of coherency."""
+        """Return 1, for coherency."""
         return 1

@@ -1,14 +1,14 @@
-"""Coherency: whether the method gives the same map for what the map keeps.
+"""Coherency: whether the method returns the same map for the image that the map masks.
 
     coherency_i = (1 + r(I_i, I'_i)) / 2        I' = heatmap of the same class for the image x * I, r Pearson's
 
-x * I is taken in the network's own coordinates: what the map dims becomes the mean colour.
+x * I is taken in the network's own coordinates, where masked pixels become the mean colour.
 
 Direction: higher is better. Range: [0, 1]. Needs: maps, model, method.
 Cost: one attribution.
 Shapes: maps (N, H, W) in [0, 1]; value (N,) float64; NaN where either map is not finite.
 Source: Poppi et al., CVPR Workshops 2021, arXiv:2104.10252.
-Departs from source: a constant map has no correlation; its r is 0, or 1 if both maps are the same.
+Departs from source: r of a constant map, which is undefined, is 1 if both maps are equal and else 0.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from xaikit.run.attribution import Attribution
 @MEASURES.register
 @dataclass(frozen=True)
 class Coherency(Measure):
-    """Correlation of the map with that of the image it masks, as a share."""
+    """Correlation of the map with the map of the masked image, scaled to [0, 1]."""
 
     name = "coherency"
     direction = "higher"
@@ -38,17 +38,17 @@ class Coherency(Measure):
         """Return the coherency of each image, (N,)."""
         again = subject.shared("masked attribution", lambda: _explained_again(subject))
         finite = subject.finite & torch.tensor(["invalid" not in flags for flags in again.flags], device="cpu")
-        first, second = (one.detach().cpu().double().flatten(1) for one in (subject.maps, again.heatmap()))
+        first, second = (maps.detach().cpu().double().flatten(1) for maps in (subject.maps, again.heatmap()))
         r = pearson(first, second).nan_to_num(0.0).masked_fill((first == second).all(1), 1.0)
         return ((1 + r) / 2).masked_fill(~finite, torch.nan)
 
     def explanations(self) -> int:
-        """One."""
+        """Return 1, for the masked image."""
         return 1
 
 
 def _explained_again(subject: Subject) -> Attribution:
-    """Return the method's attribution of the masked images; a map that is not finite masks all."""
+    """Return the method's attribution of the masked images; a map that is not finite masks everything."""
     maps = subject.maps.detach().to(subject.pixels)[:, None]
     maps = maps.masked_fill(~maps.isfinite(), 0)
     masked = maps * subject.pixels + (1 - maps) * subject.classifier.mean.to(subject.pixels)

@@ -1,14 +1,14 @@
-"""Entropy: over how many pixels the map's magnitude is spread.
+"""Entropy: how evenly the map's magnitude is spread over the pixels.
 
     value = -sum_p q_p ln q_p / ln P        q = |a| / sum |a|
 
-1 where all pixels are equal, 0 where one has everything; times ln P it is in nats. Concentrated is not faithful: the
-measure has no direction. It is not the entropy of the histogram of values, which the efficient parameter randomisation
-test takes.
+The value is 1 if all pixels are equal and 0 if a single pixel is not zero; multiplied by ln P it is in nats. A
+concentrated map need not be faithful, so the measure has no direction. It differs from the entropy of the histogram of
+values, which efficient-parameter-randomisation uses.
 
 Shapes: value (N,) in [0, 1]; NaN for a map of zeros, or of one pixel.
 Source: Bhatt et al. (complexity), IJCAI 2020, arXiv:2005.00631.
-Departs from source: divided by ln P, so that sizes compare.
+Departs from source: divided by ln P, so that image sizes are comparable.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from xaikit.measures.base import MEASURES, Measure, Subject
 @MEASURES.register
 @dataclass(frozen=True)
 class Entropy(Measure):
-    """Entropy of the map's magnitudes, as a share of the largest there is."""
+    """Entropy of the map's magnitudes, as a share of the maximum."""
 
     name = "entropy"
     direction = "none"
@@ -37,6 +37,5 @@ class Entropy(Measure):
         """Return the relative entropy of each map, (N,)."""
         magnitudes = subject.raw.abs().flatten(1)
         shares = magnitudes / magnitudes.sum(1, keepdim=True)
-        largest = torch.tensor(math.log(shares.shape[1]), dtype=torch.float64, device="cpu")
-        spread: Tensor = torch.special.entr(shares).sum(1) / largest
-        return spread.clamp(0, 1).masked_fill(~subject.finite, torch.nan)
+        relative: Tensor = torch.special.entr(shares).sum(1) / math.log(shares.shape[1])
+        return relative.clamp(0, 1).masked_fill(~subject.finite, torch.nan)

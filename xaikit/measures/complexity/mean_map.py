@@ -1,8 +1,8 @@
-"""Mean map: how much of the image a map keeps, read beside every soft measure.
+"""Mean map: how much of the image a map keeps, to be reported with every measure on soft masks.
 
     value_i = mean_p I_ip
 
-A map that keeps everything has no drop and explains nothing; this number shows it. The complexity of ADCC is the same.
+A map that keeps everything has no drop and explains nothing; the mean map reveals this. It is the complexity of ADCC.
 
 Shapes: maps (N, H, W) in [0, 1]; value (N,).
 Source: Poppi et al., CVPR Workshops 2021, arXiv:2104.10252 (complexity).

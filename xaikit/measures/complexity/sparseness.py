@@ -2,8 +2,9 @@
 
     value = sum_r (2 r - P - 1) |a|_(r) / (P sum |a|)        |a|_(1) <= ... <= |a|_(P)
 
-0 where all pixels are equal, near 1 where one has everything. Sparse is not faithful: the measure has no direction.
-Maps are compared at the image's size; one upsampled from 7 x 7 cells cannot be as sparse as one of pixels.
+The value is 0 if all pixels are equal and near 1 if a single pixel is not zero. A sparse map need not be faithful, so
+the measure has no direction. Maps are compared at the image's size; a map upsampled from 7 x 7 cells cannot be as
+sparse as a pixel map.
 
 Shapes: value (N,) in [0, 1]; NaN for a map of zeros.
 Source: Chalasani et al., ICML 2020, arXiv:1810.06583.

@@ -1,1 +1,1 @@
-"""Measures of what an explanation costs, beside the time and the passes that every row holds."""
+"""Measures of what an explanation costs, in addition to the time and passes recorded in every row."""

@@ -1,11 +1,10 @@
-"""Peak memory: the most that tensors hold at one moment while an image is explained.
+"""Peak memory: largest memory in tensors at any moment while an image is explained.
 
-    value = max_t held(t) - held(start)        bytes that torch's allocator has given out, in MiB
+    value = max_t held(t) - held(start)        memory allocated by torch, in MiB
 
-Each image is explained once more, alone, while the allocator tells of every tensor: by the profiler on a
-CPU, by its own statistics on a GPU. Weights and the image itself are there before; what a library outside torch takes
-(NumPy, OpenCV) is not seen. The profiler logs to stderr unless KINETO_LOG_LEVEL=5 stands in the environment that
-Python was started in.
+Each image is explained once more, alone. On a CPU, torch's profiler reports every allocation; on a GPU, the allocator
+keeps statistics. Weights and the image are allocated before and not counted; memory of other libraries (NumPy, OpenCV)
+is not measured. The profiler logs to stderr unless Python was started with KINETO_LOG_LEVEL=5 in its environment.
 
 Shapes: pixels (N, C, H, W); value (N,) in MiB.
 Source: xaikit.
@@ -29,7 +28,7 @@ _MEBIBYTE = 2**20
 @MEASURES.register
 @dataclass(frozen=True)
 class PeakMemory(Measure):
-    """Most MiB that the explanation of one image holds in tensors."""
+    """Peak memory of tensors while one image is explained, in MiB."""
 
     name = "peak-memory"
     direction = "lower"
@@ -41,8 +40,8 @@ class PeakMemory(Measure):
         """Return the peak of each image, (N,)."""
         context = replace(subject.context, progress=None)
         peaks = []
-        for place in range(len(subject.pixels)):
-            pixels, target = subject.pixels[place : place + 1], subject.target[place : place + 1]
+        for index in range(len(subject.pixels)):
+            pixels, target = subject.pixels[index : index + 1], subject.target[index : index + 1]
 
             def explain(pixels: Tensor = pixels, target: Tensor = target) -> object:
                 return subject.explainer.attribute(pixels, target, context=context)
@@ -51,12 +50,12 @@ class PeakMemory(Measure):
         return torch.tensor(peaks, dtype=torch.float64, device="cpu").masked_fill(~subject.finite, torch.nan)
 
     def explanations(self) -> int:
-        """The one that is watched."""
+        """Return 1, for the measured run."""
         return 1
 
 
 def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
-    """Return the most bytes that tensors on a device held above the start while `work` ran."""
+    """Return the peak memory of tensors on a device while `work` runs, minus that at the start, in bytes."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         before = torch.cuda.memory_allocated(device)
@@ -64,11 +63,11 @@ def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
         work()
         torch.cuda.synchronize(device)
         return int(torch.cuda.max_memory_allocated(device)) - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         work()
-    held = most = 0
-    for event in watched.profiler.kineto_results.events():
+    held = peak = 0
+    for event in recorded.profiler.kineto_results.events():
         if event.name() == _MEMORY:
             held += event.nbytes()
-            most = max(most, held)
-    return most
+            peak = max(peak, held)
+    return peak

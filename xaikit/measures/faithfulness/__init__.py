@@ -1,1 +1,1 @@
-"""Measures of whether a map marks what the network uses: they ask it about changed images."""
+"""Measures of whether a map marks what the network uses; most of them run it on changed images."""

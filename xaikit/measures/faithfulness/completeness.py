@@ -1,14 +1,14 @@
-"""Completeness gap: what the sum of a map misses of the score it promises to distribute.
+"""Completeness gap: difference between the sum of a map and the score difference that it should distribute.
 
     value = |sum_p a_p - (F_c(x) - F_c(b))| / max(|F_c(x) - F_c(b)|, 1e-3)
 
-b is the method's own baseline. Only methods that promise completeness have a value (integrated gradients, DeepLIFT,
-SHAP); each reports its gap with its attribution, so that nothing is asked again. FullGrad has no baseline and promises
-F(x); what it shows is not what it sums, so it says in its diagnostics what it promised.
+b is the method's own baseline. Only methods that promise completeness (integrated gradients, DeepLIFT, SHAP) have a
+value; each reports its gap with its attribution, so that no further forward is needed. FullGrad has no baseline and
+promises F(x); the map it returns is not what it sums, so it reports the promised sum in its diagnostics.
 
-Shapes: value (N,); NaN where the method promises no sum, or the map is not a method's.
+Shapes: value (N,); NaN where the method promises no sum, or there is no attribution.
 Source: Sundararajan et al., ICML 2017, proposition 1, arXiv:1703.01365.
-Departs from source: relative to the promised difference, which is held at 1e-3 or more.
+Departs from source: relative to the promised difference, which is clamped to at least 1e-3.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SMALLEST = 1e-3
 @MEASURES.register
 @dataclass(frozen=True)
 class CompletenessGap(Measure):
-    """What the sum of the map misses of the promised difference of scores, as a share of it."""
+    """Difference between the sum of the map and the promised score difference, relative to the latter."""
 
     name = "completeness-gap"
     direction = "lower"
@@ -36,12 +36,12 @@ class CompletenessGap(Measure):
 
     def compute(self, subject: Subject) -> Tensor:
         """Return the relative gap, (N,)."""
-        made = subject.attribution
-        if made is None or made.completeness is None:
+        attribution = subject.attribution
+        if attribution is None or attribution.completeness is None:
             return torch.full((len(subject.maps),), torch.nan, dtype=torch.float64, device="cpu")
-        gap = made.completeness.detach().cpu().double()
-        promised = made.diagnostics.get("promised")
+        gap = attribution.completeness.detach().cpu().double()
+        promised = attribution.diagnostics.get("promised")
         if promised is None:
-            promised = made.values.detach().cpu().double().flatten(1).sum(1) - gap
+            promised = attribution.values.detach().cpu().double().flatten(1).sum(1) - gap
         promised = promised.detach().cpu().double()
         return (gap.abs() / promised.abs().clamp(min=_SMALLEST)).masked_fill(~subject.finite, torch.nan)

@@ -1,13 +1,14 @@
-"""Faithfulness correlation: whether regions that a map says matter are those that matter to the network.
+"""Faithfulness correlation: whether the map's sum over a region predicts the effect of removing the region.
 
     value = corr_s( sum_{p in S_s} a_p,  F_c(x) - F_c(x with S_s filled) )        S_s: a fifth of the superpixels
 
-1 for the true contributions of an additive model. The network's side is measured once an image for all methods.
+The value is 1 for the true contributions of an additive model. The logit drops are measured once per image and shared
+by all methods.
 
-Shapes: value (N,) in [-1, 1]; NaN where the map says the same of all regions, or the network does.
+Shapes: value (N,) in [-1, 1]; NaN where the sums or the drops are the same for all regions.
 Source: Bhatt et al., IJCAI 2020, arXiv:2005.00631.
-Departs from source: regions are sets of superpixels, as in Xplique's muFidelity, because the answer to scattered pixels
-    is mostly noise.
+Departs from source: regions are sets of superpixels, as in Xplique's muFidelity, because the network's response to
+    removing scattered pixels is mostly noise.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ Correlation = Literal["pearson", "spearman"]
 @MEASURES.register
 @dataclass(frozen=True)
 class FaithfulnessCorrelation(Measure):
-    """Correlation of the map's sums over random regions with the drop of the logit without them.
+    """Correlation of the map's sums over random regions with the logit drops when these are removed.
 
     Args:
-        cells: superpixels along a side.
-        share: of the superpixels that one region has.
+        cells: number of superpixels along a side.
+        share: share of the superpixels in one region.
         subsets: number of regions.
-        fill: what removed pixels become.
+        fill: value of removed pixels.
         correlation: "pearson" of the values or "spearman" of their order.
     """
 
@@ -57,10 +58,10 @@ class FaithfulnessCorrelation(Measure):
         """Return the correlation over the regions, (N,)."""
         down, across = GridSubsets.grid(self.cells, subject.size)
         removed = max(1, round(self.share * down * across))
-        said, found = responses(subject, GridSubsets(self.subsets, self.fill, self.cells, removed))
-        values = (pearson if self.correlation == "pearson" else spearman)(said, found)
+        sums, drops = responses(subject, GridSubsets(self.subsets, self.fill, self.cells, removed))
+        values = (pearson if self.correlation == "pearson" else spearman)(sums, drops)
         return values.masked_fill(~subject.finite, torch.nan)
 
     def image_cost(self) -> Cost:
-        """A forward a region."""
+        """Return one forward per region."""
         return Cost(self.subsets)

@@ -1,16 +1,16 @@
-"""Subset responses: what a map says about removed regions, beside what the network says about them.
+"""Subset responses: the map's sum over removed regions, and the logit drops when the regions are removed.
 
-    u_is = sum_{p in S_s} a_ip                      of the raw map, each region S_s of image i
-    v_is = F_c(x_i) - F_c(x_i with S_s filled)      logit of the class
+    u_is = sum_{p in S_s} a_ip                      sum of the raw map over region S_s of image i
+    v_is = F_c(x_i) - F_c(x_i with S_s filled)      drop of the class's logit
 
-    grid      S is `removed` of the cells x cells superpixels, drawn without replacement
-    patches   S is one square, its side drawn from shares of the short side, its place anywhere inside
+    grid      S is a set of `removed` of the cells x cells superpixels, drawn without replacement
+    patches   S is a square inside the image at a random position, its side drawn from shares of the short side
 
-The regions depend on seed, image and protocol, not on the map. So v is measured once for all methods
-(`Subject.of_images`), and only u is each map's own.
+The regions depend on seed, image and protocol, not on the map. Therefore v is measured once for all methods
+(`Subject.of_images`), and only u is computed per map.
 
 Shapes: maps (N, H, W); u and v (N, S) float64 on the CPU.
-Units:  u as the map, v in logits.
+Units:  u in units of the map, v in logits.
 Source: Ancona et al. (sensitivity-n), ICLR 2018, arXiv:1711.06104; Yeh et al. (infidelity), NeurIPS 2019,
     arXiv:1901.09392.
 """
@@ -34,11 +34,11 @@ from xaikit.model.target import Target
 
 @dataclass(frozen=True)
 class Regions(ABC):
-    """Which regions of an image are removed; its fields are the protocol.
+    """Base class of the distributions of regions that are removed from an image; its fields are the protocol.
 
     Args:
-        count: S, how many regions.
-        fill: what removed pixels become.
+        count: S, the number of regions.
+        fill: value of removed pixels.
     """
 
     count: int
@@ -46,15 +46,15 @@ class Regions(ABC):
 
     @abstractmethod
     def draw(self, generator: torch.Generator, size: tuple[int, int]) -> Tensor:
-        """Return descriptions of the regions of one image, (S, D)."""
+        """Return the random regions of one image, encoded as (S, D)."""
 
     @abstractmethod
     def inside(self, drawn: Tensor, size: tuple[int, int]) -> Tensor:
-        """Return the pixels of regions, bool (m, H, W), from their descriptions (m, D)."""
+        """Return the pixels of the regions, bool (m, H, W), from their encodings (m, D)."""
 
     @abstractmethod
     def sums(self, drawn: Tensor, maps: Tensor) -> Tensor:
-        """Return the maps' sums (N, H, W) over their regions (N, S, D), as (N, S)."""
+        """Return the sums (N, S) of maps (N, H, W) over their regions (N, S, D)."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class GridSubsets(Regions):
     """Sets of superpixels.
 
     Args:
-        cells: superpixels along a side; an image with fewer pixels there has one a pixel.
-        removed: n, how many of them one region has.
+        cells: number of superpixels along a side, at most one per pixel.
+        removed: n, the number of superpixels in one region.
     """
 
     cells: int
@@ -71,8 +71,8 @@ class GridSubsets(Regions):
 
     def draw(self, generator: torch.Generator, size: tuple[int, int]) -> Tensor:
         """Return which superpixels are removed, bool (S, G)."""
-        total = self.grid(self.cells, size)[0] * self.grid(self.cells, size)[1]
-        order = torch.rand(self.count, total, generator=generator, dtype=torch.float64, device="cpu").argsort(1)
+        down, across = self.grid(self.cells, size)
+        order = torch.rand(self.count, down * across, generator=generator, dtype=torch.float64, device="cpu").argsort(1)
         return order < self.removed
 
     def inside(self, drawn: Tensor, size: tuple[int, int]) -> Tensor:
@@ -80,14 +80,14 @@ class GridSubsets(Regions):
         return drawn[:, self._cell(size)]
 
     def sums(self, drawn: Tensor, maps: Tensor) -> Tensor:
-        """Return the sums over the superpixels, added up."""
+        """Return the sums over the removed superpixels."""
         cell = self._cell((maps.shape[-2], maps.shape[-1])).flatten()
-        of_cells = maps.new_zeros(len(maps), drawn.shape[2]).index_add_(1, cell, maps.flatten(1))
-        return (drawn * of_cells[:, None]).sum(2)
+        cell_sums = maps.new_zeros(len(maps), drawn.shape[2]).index_add_(1, cell, maps.flatten(1))
+        return (drawn * cell_sums[:, None]).sum(2)
 
     @staticmethod
     def grid(cells: int, size: tuple[int, int]) -> tuple[int, int]:
-        """Return how many superpixels an image of `size` = (H, W) has down and across."""
+        """Return the number of superpixels down and across in an image of `size` = (H, W)."""
         return min(cells, size[0]), min(cells, size[1])
 
     def _cell(self, size: tuple[int, int]) -> Tensor:
@@ -97,10 +97,10 @@ class GridSubsets(Regions):
 
 @dataclass(frozen=True)
 class Patches(Regions):
-    """Squares.
+    """Single squares.
 
     Args:
-        sides: of the squares, as shares of the image's short side.
+        sides: side lengths to draw from, as shares of the image's short side.
     """
 
     sides: tuple[float, ...]
@@ -109,49 +109,49 @@ class Patches(Regions):
         """Return top, left, bottom and right of each square, int64 (S, 4)."""
         lengths = torch.tensor([max(1, round(share * min(size))) for share in self.sides], device="cpu")
         side = lengths[torch.randint(len(lengths), (self.count,), generator=generator, device="cpu")]
-        place = torch.rand(2, self.count, generator=generator, dtype=torch.float64, device="cpu")
-        top, left = ((place[axis] * (size[axis] - side + 1)).long() for axis in (0, 1))
+        position = torch.rand(2, self.count, generator=generator, dtype=torch.float64, device="cpu")
+        top, left = ((position[axis] * (size[axis] - side + 1)).long() for axis in (0, 1))
         return torch.stack([top, left, top + side, left + side], 1)
 
     def inside(self, drawn: Tensor, size: tuple[int, int]) -> Tensor:
         """Return the pixels of the squares."""
-        top, left, bottom, right = (one[:, None] for one in drawn.unbind(1))
+        top, left, bottom, right = drawn[:, :, None].unbind(1)
         row, column = torch.arange(size[0], device="cpu"), torch.arange(size[1], device="cpu")
         return ((row >= top) & (row < bottom))[:, :, None] & ((column >= left) & (column < right))[:, None]
 
     def sums(self, drawn: Tensor, maps: Tensor) -> Tensor:
-        """Return the sums over the squares, from the corners of the map's running sum."""
-        running = F.pad(maps.cumsum(1).cumsum(2), (1, 0, 1, 0))
+        """Return the sums over the squares, from the map's integral image."""
+        integral = F.pad(maps.cumsum(1).cumsum(2), (1, 0, 1, 0))
         top, left, bottom, right = drawn.unbind(2)
         image = torch.arange(len(maps), device="cpu")[:, None]
         return (
-            running[image, bottom, right]
-            - running[image, top, right]
-            - running[image, bottom, left]
-            + running[image, top, left]
+            integral[image, bottom, right]
+            - integral[image, top, right]
+            - integral[image, bottom, left]
+            + integral[image, top, left]
         )
 
 
 def responses(subject: Subject, regions: Regions) -> tuple[Tensor, Tensor]:
-    """Return what the maps and the network say about each region: u and v, both (N, S).
+    """Return the map's sums u over each region and the logit drops v without it, both (N, S).
 
     Args:
-        subject: whose maps are measured; v is shared with the subjects of other methods.
-        regions: which are removed.
+        subject: the images and maps; v is shared with the subjects of other methods.
+        regions: the regions to remove.
     """
     streams = generators(subject.context.seed, subject.hashes, repr(regions))
-    drawn = torch.stack([regions.draw(one, subject.size) for one in streams])
-    observed = subject.of_images(regions, lambda places: _observed(subject, regions, drawn[places], places))
-    return regions.sums(drawn, subject.raw), observed
+    drawn = torch.stack([regions.draw(stream, subject.size) for stream in streams])
+    drops = subject.of_images(regions, lambda indices: _drops(subject, regions, drawn[indices], indices))
+    return regions.sums(drawn, subject.raw), drops
 
 
-def _observed(subject: Subject, regions: Regions, drawn: Tensor, places: Tensor) -> Tensor:
-    """Return F(x) - F(x with the region filled) of the images in `places` (n,), as (n, S)."""
+def _drops(subject: Subject, regions: Regions, drawn: Tensor, indices: Tensor) -> Tensor:
+    """Return F(x) - F(x with the region filled) of the images `indices` (n,), as (n, S)."""
     classifier, context = subject.classifier, subject.context
-    pixels = classifier.check(subject.pixels[places])
+    pixels = classifier.check(subject.pixels[indices])
     pixels = pixels.to(torch.promote_types(pixels.dtype, classifier.dtype))
-    noise = generators(context.seed, [subject.hashes[place] for place in places.tolist()], "noise fill")
-    target = Target(subject.target[places].to(classifier.device))
+    noise = generators(context.seed, [subject.hashes[index] for index in indices.tolist()], "noise fill")
+    target = Target(subject.target[indices].to(classifier.device))
     with classifier.borrowed(), torch.no_grad():
         inputs = classifier.normalize(pixels)
         filled = fill_values(classifier.normalize, pixels, regions.fill, noise)
@@ -164,9 +164,9 @@ def _observed(subject: Subject, regions: Regions, drawn: Tensor, places: Tensor)
             return target.take(image.to(classifier.device)).score(context.forward(classifier, masked))
 
         size = context.portion(classifier, subject.size)
-        found = torch.cat(list(context.portions(len(places) * regions.count, size, work, "masked images")))
-    clean = Target(subject.target.to(classifier.device)).score(subject.logits.to(classifier.device))[places]
-    drops = clean.cpu().double()[:, None] - found.cpu().double().reshape(len(places), -1)
+        scores = torch.cat(list(context.portions(len(indices) * regions.count, size, work, "masked images")))
+    clean = Target(subject.target.to(classifier.device)).score(subject.logits.to(classifier.device))[indices]
+    drops = clean.cpu().double()[:, None] - scores.cpu().double().reshape(len(indices), -1)
     if not drops.isfinite().all():
         raise BadInput("model: expected finite logits for every masked image, got NaN or infinity; use float32")
     return drops

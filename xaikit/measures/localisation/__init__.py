@@ -1,1 +1,1 @@
-"""Measures of whether a map lies on evidence that is known; the network is not asked."""
+"""Measures of whether a map lies on known evidence; they need masks and run no forward."""

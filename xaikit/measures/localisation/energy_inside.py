@@ -1,10 +1,10 @@
-"""Energy inside: the share of the map's positive values that lies on the evidence (relevance mass accuracy).
+"""Energy inside: share of the map's positive values that lies on the evidence (relevance mass accuracy).
 
     value = sum_{p in G} max(a_p, 0) / sum_p max(a_p, 0)
 
-A map that knows nothing scores the evidence's share of the image, about |G| / P.
+An uninformative map scores the evidence's share of the image, about |G| / P.
 
-Shapes: masks (N, H, W) bool; value (N,) in [0, 1]; NaN where the mask is empty or nothing in the map is positive.
+Shapes: masks (N, H, W) bool; value (N,) in [0, 1]; NaN where the mask is empty or no value of the map is positive.
 Source: Wang et al. (Score-CAM, energy-based pointing game), CVPR Workshops 2020, arXiv:1910.01279; Arras et al.
     (relevance mass), Information Fusion 2022, arXiv:2003.07258.
 Departs from source: nothing.

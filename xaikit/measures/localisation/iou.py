@@ -3,12 +3,12 @@
     value = |M inside G| / |M or G|
 
     threshold t      M = pixels with max(a, 0) >= t max(a)
-    "mean"           mean over t = 0.05, 0.10, ..., 0.95, because one threshold may turn a ranking round
-    "area"           M = the |G| highest pixels; ties count with the share of them that fits
+    "mean"           mean over t = 0.05, 0.10, ..., 0.95, because a single threshold may reverse a ranking of methods
+    "area"           M = the |G| highest pixels; ties count with their expected value
 
-Shapes: masks (N, H, W) bool; value (N,) in [0, 1]; NaN where the mask is empty or, with t, nothing is positive.
+Shapes: masks (N, H, W) bool; value (N,) in [0, 1]; NaN where the mask is empty or, with t, no value is positive.
 Source: Zhou et al. (CAM, t = 0.2), CVPR 2016, arXiv:1512.04150.
-Departs from source: pixels of exact masks instead of boxes round the largest component.
+Departs from source: pixels of exact masks instead of boxes around the largest component.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _STEPS = 20
 @MEASURES.register
 @dataclass(frozen=True)
 class IntersectionOverUnion(Measure):
-    """Intersection over union of what the map marks and the evidence.
+    """Intersection over union of the evidence and the pixels that the map marks.
 
     Args:
-        threshold: a share of the map's maximum; "mean" over several; or "area", as many pixels as the evidence has.
+        threshold: share of the map's maximum; "mean" over several shares; or "area" for as many pixels as the evidence.
     """
 
     threshold: Annotated[float, Gt(0), Le(1)] | Literal["mean", "area"] = "mean"
@@ -44,7 +44,7 @@ class IntersectionOverUnion(Measure):
     needs = frozenset({"maps", "masks"})
 
     def compute(self, subject: Subject) -> Tensor:
-        """Return the overlap, (N,)."""
+        """Return the intersection over union, (N,)."""
         evidence = subject.evidence
         if self.threshold == "area":
             covered, size = covered_by_highest(subject.raw, evidence)
@@ -56,7 +56,7 @@ class IntersectionOverUnion(Measure):
 
 
 def _at(maps: Tensor, evidence: Tensor, share: float) -> Tensor:
-    """Return the overlap (N,) with the pixels that reach a share of the map's maximum; NaN where that is not > 0."""
+    """Return the IoU (N,) with the pixels that reach a share of the map's maximum; NaN if the maximum is not > 0."""
     highest = maps.amax((1, 2))
     marked = maps >= share * highest[:, None, None]
     overlap = (marked & evidence).sum((1, 2)) / (marked | evidence).sum((1, 2)).double()

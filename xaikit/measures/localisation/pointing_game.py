@@ -2,12 +2,12 @@
 
     value = |argmax a  inside  dilate(G)| / |argmax a|
 
-A map whose maximum is shared by several pixels scores the share of them that hit: the chance of one drawn from them.
+If several pixels share the maximum, the value is the share of them on the evidence.
 
 Shapes: masks (N, H, W) bool; value (N,) in [0, 1]; NaN where the mask is empty.
 Source: Zhang et al. (Excitation Backprop), ECCV 2016, arXiv:1608.00507.
-Departs from source: no tolerance for exact masks (the paper has 15 pixels, round boxes); ties as an expected value; the
-    mean over classes is left to the table.
+Departs from source: no tolerance by default, since masks are exact (the paper uses boxes and 15 pixels); ties count
+    with their expected value; the mean over classes is left to the table.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class PointingGame(Measure):
     """Whether the highest point of the map lies on the evidence.
 
     Args:
-        tolerance: distance from the evidence that still counts, in pixels of an image whose short side is 224.
+        tolerance: largest distance from the evidence that counts as a hit, in pixels of an image with short side 224.
     """
 
     tolerance: Annotated[float, Ge(0), Lt(_SIDE)] = 0.0
@@ -46,13 +46,13 @@ class PointingGame(Measure):
         """Return the share of highest points on the evidence, (N,)."""
         evidence = subject.evidence
         highest = subject.raw == subject.raw.amax((1, 2), keepdim=True)
-        near = _grown(evidence, self.tolerance * min(subject.size) / _SIDE)
+        near = _dilated(evidence, self.tolerance * min(subject.size) / _SIDE)
         hits = (highest & near).sum((1, 2)) / highest.sum((1, 2)).double()
         return hits.masked_fill(~evidence.any(2).any(1) | ~subject.finite, torch.nan)
 
 
-def _grown(masks: Tensor, radius: float) -> Tensor:
-    """Return masks with all pixels no further than `radius` from them."""
+def _dilated(masks: Tensor, radius: float) -> Tensor:
+    """Return masks (N, H, W) extended by all pixels within `radius` pixels of them."""
     reach = int(radius)
     offsets = torch.arange(-reach, reach + 1, device="cpu")
     disc = (offsets[:, None].square() + offsets.square() <= radius**2).float()

@@ -1,12 +1,12 @@
-"""Rank accuracy: the share of the map's highest pixels that lie on the evidence, as many as the evidence has.
+"""Rank accuracy: share of the map's |G| highest pixels that lie on the evidence G.
 
     value = |top_k(a) inside G| / |G|        k = |G|
 
-Ties count as their expected value, so that a constant map scores |G| / P.
+Ties count with their expected value, so that a constant map scores |G| / P.
 
 Shapes: masks (N, H, W) bool; value (N,) in [0, 1]; NaN where the mask is empty.
 Source: Arras et al. (relevance rank accuracy), Information Fusion 2022, arXiv:2003.07258.
-Departs from source: ties.
+Departs from source: the treatment of ties.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from xaikit.measures.localisation.overlap import covered_by_highest
 @MEASURES.register
 @dataclass(frozen=True)
 class RankAccuracy(Measure):
-    """Share of the highest pixels, as many as the evidence has, that lie on it."""
+    """Share of the map's highest pixels that lie on the evidence, for as many pixels as the evidence has."""
 
     name = "rank-accuracy"
     direction = "higher"

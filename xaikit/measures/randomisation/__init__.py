@@ -1,1 +1,1 @@
-"""Measures of whether a map changes when the network or the class does; they explain again."""
+"""Measures of whether a map changes when the network or the class does; they compute further maps."""

@@ -1,13 +1,14 @@
-"""Efficient parameter randomisation: how much more complex the map becomes when the network knows nothing.
+"""Efficient parameter randomisation: how much more complex the map becomes when all parameters are random.
 
     value = (H(A_rand) - H(A)) / H(A)        H: entropy of the histogram of a map's values, 100 bins over its range
 
-One further explanation of a network that is random from the logits to the stem, and no comparison of two maps, which a
-noisy method would pass by chance. A map that depends on what was learned becomes more complex.
+The test needs one further map, of a network that is random from the logits to the stem. It does not compare two maps
+pixel by pixel, because a noisy method would pass such a test by chance. A map that depends on the learned parameters
+becomes more complex.
 
 Shapes: values on the method's own grid; value (N,) in [-1, inf); NaN where the map is constant.
 Source: Hedström et al. (eMPRT), NeurIPS Workshop XAI in Action 2023, arXiv:2401.06465.
-Departs from source: a fixed number of bins; parameters are drawn as randomised.py says.
+Departs from source: a fixed number of bins; parameters are drawn as described in randomised.py.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class EfficientParameterRandomisation(Measure):
     """Relative rise of the map's histogram entropy when all parameters are random.
 
     Args:
-        bins: of the histogram.
+        bins: number of bins of the histogram.
     """
 
     bins: Annotated[int, Ge(2)] = 100
@@ -45,22 +46,22 @@ class EfficientParameterRandomisation(Measure):
         context = replace(subject.context, progress=None)
         (method,) = randomised(subject.explainer, subject.pixels[:1], 1, context.seed)
         again = method.attribute(subject.pixels, subject.target, context=context).values
-        before, after = (histogram_entropy(one, self.bins) for one in (subject.explanation.values, again))
+        before, after = (histogram_entropy(values, self.bins) for values in (subject.explanation.values, again))
         return (after / before - 1).masked_fill((before == 0) | ~subject.finite, torch.nan)
 
     def explanations(self) -> int:
-        """One, of the random network."""
+        """Return 1, for the random network."""
         return 1
 
 
 def histogram_entropy(values: Tensor, bins: int) -> Tensor:
-    """Return the entropy (N,) in nats of each map's values (N, ...), in `bins` bins from the lowest to the highest.
+    """Return the entropy (N,) in nats of each map's values (N, ...), over `bins` bins from minimum to maximum.
 
-    A constant map has 0; NaN where a map is not finite.
+    A constant map has entropy 0; NaN where a map is not finite.
     """
     rows = values.detach().cpu().double().flatten(1)
     low, high = rows.amin(1, keepdim=True), rows.amax(1, keepdim=True)
-    places = ((rows - low) / (high - low) * bins).nan_to_num(0).long().clamp(0, bins - 1)
-    counts = rows.new_zeros(len(rows), bins).scatter_add_(1, places, torch.ones_like(rows))
+    indices = ((rows - low) / (high - low) * bins).nan_to_num(0).long().clamp(0, bins - 1)
+    counts = rows.new_zeros(len(rows), bins).scatter_add_(1, indices, torch.ones_like(rows))
     entropy: Tensor = torch.special.entr(counts / rows.shape[1]).sum(1)
     return entropy.masked_fill(~rows.isfinite().all(1), torch.nan)

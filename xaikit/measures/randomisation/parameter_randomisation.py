@@ -1,15 +1,15 @@
-"""Parameter randomisation: whether the map changes when the network forgets what it learned.
+"""Parameter randomisation: whether the map changes when the network's parameters are randomised.
 
-    value = mean_l likeness(|A(x, c)|, |A_l(x, c)|)        A_l after the l top groups of modules are drawn anew
+    value = mean_l likeness(|A(x, c)|, |A_l(x, c)|)        A_l: map after the l top groups of modules are randomised
 
-likeness is Spearman's correlation, with 1 for maps that are equal and 0 where one alone is constant. A map that stays
-close to 1 does not depend on what was learned: an edge detector does not. The converse does not hold: any noisy map
-scores near 0, so that this is a test to pass and no ranking. How the network is randomised is said in randomised.py.
+likeness is Spearman's correlation, with 1 for equal maps and else 0 if either is constant. A value close to 1 means
+that the map does not depend on the learned parameters, as for an edge detector. The converse does not hold: any noisy
+map scores near 0, so that this is a test to pass and not a ranking. See randomised.py for how parameters are drawn.
 
 Shapes: values on the method's own grid; value (N,) in [-1, 1].
 Source: Adebayo et al., NeurIPS 2018, arXiv:1810.03292 (cascading); its limits: Binder et al., CVPR 2023,
     arXiv:2211.12486.
-Departs from source: modules in groups; a library of reference images that was made before stays as it was.
+Departs from source: modules in groups; a library of reference images built before is not rebuilt.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from xaikit.measures.randomisation.randomised import randomised
 @MEASURES.register
 @dataclass(frozen=True)
 class ParameterRandomisation(Measure):
-    """Rank correlation of the map with those of networks that are random from the logits down.
+    """Rank correlation of the map with the maps of networks randomised from the logits down.
 
     Args:
-        stages: groups of modules that are drawn, one more each time.
-        at: "mean" over all stages, or only the "end", where all is random.
+        stages: number of groups of modules; each stage randomises one more group.
+        at: "mean" over all stages, or "end" for the last stage only, where all modules are random.
     """
 
     stages: Count = 6
@@ -52,14 +52,14 @@ class ParameterRandomisation(Measure):
     def curve(self, subject: Subject) -> Tensor:
         """Return the likeness after each stage, (N, L); at the "end" L is 1."""
         context = replace(subject.context, progress=None)
-        first = _magnitudes(subject.explanation.values)
+        original = _magnitudes(subject.explanation.values)
         methods = randomised(subject.explainer, subject.pixels[:1], self.explanations(), context.seed)
-        found = (method.attribute(subject.pixels, subject.target, context=context) for method in methods)
-        curve = torch.stack([likeness(first, _magnitudes(one.values)) for one in found], 1)
+        maps = (method.attribute(subject.pixels, subject.target, context=context).values for method in methods)
+        curve = torch.stack([likeness(original, _magnitudes(values)) for values in maps], 1)
         return curve.masked_fill(~subject.finite[:, None], torch.nan)
 
     def explanations(self) -> int:
-        """One a stage."""
+        """Return the number of stages; 1 for the last stage only."""
         return 1 if self.at == "end" else self.stages
 
 

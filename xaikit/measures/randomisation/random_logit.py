@@ -2,8 +2,8 @@
 
     value = likeness(A(x, c), A(x, c'))        c' another class, drawn per image, or the runner-up
 
-likeness is Spearman's correlation, with 1 for maps that are equal and 0 where one alone is constant. A method that does
-not look at the class scores 1.
+likeness is Spearman's correlation, with 1 for equal maps and else 0 if either is constant. A method that ignores the
+class scores 1.
 
 Shapes: values on the method's own grid; value (N,) in [-1, 1]; NaN where the network has one output.
 Source: Sixt et al., ICML 2020, arXiv:1912.09818.
@@ -26,10 +26,10 @@ from xaikit.measures.correlation import likeness
 @MEASURES.register
 @dataclass(frozen=True)
 class RandomLogit(Measure):
-    """Rank correlation of the map with that of another class.
+    """Rank correlation of the map with the map of another class.
 
     Args:
-        against: "random" draws the class per image, "runner-up" takes the most probable other one.
+        against: "random" draws the other class per image, "runner-up" takes the most probable other class.
     """
 
     against: Literal["random", "runner-up"] = "random"
@@ -46,7 +46,9 @@ class RandomLogit(Measure):
             return torch.full((len(subject.maps),), torch.nan, dtype=torch.float64, device="cpu")
         context = replace(subject.context, progress=None)
         again = subject.explainer.attribute(subject.pixels, self.other(subject), context=context)
-        first, second = (one.values.detach().cpu().double().flatten(1) for one in (subject.explanation, again))
+        first, second = (
+            attribution.values.detach().cpu().double().flatten(1) for attribution in (subject.explanation, again)
+        )
         return likeness(first, second).masked_fill(~subject.finite, torch.nan)
 
     def other(self, subject: Subject) -> Tensor:
@@ -56,9 +58,9 @@ class RandomLogit(Measure):
             return subject.logits.scatter(1, target[:, None], -torch.inf).argmax(1)
         classes = subject.classifier.classes
         streams = generators(subject.context.seed, subject.hashes, self.name)
-        steps = torch.cat([torch.randint(1, classes, (1,), generator=one, device="cpu") for one in streams])
+        steps = torch.cat([torch.randint(1, classes, (1,), generator=stream, device="cpu") for stream in streams])
         return (subject.target.cpu() + steps) % classes
 
     def explanations(self) -> int:
-        """One, of the other class."""
+        """Return 1, for the other class."""
         return 1

@@ -1,15 +1,15 @@
-"""Randomised networks: a copy of the classifier whose parameters are drawn anew, from the logits down.
+"""Randomised networks: a copy of the classifier whose parameters are randomised, from the logits down.
 
-    method on the classifier -> a copy -> its last module drawn -> ... -> all drawn, the method bound to it at each step
+    copy the classifier -> randomise its last module -> ... -> randomise all; yield the method on the copy at each step
 
-The classifier itself is never touched. Modules go in reverse order of execution: first the one that gives the logits,
-then the others in groups of about equal number. Each parameter becomes N(mean, deviation) of its own trained entries,
-from a stream of its own (seed, name), so that activations keep their scale and the last step is the same network
-whatever the groups. Buffers stay: of a BatchNorm only the affine parameters are drawn, because new running statistics
-would change the scale of all that follows. A parameter whose entries are all equal stays too.
+The classifier itself is not changed. Modules are randomised in reverse order of execution: first the module that
+returns the logits, then the others in groups of about equal size. Each parameter is drawn from N(mean, std) of its own
+trained entries, with a random stream keyed by seed and name. Activations thus keep their scale, and the last step is
+the same network for any grouping. Buffers are kept: only the affine parameters of a BatchNorm are drawn, because other
+running statistics would change the scale of all later layers. A parameter whose entries are all equal does not change.
 
 Source: Adebayo et al., NeurIPS 2018, arXiv:1810.03292.
-Departs from source: drawn with each parameter's own mean and deviation instead of its initial distribution.
+Departs from source: drawn with each parameter's own mean and standard deviation instead of its initial distribution.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from xaikit.model.classifier import Classifier
 
 
 def randomised(method: Explainer, image: Tensor, stages: int, seed: int) -> Iterator[Explainer]:
-    """Yield the method on a copy of its classifier, of which one group of modules more is random each time.
+    """Yield the method on a copy of its classifier, with one more group of modules randomised at each step.
 
     Args:
-        method: bound to the classifier that is copied.
-        image: (1, C, H, W), run once to see the order of the modules.
+        method: method bound to the classifier that is copied.
+        image: (1, C, H, W) in [0, 1], run once to find the order of the modules.
         stages: number of groups.
-        seed: of the drawn parameters.
+        seed: seed of the drawn parameters.
     """
     classifier = copy.deepcopy(method.classifier)
     for group in groups(classifier, image, stages):
@@ -43,12 +43,12 @@ def randomised(method: Explainer, image: Tensor, stages: int, seed: int) -> Iter
 
 
 def groups(classifier: Classifier, image: Tensor, stages: int) -> list[list[str]]:
-    """Return the modules with parameters of their own that run, from the logits down, in at most `stages` groups.
+    """Return the names of the executed modules with own parameters, from the logits down, in at most `stages` groups.
 
     Args:
-        classifier: whose modules they are.
+        classifier: the classifier with the modules.
         image: (1, C, H, W) in [0, 1].
-        stages: the first group is the last module alone, unless there is only one.
+        stages: number of groups; with two or more, the first group is the last module alone.
     """
     finished: list[str] = []
 
@@ -71,9 +71,9 @@ def groups(classifier: Classifier, image: Tensor, stages: int) -> list[list[str]
 
 
 def _draw(module: nn.Module, name: str, seed: int) -> None:
-    """Replace a module's own parameters in place."""
+    """Randomise a module's own parameters in place."""
     with torch.no_grad():
-        for part, parameter in module.named_parameters(recurse=False):
-            stream = generator(seed, "randomised", name, part)
+        for parameter_name, parameter in module.named_parameters(recurse=False):
+            stream = generator(seed, "randomised", name, parameter_name)
             normal = torch.randn(parameter.shape, generator=stream, device="cpu").to(parameter)
             parameter.copy_(parameter.mean() + parameter.std(correction=0) * normal)

@@ -1,1 +1,1 @@
-"""Measures that remove pixels in the order of a map and read the network's confidence."""
+"""Measures of the network's confidence while pixels are removed in the order of a map."""

@@ -1,15 +1,15 @@
-"""AOPC: the mean fall of the confidence while the map's highest pixels go, best first.
+"""AOPC: mean drop of the confidence while pixels are removed, highest map values first.
 
     AOPC_i = mean over j = 0 ... J of y_i - p_c(x_ij)          x_ij: without the floor(P j / J) highest, J = steps
 
-It reads the curve of deletion, and has its weakness for speckled maps.
+AOPC reads the deletion curve and, like deletion, rewards speckled maps.
 
 Direction: higher is better. Range: [-1, 1]. Needs: maps, model.
-Cost: steps - 1 forwards, less what another curve of this fill and order has measured.
+Cost: steps - 1 forwards, minus those shared with other curves of this fill and order.
 Shapes: value (N,) float64; NaN where the map is not finite.
 Source: Samek et al., IEEE TNNLS 2017, arXiv:1509.06321.
-Departs from source: the whole image in 50 steps of single pixels, not its first 100 regions of 9 x 9; they become the
-    mean colour and not noise; the score is the probability.
+Departs from source: all single pixels in 50 steps instead of the first 100 regions of 9 x 9; removed pixels become the
+    mean colour instead of noise; the score is the probability.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from xaikit.run.cost import Cost
 @MEASURES.register
 @dataclass(frozen=True)
 class AOPC(Measure):
-    """Mean fall of the confidence while the highest pixels go, best first.
+    """Mean drop of the confidence while pixels are removed, highest map values first.
 
     Args:
-        steps: pixels go in so many equal parts.
-        fill: what they become.
+        steps: number of equal steps.
+        fill: value of removed pixels.
     """
 
     steps: Count = 50
@@ -45,10 +45,10 @@ class AOPC(Measure):
     source = "Samek et al., IEEE TNNLS 2017, arXiv:1509.06321"
 
     def compute(self, subject: Subject) -> Tensor:
-        """Return the mean fall of each image, (N,)."""
-        falling = curve(subject, KeepProtocol(self.steps, "binary", self.fill, order="highest"))
-        return falling.y - falling.o.mean(1)
+        """Return the mean drop of each image, (N,)."""
+        deletion = curve(subject, KeepProtocol(self.steps, "binary", self.fill, order="highest"))
+        return deletion.y - deletion.o.mean(1)
 
     def cost(self) -> Cost:
-        """The steps between the end points."""
+        """Return the forwards of the steps between the end points."""
         return Cost(self.steps - 1)

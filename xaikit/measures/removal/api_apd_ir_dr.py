@@ -5,13 +5,13 @@
     IR    mean of  1[o > y]              Increase Rate, higher is better, [0, 1]
     DR    mean of  1[o < y]              Drop Rate, lower is better, [0, 1]
 
-y is the confidence on the unchanged image, o the confidence on the masked one. The functions give one value an image
-(and threshold); curves, measures and reports take the means. They work on NumPy arrays and torch tensors alike and need
-neither, so that a report is written without torch.
+y is the confidence on the unchanged image, o the confidence on the masked one. The functions return one value per image
+(and threshold); curves, measures and reports take the means. They accept NumPy arrays and torch tensors and import
+neither library, so that a report can be written without torch.
 
 Shapes: y and o of shapes that broadcast, such as (N, 1) and (N, T).
 Source: Lee and Han (Libra-CAM), IJCAI 2022; average gain: Zhang et al. (Opti-CAM), 2024, arXiv:2301.07002.
-Departs from source: y is held at 1e-12 or more, against 0 / 0.
+Departs from source: y is clamped to at least 1e-12 to avoid 0 / 0.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ def drop(y: Values, o: Values) -> Values:
 
 
 def gain(y: Values, o: Values) -> Values:
-    """Return max(o - y, 0) / (1 - y), of a probability the share of what could be gained: Average Gain."""
+    """Return max(o - y, 0) / (1 - y), the share of the possible gain of a probability: the Average Gain."""
     share: Values = (o - y).clip(min=0) / (-y + 1).clip(min=SMALLEST)
     return share
 
 
 def rises(y: Values, o: Values, tolerance: float = 0.0) -> Values:
-    """Return where o > y by more than a tolerance; the share of True is the IR."""
+    """Return whether o > y by more than a tolerance; the share of True is the IR."""
     higher: Values = o > y + tolerance
     return higher
 
 
 def falls(y: Values, o: Values, tolerance: float = 0.0) -> Values:
-    """Return where o < y by more than a tolerance; the share of True is the DR."""
+    """Return whether o < y by more than a tolerance; the share of True is the DR."""
     lower: Values = o < y - tolerance
     return lower

@@ -5,14 +5,13 @@
     KeepAUC_i = trapezoid of o_i over t       higher is better, [0, 1]
 
 y is the confidence on the unchanged image, o on the masked one. Under a protocol that removes the highest pixels first
-it is the curve of deletion (MoRF), read the same way. Whatever stands for y and o, the raw pair is kept, so that every
-aggregate can be made again. Images whose map is not finite have NaN in `o` and are left out of all means; `excluded`
-counts them.
+this is the deletion curve (MoRF), read the same way. The raw y and o are kept, so that every aggregate can be
+recomputed. Images whose map is not finite have NaN in `o` and are left out of all means; `excluded` counts them.
 
 Shapes: thresholds (T,); y (N,); o, gains, drops, ups, downs and tied (N, T); all float64 on the CPU.
 Source: Lee and Han (Libra-CAM), IJCAI 2022. At t = 0 with soft masks APD and IR are Average Drop and Increase in
     Confidence of Chattopadhyay et al. (Grad-CAM++), WACV 2018, arXiv:1710.11063.
-Departs from source: y is held at 1e-12 or more, against 0 / 0; `clamped` counts where.
+Departs from source: y is clamped to at least 1e-12 to avoid 0 / 0; `clamped` counts such images.
 """
 
 from __future__ import annotations
@@ -34,18 +33,18 @@ class KeepCurve:
     """Confidence of a batch under the masks of one method, over the thresholds.
 
     Args:
-        thresholds: (T,) t = j / J; one NaN for Otsu's.
+        thresholds: (T,) t = j / J; a single NaN for threshold="otsu".
         y: (N,) confidence on the unchanged images.
         o: (N, T) confidence on the masked images; NaN where the map is not finite.
         floor: (N,) confidence when everything is removed.
         kept: (N, T) share of pixels that the level keeps.
-        target: (N,) int64, the class.
-        invalid: (N,) bool, the map is not finite.
-        tie_share: (N,) size of the largest group of equal map values over all pixels; NaN where the map is not finite.
-        protocol: how it was measured.
-        forwards: masked images that went through the network for this curve.
-        reused: values of `o` that equal another by construction and were not computed again.
-        halved: memory ran out and portions were halved, so that values hold to 1e-4 and not to the bit.
+        target: (N,) int64, the class index.
+        invalid: (N,) bool, True where the map is not finite.
+        tie_share: (N,) share of pixels in the largest group of equal map values; NaN where the map is not finite.
+        protocol: the settings of the measurement.
+        forwards: number of masked images that went through the network for this curve.
+        reused: number of values of `o` that needed no forward, because they equal another by construction.
+        halved: whether memory ran out and portions were halved; values then agree to 1e-4, not to the bit.
     """
 
     thresholds: Tensor
@@ -66,18 +65,19 @@ class KeepCurve:
 
     @classmethod
     def join(cls, curves: Sequence[KeepCurve]) -> KeepCurve:
-        """Return one curve of the images of all, in order.
+        """Return one curve of the images of all curves, in order.
 
         Raises:
             BadInput: no curve, or curves of several protocols.
         """
-        if len({curve.protocol.hash for curve in curves}) != 1:
-            raise BadInput(f"curves: expected some of one protocol, got {len(curves)} that differ; measure them alike")
+        protocols = {curve.protocol.hash for curve in curves}
+        if len(protocols) != 1:
+            raise BadInput(f"curves: expected curves of one protocol, got curves of {len(protocols)} protocols")
         first = curves[0]
         joined: dict[str, Any] = {
-            one.name: torch.cat([getattr(curve, one.name) for curve in curves])
-            for one in fields(cls)
-            if one.name != "thresholds" and isinstance(getattr(first, one.name), Tensor)
+            field.name: torch.cat([getattr(curve, field.name) for curve in curves])
+            for field in fields(cls)
+            if field.name != "thresholds" and isinstance(getattr(first, field.name), Tensor)
         }
         return replace(
             first,
@@ -87,34 +87,34 @@ class KeepCurve:
             halved=any(curve.halved for curve in curves),
         )
 
-    # ---- one value an image and level -------------------------------------------------------------------------------
+    # ---- one value per image and level ------------------------------------------------------------------------------
 
     def gains(self) -> Tensor:
         """Return max(o - y, 0) / y, (N, T); NaN where y is negative, as a logit may be."""
-        return self._known(increase(self.y[:, None], self.o))
+        return self._unless_negative(increase(self.y[:, None], self.o))
 
     def drops(self) -> Tensor:
         """Return max(y - o, 0) / y, (N, T); NaN where y is negative."""
-        return self._known(drop(self.y[:, None], self.o))
+        return self._unless_negative(drop(self.y[:, None], self.o))
 
     def bounded_gains(self) -> Tensor:
-        """Return max(o - y, 0) / (1 - y), (N, T): of a probability, the share of what could be gained."""
+        """Return max(o - y, 0) / (1 - y), (N, T): for a probability, the share of the possible gain."""
         return gain(self.y[:, None], self.o)
 
     def ups(self) -> Tensor:
         """Return 1 where o > y, else 0, (N, T)."""
-        return self._where(rises(self.y[:, None], self.o, self.protocol.tie_tolerance))
+        return self._indicator(rises(self.y[:, None], self.o, self.protocol.tie_tolerance))
 
     def downs(self) -> Tensor:
         """Return 1 where o < y, else 0, (N, T)."""
-        return self._where(falls(self.y[:, None], self.o, self.protocol.tie_tolerance))
+        return self._indicator(falls(self.y[:, None], self.o, self.protocol.tie_tolerance))
 
     def tied(self) -> Tensor:
         """Return 1 where o equals y, else 0, (N, T)."""
         return 1 - self.ups() - self.downs()
 
     def auc(self) -> Tensor:
-        """Return the area under o over t, (N,); NaN where there is only Otsu's level."""
+        """Return the area under o over t, (N,); NaN for threshold="otsu", which has a single level."""
         return self._area(self.o)
 
     # ---- means over the images --------------------------------------------------------------------------------------
@@ -140,24 +140,24 @@ class KeepCurve:
         return self.tied().nanmean(0)
 
     def scalars(self) -> dict[str, float]:
-        """Return what a table shows: each measure at t = 0, its mean over the levels below 1, its area over t.
+        """Return the numbers of a table: each measure at t = 0, its mean over the levels below 1, its area over t.
 
-        API is heavy-tailed, so its median, its mean with each image's share held at 1 (`api_wins`) and the largest
-        share that one image has in it stand beside it, all at t = 0.
+        API is heavy-tailed. It is therefore accompanied, at t = 0, by its median, its mean with each image clamped to
+        1 (`api_wins`), and the largest share of a single image in the sum (`api_largest_share`).
         """
         below = ~(self.thresholds >= 1)
         curves = {"api": self.api(), "apd": self.apd(), "ir": self.ir(), "dr": self.dr(), "tr": self.ties()}
-        found = {"keep_auc": self.auc().nanmean()}
+        scalars = {"keep_auc": self.auc().nanmean()}
         for name, curve in curves.items():
-            found |= {f"{name}@t0": curve[0], f"{name}_mean": curve[below].mean(), f"{name}_auc": self._area(curve)}
+            scalars |= {f"{name}@t0": curve[0], f"{name}_mean": curve[below].mean(), f"{name}_auc": self._area(curve)}
         gains = self.gains()[:, 0]
-        found |= {
-            "keep_auc_relative": 1 + found["api_auc"] - found["apd_auc"],
+        scalars |= {
+            "keep_auc_relative": 1 + scalars["api_auc"] - scalars["apd_auc"],
             "api_median": gains.nanmedian() if len(gains) else gains.mean(),
             "api_wins": gains.clamp(max=1).nanmean(),
             "api_largest_share": gains.nan_to_num(0).amax() / gains.nansum() if len(gains) else gains.mean(),
         }
-        return {name: float(value) for name, value in found.items()}
+        return {name: float(value) for name, value in scalars.items()}
 
     @property
     def excluded(self) -> int:
@@ -166,17 +166,17 @@ class KeepCurve:
 
     @property
     def clamped(self) -> int:
-        """Number of images whose y was held at 1e-12."""
+        """Number of images whose y was clamped to 1e-12."""
         return int((self.y < SMALLEST).sum())
 
-    def _known(self, ratio: Tensor) -> Tensor:
+    def _unless_negative(self, ratio: Tensor) -> Tensor:
         return ratio.masked_fill(self.y[:, None] < 0, torch.nan)
 
-    def _where(self, condition: Tensor) -> Tensor:
+    def _indicator(self, condition: Tensor) -> Tensor:
         return condition.double().masked_fill(self.o.isnan(), torch.nan)
 
     def _area(self, values: Tensor) -> Tensor:
-        """Return the trapezoid of values (..., T) over t."""
+        """Return the trapezoidal integral of values (..., T) over t."""
         if len(self.thresholds) < 2:
             return values.new_full(values.shape[:-1], torch.nan)
         return torch.trapezoid(values, self.thresholds)

@@ -1,15 +1,15 @@
-"""Deletion: area under the confidence while the map's highest pixels go, best first.
+"""Deletion: area under the confidence while pixels are removed, highest map values first.
 
     deletion_i = trapezoid over t = j / J of p_c(x_ij)         x_ij: without the floor(P j / J) highest, J = steps
 
-From the whole image to the fill alone, end points included; the area of MoRF. It rewards maps that are speckled like
-an adversarial perturbation, so it is read beside insertion and never alone: see srg.
+The curve runs from the whole image to the fill alone, end points included; it is the MoRF curve. Deletion rewards maps
+speckled like an adversarial perturbation, so report it together with insertion, or use srg.
 
 Direction: lower is better. Range: [0, 1]. Needs: maps, model.
-Cost: steps - 1 forwards, less what another curve of this fill and order has measured.
+Cost: steps - 1 forwards, minus those shared with other curves of this fill and order.
 Shapes: value (N,) float64; NaN where the map is not finite.
 Source: Petsiuk et al. (RISE), BMVC 2018, arXiv:1806.07421.
-Departs from source: 50 steps at any size instead of one step a row; the axis is t = j / J, which is the share deleted
+Departs from source: 50 steps at any size instead of one step per row; the axis is t = j / J, which is the share deleted
     to within one pixel.
 """
 
@@ -30,11 +30,11 @@ from xaikit.run.cost import Cost
 @MEASURES.register
 @dataclass(frozen=True)
 class Deletion(Measure):
-    """Area under the confidence while the highest pixels go, best first.
+    """Area under the confidence while pixels are removed, highest map values first.
 
     Args:
-        steps: pixels go in so many equal parts.
-        fill: what they become.
+        steps: number of equal steps.
+        fill: value of removed pixels.
     """
 
     steps: Count = 50
@@ -50,5 +50,5 @@ class Deletion(Measure):
         return curve(subject, KeepProtocol(self.steps, "binary", self.fill, order="highest")).auc()
 
     def cost(self) -> Cost:
-        """The steps between the end points."""
+        """Return the forwards of the steps between the end points."""
         return Cost(self.steps - 1)

@@ -1,16 +1,16 @@
-"""Noisy linear imputation: removed pixels become the weighted mean of their neighbours, known or removed themselves.
+"""Noisy linear imputation: removed pixels become the weighted mean of their neighbours, kept or removed.
 
-    v_p = sum_q w_pq v_q / sum_q w_pq      q: the up to 8 neighbours in the image, w = 1/6 beside and 1/12 across
-    v_p = x_p                              where the pixel stays
+    v_p = sum_q w_pq v_q / sum_q w_pq      q: up to 8 neighbours in the image, w = 1/6 if adjacent, 1/12 if diagonal
+    v_p = x_p                              where the pixel is kept
     filled = v + 0.01 * noise              where it is removed
 
-The removed pixels make a symmetric positive definite system, diagonal sum_q w_pq and -w_pq beside it, solved by
-conjugate gradients without a matrix, for all images, levels, methods and channels of a portion at once; each has its
-own step and stops by itself, so that its values do not depend on the others.
+The removed pixels form a symmetric positive definite system with diagonal sum_q w_pq and off-diagonal entries -w_pq.
+It is solved by matrix-free conjugate gradients for all images, levels, methods and channels of a portion at once. Each
+system has its own step and stopping test, so that its values do not depend on the others.
 
-Shapes: inputs (n, C, H, W) in the network's own coordinates; known (n, H, W) bool, some of each image.
+Shapes: inputs (n, C, H, W) in the network's own coordinates; known (n, H, W) bool, with at least one pixel per image.
 Source: Rong et al. (ROAD), ICML 2022, arXiv:2202.00449.
-Departs from source: solved to a residual of 1e-5 and not to rounding; the error stays well under the noise.
+Departs from source: solved to a residual of 1e-5 instead of to rounding; the error stays well below the noise.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ NOISE = 0.01
 _RESIDUAL = 1e-5
 _LEAST_LIMIT = 400
 _BETWEEN_CHECKS = 8
-_SLAB = 2**18  # numbers that one vector of the solver has on a CPU, to stay in its cache
+_SLAB = 2**18  # length of the solver's vectors on a CPU, so that they stay in its cache
 _SMALLEST = 1e-30
 
 
 def impute(inputs: Tensor, known: Tensor) -> Tensor:
-    """Return inputs whose pixels outside `known` are the weighted mean of their neighbours; no noise."""
+    """Return inputs with the pixels outside `known` set to the weighted mean of their neighbours, without noise."""
     count, channels, *size = inputs.shape
     width = size[1] + 2
     removed = _bordered(~known).to(inputs.dtype).repeat_interleave(channels, 0)
@@ -50,14 +50,14 @@ def _bordered(images: Tensor) -> Tensor:
 
 
 def _solve(known_sums: Tensor, weights: Tensor, removed: Tensor, width: int, limit: int) -> Tensor:
-    """Return the removed pixels (S, Q) of S systems on a flat grid with a border of zeros, by conjugate gradients.
+    """Solve S systems for their removed pixels (S, Q), on a flat grid with a border of zeros, by conjugate gradients.
 
     Args:
         known_sums: (S, Q) weighted sum of each removed pixel's known neighbours.
-        weights: (1, Q) weight of all neighbours in the image.
+        weights: (1, Q) total weight of each pixel's neighbours in the image.
         removed: (S, Q) 1 where a pixel is solved for.
-        width: of the grid with its border.
-        limit: most iterations.
+        width: width of the grid with its border.
+        limit: largest number of iterations.
     """
     solution = torch.zeros_like(known_sums)
     rows = torch.arange(len(solution), device=solution.device)
@@ -71,7 +71,7 @@ def _solve(known_sums: Tensor, weights: Tensor, removed: Tensor, width: int, lim
                 return solution
             if not unsolved.all():
                 state = (rows, values, residual, direction, power, removed)
-                rows, values, residual, direction, power, removed = (one[unsolved] for one in state)
+                rows, values, residual, direction, power, removed = (tensor[unsolved] for tensor in state)
         applied = (weights * direction).sub_(_neighbours(direction, width)).mul_(removed)
         step = power / _dot(direction, applied).clamp(min=_SMALLEST)
         values.addcmul_(step, direction)
@@ -83,7 +83,7 @@ def _solve(known_sums: Tensor, weights: Tensor, removed: Tensor, width: int, lim
 
 
 def _neighbours(values: Tensor, width: int) -> Tensor:
-    """Return the weighted sum of each pixel's neighbours on a flat grid (S, Q); on its border nothing that is used."""
+    """Return the weighted sum of each pixel's neighbours on a flat grid (S, Q); its border holds unused values."""
     across = torch.add(values[:, :-2], values[:, 2:]).add_(values[:, 1:-1], alpha=2)
     down = torch.add(across[:, : -2 * width], across[:, 2 * width :]).add_(across[:, width:-width], alpha=2)
     inner = down.sub_(values[:, width + 1 : -width - 1], alpha=4).div_(12)
@@ -91,5 +91,5 @@ def _neighbours(values: Tensor, width: int) -> Tensor:
 
 
 def _dot(left: Tensor, right: Tensor) -> Tensor:
-    """Return the inner product of rows (S, Q), as (S, 1)."""
+    """Return the inner products of rows (S, Q), as (S, 1)."""
     return (left * right).sum(1, keepdim=True)

@@ -1,17 +1,17 @@
-"""Insertion: area under the confidence while the map's highest pixels come in, best first.
+"""Insertion: area under the confidence while pixels are inserted, highest map values first.
 
     insertion_i = trapezoid over t = j / J of p_c(x_ij)        x_ij: all but the floor(P j / J) lowest pixels, J = steps
 
-From the fill alone to the whole image, end points included. With the mean fill it is the area of the binary keep curve
-and of LeRF: one curve, three names. With fill="blur" it starts from a blurred image, which is less foreign to the
-network but leaves evidence of the class.
+The curve runs from the fill alone to the whole image, end points included. With the mean fill, insertion equals the
+area of the binary keep curve and LeRF. With fill="blur" it starts from a blurred image, which is closer to the
+network's training data but still shows evidence of the class.
 
 Direction: higher is better. Range: [0, 1]. Needs: maps, model.
-Cost: steps - 1 forwards, less what another curve of this fill has measured.
+Cost: steps - 1 forwards, minus those shared with other curves of this fill.
 Shapes: value (N,) float64; NaN where the map is not finite.
 Source: Petsiuk et al. (RISE), BMVC 2018, arXiv:1806.07421.
-Departs from source: 50 steps at any size instead of one step a row, the mean colour as the default fill, and a blur of
-    sigma 10 at 224 instead of 5; the axis is t = j / J, which is the share inserted to within one pixel.
+Departs from source: 50 steps at any size instead of one step per row, the mean colour as the default fill, and a blur
+    of sigma 10 at 224 instead of 5; the axis is t = j / J, which is the share inserted to within one pixel.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from xaikit.run.cost import Cost
 @MEASURES.register
 @dataclass(frozen=True)
 class Insertion(Measure):
-    """Area under the confidence while the highest pixels come in, best first.
+    """Area under the confidence while pixels are inserted, highest map values first.
 
     Args:
-        steps: pixels come in in so many equal parts.
-        fill: what stands where they have not come in yet.
+        steps: number of equal steps.
+        fill: value of pixels that are not inserted yet.
     """
 
     steps: Count = 50
@@ -51,5 +51,5 @@ class Insertion(Measure):
         return curve(subject, KeepProtocol(self.steps, "binary", self.fill)).auc()
 
     def cost(self) -> Cost:
-        """The steps between the end points."""
+        """Return the forwards of the steps between the end points."""
         return Cost(self.steps - 1)

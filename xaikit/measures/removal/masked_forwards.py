@@ -1,12 +1,12 @@
-"""The stream of the curves: masked versions of one batch through the network, packed into full portions.
+"""Masked forwards: the network's confidences for masked versions of one batch, packed into full portions.
 
     maps (n, M, H, W) -> cuts -> plan -> work items of all images, maps and levels -> portions -> confidences
 
 What all curves of a batch share is computed once: the target, y, the order of each map's pixels, and the floor
-p_c(b), which is one forward for all images when the fill is the same for all. No more masked images exist at a time
-than one portion holds.
+p_c(b), which takes one forward in total if the fill is the same for all images. At most one portion of masked images
+is in memory at a time.
 
-Shapes: map q = i * M + m of a block belongs to its image i; confidences float64 on the CPU.
+Shapes: map q = i * M + m of a block belongs to image i; confidences are float64 on the CPU.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from xaikit.model.classifier import Classifier
 from xaikit.model.target import Score, Target, resolve_target
 from xaikit.run.context import Context
 
-_SORTED_BYTES = 2**28  # of the sorted maps that are held at a time
+_SORTED_BYTES = 2**28  # memory for the sorted maps of one block
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What was measured of n images and M maps of each.
+    """Results for n images with M maps each.
 
     Args:
-        o: (n, M, T) confidence.
+        o: (n, M, T) confidence on the masked images.
         kept: (n, M, T) share of pixels kept.
-        tie_share: (n, M) size of the largest group of equal values over P.
-        invalid: (n, M) bool, the map is not finite.
-        forwards: (n, M) masked images that went through the network.
-        reused: (n, M) values taken over.
+        tie_share: (n, M) size of the largest group of equal values, divided by P.
+        invalid: (n, M) bool, True where the map is not finite.
+        forwards: (n, M) number of masked images that went through the network.
+        reused: (n, M) number of values that needed no forward.
         floor: (n,) confidence when everything is removed.
     """
 
@@ -59,18 +59,18 @@ class Scored:
 
 
 class Stream:
-    """One batch and its maps; used while the network is borrowed.
+    """One batch and its maps; construct and call it only while the classifier is borrowed.
 
     Args:
-        classifier: borrowed.
+        classifier: the borrowed classifier.
         pixels: (N, C, H, W), on the classifier's device.
         maps: M maps (N, H, W) in [0, 1], on the same device.
-        target: what the user asked for.
-        context: portions, precision, seed, counters.
-        logits: (N, K) of the unchanged images, if they are known.
+        target: the target as the user gave it.
+        context: portions, precision, seed and counters.
+        logits: (N, K) logits of the unchanged images, if known.
 
     Raises:
-        BadInput: logits that are not finite, or a target that does not fit.
+        BadInput: logits that are not finite, or an invalid target.
     """
 
     def __init__(
@@ -103,51 +103,47 @@ class Stream:
         return _result(self.target.confidence(self._logits, self.classifier.output, score))
 
     def measure(self, protocol: KeepProtocol, steps: Sequence[Fraction]) -> Scored:
-        """Return what is measured of all maps at the thresholds `steps`, a block of images at a time.
+        """Return the results of all maps at the thresholds `steps`, one block of images at a time.
 
         Raises:
-            BadInput: a fill that does not fit, or confidences that are not finite.
+            BadInput: a fill of the wrong shape, or confidences that are not finite.
         """
         count = len(self.pixels)
-        share = 4 * self.size[0] * self.size[1] * len(self.maps) * (2 * protocol.orders + 5)
-        block = max(1, _SORTED_BYTES // share)
-        rows = [slice(start, min(start + block, count)) for start in range(0, count, block)]
-        blocks = [_Block(self, part, protocol).measure(steps) for part in rows]
-        return Scored(*(torch.cat([getattr(one, field.name) for one in blocks]) for field in fields(Scored)))
+        bytes_per_image = 4 * self.size[0] * self.size[1] * len(self.maps) * (2 * protocol.orders + 5)
+        size = max(1, _SORTED_BYTES // bytes_per_image)
+        blocks = [slice(start, min(start + size, count)) for start in range(0, count, size)]
+        results = [_Block(self, rows, protocol).measure(steps) for rows in blocks]
+        return Scored(*(torch.cat([getattr(result, field.name) for result in results]) for field in fields(Scored)))
 
     def sorted(self, rows: slice, maps: Tensor, protocol: KeepProtocol) -> SortedMaps:
-        """Return the maps (Q, H, W) of the images `rows`, sorted; the last ones sorted are held for the next curve."""
+        """Return the sorted maps (Q, H, W) of the images `rows`; the last result is cached for the next curve."""
         key = (rows.start, rows.stop, protocol.ties, protocol.orders)
         if self._held is None or self._held[0] != key:
             self._held = key, SortedMaps.of(maps, self._shuffles(rows, protocol))
         return self._held[1]
 
     def filled(self, rows: slice, protocol: KeepProtocol) -> Tensor:
-        """Return what removed pixels of the images `rows` become, in the network's coordinates.
-
-        Where they are imputed it is the noise upon them.
-        """
+        """Return the fill of the images `rows` in the network's coordinates; for "imputed", the noise to add."""
         fill, pixels = protocol.fill, self.pixels[rows]
         if isinstance(fill, Tensor):
             count = len(self.pixels)
             if fill.ndim == 4 and len(fill) not in (1, count):
                 raise BadInput(f"fill: expected pixels of 1 or {count} images, got {len(fill)}; match the images")
-            own = fill.ndim == 4 and len(fill) == count
-            return fill_values(self.classifier.normalize, pixels, fill[rows] if own else fill)
+            per_image = fill.ndim == 4 and len(fill) == count
+            return fill_values(self.classifier.normalize, pixels, fill[rows] if per_image else fill)
         if fill == "imputed":
             streams = self._generators(rows, "imputation")
-            return NOISE * torch.stack(
-                [torch.randn(pixels.shape[1:], generator=one, device="cpu") for one in streams]
-            ).to(pixels)
-        noise = self._generators(rows, "noise fill") if fill == "noise" else []
-        return fill_values(self.classifier.normalize, pixels, fill, noise)
+            noise = [torch.randn(pixels.shape[1:], generator=stream, device="cpu") for stream in streams]
+            return NOISE * torch.stack(noise).to(pixels)
+        streams = self._generators(rows, "noise fill") if fill == "noise" else []
+        return fill_values(self.classifier.normalize, pixels, fill, streams)
 
     def floor(self, rows: slice, protocol: KeepProtocol) -> Tensor:
-        """Return the confidence (n,) of the images `rows` in the fill alone; where all is imputed, in the mean."""
+        """Return the confidence (n,) of the images `rows` on the fill alone; for "imputed", on the mean fill."""
         protocol = replace(protocol, fill="mean") if protocol.imputed else protocol
         fill = protocol.fill
-        same = (fill.ndim < 4 or len(fill) == 1) if isinstance(fill, Tensor) else fill in ("mean", "black", "white")
-        key = str(protocol.params["fill"]) + ("" if same else f" {rows}")
+        shared = (fill.ndim < 4 or len(fill) == 1) if isinstance(fill, Tensor) else fill in ("mean", "black", "white")
+        key = str(protocol.params["fill"]) + ("" if shared else f" {rows}")
         if key not in self._floors:
             images = self.filled(rows, protocol).expand(-1, *self.pixels.shape[1:])
             self._floors[key] = self._run(len(images), lambda part: self._forward(images[part]))
@@ -156,25 +152,23 @@ class Stream:
         return _result(target.confidence(logits, self.classifier.output, protocol.score))
 
     def score(self, inputs: Tensor, target: Target, protocol: KeepProtocol) -> Tensor:
-        """Return the confidence (n,) in inputs in the network's coordinates."""
+        """Return the confidence (n,) for inputs in the network's coordinates."""
         return target.confidence(self._forward(inputs), self.classifier.output, protocol.score)
 
     def run(self, total: int, work: Callable[[slice], Tensor]) -> Tensor:
-        """Return the confidences of `total` masked images, in portions, as float64 on the CPU."""
+        """Return the confidences of `total` masked images, computed in portions, as float64 on the CPU."""
         return _result(self._run(total, work, "masked images"))
 
     def _shuffles(self, rows: slice, protocol: KeepProtocol) -> Tensor | None:
         """Return permutations (R, n * M, P) of the pixels, the same for all maps of an image; None is row-major."""
         if protocol.ties == "index":
             return None
-        pixels = self.size[0] * self.size[1]
-        drawn = [
-            torch.stack(
-                [torch.randperm(pixels, generator=one, device="cpu") for one in self._generators(rows, f"ties {order}")]
-            )
-            for order in range(protocol.orders)
-        ]
-        return torch.stack(drawn).repeat_interleave(len(self.maps), 1).to(self.pixels.device)
+        count = self.size[0] * self.size[1]
+        shuffles = []
+        for order in range(protocol.orders):
+            streams = self._generators(rows, f"ties {order}")
+            shuffles.append(torch.stack([torch.randperm(count, generator=stream, device="cpu") for stream in streams]))
+        return torch.stack(shuffles).repeat_interleave(len(self.maps), 1).to(self.pixels.device)
 
     def _generators(self, rows: slice, purpose: str) -> list[torch.Generator]:
         return generators(self.context.seed, image_hashes(self.pixels[rows]), purpose)
@@ -183,7 +177,7 @@ class Stream:
         return self.context.forward(self.classifier, inputs)
 
     def _run(self, total: int, work: Callable[[slice], Tensor], unit: str = "") -> Tensor:
-        """Return `work` over `total` items, in portions, as one tensor."""
+        """Return the concatenated results of `work` over portions of `total` items."""
         parts = list(self.context.portions(total, self.portion, work, unit))
         return torch.cat(parts) if parts else self.pixels.new_zeros(0)
 
@@ -192,7 +186,7 @@ class _Block:
     """Some images of a stream with all their maps, under one protocol."""
 
     def __init__(self, stream: Stream, rows: slice, protocol: KeepProtocol) -> None:
-        maps = torch.stack([one[rows] for one in stream.maps], 1)
+        maps = torch.stack([method_maps[rows] for method_maps in stream.maps], 1)
         self.shape = maps.shape[:2]
         maps = maps.flatten(0, 1)
         self.invalid = ~maps.isfinite().flatten(1).all(1)
@@ -205,11 +199,11 @@ class _Block:
         plan = Plan.of(cuts, self.invalid, self.protocol)
         floor = self.stream.floor(self.rows, self.protocol)
         values = self._masked(cuts, plan)
-        y, floors = (
-            one.repeat_interleave(self.shape[1]) for one in (self.stream.y(self.protocol.score)[self.rows], floor)
-        )
+        y = self.stream.y(self.protocol.score)[self.rows]
+        count = self.shape[1]
+        o = plan.complete(values, y.repeat_interleave(count), floor.repeat_interleave(count))
         return Scored(
-            o=plan.complete(values, y, floors).reshape(*self.shape, -1),
+            o=o.reshape(*self.shape, -1),
             kept=(1 - cuts.counts.cpu().double() / cuts.ranks.shape[2]).reshape(*self.shape, -1),
             tie_share=self.sorted.tie_share.cpu().masked_fill(plan.invalid, torch.nan).reshape(self.shape),
             invalid=plan.invalid.reshape(self.shape),
@@ -244,7 +238,7 @@ class _Block:
 
 
 def _result(values: Tensor) -> Tensor:
-    """Return confidences as float64 on the CPU; none may be lost from a mean without a word."""
+    """Return confidences as float64 on the CPU; raise if one is not finite."""
     values = values.cpu().double()
     if not values.isfinite().all():
         raise BadInput("model: expected a finite confidence for every masked image, got NaN or infinity; use float32")

@@ -1,9 +1,9 @@
-"""The keep protocol: every switch that changes what a curve of removal measures, in one frozen object.
+"""The keep protocol: every setting that changes a removal curve, in one frozen object.
 
-The defaults are the paper's profile: eleven levels by area, soft masks, removed pixels in the data's mean colour,
-stable ties, the softmax probability of the class. A curve carries its protocol; two curves compare only under one.
+The defaults are the paper's: eleven levels by area, soft masks, removed pixels in the data's mean colour, stable ties,
+and the softmax probability of the class. Each curve holds its protocol; only curves of one protocol are comparable.
 
-Source: Lee and Han (Libra-CAM), IJCAI 2022, and its released code; the other columns are those of the CAM, RISE and
+Source: Lee and Han (Libra-CAM), IJCAI 2022, and its released code; the other options follow the CAM, RISE and
     RemOve-And-Debias literature.
 """
 
@@ -32,24 +32,24 @@ Ties = Literal["index", "random", "average"]
 
 @dataclass(frozen=True, eq=False)
 class KeepProtocol(Parameters):
-    """How a keep curve masks and what it reads from the network.
+    """How a keep curve masks images and which confidence it reads from the network.
 
     Args:
         levels: J; the thresholds are t = j / J for j = 0 to J.
         mask: "soft" keeps a pixel in proportion to its map value, "binary" keeps it whole.
-        fill: what removed pixels become: "mean" (zero for the network), "black" (the product with the map is then
-            taken in pixels), "white", "image-mean", "blur", "noise", or pixels as a tensor; "imputed" from the pixels
-            that stay, with noise, as imputation.py says, for binary masks.
-        threshold: "area" removes the floor(P j / J) lowest pixels; "value" those below t; "value-of-max" those below
-            t times the map's maximum; "otsu" those below Otsu's threshold, the only level then. All but "area" remove
-            another share of each map; the curve reports it.
-        ties: pixels of one value go in row-major order ("index"), in an order drawn per image ("random"), or the
-            confidence is the mean over `tie_orders` such orders wherever a cut falls inside a tie ("average").
+        fill: value of removed pixels: "mean" (zero in the network's coordinates), "black" (equal to the product of
+            map and pixels), "white", "image-mean", "blur", "noise", or pixels as a tensor; "imputed" from the kept
+            pixels, with noise (see imputation.py), for binary masks only.
+        threshold: "area" removes the floor(P j / J) lowest pixels; "value" removes those below t; "value-of-max" those
+            below t times the map's maximum; "otsu" those below Otsu's threshold, as the only level. Except for
+            "area", the removed share differs from map to map; the curve reports it.
+        ties: order of pixels with equal values: row-major ("index"), drawn per image ("random"), or the mean
+            confidence over `tie_orders` drawn orders wherever a cut splits a tie ("average").
         tie_orders: number of orders for ties="average".
         score: "probability" of the class, its "logit", its "log-odds", or the "sigmoid" of its logit.
         tie_tolerance: confidences closer than this count as equal in IR and DR.
-        order: pixels of the "lowest" map values are removed first, or those of the "highest", by area and with binary
-            masks; ties go in the same order either way.
+        order: whether pixels with the "lowest" or the "highest" map values are removed first; "highest" needs
+            threshold="area" and mask="binary". Ties go in the same order either way.
 
     Raises:
         BadInput: a value that is none of these.
@@ -66,7 +66,7 @@ class KeepProtocol(Parameters):
     order: Order = "lowest"
 
     def check(self) -> None:
-        """Refuse switches that do not go together."""
+        """Raise BadInput for settings that cannot be combined."""
         if self.imputed and self.mask != "binary":
             raise BadInput(f"fill: imputed expects binary masks, got {self.mask}; give mask='binary'")
         if self.order == "highest" and (self.mask, self.threshold) != ("binary", "area"):
@@ -76,48 +76,48 @@ class KeepProtocol(Parameters):
 
     @classmethod
     def build(cls, **switches: Any) -> KeepProtocol:
-        """Make the protocol from loose switches.
+        """Return the protocol with these settings.
 
         Raises:
-            BadInput: a switch that does not exist, with near names, or a value that does not fit.
+            BadInput: an unknown setting (the message lists near names) or an invalid value.
         """
         cls.check_names(switches, "switch")
         return cls(**switches)
 
     @property
     def params(self) -> dict[str, Any]:
-        """The switches as plain values; a fill of pixels by its shape and content."""
-        switches = dict(super().params)
+        """The settings as plain values; a tensor fill is given by its shape and hash."""
+        params = dict(super().params)
         if isinstance(self.fill, Tensor):
-            content = hashlib.sha256(self.fill.detach().double().cpu().contiguous().numpy().tobytes()).hexdigest()[:16]
-            switches["fill"] = f"tensor {tuple(self.fill.shape)} {content}"
-        return switches
+            digest = hashlib.sha256(self.fill.detach().double().cpu().contiguous().numpy().tobytes()).hexdigest()[:16]
+            params["fill"] = f"tensor {tuple(self.fill.shape)} {digest}"
+        return params
 
     @property
     def imputed(self) -> bool:
-        """Removed pixels are imputed from those that stay."""
+        """Whether removed pixels are imputed from the kept ones."""
         return isinstance(self.fill, str) and self.fill == "imputed"
 
     @property
     def steps(self) -> tuple[Fraction, ...]:
-        """The thresholds j / J as fractions; one 0 for Otsu's."""
+        """The thresholds j / J as fractions; a single 0 for "otsu"."""
         return tuple(Fraction(j, self.levels) for j in range(1 if self.threshold == "otsu" else self.levels + 1))
 
     @property
     def thresholds(self) -> Tensor:
-        """(T,) float64 on the CPU: t = j / J; one NaN for Otsu's, which differs from map to map."""
+        """(T,) float64 on the CPU: t = j / J; a single NaN for "otsu", whose threshold differs from map to map."""
         if self.threshold == "otsu":
             return torch.tensor([torch.nan], dtype=torch.float64, device="cpu")
         return torch.arange(self.levels + 1, dtype=torch.float64, device="cpu") / self.levels
 
     @property
     def hash(self) -> str:
-        """16 hexadecimal digits that name the protocol."""
+        """16 hexadecimal digits that identify the protocol."""
         return fingerprint(self.params)
 
     @property
     def family(self) -> str:
-        """16 hexadecimal digits of all that decides the confidence at one threshold."""
+        """16 hexadecimal digits of the settings that determine the confidence at one threshold."""
         return fingerprint({k: v for k, v in self.params.items() if k not in ("levels", "tie_tolerance")})
 
     @property

@@ -1,9 +1,9 @@
 """The plan of a keep curve: which confidences are known, and which images must go through the network.
 
-    whole    a mask of ones                         o = y
-    gone     a mask of zeros                        o = floor
-    same     the mask of the level before           o = the level before
-    asked    all others                             one forward, or one for each order of ties that the cut falls into
+    whole     a mask of ones                        o = y
+    gone      a mask of zeros                       o = floor
+    same      the mask of the previous level        o = that of the previous level
+    unknown   all others                            one forward, or one per order of ties if the cut splits a tie
 
 Shapes: cells of Q maps by T levels, on the CPU; work items (L,).
 """
@@ -21,15 +21,15 @@ from xaikit.measures.removal.protocol import KeepProtocol
 
 @dataclass(frozen=True)
 class Plan:
-    """What is known of Q maps at T levels, and the work that remains.
+    """The known values of Q maps at T levels, and the remaining work.
 
     Args:
-        whole: (Q, T) bool, nothing is removed.
-        gone: (Q, T) bool, everything is removed.
-        invalid: (Q,) bool, maps without a value.
+        whole: (Q, T) bool, True where nothing is removed.
+        gone: (Q, T) bool, True where everything is removed.
+        invalid: (Q,) bool, True for maps without a value.
         first: (Q, T) int64, the first level with the same mask.
         items: (L,) int64, cell `q * T + j` of each work item.
-        orders: (L,) int64, order of ties of each work item.
+        orders: (L,) int64, index of the order of ties of each work item.
     """
 
     whole: Tensor
@@ -41,48 +41,48 @@ class Plan:
 
     @classmethod
     def of(cls, cuts: Cuts, invalid: Tensor, protocol: KeepProtocol) -> Plan:
-        """Plan the levels of maps that were cut; `invalid` (Q,) leaves maps out."""
+        """Return the plan for the cuts of some maps; the maps in `invalid` (Q,) are skipped."""
         blank, invalid = cuts.blank.cpu(), invalid.cpu()
         gone = blank == cuts.ranks.shape[2]
         whole = (blank == 0) & (cuts.full.cpu()[:, None] | (protocol.mask == "binary"))
         fresh = torch.ones_like(gone)
         fresh[:, 1:] = blank[:, 1:] != blank[:, :-1]
-        asked = fresh & ~gone & ~whole & ~invalid[:, None]
-        times = torch.where(cuts.split.cpu(), protocol.orders, 1)[asked]
-        start = (times.cumsum(0) - times).repeat_interleave(times)
+        unknown = fresh & ~gone & ~whole & ~invalid[:, None]
+        repeats = torch.where(cuts.split.cpu(), protocol.orders, 1)[unknown]
+        start = (repeats.cumsum(0) - repeats).repeat_interleave(repeats)
         return cls(
             whole=whole,
             gone=gone,
             invalid=invalid,
             first=torch.where(fresh, torch.arange(blank.shape[1], device="cpu"), 0).cummax(1).values,
-            items=asked.flatten().nonzero()[:, 0].repeat_interleave(times),
+            items=unknown.flatten().nonzero()[:, 0].repeat_interleave(repeats),
             orders=torch.arange(len(start), device="cpu") - start,
         )
 
     def complete(self, values: Tensor, y: Tensor, floor: Tensor) -> Tensor:
-        """Return the confidence of all cells (Q, T) from that of the work items.
+        """Return the confidence of all cells (Q, T) from those of the work items.
 
         Args:
-            values: (L,) float64.
+            values: (L,) float64 confidence of each work item.
             y: (Q,) confidence on the unchanged image.
             floor: (Q,) confidence on the fill alone.
         """
         o = torch.zeros(self.gone.numel(), dtype=torch.float64, device="cpu").index_add_(0, self.items, values)
-        o = (o / self._times.clamp(min=1)).reshape(self.gone.shape).gather(1, self.first)
+        o = (o / self._items_per_cell.clamp(min=1)).reshape(self.gone.shape).gather(1, self.first)
         o = torch.where(self.whole, y[:, None], o)
         o = torch.where(self.gone, floor[:, None], o)
         return o.masked_fill(self.invalid[:, None], torch.nan)
 
     @property
     def forwards(self) -> Tensor:
-        """(Q,) work items of each map."""
-        return self._times.reshape(self.gone.shape).sum(1)
+        """(Q,) number of work items of each map."""
+        return self._items_per_cell.reshape(self.gone.shape).sum(1)
 
     @property
     def reused(self) -> Tensor:
-        """(Q,) cells of each map that need no work."""
-        return ((self._times == 0).reshape(self.gone.shape) & ~self.invalid[:, None]).sum(1)
+        """(Q,) number of cells of each map that need no forward."""
+        return ((self._items_per_cell == 0).reshape(self.gone.shape) & ~self.invalid[:, None]).sum(1)
 
     @property
-    def _times(self) -> Tensor:
+    def _items_per_cell(self) -> Tensor:
         return torch.bincount(self.items, minlength=self.gone.numel())

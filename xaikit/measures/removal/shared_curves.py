@@ -1,12 +1,12 @@
-"""Removals: every curve of some maps of one batch, each level measured once whoever asks for it.
+"""Shared removal curves: all curves of the maps of one batch, with each level measured only once.
 
     insertion     lowest pixels first, fill mean or blur   o_j at j / J, area        = binary keep curve = LeRF
     deletion      highest pixels first, fill mean          o_j at j / J, area        = MoRF
     road          both orders, imputed
     api ... dr    lowest first, soft or binary
 
-Curves of one family differ in their levels alone: 10 levels are among 50, because floor(P j / J) depends on the
-fraction j / J only, so that the second curve costs nothing. Curves of all families share the order of the pixels, y
+The curves of one family differ only in their number of levels. floor(P j / J) depends only on the fraction j / J, so
+that 50 levels contain 10 levels and the second curve is free. Curves of all families share the order of the pixels, y
 and the floor; all maps share the portions.
 
 Shapes: pixels (N, C, H, W); maps (N, H, W) in [0, 1]; confidences (N, M, T) float64 on the CPU.
@@ -36,31 +36,31 @@ _SHARED = "removals"
 
 @dataclass
 class _Family:
-    """The levels measured so far under one protocol but for its levels."""
+    """The levels measured so far under protocols that differ only in their number of levels."""
 
     o: dict[Fraction, Tensor] = field(default_factory=dict)
     kept: dict[Fraction, Tensor] = field(default_factory=dict)
     last: Scored | None = None
 
     def add(self, steps: list[Fraction], scored: Scored) -> None:
-        for place, step in enumerate(steps):
-            self.o[step], self.kept[step] = scored.o[..., place], scored.kept[..., place]
+        for level, step in enumerate(steps):
+            self.o[step], self.kept[step] = scored.o[..., level], scored.kept[..., level]
         self.last = scored
 
 
 class Removals:
-    """The curves of several methods' maps of the same images.
+    """The removal curves of several methods' maps of the same images.
 
     Args:
         classifier: the model.
         inputs: pixels (N, C, H, W) in [0, 1].
-        maps: (N, H, W) in [0, 1] by the method's name.
+        maps: maps (N, H, W) in [0, 1], by the method's name.
         target: None (top class), index, label, sequence, tensor, `Contrast` or callable.
         context: seed, portions, precision and counters.
-        logits: (N, K) of the unchanged images, if they are known.
+        logits: (N, K) logits of the unchanged images, if known.
 
     Raises:
-        BadInput: inputs, maps or target that do not fit, or none.
+        BadInput: missing inputs or maps, or inputs, maps or a target that do not match the classifier or each other.
     """
 
     def __init__(
@@ -82,15 +82,15 @@ class Removals:
         self._names = list(maps)
         self._families: dict[str, _Family] = {}
         self._curves: dict[str, dict[str, KeepCurve]] = {}
-        checked = [_checked(one, pixels, name) for name, one in maps.items()]
+        checked = [_checked(values, pixels, name) for name, values in maps.items()]
         with classifier.borrowed(), torch.no_grad():
             self._stream = Stream(classifier, pixels, checked, target, context, logits)
 
     def curves(self, protocol: KeepProtocol) -> dict[str, KeepCurve]:
-        """Return each map's curve under a protocol, by name; what was measured before is taken over.
+        """Return each map's curve under a protocol, by name; levels measured before are reused.
 
         Raises:
-            BadInput: a fill that does not fit, or confidences that are not finite.
+            BadInput: a fill of the wrong shape, or confidences that are not finite.
         """
         key = protocol.hash
         if key not in self._curves:
@@ -102,64 +102,63 @@ class Removals:
         family = self._families.setdefault(protocol.family, _Family())
         steps = [step for step in protocol.steps if step not in family.o]
         forwards = torch.zeros(len(stream.pixels), len(self._names), dtype=torch.int64, device="cpu")
-        taken = forwards + len(protocol.steps) - len(steps)
+        reused = forwards + len(protocol.steps) - len(steps)
         if steps:
             with stream.classifier.borrowed(), torch.no_grad():
                 family.add(steps, fresh := stream.measure(protocol, steps))
-            forwards, taken = fresh.forwards, taken + fresh.reused
+            forwards, reused = fresh.forwards, reused + fresh.reused
         scored = family.last
         assert scored is not None
-        o, kept = (torch.stack([one[step] for step in protocol.steps], -1) for one in (family.o, family.kept))
+        o, kept = (torch.stack([levels[step] for step in protocol.steps], -1) for levels in (family.o, family.kept))
         y, floor = stream.y(protocol.score), scored.floor
         return {
             name: KeepCurve(
                 thresholds=protocol.thresholds,
                 y=y.clone(),
-                o=o[:, place].clone(),
+                o=o[:, index].clone(),
                 floor=floor.clone(),
-                kept=kept[:, place].clone(),
+                kept=kept[:, index].clone(),
                 target=stream.target.index.cpu(),
-                invalid=scored.invalid[:, place].clone(),
-                tie_share=scored.tie_share[:, place].clone(),
+                invalid=scored.invalid[:, index].clone(),
+                tie_share=scored.tie_share[:, index].clone(),
                 protocol=protocol,
-                forwards=int(forwards[:, place].sum()),
-                reused=int(taken[:, place][~scored.invalid[:, place]].sum()),
+                forwards=int(forwards[:, index].sum()),
+                reused=int(reused[:, index][~scored.invalid[:, index]].sum()),
                 halved=stream.context.halved,
             )
-            for place, name in enumerate(self._names)
+            for index, name in enumerate(self._names)
         }
 
 
 def curve(subject: Subject, protocol: KeepProtocol) -> KeepCurve:
     """Return a subject's curve under a protocol."""
-    removals, name = subject.shared(_SHARED, lambda: (_of(subject, {"maps": subject.maps}), "maps"))
+    removals, name = subject.shared(_SHARED, lambda: (_removals(subject, {"maps": subject.maps}), "maps"))
     return removals.curves(protocol)[name]
 
 
 def together(subjects: Mapping[str, Subject]) -> None:
-    """Let subjects of the same images, by the method's name, measure their curves together from now on.
+    """Share one pass for the curves of several subjects of the same images.
 
     Args:
-        subjects: of one classifier, with the same pixels, target and context; none asked for a curve yet.
+        subjects: subjects by the method's name, with the same classifier, pixels, target and context; `curve` has not
+            been called for any of them.
 
     Raises:
-        BadInput: inputs, maps or target that do not fit, or none.
+        BadInput: no subject, or maps that do not match the images.
     """
     if not subjects:
-        raise BadInput("subjects: expected at least one, got none; give one a method")
-    removals = _of(next(iter(subjects.values())), {name: one.maps for name, one in subjects.items()})
-    for name, one in subjects.items():
-        one.shared(_SHARED, lambda name=name: (removals, name))  # type: ignore[misc]
+        raise BadInput("subjects: expected at least one, got none; give one per method")
+    removals = _removals(next(iter(subjects.values())), {name: subject.maps for name, subject in subjects.items()})
+    for name, subject in subjects.items():
+        subject.shared(_SHARED, lambda name=name: (removals, name))  # type: ignore[misc]
 
 
-def _of(subject: Subject, maps: Mapping[str, Tensor]) -> Removals:
-    """Return the curves of maps of a subject's images, with the logits that other measures of it know."""
-    classifier, pixels = subject.classifier, subject.pixels
-    return Removals(classifier, pixels, maps, subject.target, subject.context, subject.logits)
+def _removals(subject: Subject, maps: Mapping[str, Tensor]) -> Removals:
+    return Removals(subject.classifier, subject.pixels, maps, subject.target, subject.context, subject.logits)
 
 
 def _checked(maps: Tensor, pixels: Tensor, name: str) -> Tensor:
-    """Return maps on the images' device, float32 at least; refuse other shapes and values outside [0, 1]."""
+    """Return maps on the images' device, float32 at least; raise for other shapes and values outside [0, 1]."""
     check_maps(maps, pixels, name)
     finite = maps[maps.isfinite()]
     if finite.numel() and (finite.amin() < 0 or finite.amax() > 1):
@@ -171,8 +170,8 @@ def _checked(maps: Tensor, pixels: Tensor, name: str) -> Tensor:
 
 
 def _widest(*types: torch.dtype) -> torch.dtype:
-    """Return the floating type, float32 at least, that holds all of them."""
+    """Return the floating type, float32 at least, to which all types promote."""
     widest = torch.float32
-    for one in types:
-        widest = torch.promote_types(widest, one)
+    for dtype in types:
+        widest = torch.promote_types(widest, dtype)
     return widest

@@ -1,18 +1,18 @@
-"""SRG: the symmetric relevance gain, by how much it is better to lose the least than the most relevant pixels first.
+"""SRG: symmetric relevance gain, the area with the least relevant pixels removed first minus that with the most first.
 
     SRG_i = LeRF_i - MoRF_i
-    LeRF  = area under the confidence while the lowest pixels go first, which is insertion
-    MoRF  = area under the confidence while the highest pixels go first, which is deletion
+    LeRF  = area under the confidence while the lowest pixels are removed first (insertion)
+    MoRF  = area under the confidence while the highest pixels are removed first (deletion)
 
-What the fill alone does to the network is in both areas and falls out: a map that knows nothing has 0 whatever the
-network makes of half an image, a constant map exactly 0, an inverted map without ties the same with the other sign.
+The effect of the fill itself is in both areas and cancels. The expected value of a random map is 0, a constant map has
+exactly 0, and inverting a map without ties changes only the sign.
 
 Direction: higher is better. Range: [-1, 1]. Needs: maps, model.
-Cost: 2 (steps - 1) forwards, less what insertion, deletion or a binary keep curve of this fill has measured; 10 steps
-    are among their 50.
+Cost: 2 (steps - 1) forwards, minus those shared with insertion, deletion or a binary keep curve of this fill; the
+    default 50 steps of insertion and deletion contain the 10 of srg.
 Shapes: value (N,) float64; NaN where the map is not finite.
 Source: Bluecher et al., TMLR 2024, arXiv:2401.06654.
-Departs from source: removed pixels become the mean colour unless told otherwise.
+Departs from source: removed pixels become the mean colour by default.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from xaikit.run.cost import Cost
 @MEASURES.register
 @dataclass(frozen=True)
 class SRG(Measure):
-    """Area when the lowest pixels go first, less the area when the highest do (LeRF - MoRF).
+    """Area with the lowest pixels removed first minus the area with the highest removed first (LeRF - MoRF).
 
     Args:
-        steps: pixels go in so many equal parts.
-        fill: what they become.
+        steps: number of equal steps.
+        fill: value of removed pixels.
     """
 
     steps: Count = 10
@@ -49,10 +49,10 @@ class SRG(Measure):
 
     def compute(self, subject: Subject) -> Tensor:
         """Return the difference of the areas of each image, (N,)."""
-        least = curve(subject, KeepProtocol(self.steps, "binary", self.fill))
-        most = curve(subject, KeepProtocol(self.steps, "binary", self.fill, order="highest"))
-        return least.auc() - most.auc()
+        lowest_first = curve(subject, KeepProtocol(self.steps, "binary", self.fill))
+        highest_first = curve(subject, KeepProtocol(self.steps, "binary", self.fill, order="highest"))
+        return lowest_first.auc() - highest_first.auc()
 
     def cost(self) -> Cost:
-        """The steps between the end points, in both orders."""
+        """Return the forwards of the steps between the end points, in both orders."""
         return Cost(2 * (self.steps - 1))

@@ -1,1 +1,1 @@
-"""Measures of whether a map stays when nothing that matters has changed; they explain again."""
+"""Measures of whether a map is stable under irrelevant changes; they compute further maps."""

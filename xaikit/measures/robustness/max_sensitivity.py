@@ -1,10 +1,11 @@
-"""Max-sensitivity: how far the map moves at most when the image changes imperceptibly.
+"""Max-sensitivity: largest change of the map under imperceptible changes of the image.
 
     value = max_s |A(x + d_s, c) - A(x, c)| / |A(x, c)|        d uniform in [-r, r], in pixels; Euclidean norms
 
-Only noise that leaves the top class as it is counts. A diagnostic, no proof of truth: a constant map scores 0.
+Only noise that does not change the top class counts. A low value does not prove that a map is right: a constant map
+scores 0.
 
-Shapes: values on the method's own grid; value (N,); NaN for a map of zeros, or where all noise changed the class.
+Shapes: values on the method's own grid; value (N,); NaN for a map of zeros, or where all noise changes the class.
 Source: Yeh et al., NeurIPS 2019, arXiv:1901.09392.
 Departs from source: noise that changes the top class is left out, which captum's `sensitivity_max` counts; a map of
     zeros has no value, where captum takes its norm as 1.
@@ -29,8 +30,8 @@ class MaxSensitivity(Measure):
     """Largest change of the map, relative to itself, under small uniform noise.
 
     Args:
-        radius: r of the noise, in pixel units.
-        draws: how often it is drawn.
+        radius: r, the largest absolute noise, in pixel values.
+        draws: number of noise samples.
     """
 
     radius: Positive = 0.02
@@ -45,33 +46,30 @@ class MaxSensitivity(Measure):
     def compute(self, subject: Subject) -> Tensor:
         """Return the largest relative change of each map, (N,)."""
         method, context = subject.explainer, replace(subject.context, progress=None)
-        first = _rows(subject.explanation.values)
+        original = _rows(subject.explanation.values)
         top = subject.logits.argmax(1)
-        found = []
+        changes = []
         for noisy in self.noisy(subject):
             again = _rows(method.attribute(noisy, subject.target, context=context).values)
-            change = (again - first).norm(dim=1) / first.norm(dim=1)
-            found.append(change.masked_fill((subject.logits_of(noisy).argmax(1) != top).cpu(), -torch.inf))
-        largest = torch.stack(found).amax(0)
+            change = (again - original).norm(dim=1) / original.norm(dim=1)
+            changes.append(change.masked_fill((subject.logits_of(noisy).argmax(1) != top).cpu(), -torch.inf))
+        largest = torch.stack(changes).amax(0)
         return largest.masked_fill(largest.isinf() | ~subject.finite, torch.nan)
 
     def noisy(self, subject: Subject) -> list[Tensor]:
-        """Return the images with noise, once for each draw."""
-        drawn = [
-            torch.rand(self.draws, *image.shape, generator=one, device="cpu")
-            for image, one in zip(
-                subject.pixels, generators(subject.context.seed, subject.hashes, self.name), strict=True
-            )
-        ]
-        noise = (2 * torch.stack(drawn, 1) - 1) * self.radius
+        """Return the images (N, C, H, W) with noise, one tensor per draw."""
+        shape = (self.draws, *subject.pixels.shape[1:])
+        streams = generators(subject.context.seed, subject.hashes, self.name)
+        uniform = torch.stack([torch.rand(shape, generator=stream, device="cpu") for stream in streams], 1)
+        noise = (2 * uniform - 1) * self.radius
         return list(subject.pixels + noise.to(subject.pixels))
 
     def cost(self) -> Cost:
-        """A forward a draw, for its top class."""
+        """Return one forward per draw, for its top class."""
         return Cost(self.draws)
 
     def explanations(self) -> int:
-        """One a draw."""
+        """Return one further map per draw."""
         return self.draws
 
 

@@ -1,9 +1,9 @@
-"""Seed stability: whether a method that draws random numbers gives the same map with others.
+"""Seed stability: whether a method that draws random numbers returns the same map for other seeds.
 
-    value = mean_{r < s} likeness(A_r, A_s)        A_r with seed + r, r = 0 ... R - 1
+    value = mean_{r < s} likeness(A_r, A_s)        A_r: map for seed + r, r = 0 ... R - 1
 
-likeness is Spearman's correlation, with 1 for maps that are equal and 0 where one alone is constant. A method that
-draws nothing has exactly 1.
+likeness is Spearman's correlation, with 1 for equal maps and else 0 if either is constant. A deterministic method
+scores exactly 1.
 
 Shapes: values on the method's own grid; value (N,) in [-1, 1].
 Source: xaikit; rank correlation between runs as in Visani et al. (stability indices), 2020, arXiv:2001.11757.
@@ -27,10 +27,10 @@ from xaikit.measures.correlation import likeness
 @MEASURES.register
 @dataclass(frozen=True)
 class SeedStability(Measure):
-    """Mean rank correlation of the maps that several seeds give.
+    """Mean rank correlation between the maps of several seeds.
 
     Args:
-        seeds: how many, the run's own included.
+        seeds: number of seeds, including that of the run.
     """
 
     seeds: Annotated[int, Ge(2)] = 5
@@ -45,11 +45,11 @@ class SeedStability(Measure):
         """Return the mean likeness over all pairs of seeds, (N,)."""
         method, quiet = subject.explainer, replace(subject.context, progress=None)
         contexts = [replace(quiet, seed=quiet.seed + step) for step in range(1, self.seeds)]
-        others = [method.attribute(subject.pixels, subject.target, context=one) for one in contexts]
-        maps = [one.values.detach().cpu().double().flatten(1) for one in (subject.explanation, *others)]
-        pairs = torch.stack([likeness(one, other) for one, other in combinations(maps, 2)])
+        others = [method.attribute(subject.pixels, subject.target, context=context) for context in contexts]
+        maps = [attribution.values.detach().cpu().double().flatten(1) for attribution in (subject.explanation, *others)]
+        pairs = torch.stack([likeness(first, second) for first, second in combinations(maps, 2)])
         return pairs.mean(0).masked_fill(~subject.finite, torch.nan)
 
     def explanations(self) -> int:
-        """One a further seed."""
+        """Return one further map per further seed."""
         return self.seeds - 1
