@@ -24,7 +24,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "xrai": {"steps": 4},
     "rise": {"samples": 30},
     "lime": {"samples": 30, "segments": 6},
-    "kernel-shap": {"segments": 6},
+    "kernel-shap": {"segmentation": "grid", "segments": 6},
     "partition-shap": {"samples": 20},
     "sobol": {"samples": 4, "grid": 4},
     "hsic": {"samples": 30, "grid": 4},

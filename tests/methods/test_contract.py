@@ -91,27 +91,27 @@ def test_shapes_and_finite(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_same_seed_same_map_and_batch_equals_singles(name: str) -> None:
     clf = bound(GAPNet())
-    x = images(4)
+    x = images(3)
     one = method(name, clf)
     batch = one.attribute(x)
     assert torch.equal(batch.values, one.attribute(x).values)
     span = float(batch.values.max() - batch.values.min())
-    for i in range(4):
+    for i in range(3):
         assert torch.allclose(one.attribute(x[i : i + 1]).values[0], batch.values[i], atol=1e-4 * span)
-    for size in (1, 3):
+    for size in (1, 2):
         assert torch.allclose(one.attribute(x, chunk_size=size).values, batch.values, atol=1e-4 * span)
-    order = torch.tensor([3, 1, 0, 2])
+    order = torch.tensor([2, 0, 1])
     assert torch.allclose(one.attribute(x[order]).values, batch.values[order], atol=1e-4 * span)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_another_target_changes_only_its_image(name: str) -> None:
     clf = bound(GAPNet())
-    x = images(4)
-    first = method(name, clf).attribute(x, [0, 1] * 2)
-    second = method(name, clf).attribute(x, [0, 3] * 2)
-    assert torch.equal(first.values[::2], second.values[::2])
-    assert torch.equal(first.values[1::2], second.values[1::2]) != METHODS.get(name).class_specific
+    x = images(3)
+    first = method(name, clf).attribute(x, [0, 1, 0])
+    second = method(name, clf).attribute(x, [3, 1, 3])
+    assert torch.equal(first.values[1], second.values[1])
+    assert torch.equal(first.values[::2], second.values[::2]) != METHODS.get(name).class_specific
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -151,7 +151,7 @@ def unchanged(network: nn.Module) -> Iterator[None]:
     gradients = [parameter.grad for parameter in network.parameters()]
     modules = list(network.modules())
     attributes = [set(vars(module)) for module in modules]
-    random_states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+    random_states = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
     yield
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
     assert training == [module.training for module in network.modules()]
@@ -162,7 +162,7 @@ def unchanged(network: nn.Module) -> Iterator[None]:
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     assert not any(getattr(module, kind) for module in modules for kind in hooks)
     assert torch.equal(torch.get_rng_state(), random_states[0])
-    assert np.random.get_state()[1].tolist() == random_states[1]  # noqa: NPY002
+    assert all(map(np.array_equal, np.random.get_state(), random_states[1]))  # noqa: NPY002
     assert random.getstate() == random_states[2]
 
 

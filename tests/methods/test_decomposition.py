@@ -491,7 +491,7 @@ def test_max_pooling_that_is_no_mean_of_windows_is_refused_as_one(pool: nn.Modul
             return self.fc((pooled[0] if isinstance(pooled, tuple) else pooled).mean((2, 3)))
 
     clf = bound(Pooled())
-    with pytest.raises(BadInput, match="max_pool: expected windows without gaps and indices for mean"):
+    with pytest.raises(BadInput, match="max_pool: expected windows without dilation and indices for 'mean'"):
         METHODS.get("lrp").build(clf, max_pool="mean").attribute(images())
     assert METHODS.get("lrp")(clf).attribute(images()).values.isfinite().all()
 

@@ -197,7 +197,7 @@ def test_an_image_that_is_its_own_baseline_has_no_values() -> None:
 )
 def test_an_operation_without_a_rule_is_refused_by_name(inside: Callable[[Tensor], Tensor], name: str) -> None:
     clf = bound(Inner(inside))
-    with pytest.raises(BadInput, match=f"expected .*{name}.*integrated-gradients|{name}.*give amax its dim"):
+    with pytest.raises(BadInput, match=f"expected .*{name}.*integrated-gradients|{name}.*pass dim to amax"):
         METHODS.get("deep-lift").build(clf).attribute(images(2))
 
 

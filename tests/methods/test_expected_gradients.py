@@ -38,7 +38,7 @@ def test_each_reference_is_used_equally_often() -> None:
         from xaikit.run.batch import Batch
         from xaikit.run.context import Context
 
-        chosen, along = method._drawn(Batch(clf, pixels, None, Context()), 6)  # type: ignore[attr-defined]
+        chosen, along = method._draw(Batch(clf, pixels, None, Context()), 6)  # type: ignore[attr-defined]
     for row in chosen:
         for turn in row.split(6):
             assert sorted(turn.tolist()) == list(range(6))

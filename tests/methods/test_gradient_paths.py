@@ -243,7 +243,7 @@ def test_blurred_paths() -> None:
         blur = blur_matrix(8, 2.0, padding)
         end = blur @ clf.normalize(x) @ blur.mT
         gaps = []
-        for steps in (5, 400):
+        for steps in (5, 100):
             found = explained(name, clf, x, steps=steps, sigma=2, padding=padding)
             assert torch.allclose(found.values.sum((1, 2)) - found.completeness, promised(clf, x, end))
             gaps.append(float(found.completeness.abs().max()))
@@ -258,10 +258,10 @@ def test_memory_does_not_grow_with_the_path(name: str) -> None:
 
     def peak(count: int) -> int:
         method = METHODS.get(name).build(clf, **{word: count})
-        method.attribute(x, 1, chunk_size=3)
         return peak_bytes(lambda: method.attribute(x, 1, chunk_size=3), torch.device("cpu"))
 
-    assert peak(40) < 1.1 * peak(4)
+    peak(2)
+    assert peak(20) < 1.1 * peak(4)
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -83,7 +83,7 @@ def test_a_network_that_cuts_its_own_graph_is_refused() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return super().forward(x)
 
-    with pytest.raises(BadInput, match="with a gradient, got them without"):
+    with pytest.raises(BadInput, match="with a gradient, got logits without"):
         meaningful(bound(Cut()), steps=2).attribute(images(1))
 
 
@@ -92,7 +92,7 @@ def test_a_network_that_cuts_its_own_graph_is_refused() -> None:
     [
         ({"steps": 0}, "steps: expected a whole number from 1, got 0"),
         ({"grid": 0}, "grid: expected a whole number from 1 or None, got 0"),
-        ({"grid": 9}, "grid: expected at most 8 cells, one a pixel, got 9"),
+        ({"grid": 9}, "grid: expected at most 8 cells, one per pixel, got 9"),
         ({"sparsity": -1.0}, "sparsity: expected a number from 0"),
         ({"smoothness": float("nan")}, "smoothness: expected a number from 0"),
         ({"exponent": 0.5}, "exponent: expected a number from 1"),

@@ -98,17 +98,17 @@ def test_running_out_of_memory_halves_the_portion_and_keeps_the_answer(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clf = bound(GAPNet())
-    x = images(4)
+    x = images(3)
     expected = method(name, clf).attribute(x)
     plain = clf.logits
 
     def small(inputs: Tensor) -> Tensor:
-        if len(inputs) > 3:
+        if len(inputs) > 2:
             raise torch.OutOfMemoryError("out of memory")
         return plain(inputs)
 
     monkeypatch.setattr(clf, "logits", small)
-    found = method(name, clf).attribute(x, chunk_size=4)
+    found = method(name, clf).attribute(x, chunk_size=3)
     assert torch.allclose(found.values, expected.values, atol=1e-4 * float(expected.values.abs().max()))
     assert all("halved" in flags for flags in found.flags)
 

@@ -1,9 +1,10 @@
-"""The background: reference images that a method compares each image with, given as pixels or drawn.
+"""The background: reference images that a method compares each image with.
 
-    references = (B, C, H, W) pixels, or how many to draw by images/references.py; drawn ones flag the images
-                 `default-references`
+    references = pixels (B, C, H, W), or the number of synthetic images to draw with images/references.py
 
-Shapes: (B, C, H, W) in the network's own coordinates.
+Images that are compared with synthetic references get the flag `default-references`.
+
+Shapes: references (B, C, H, W) in the network's coordinates.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ Background = Count | Tensor
 
 
 def check_background(references: Background) -> None:
-    """Refuse references that are no pixels (B, C, H, W) of at least one image.
+    """Check that there is at least one reference and that pixels have the shape (B, C, H, W).
 
     Raises:
-        BadInput: anything else.
+        BadInput: there is no reference, or the pixels have another shape.
     """
     if isinstance(references, Tensor):
         check_images(references, references.shape[1] if references.ndim == 4 else 3)
     if background_size(references) < 1:
-        raise BadInput("references: expected at least 1, got 0; leave them out to have some drawn")
+        raise BadInput("references: expected at least 1, got 0; omit them to use synthetic ones")
 
 
 def background_size(references: Background) -> int:
@@ -39,19 +40,21 @@ def background_size(references: Background) -> int:
 
 
 def background_inputs(batch: Batch, references: Background) -> tuple[Tensor, list[set[str]]]:
-    """Return the references (B, C, H, W) as the network takes them, and the flags of the images.
+    """Return the references (B, C, H, W) in the network's coordinates, and the flags of each image.
 
     Raises:
-        BadInput: references of another size than the images.
+        BadInput: the references and the images differ in shape.
     """
     shape = tuple(batch.inputs.shape[1:])
-    given = references if isinstance(references, Tensor) else _drawn(references, shape[0], batch.size)
-    if tuple(given.shape[1:]) != shape:
-        raise BadInput(f"references: expected (B, {', '.join(map(str, shape))}), got {tuple(given.shape)}; resize them")
+    pixels = references if isinstance(references, Tensor) else _synthetic(references, shape[0], batch.size)
+    if tuple(pixels.shape[1:]) != shape:
+        raise BadInput(
+            f"references: expected (B, {', '.join(map(str, shape))}), got {tuple(pixels.shape)}; resize them"
+        )
     flags: set[str] = set() if isinstance(references, Tensor) else {"default-references"}
-    return batch.classifier.normalize(given.to(batch.inputs)), [set(flags) for _ in range(len(batch))]
+    return batch.classifier.normalize(pixels.to(batch.inputs)), [set(flags) for _ in range(len(batch))]
 
 
 @lru_cache(maxsize=2)
-def _drawn(count: int, channels: int, size: tuple[int, int]) -> Tensor:
+def _synthetic(count: int, channels: int, size: tuple[int, int]) -> Tensor:
     return draw_references(count, channels, size)

@@ -1,17 +1,17 @@
-"""Blur integrated gradients: the gradient collected while the image is blurred away.
+"""Blur integrated gradients: the gradient integrated along a path of increasing blur.
 
     values = -sum_i (sigma_{i+1} - sigma_i) * d score / d x at L(x, sigma_i) * (L(x, sigma_i + d) - L(x, sigma_i)) / d
     sigma_i = sigma * i / steps        L a Gaussian blur, d = 0.01
 
-L is a product with a matrix from each side, so that the difference of two blurs is taken of the matrices, in double
-precision, before the image is multiplied: nothing cancels. Completeness: sum(values) = score(x) - score(L(x, sigma)),
-up to the quadrature; the gap is reported per image.
+L multiplies the image by one matrix per axis. The difference of two blurs is computed on the matrices, in double
+precision, to avoid cancellation. Completeness: sum(values) = score(x) - score(L(x, sigma)), up to the quadrature error;
+the gap is reported per image.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) summed over channels, or (N, C, H, W) with `channels=True`.
 Units:  score; sigma in pixels.
 Source: Xu, Venugopalan & Sundararajan, CVPR 2020, eq. 5-8, arXiv:2004.03383.
-Departs from source: nothing; as there, what lies outside the image counts as zero, the mean colour.
-    `padding="reflect"` mirrors the image instead, and leaves an even image even.
+Departs from source: nothing; as in the source, pixels outside the image are zero, the mean colour.
+    `padding="reflect"` mirrors the image instead, which keeps an image of one colour unchanged.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from xaikit.run.cost import Cost
 Padding = Literal["zero", "reflect"]
 
 _STEP = 0.01
-_CUT = 4.0  # standard deviations at which the Gaussian ends
+_TRUNCATION = 4.0  # radius of the kernel, in standard deviations
 
 
 @METHODS.register
 @dataclass(frozen=True)
 class BlurIntegratedGradients(InputMethod):
-    """Path integral of the gradient along ever stronger blurs.
+    """Path integral of the gradient along increasing blurs.
 
     Args:
-        steps: points on the path.
-        sigma: of the strongest blur, in pixels.
-        padding: what lies outside the image.
+        steps: number of points on the path.
+        sigma: standard deviation of the strongest blur, in pixels.
+        padding: how the image continues outside its border: "zero" or "reflect".
     """
 
     steps: Count = 100
@@ -56,33 +56,33 @@ class BlurIntegratedGradients(InputMethod):
     def compute(self, batch: Batch) -> Values:
         """Return the sum along the path, (n, C, H, W)."""
         width = self.sigma / self.steps
-        along = batch.folded_for(self.steps)
+        folded = batch.folded_for(self.steps)
         values = torch.zeros_like(batch.inputs)
 
-        def products(rows: Tensor, points: Tensor) -> Tensor:
-            path, change = self._along(batch.inputs[rows], points.double() * width)
-            return change.mul_(along.score_gradients(path, rows)[1])
+        def products(rows: Tensor, steps: Tensor) -> Tensor:
+            path, change = self._blurred(batch.inputs[rows], steps.double() * width)
+            return change.mul_(folded.score_gradients(path, rows)[1])
 
-        for rows, _, product in along.pairs(self.steps, products, "path points"):
+        for rows, _, product in folded.pairs(self.steps, products, "path points"):
             values.index_add_(0, rows, product, alpha=-width)
-        every = torch.arange(len(batch), device=values.device)
-        end = self._along(batch.inputs, torch.full((len(batch),), self.sigma, device="cpu").double())[0]
-        promised = batch.scores - batch.scores_of(end, every)
-        return Values(values, completeness=values.flatten(1).sum(1) - promised)
+        all_rows = torch.arange(len(batch), device=values.device)
+        end = self._blurred(batch.inputs, torch.full((len(batch),), self.sigma, device="cpu").double())[0]
+        expected = batch.scores - batch.scores_of(end, all_rows)
+        return Values(values, completeness=values.flatten(1).sum(1) - expected)
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """A forward and a backward a step, and the two ends of the path."""
+        """Return one forward and one backward per step, plus a forward for each end of the path."""
         return Cost(self.steps + 2, self.steps)
 
-    def _along(self, images: Tensor, sigmas: Tensor) -> tuple[Tensor, Tensor]:
-        """Return images (m, C, H, W) blurred by sigmas (m,), and how the blur changes there with sigma."""
+    def _blurred(self, images: Tensor, sigmas: Tensor) -> tuple[Tensor, Tensor]:
+        """Return images (m, C, H, W) blurred by sigmas (m,), and their derivatives with respect to sigma."""
         down, across = (_blurs(length, sigmas, self.padding, images) for length in images.shape[-2:])
         rows, columns = down.now @ images, images @ across.next.mT
         return rows @ across.now.mT, down.slope @ columns + rows @ across.slope.mT
 
 
 class _Blurs(NamedTuple):
-    """Blurs along one axis, (m, 1, L, L): by sigma, by sigma + d, and their difference over d."""
+    """Blur matrices along one axis, (m, 1, L, L): for sigma, for sigma + d, and their difference divided by d."""
 
     now: Tensor
     next: Tensor
@@ -90,20 +90,18 @@ class _Blurs(NamedTuple):
 
 
 def _blurs(length: int, sigmas: Tensor, padding: Padding, like: Tensor) -> _Blurs:
-    different = sorted(set(sigmas.tolist()))
-    which = [different.index(sigma) for sigma in sigmas.tolist()]
-    now, then = (
-        torch.stack([blur_matrix(length, sigma + more, padding) for sigma in different]) for more in (0.0, _STEP)
-    )
-    return _Blurs(*(one[which][:, None].to(like) for one in (now, then, (then - now) / _STEP)))
+    distinct = sorted(set(sigmas.tolist()))
+    index = [distinct.index(sigma) for sigma in sigmas.tolist()]
+    now, after = (torch.stack([blur_matrix(length, sigma + d, padding) for sigma in distinct]) for d in (0.0, _STEP))
+    return _Blurs(*(matrices[index][:, None].to(like) for matrices in (now, after, (after - now) / _STEP)))
 
 
 def blur_matrix(length: int, sigma: float, padding: Padding) -> Tensor:
-    """Return the Gaussian blur of `length` pixels by `sigma` as a matrix (length, length) float64.
+    """Return the Gaussian blur along an axis of `length` pixels as a matrix (length, length) float64.
 
-    Its rows sum to one where the image is mirrored, and to what lies inside where it is not.
+    With `padding="reflect"` each row sums to one; with "zero", to the part of the kernel that lies inside the image.
     """
-    radius = int(_CUT * sigma + 0.5)
+    radius = int(_TRUNCATION * sigma + 0.5)
     offsets = torch.arange(-radius, radius + 1, device="cpu")
     kernel = torch.exp(-0.5 * (offsets.double() / max(sigma, _STEP)) ** 2)
     columns = torch.arange(length, device="cpu")[:, None] + offsets

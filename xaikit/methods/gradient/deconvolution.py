@@ -1,12 +1,12 @@
-"""Deconvolution: the gradient, of which each ReLU hands back what is positive, whatever it was given itself.
+"""Deconvolution: the gradient, where each ReLU passes back the positive part, whatever its input was.
 
     values = d score / d x  with  g [g > 0]  in place of  g [x > 0]  at every ReLU
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) summed over channels, or (N, C, H, W) with `channels=True`.
 Units:  none.
 Source: Zeiler & Fergus, ECCV 2014, section 2.1, arXiv:1311.2901.
-Departs from source: starts at the score instead of one unit of a layer; ReLU6 counts as a ReLU; other activations hand
-    back their gradient (flag `not-only-relu`), and a network without any ReLU is refused.
+Departs from source: starts at the score instead of one unit of a layer; ReLU6 is treated as a ReLU; other activations
+    use their gradient (flag `not-only-relu`); a network without any ReLU raises BadInput.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from xaikit.run.cost import Cost
 @METHODS.register
 @dataclass(frozen=True)
 class Deconvolution(InputMethod):
-    """The gradient with ReLUs applied on the way back only."""
+    """Gradient with ReLUs applied in the backward pass only."""
 
     name = "deconvolution"
     family = "gradient"
@@ -30,10 +30,10 @@ class Deconvolution(InputMethod):
     needs = frozenset({"input-gradient"})
 
     def compute(self, batch: Batch) -> Values:
-        """Return what is handed back to the input, (n, C, H, W)."""
+        """Return the modified gradient at the input, (n, C, H, W)."""
         values, flags = rectified_gradients(batch, "deconvolution", self.name)
         return Values(values, flags=flags)
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """One forward and one backward."""
+        """Return one forward and one backward."""
         return Cost(1, 1)

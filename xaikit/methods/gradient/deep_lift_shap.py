@@ -2,13 +2,13 @@
 
     values = mean_b (x - x_b) * M(x, x_b)        M by the rules of `multiplier_rules`
 
-Completeness: sum(values) = score(x) - mean_b score(x_b), exact up to rounding; the gap is reported per image. Pairs of
-an image and a reference fill whole portions, whichever image they belong to; an image is run once a portion.
+Completeness: sum(values) = score(x) - mean_b score(x_b), exact up to rounding; the gap is reported per image. A portion
+may hold (image, reference) pairs of several images; each image runs once per portion.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) summed over channels, or (N, C, H, W) with `channels=True`.
 Units:  score.
 Source: Lundberg & Lee, NeurIPS 2017, arXiv:1705.07874, section 4.2 (Deep SHAP); Shrikumar et al., ICML 2017.
-Departs from source: references are drawn pictures unless given; products and LayerNorm as in deep-lift.
+Departs from source: the default references are synthetic images; products and LayerNorm as in deep-lift.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class DeepLIFTSHAP(InputMethod):
     """Mean of DeepLIFT over references.
 
     Args:
-        references: pixels (B, C, H, W) of the images' size, or how many pictures are drawn.
+        references: pixels (B, C, H, W) of the images' size, or the number of synthetic images.
     """
 
     references: Background = 20
@@ -42,30 +42,29 @@ class DeepLIFTSHAP(InputMethod):
     needs = frozenset({"input-gradient"})
 
     def check(self) -> None:
-        """Refuse parameters that do not go together."""
+        """Check the references."""
         check_background(self.references)
 
     def compute(self, batch: Batch) -> Values:
-        """Return the mean over references of difference times multipliers, (n, C, H, W)."""
+        """Return the mean over references of (x - x_b) times the multipliers, (n, C, H, W)."""
         references, flags = background_inputs(batch, self.references)
         count = len(references)
 
-        def contributions(places: Tensor) -> tuple[Tensor, Tensor]:
-            rows, items = places // count, places % count
+        def contributions(pairs: Tensor) -> tuple[Tensor, Tensor]:
+            rows, others = pairs // count, references[pairs % count]
             first, last = int(rows[0]), int(rows[-1])
-            images = batch.inputs[first : last + 1]
-            found = pair_multipliers(batch, references[items], images, rows, rows - first)
-            return (batch.inputs[rows] - references[items]) * found.values, found.scores
+            result = pair_multipliers(batch, others, batch.inputs[first : last + 1], rows, rows - first)
+            return (batch.inputs[rows] - others) * result.values, result.scores
 
-        total, compared = torch.zeros_like(batch.inputs), torch.zeros_like(batch.scores)
-        for places, (values, scores) in batch.packed(len(batch) * count, contributions, "pairs"):
-            total.index_add_(0, places // count, values)
-            compared.index_add_(0, places // count, scores)
+        total, reference_scores = torch.zeros_like(batch.inputs), torch.zeros_like(batch.scores)
+        for pairs, (values, scores) in batch.packed(len(batch) * count, contributions, "pairs"):
+            total.index_add_(0, pairs // count, values)
+            reference_scores.index_add_(0, pairs // count, scores)
         values = total / count
-        gap = values.flatten(1).sum(1) - (batch.scores - compared / count)
+        gap = values.flatten(1).sum(1) - (batch.scores - reference_scores / count)
         return Values(values, completeness=gap, flags=flags)
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """The class, then a forward and a backward a reference, and of the image beside them."""
+        """Return a forward for the class, then one forward and one backward for the image and for each reference."""
         count = background_size(self.references)
         return Cost(2 + count, 1 + count)

@@ -1,15 +1,15 @@
-"""Guided backpropagation: the gradient, of which each ReLU hands back only what is positive in both directions.
+"""Guided backpropagation: the gradient, where each ReLU passes back only what is positive in both directions.
 
     values = d score / d x  with  g [x > 0] [g > 0]  in place of  g [x > 0]  at every ReLU
 
-The maps are sharp and hardly depend on the class, nor on the weights of the last layers (Adebayo et al. 2018): they
-show edges that the network sees, not why it decides.
+The maps are sharp and hardly depend on the class or on the weights of the last layers (Adebayo et al. 2018): they show
+edges that the network detects, not the reasons for its decision.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) summed over channels, or (N, C, H, W) with `channels=True`.
 Units:  none.
 Source: Springenberg et al., 2015, arXiv:1412.6806, section 3.4.
-Departs from source: ReLU6 counts as a ReLU; other activations hand back their gradient (flag `not-only-relu`), and a
-    network without any ReLU is refused.
+Departs from source: ReLU6 is treated as a ReLU; other activations use their gradient (flag `not-only-relu`); a network
+    without any ReLU raises BadInput.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from xaikit.run.cost import Cost
 @METHODS.register
 @dataclass(frozen=True)
 class GuidedBackprop(InputMethod):
-    """The gradient with negative parts cut at every ReLU."""
+    """Gradient whose negative parts are set to zero at every ReLU."""
 
     name = "guided-backprop"
     family = "gradient"
@@ -38,5 +38,5 @@ class GuidedBackprop(InputMethod):
         return Values(values, flags=flags)
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """One forward and one backward."""
+        """Return one forward and one backward."""
         return Cost(1, 1)

@@ -1,12 +1,12 @@
-"""Guided Grad-CAM: guided backpropagation where Grad-CAM sees evidence.
+"""Guided Grad-CAM: guided backpropagation times the Grad-CAM map.
 
-    values = guided * U(relu(sum_k mean_xy(d score / d A_k) * A_k))        U bilinear to the image
+    values = guided * U(relu(sum_k mean_xy(d score / d A_k) * A_k))        U: bilinear upsampling to the image size
 
 Shapes: inputs (N, C, H, W) in [0, 1]; A (N, K, h, w); values (N, H, W) summed over channels, or (N, C, H, W) with
         `channels=True`.
 Units:  none.
 Source: Selvaraju et al., ICCV 2017, section 3.1, arXiv:1610.02391.
-Departs from source: as Grad-CAM and guided backpropagation do.
+Departs from source: see grad-cam and guided-backprop.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class GuidedGradCAM(InputMethod, LayerMethod):
     needs = frozenset({"gradients", "input-gradient"})
 
     def compute(self, batch: Batch) -> Values:
-        """Return the guided gradient times the enlarged map, (n, C, H, W)."""
+        """Return the guided gradient times the upsampled map, (n, C, H, W)."""
         maps = GradCAM(self.classifier, self.layer).compute(batch).values
         guided, flags = rectified_gradients(batch, "guided", self.name)
         return Values(guided * upsample(maps, batch.size)[:, None], flags=flags)
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """Grad-CAM, whose part the layer methods of a batch share, and guided backpropagation."""
+        """Return the cost of Grad-CAM plus that of guided backpropagation."""
         return Cost(2, 1.05)

@@ -1,16 +1,16 @@
-"""Guided integrated gradients: a path that goes first where the gradient is small.
+"""Guided integrated gradients: integrated gradients along a path that first changes where the gradient is small.
 
     values = sum_t (x_{t+1} - x_t) * d score / d x at x_t        x_0 = x' the baseline, x_T = x
-    x_t = x' + a * (x - x')                                     a, the progress of each coordinate, from 0 to 1
+    x_t = x' + a * (x - x')                                     a: progress of each coordinate, from 0 to 1
 
-In step t, of T, with b = (t + 1) / T:
-    every coordinate that is behind b - reach is brought there
-    the `fraction` of coordinates with the smallest |gradient|, among those that are not yet at b + reach, advance
-    towards b + reach, all by the same share, so far that sum |x - x_t| = (1 - b) sum |x - x'|
-    where these do not suffice they go all the way, and the next `fraction` follows, by the same gradient
+Step t of T, with b = (t + 1) / T:
+    every coordinate below b - reach moves to b - reach
+    among the coordinates below b + reach, the `fraction` with the smallest |gradient| moves towards b + reach, all by
+    the same share, chosen such that sum |x - x_t| = (1 - b) sum |x - x'|
+    if these do not suffice, they move all the way to b + reach and the next `fraction` follows, by the same gradient
 
-Completeness: sum(values) = score(x) - score(x') only nearly, as coordinates take steps up to twice the reach by one
-gradient; the gap is reported per image. All images go in step; a step is one forward and one backward of all.
+Completeness: sum(values) = score(x) - score(x') only approximately, because one gradient covers steps of up to twice
+the reach; the gap is reported per image. One step is one forward and one backward of the whole batch.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) summed over channels, or (N, C, H, W) with `channels=True`.
 Units:  score.
@@ -36,7 +36,7 @@ from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-_DONE = 1e-9  # of the distance; what is missing below that is nothing
+_TOLERANCE = 1e-9  # remaining share of the distance that counts as zero
 
 
 @METHODS.register
@@ -45,10 +45,10 @@ class GuidedIntegratedGradients(InputMethod):
     """Path integral of the gradient along a path of small gradients.
 
     Args:
-        steps: points on the path.
-        fraction: share of the coordinates that advance together.
-        reach: how far a coordinate may be before or behind the straight line, as a share of it.
-        baseline: where the path begins: a fill by name, or pixels that broadcast to the images.
+        steps: number of points on the path.
+        fraction: share of the coordinates that move together.
+        reach: largest lead or lag of a coordinate relative to the straight path, as a share of the path.
+        baseline: start of the path: the name of a fill, or pixels that broadcast to the images.
     """
 
     steps: Count = 200
@@ -63,58 +63,57 @@ class GuidedIntegratedGradients(InputMethod):
 
     def compute(self, batch: Batch) -> Values:
         """Return the sum along the path, (n, C, H, W)."""
-        filled = batch.filled(self.baseline, "baseline")
-        start = filled.expand_as(batch.inputs)
+        start = batch.filled(self.baseline, "baseline").expand_as(batch.inputs)
         difference = batch.inputs - start
         distance = difference.abs()
-        along = batch.folded_for(self.steps)
+        folded = batch.folded_for(self.steps)
         values, progress = torch.zeros_like(difference), torch.zeros_like(difference)
         scores = []
         for step in range(1, self.steps + 1):
-            score, gradient = along.score_gradients(torch.lerp(start, batch.inputs, progress))
+            score, gradient = folded.score_gradients(torch.lerp(start, batch.inputs, progress))
             scores.append(score)
             advanced = self._advanced(progress, distance, gradient.abs(), step)
             values += (advanced - progress) * difference * gradient
             progress = advanced
             if batch.context.progress is not None:
                 batch.context.progress(step, self.steps, "path points")
-        promised = batch.scores - scores[0]
-        return Values(values, completeness=values.flatten(1).sum(1) - promised)
+        expected = batch.scores - scores[0]
+        return Values(values, completeness=values.flatten(1).sum(1) - expected)
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """A forward and a backward a step, and the image."""
+        """Return one forward and one backward per step, plus a forward for the image."""
         return Cost(self.steps + 1, self.steps)
 
     def _advanced(self, progress: Tensor, distance: Tensor, slope: Tensor, step: int) -> Tensor:
-        """Return the progress (n, C, H, W) of all coordinates after step 1, 2, ... from that before.
+        """Return the progress (n, C, H, W) of all coordinates after a step.
 
         Args:
-            progress: in [0, 1].
-            distance: |x - x'|.
-            slope: |gradient|.
-            step: which.
+            progress: (n, C, H, W) before the step, in [0, 1].
+            distance: (n, C, H, W) |x - x'|.
+            slope: (n, C, H, W) |gradient|.
+            step: number of the step, from 1.
         """
         if step == self.steps:
             return torch.ones_like(progress)
         goal = step / self.steps
         furthest = progress.new_tensor(min(goal + self.reach, 1.0))
         progress = progress.clamp(min=goal - self.reach)
-        missing, nothing = _total((goal - progress) * distance), _DONE * _total(distance)
+        missing, negligible = _total((goal - progress) * distance), _TOLERANCE * _total(distance)
         room = (furthest - progress).clamp(min=0) * distance
         slope = slope.masked_fill(room <= 0, torch.inf)
         ordered = _ascending(slope.flatten(1))
         last, largest = ordered.shape[1] - 1, torch.finfo(slope.dtype).max
         group = math.floor(self.fraction * last)
-        gone = torch.zeros(len(slope), 1, dtype=torch.int64, device=slope.device)
-        while bool((missing > nothing).any()):
-            threshold = ordered.gather(1, (gone + group).clamp(max=last)).clamp(max=largest)
+        moved = torch.zeros(len(slope), 1, dtype=torch.int64, device=slope.device)
+        while bool((missing > negligible).any()):
+            threshold = ordered.gather(1, (moved + group).clamp(max=last)).clamp(max=largest)
             chosen = slope <= per_image(threshold[:, 0], slope)
             possible = _total(room * chosen)
             share = torch.where(possible > missing, missing / possible, 1.0).clamp(min=0)
             progress = torch.lerp(progress, furthest, chosen * per_image(share, slope))
             slope.masked_fill_(chosen, torch.inf)
             missing = (missing - possible).clamp(min=0) * (possible > 0)
-            gone += chosen.flatten(1).sum(1, keepdim=True)
+            moved += chosen.flatten(1).sum(1, keepdim=True)
         return progress
 
 
@@ -126,5 +125,5 @@ def _ascending(values: Tensor) -> Tensor:
 
 
 def _total(values: Tensor) -> Tensor:
-    """Return the sum (n,) of values (n, C, H, W), in an order that does not depend on n."""
+    """Return the sum (n,) of values (n, C, H, W), in a summation order that does not depend on n."""
     return values.sum(3).sum((1, 2))

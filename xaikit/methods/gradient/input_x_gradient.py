@@ -1,9 +1,9 @@
-"""Input times gradient: what each pixel gives to the score, to first order from the mean colour.
+"""Input times gradient: each pixel's contribution to the score, to first order around the mean colour.
 
     values = x * d score / d x          x in the network's coordinates, where zero is the data's mean colour
 
-The sum is the score itself where the network is piecewise linear without biases; with biases they hold the rest, so no
-gap is reported.
+In a piecewise linear network without biases the values sum to the score. Biases account for the rest, so no
+completeness gap is reported.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) summed over channels, or (N, C, H, W) with `channels=True`.
 Units:  score.
@@ -23,7 +23,7 @@ from xaikit.run.cost import Cost
 @METHODS.register
 @dataclass(frozen=True)
 class InputXGradient(InputMethod):
-    """The gradient times the normalised input."""
+    """Gradient times the normalised input."""
 
     name = "input-x-gradient"
     family = "gradient"
@@ -35,5 +35,5 @@ class InputXGradient(InputMethod):
         return Values(batch.inputs * batch.input_gradients)
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """One forward and one backward."""
+        """Return one forward and one backward."""
         return Cost(1, 1)

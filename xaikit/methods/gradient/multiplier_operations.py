@@ -1,15 +1,15 @@
-"""The operations that have a rule for multipliers, made of the three of `multiplier_rules`.
+"""Multiplier rules of all supported operations, composed of the three rules in `multiplier_rules`.
 
     a / b        a * (1 / b)
-    max-pooling  largest, by window; amax, maximum and max alike
-    logsumexp    log(sum(exp(z))), each pair less its largest value
+    max-pooling  largest, per window; likewise amax, maximum and max
+    logsumexp    log(sum(exp(z))), with the largest value of each pair subtracted first
     softmax      exp(z - logsumexp(z))
     LayerNorm    (x - mean) * r with r = (mean((x - mean)^2) + eps)^(-1/2)
 
-LayerNorm's deviation is held constant on the side that varies more, and what is left goes through the variance: exact,
-and of the output's size even where the other side is nearly constant, as a blank baseline is.
+LayerNorm holds r constant on the side that varies more and propagates the rest through the variance. This is exact, and
+the terms keep the size of the output even if the other side is nearly constant, such as a blank baseline.
 
-Shapes: activations (m + u) * k first, as in `Pairing`.
+Shapes: first axis of activations (m + u) * k, as in `Pairing`.
 Source: Shrikumar et al., ICML 2017, arXiv:1704.02685, for the chain rule of multipliers.
 """
 
@@ -41,98 +41,93 @@ Rule = Callable[[Pairing, Call, tuple[Any, ...], dict[str, Any]], Any]
 
 
 def _pooled(pairing: Pairing, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Max-pooling to a fixed window or a fixed size."""
+    """Max-pooling with a fixed window or to a fixed output size."""
     name = function.__name__
-    wanted = kwargs.get("return_indices", False) or name.endswith("_with_indices")
+    return_indices = kwargs.get("return_indices", False) or name.endswith("_with_indices")
     values, *rest = args
-    telling = getattr(F, name.removesuffix("_with_indices"))
-    pooled, places = telling(values.detach(), *rest, **(kwargs | {"return_indices": True}))
-    found = largest(pairing, values.flatten(2), pooled.flatten(2), places.flatten(2)).view_as(pooled)
-    return (found, places) if wanted else found
+    pool = getattr(F, name.removesuffix("_with_indices"))
+    pooled, indices = pool(values.detach(), *rest, **(kwargs | {"return_indices": True}))
+    output = largest(pairing, values.flatten(2), pooled.flatten(2), indices.flatten(2)).view_as(pooled)
+    return (output, indices) if return_indices else output
 
 
 def _amax(pairing: Pairing, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    def over(values: Tensor, dim: int | Sequence[int] = (), keepdim: bool = False) -> Tensor:
+    def apply(values: Tensor, dim: int | Sequence[int] = (), keepdim: bool = False) -> Tensor:
         axes = sorted(axis % values.ndim for axis in ([dim] if isinstance(dim, int) else dim))
         if not axes or 0 in axes:
-            raise BadInput("multipliers: expected the largest value of each image, got one of all; give amax its dim")
+            raise BadInput(
+                "multipliers: expected the largest value of each image, got the largest of the batch; pass dim to amax"
+            )
         kept = [axis for axis in range(values.ndim) if axis not in axes]
         sides = [values.shape[axis] for axis in kept]
         rows = values.permute(*kept, *axes).reshape(len(values), math.prod(sides[1:]), -1)
-        found = largest(pairing, rows, *rows.detach().max(2, keepdim=True)).reshape(sides)
+        output = largest(pairing, rows, *rows.detach().max(2, keepdim=True)).reshape(sides)
         for axis in axes if keepdim else ():
-            found = found.unsqueeze(axis)
-        return found
+            output = output.unsqueeze(axis)
+        return output
 
-    return over(*args, **kwargs)
+    return apply(*args, **kwargs)
 
 
 def _max(pairing: Pairing, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The larger of two tensors, or the largest along an axis with its place."""
-    pair = [one for one in (*args, kwargs.get("other")) if isinstance(one, Tensor)]
+    """The larger of two tensors, or the largest values along an axis with their indices."""
+    pair = [value for value in (*args, kwargs.get("other")) if isinstance(value, Tensor)]
     if len(pair) == 2:
         shape = (pair[0].detach() + pair[1].detach()).shape
-        return _amax(pairing, torch.amax, (torch.stack([one.expand(shape) for one in pair], -1), -1), {})
-    found = _amax(pairing, torch.amax, args, kwargs)
-    return torch.return_types.max((found, args[0].detach().max(*args[1:], **kwargs).indices))
+        return _amax(pairing, torch.amax, (torch.stack([values.expand(shape) for values in pair], -1), -1), {})
+    output = _amax(pairing, torch.amax, args, kwargs)
+    return torch.return_types.max((output, args[0].detach().max(*args[1:], **kwargs).indices))
 
 
 def _quotient(pairing: Pairing, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    above, below = reversed(args[:2]) if "rdiv" in function.__name__ else args[:2]
-    if not activations_in(below):
+    numerator, denominator = reversed(args[:2]) if "rdiv" in function.__name__ else args[:2]
+    if not activations_in(denominator):
         return function(*args, **kwargs)
-    inverse = elementwise(pairing, torch.reciprocal, (below,), {})
-    return _multiplied(pairing, above, inverse)
-
-
-def _multiplied(pairing: Pairing, first: Any, second: Tensor) -> Tensor:
-    found: Tensor = product(pairing, torch.mul, (second, first), {})
-    return found
+    return product(pairing, torch.mul, (elementwise(pairing, torch.reciprocal, (denominator,), {}), numerator), {})
 
 
 def _softmax(pairing: Pairing, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    def over(values: Tensor, dim: int, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
+    def apply(values: Tensor, dim: int, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
         logits = values if dtype is None else values.to(dtype)
         logarithms = logits - _logsumexp(pairing, torch.logsumexp, (logits, dim, True), {})
         if "log" in function.__name__:
             return logarithms
         return elementwise(pairing, torch.exp, (logarithms,), {})
 
-    return over(*args, **kwargs)
+    return apply(*args, **kwargs)
 
 
 def _logsumexp(pairing: Pairing, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """log(sum(exp)) as these three, each pair less its largest value, so that no power overflows."""
+    """log(sum(exp)), with the largest value of each pair subtracted so that exp does not overflow."""
 
-    def over(values: Tensor, dim: int | tuple[int, ...], keepdim: bool = False) -> Tensor:
+    def apply(values: Tensor, dim: int | tuple[int, ...], keepdim: bool = False) -> Tensor:
         def run(inputs: Tensor) -> tuple[Tensor, Back]:
             pair = pairing.split(inputs)
             shift = torch.maximum(*pair).amax(dim, keepdim=True)
-            shifted = [one - shift for one in pair]
-            powers = [one.exp() for one in shifted]
-            sums = [one.sum(dim, keepdim=True) for one in powers]
-            logarithms = [one.logsumexp(dim, keepdim=True) for one in shifted]
-            share = slope(torch.exp, *shifted, *powers) * slope(torch.log, *sums, *logarithms)
+            shifted = [logits - shift for logits in pair]
+            powers = [logits.exp() for logits in shifted]
+            sums = [power.sum(dim, keepdim=True) for power in powers]
+            logarithms = [logits.logsumexp(dim, keepdim=True) for logits in shifted]
+            ratio = slope(torch.exp, *shifted, *powers) * slope(torch.log, *sums, *logarithms)
             output = inputs.logsumexp(dim, keepdim=True)
-            return output, lambda coming: (pairing.whole(pairing.first(coming) * share),)
+            return output, lambda multipliers: (pairing.whole(pairing.first(multipliers) * ratio),)
 
-        found = carried(run, values)
-        return found if keepdim else found.squeeze(dim)
+        output = carried(run, values)
+        return output if keepdim else output.squeeze(dim)
 
-    return over(*args, **kwargs)
+    return apply(*args, **kwargs)
 
 
 def _batch_norm(pairing: Pairing, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if kwargs.get("training") or any(one is True for one in args):
+    if kwargs.get("training") or any(value is True for value in args):
         raise BadInput(
-            "multipliers: expected BatchNorm with running statistics, got one that normalises by the batch; "
-            "use integrated-gradients"
+            "multipliers: expected BatchNorm with running statistics, got batch statistics; use integrated-gradients"
         )
     return function(*args, **kwargs)
 
 
 def _layer_norm(pairing: Pairing, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    def over(
+    def apply(
         values: Tensor,
         normalized_shape: Sequence[int],
         weight: Tensor | None = None,
@@ -141,27 +136,23 @@ def _layer_norm(pairing: Pairing, function: Call, args: tuple[Any, ...], kwargs:
     ) -> Tensor:
         return _scaled(_standardised(pairing, values, len(normalized_shape), eps), weight, bias)
 
-    return over(*args, **kwargs)
+    return apply(*args, **kwargs)
 
 
 def _group_norm(pairing: Pairing, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    def over(
-        values: Tensor,
-        num_groups: int,
-        weight: Tensor | None = None,
-        bias: Tensor | None = None,
-        eps: float = 1e-5,
+    def apply(
+        values: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
     ) -> Tensor:
         groups = values.reshape(len(values), num_groups, -1)
         shape = (-1, *[1] * (values.ndim - 2))
-        found = _standardised(pairing, groups, 1, eps).reshape(values.shape)
-        return _scaled(found, *(None if one is None else one.reshape(shape) for one in (weight, bias)))
+        output = _standardised(pairing, groups, 1, eps).reshape(values.shape)
+        return _scaled(output, *(None if tensor is None else tensor.reshape(shape) for tensor in (weight, bias)))
 
-    return over(*args, **kwargs)
+    return apply(*args, **kwargs)
 
 
 def _standardised(pairing: Pairing, values: Tensor, axes: int, eps: float) -> Tensor:
-    """Return values less their mean over the last axes, divided by their deviation."""
+    """Return values minus their mean over the last axes, divided by their standard deviation."""
     last = tuple(range(-axes, 0))
     centred = values - values.mean(last, keepdim=True)
     variance = elementwise(pairing, torch.square, (centred,), {}).mean(last, keepdim=True)
@@ -170,21 +161,20 @@ def _standardised(pairing: Pairing, values: Tensor, axes: int, eps: float) -> Te
 
 
 def _divided_by_deviation(pairing: Pairing, centred: Tensor, inverse: Tensor) -> Tensor:
-    """Return u * r for centred values u and the inverse r of their deviation.
+    """Return u * r for centred values u and the inverse r of their standard deviation.
 
-    u * r - u' * r' is split with the deviation of the side that varies more held constant: with r <= r' into
-    (u - u') * r and u' * (r - r'). Both stay of the output's size even where the other side hardly varies.
+    The difference u * r - u' * r' is split with the smaller r held constant: for r <= r' into (u - u') * r and
+    u' * (r - r'). Both terms keep the size of the output even if the other side hardly varies.
     """
 
     def run(centred: Tensor, inverse: Tensor) -> tuple[Tensor, Back]:
         u, other_u = pairing.split(centred)
         r, other_r = pairing.split(inverse)
-        held, rest = torch.minimum(r, other_r), torch.where(r <= other_r, other_u, u)
+        smaller_r, matching_u = torch.minimum(r, other_r), torch.where(r <= other_r, other_u, u)
 
-        def back(coming: Tensor) -> tuple[Tensor, ...]:
-            multipliers = pairing.first(coming)
-            shares = multipliers * held, (multipliers * rest).sum_to_size(held.shape)
-            return tuple(pairing.whole(share) for share in shares)
+        def back(multipliers: Tensor) -> tuple[Tensor, ...]:
+            first = pairing.first(multipliers)
+            return pairing.whole(first * smaller_r), pairing.whole((first * matching_u).sum_to_size(smaller_r.shape))
 
         return centred * inverse, back
 

@@ -1,16 +1,16 @@
-"""The rules of multipliers: what an operation hands back, so that its inputs' differences make up its output's.
+"""Rules that propagate multipliers from the output of an operation to its inputs.
 
-    elementwise   m_x = m_y * (y - y') / (x - x')         where rounding leaves that ratio half its digits,
-                  m_x = m_y * f'((x + x') / 2)            elsewhere
-    product       the derivative at the midpoint: m_a = m_y * (b + b') / 2 for y = a * b, alike for matrix products
-    largest       y - y' is given to the position of the larger of both maxima: m_x = m_y * (y - y') / (x - x') there
+    elementwise   m_x = m_y * (y - y') / (x - x')         if rounding leaves at least half of that ratio's digits,
+                  m_x = m_y * f'((x + x') / 2)            otherwise
+    product       the derivative at the midpoint: m_a = m_y * (b + b') / 2 for y = a * b; likewise for matrix products
+    largest       all of y - y' goes to the position of the larger of both maxima: m_x = m_y * (y - y') / (x - x') there
 
-All are exact: sum(m_x * (x - x')) = sum(m_y * (y - y')). The ratio of a largest value lies in [0, 1], because there the
-larger side gains at least what the maximum gains.
+All rules are exact: sum(m_x * (x - x')) = sum(m_y * (y - y')). The ratio in `largest` lies in [0, 1], because at that
+position |x - x'| is at least |y - y'|.
 
-Shapes: activations (m + u) * k first, for m inputs, u others and k positions that the network moved into that axis.
+Shapes: first axis of activations (m + u) * k, for m inputs, u others and k positions that the network moved into it.
 Source: Shrikumar et al., ICML 2017, sections 3.2 and 3.5.1 (Rescale); max-pooling as in Lundberg & Lee's Deep SHAP.
-Departs from source: products by midpoints and LayerNorm by its parts, for which the paper has no rule.
+Departs from source: adds products by midpoints and LayerNorm by its parts, for which the paper has no rule.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ Back = Callable[[Tensor], tuple[Tensor, ...]]
 
 @dataclass(frozen=True)
 class Pairing:
-    """Which rows of a batch belong together: `count` inputs, then `others`, each input with its mate.
+    """Pairs of rows in a batch of `count` inputs x followed by `others`, the x' that they are compared with.
 
     Args:
         count: number of inputs m.
         others: number of others u.
-        mates: (m,) the place among the others of each input's mate; None where all share one.
+        mates: (m,) index of each input's mate among the others; None if all inputs share one.
     """
 
     count: int
@@ -48,7 +48,7 @@ class Pairing:
         """Return the activations of the inputs and of their mates, both (m * k, ...).
 
         Raises:
-            BadInput: the first axis does not hold the images.
+            BadInput: the length of the first axis is not a multiple of the number of images.
         """
         rows = self.count + self.others
         parts, rest = divmod(len(activation) if activation.ndim else 0, rows)
@@ -73,81 +73,85 @@ class Pairing:
         return (first + second) / 2
 
     def whole(self, multipliers: Tensor) -> Tensor:
-        """Return multipliers of the inputs as those of all rows; the others have none."""
+        """Return the multipliers of the inputs extended to all rows, with zeros for the others."""
         rest = len(multipliers) * self.others // self.count
         return torch.cat([multipliers, multipliers.new_zeros(rest, *multipliers.shape[1:])])
 
 
 def activations_in(values: Any) -> list[Tensor]:
-    """Return the tensors among arguments or outputs that depend on the input."""
-    return [one for one in tree_leaves(values) if isinstance(one, Tensor) and one.requires_grad]
+    """Return the tensors in a tree of arguments or outputs that depend on the input."""
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor) and leaf.requires_grad]
 
 
 class _Carry(torch.autograd.Function):
-    """An operation that hands multipliers back by a rule."""
+    """An operation whose backward pass propagates multipliers by a rule."""
 
     @staticmethod
     def forward(ctx: Any, run: Callable[..., tuple[Tensor, Back]], *inputs: Tensor) -> Tensor:
-        output, ctx.back = run(*(one.detach() for one in inputs))
+        output, ctx.back = run(*(tensor.detach() for tensor in inputs))
         return output
 
     @staticmethod
-    def backward(ctx: Any, coming: Tensor) -> tuple[Tensor | None, ...]:
-        return None, *ctx.back(coming)
+    def backward(ctx: Any, multipliers: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *ctx.back(multipliers)
 
 
 def carried(run: Callable[..., tuple[Tensor, Back]], *inputs: Tensor) -> Tensor:
-    """Return the output of `run(*inputs)`, which also returns what hands multipliers back to each input."""
-    found: Tensor = _Carry.apply(run, *inputs)
-    return found
+    """Return the output of an operation whose multipliers follow a rule.
+
+    Args:
+        run: returns the output for `inputs`, and a function from the multipliers of the output to those of each input.
+        inputs: activations.
+    """
+    output: Tensor = _Carry.apply(run, *inputs)
+    return output
 
 
 def _of_activations(function: Call, args: Any, kwargs: Any) -> tuple[Call, list[Tensor]]:
-    """Return a call as a function of its activations alone, which it leaves unchanged, and them."""
-    given = activations_in((args, kwargs))
+    """Return a call as a function of its activations alone, free of in-place writes, and these activations."""
 
     def call(*inputs: Tensor) -> Any:
-        fresh = iter(inputs)
-        args_now, kwargs_now = tree_map(
-            lambda one: next(fresh) if isinstance(one, Tensor) and one.requires_grad else one, (args, kwargs)
+        replacements = iter(inputs)
+        new_args, new_kwargs = tree_map(
+            lambda leaf: next(replacements) if isinstance(leaf, Tensor) and leaf.requires_grad else leaf, (args, kwargs)
         )
         if writes(function):
-            args_now = (args_now[0].clone(), *args_now[1:])
-        return function(*args_now, **kwargs_now)
+            new_args = (new_args[0].clone(), *new_args[1:])
+        return function(*new_args, **new_kwargs)
 
-    return call, given
+    return call, activations_in((args, kwargs))
 
 
 def _vector_times_jacobian(call: Call, inputs: Sequence[Tensor], vector: Tensor) -> tuple[Tensor, ...]:
     with torch.enable_grad():
-        places = [one.detach().requires_grad_(True) for one in inputs]
-        output = call(*places)
-        return torch.autograd.grad(output, places, vector.to(output))
+        leaves = [tensor.detach().requires_grad_(True) for tensor in inputs]
+        output = call(*leaves)
+        return torch.autograd.grad(output, leaves, vector.to(output))
 
 
 def elementwise(pairing: Pairing, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """Return a function of one activation, value by value.
+    """Apply an elementwise function of one activation.
 
     Raises:
-        BadInput: it is given several activations.
+        BadInput: several arguments are activations.
     """
-    call, given = _of_activations(function, args, kwargs)
-    if len(given) > 1:
+    call, activations = _of_activations(function, args, kwargs)
+    if len(activations) > 1:
         raise BadInput(
-            f"multipliers: expected {function.__name__.strip('_')} of one activation, got {len(given)}; "
+            f"multipliers: expected {function.__name__.strip('_')} of one activation, got {len(activations)}; "
             "use integrated-gradients"
         )
 
     def run(inputs: Tensor) -> tuple[Tensor, Back]:
         output = call(inputs)
-        share = slope(call, *pairing.split(inputs), *pairing.split(output))
-        return output, lambda coming: (pairing.whole((pairing.first(coming) * share).to(inputs.dtype)),)
+        ratio = slope(call, *pairing.split(inputs), *pairing.split(output))
+        return output, lambda multipliers: (pairing.whole((pairing.first(multipliers) * ratio).to(inputs.dtype)),)
 
-    return carried(run, given[0])
+    return carried(run, activations[0])
 
 
 def slope(call: Call, x: Tensor, other_x: Tensor, y: Tensor, other_y: Tensor) -> Tensor:
-    """Return (y - y') / (x - x'), or the derivative at the midpoint where rounding would rule that ratio."""
+    """Return (y - y') / (x - x'), or the derivative at the midpoint where rounding errors dominate that ratio."""
     step = x - other_x
     precise = step.abs() > torch.finfo(y.dtype).eps ** 0.5 * (y.abs() + other_y.abs())
     ratio = (y - other_y) / step
@@ -159,48 +163,48 @@ def slope(call: Call, x: Tensor, other_x: Tensor, y: Tensor, other_y: Tensor) ->
 
 
 def product(pairing: Pairing, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Return a function that is linear in each of two activations; of one alone it needs no rule.
+    """Apply a function that is linear in each of two activations; with one activation it needs no rule.
 
     Raises:
-        BadInput: it is given more than two.
+        BadInput: more than two arguments are activations.
     """
-    call, given = _of_activations(function, args, kwargs)
-    if len(given) == 1:
+    call, activations = _of_activations(function, args, kwargs)
+    if len(activations) == 1:
         return function(*args, **kwargs)
-    if len(given) > 2:
+    if len(activations) > 2:
         raise BadInput(
-            f"multipliers: expected {function.__name__.strip('_')} of two activations, got {len(given)}; "
+            f"multipliers: expected {function.__name__.strip('_')} of two activations, got {len(activations)}; "
             "use integrated-gradients"
         )
 
     def run(*inputs: Tensor) -> tuple[Tensor, Back]:
-        middles = [pairing.middle(one) for one in inputs]
+        middles = [pairing.middle(activation) for activation in inputs]
 
-        def back(coming: Tensor) -> tuple[Tensor, ...]:
-            shares = _vector_times_jacobian(call, middles, pairing.first(coming))
-            return tuple(pairing.whole(share) for share in shares)
+        def back(multipliers: Tensor) -> tuple[Tensor, ...]:
+            products = _vector_times_jacobian(call, middles, pairing.first(multipliers))
+            return tuple(pairing.whole(tensor) for tensor in products)
 
         return call(*inputs), back
 
-    return carried(run, *given)
+    return carried(run, *activations)
 
 
-def largest(pairing: Pairing, values: Tensor, found: Tensor, places: Tensor) -> Tensor:
-    """Return the largest values `found` (L, C, q) of values (L, C, p), which stand at places (L, C, q)."""
+def largest(pairing: Pairing, values: Tensor, maxima: Tensor, indices: Tensor) -> Tensor:
+    """Return the maxima (L, C, q) of values (L, C, p), which lie at indices (L, C, q)."""
 
     def run(inputs: Tensor) -> tuple[Tensor, Back]:
         x, other_x = pairing.split(inputs)
-        y, other_y = pairing.split(found)
-        own, other = pairing.split(places)
-        winner = torch.where(y >= other_y, own, other)
+        y, other_y = pairing.split(maxima)
+        index, other_index = pairing.split(indices)
+        winner = torch.where(y >= other_y, index, other_index)
         step = (x - other_x).gather(2, winner)
-        share = torch.where(step == 0, 1, (y - other_y) / step)
+        ratio = torch.where(step == 0, 1, (y - other_y) / step)
 
-        def back(coming: Tensor) -> tuple[Tensor, ...]:
-            given = (pairing.first(coming) * share).to(x.dtype)
-            empty = torch.zeros_like(x, memory_format=torch.contiguous_format)
-            return (pairing.whole(empty.scatter_add_(2, winner, given)),)
+        def back(multipliers: Tensor) -> tuple[Tensor, ...]:
+            products = (pairing.first(multipliers) * ratio).to(x.dtype)
+            zeros = torch.zeros_like(x, memory_format=torch.contiguous_format)
+            return (pairing.whole(zeros.scatter_add_(2, winner, products)),)
 
-        return found.clone(), back
+        return maxima.clone(), back
 
     return carried(run, values)

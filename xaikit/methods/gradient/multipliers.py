@@ -1,13 +1,13 @@
-"""Multipliers: how much of a difference in the score each difference in the input accounts for, by DeepLIFT's Rescale.
+"""DeepLIFT multipliers (Rescale rule): the change of the score per change of each input.
 
     M such that  sum((x - x') * M) = score(x) - score(x')
 
-One forward takes the inputs and what they are compared with, [x; x'], and one backward carries multipliers instead of
-gradients: linear operations hand them on as they are, all others by a rule of `multiplier_operations`. The probe sees
-operations call by call, so functional, in-place and reused ones are all met; one that has no rule is refused by name,
-because its gradient would pass for a multiplier and the sum would be lost.
+One forward runs the inputs and the x' that they are compared with, [x; x']; one backward propagates multipliers instead
+of gradients. Linear operations keep their gradient, all others use a rule of `multiplier_operations`. The probe sees
+each call of an operation, so functional, in-place and reused operations are covered. An operation without a rule raises
+BadInput, because its gradient is not a multiplier and would silently break the sum.
 
-Shapes: x (m, C, H, W); x' (u, C, H, W), of which several x may share one; M (m, C, H, W).
+Shapes: x (m, C, H, W); x' (u, C, H, W), each shared by one or more x; M (m, C, H, W).
 Source: Shrikumar, Greenside & Kundaje, ICML 2017, arXiv:1704.02685.
 """
 
@@ -22,7 +22,6 @@ from torch import Tensor
 from xaikit.foundation.errors import BadInput
 from xaikit.methods.gradient.multiplier_operations import RULES
 from xaikit.methods.gradient.multiplier_rules import Pairing, activations_in
-from xaikit.model.hooks import Probe
 from xaikit.model.target import Target
 from xaikit.model.torch_functions import named
 from xaikit.run.batch import Batch, check_graph
@@ -41,12 +40,12 @@ _LINEAR = named(
 
 
 class Multipliers(NamedTuple):
-    """What one portion of pairs gives.
+    """The multipliers and scores of one portion of pairs.
 
     Args:
-        values: (m, C, H, W) the multipliers.
-        scores: (m,) of the first of each pair.
-        others: (m,) of the second.
+        values: (m, C, H, W) multipliers.
+        scores: (m,) score of the input x of each pair.
+        others: (m,) score of the x' of each pair.
     """
 
     values: Tensor
@@ -57,50 +56,46 @@ class Multipliers(NamedTuple):
 def pair_multipliers(
     batch: Batch, inputs: Tensor, others: Tensor, rows: Tensor, mates: Tensor | None = None
 ) -> Multipliers:
-    """Return the multipliers between inputs and what they are compared with; they are the same both ways.
+    """Return the multipliers between inputs and others; swapping the two gives the same multipliers.
 
     Args:
-        batch: of the images, for targets and context.
+        batch: provides the targets and the context.
         inputs: (m, C, H, W) in the network's coordinates.
-        others: (u, C, H, W).
-        rows: (m,) the image of the batch whose target counts for each pair.
-        mates: (m,) which of the others each input is compared with; None where all share one.
+        others: (u, C, H, W) in the network's coordinates.
+        rows: (m,) index of the image in the batch whose target each pair uses.
+        mates: (m,) index of the other that each input is compared with; None if all inputs share one.
 
     Raises:
-        BadInput: an operation without a rule, or a network that cuts its own graph.
+        BadInput: the network has an operation without a rule, or its forward detaches the graph.
     """
     count, context = len(inputs), batch.context
     context.counters.forwards += count + len(others)
     context.counters.backwards += count + len(others)
-    pairing = Pairing(len(inputs), len(others), mates)
+    pairing = Pairing(count, len(others), mates)
     both = torch.cat([inputs, others]).detach().requires_grad_(True)
     with torch.enable_grad(), batch.classifier.probe() as probe:
-        _install(probe, pairing)
+        for functions, rule in RULES:
+            probe.rule(functions, _where_activations(pairing, rule))
+        probe.observe(None, _refuse_unknown)
         logits = context.run(batch.classifier, both)
-        scores, compared = _scores(batch.target.take(rows), logits, pairing, count)
+        scores, other_scores = _scores(batch.target.take(rows), logits, pairing)
     check_graph(scores)
-    (found,) = torch.autograd.grad(scores.sum(), both)
-    return Multipliers(found[:count], scores.detach(), compared.detach())
+    (multipliers,) = torch.autograd.grad(scores.sum(), both)
+    return Multipliers(multipliers[:count], scores.detach(), other_scores.detach())
 
 
-def _scores(target: Target, logits: Tensor, pairing: Pairing, count: int) -> tuple[Tensor, Tensor]:
-    """Return the scores of both sides; a callable is part of the network, so it meets all logits at once."""
-    mates = torch.zeros_like(target.index) if pairing.mates is None else pairing.mates[:count]
-    mates = pairing.count + mates
+def _scores(target: Target, logits: Tensor, pairing: Pairing) -> tuple[Tensor, Tensor]:
+    """Return the scores of both sides; a callable target is part of the network, so it gets all logits at once."""
+    count = pairing.count
+    mates = count + (torch.zeros_like(target.index) if pairing.mates is None else pairing.mates)
     if target.function is not None:
         scores = target.score(logits)
         return scores[:count], scores[mates]
     return target.score(logits[:count]), target.score(logits[mates])
 
 
-def _install(probe: Probe, pairing: Pairing) -> None:
-    for functions, rule in RULES:
-        probe.rule(functions, _where_activations(pairing, rule))
-    probe.observe(None, _refuse_unknown)
-
-
 def _where_activations(pairing: Pairing, rule: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a rule for the probe, which leaves alone calls on constants and writes back what is done in place."""
+    """Return the rule for the probe: skips calls without activations and copies the output of in-place calls back."""
 
     def call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not activations_in((args, kwargs)):
@@ -115,7 +110,7 @@ def _where_activations(pairing: Pairing, rule: Callable[..., Any]) -> Callable[.
 
 
 def _refuse_unknown(function: Callable[..., Any], args: Any, kwargs: Any, output: Any) -> None:
-    """Refuse an operation that changes activations by no rule."""
+    """Raise BadInput for an operation on activations that has no rule."""
     if function in _LINEAR or not activations_in(output):
         return
     if function.__name__ != "__get__":

@@ -1,12 +1,12 @@
-"""Noise: a method's values on noisy copies of each image, one portion of copies after another.
+"""Averages of a base method's values over noisy copies of each image.
 
-    e_i ~ N(0, sigma^2),  sigma = level * (max x - min x)        of each image, in the network's coordinates
-    v_i = values of the base method at x + e_i, before its channels are brought together
+    e_i ~ N(0, sigma^2),  sigma = level * (max x - min x)        per image, in the network's coordinates
+    v_i = values of the base method at x + e_i, before the reduction of the channels
 
-Each copy has a random stream of its own, from (seed, content of the image, number of the copy), so that values depend
-neither on the batch nor on the portions. Sums are all that is kept, whatever the number of samples.
+Each copy has its own random stream, seeded by (seed, content of the image, number of the copy), so that values depend
+neither on the batch nor on the portions. Only sums are kept, so memory does not grow with the number of samples.
 
-Shapes: inputs and e_i (N, C, H, W); v_i (N, C, H, W), or (N, h, w) of a method that reads a layer.
+Shapes: inputs and e_i (N, C, H, W); v_i (N, C, H, W), or (N, h, w) if the base method reads a layer.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ Term = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class NoisyMethod(InputMethod):
-    """What becomes of another method under noise.
+    """Base class of methods that average another method's values over noisy copies.
 
     Args:
-        samples: noisy copies of each image.
-        level: standard deviation of the noise as a share of the image's range.
-        base: name of the method that explains the copies; `saliency` is the signed gradient here.
-        base_params: parameters of that method, and `layer` for one that reads a layer.
+        samples: number of noisy copies per image.
+        level: standard deviation of the noise, as a share of the image's range.
+        base: name of the method that explains the copies; `saliency` means the signed gradient here.
+        base_params: parameters of the base method, including `layer` if it reads a layer.
     """
 
     samples: Count = 50
@@ -51,58 +51,58 @@ class NoisyMethod(InputMethod):
     needs = frozenset({"input-gradient"})
 
     def check(self) -> None:
-        """Refuse parameters that do not go together."""
+        """Check that the base method exists and adds no noise itself."""
         if isinstance(self.inner, NoisyMethod):
-            raise BadInput(f"base: expected a method without noise of its own, got {self.base}; name what it smooths")
+            raise BadInput(f"base: expected a method that adds no noise, got {self.base}; name the method to smooth")
 
     @cached_property
     def inner(self) -> Method:
         """The method that explains the copies.
 
         Raises:
-            UnknownName: no such method.
-            BadInput: parameters that it does not have.
+            UnknownName: there is no such method.
+            BadInput: `base_params` do not fit the method.
         """
         return METHODS.get(self.base).build(self.classifier, **self.base_params)
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """The base method's passes a sample."""
-        one = self.inner.cost(size)
-        return Cost(self.samples * one.forwards, self.samples * one.backwards)
+        """Return the cost of the base method once per sample."""
+        base = self.inner.cost(size)
+        return Cost(self.samples * base.forwards, self.samples * base.backwards)
 
     def means(self, batch: Batch, *terms: Term) -> list[Tensor]:
-        """Return the mean over copies of each term, (n, C, H, W) or (n, h, w).
+        """Return the mean of each term over the copies, (n, C, H, W) or (n, h, w).
 
         Args:
-            batch: of the clean images.
-            terms: functions of the values (m, ...) at copies and the images (m,) that these belong to.
+            batch: the clean images.
+            terms: functions of the values (m, ...) on copies and of the indices (m,) of their images in the batch.
 
         Raises:
-            BadInput: a base method that needs probabilities, and a regression.
+            BadInput: the base method needs probabilities and the network is a regression.
         """
         check_output(self.inner)
-        there = batch.folded_for(self.samples) if isinstance(self.inner, Saliency) else batch
-        spread = batch.inputs.amax((1, 2, 3)) - batch.inputs.amin((1, 2, 3))
-        sigma = per_image(self.level * spread, batch.inputs)
+        noisy_batch = batch.folded_for(self.samples) if isinstance(self.inner, Saliency) else batch
+        image_range = batch.inputs.amax((1, 2, 3)) - batch.inputs.amin((1, 2, 3))
+        sigma = per_image(self.level * image_range, batch.inputs)
 
-        def explained(rows: Tensor, copies: Tensor) -> Tensor:
-            noise = [_drawn(batch, row, copy) for row, copy in zip(rows.tolist(), copies.tolist(), strict=True)]
+        def explain(rows: Tensor, copies: Tensor) -> Tensor:
+            noise = [_noise(batch, row, copy) for row, copy in zip(rows.tolist(), copies.tolist(), strict=True)]
             noisy = batch.inputs[rows] + sigma[rows] * torch.stack(noise).to(batch.inputs)
-            return self.inner.compute(there.at(noisy, rows)).values.detach()
+            return self.inner.compute(noisy_batch.at(noisy, rows)).values.detach()
 
         totals: list[Tensor] = []
-        for rows, _, values in there.pairs(self.samples, explained, "noisy copies"):
+        for rows, _, values in noisy_batch.pairs(self.samples, explain, "noisy copies"):
             totals = totals or [values.new_zeros(len(batch), *values.shape[1:]) for _ in terms]
             for total, term in zip(totals, terms, strict=True):
                 total.index_add_(0, rows, term(values, rows))
         return [total / self.samples for total in totals]
 
     def decided(self) -> dict[str, Any]:
-        """Return what is settled by the base method: the layer that it reads."""
+        """Return the layer that the base method reads, as the parameter `base_layer`, if it reads one."""
         return {"base_layer": str(self.inner.place)} if isinstance(self.inner, LayerMethod) else {}
 
 
-def _drawn(batch: Batch, row: int, copy: int) -> Tensor:
+def _noise(batch: Batch, row: int, copy: int) -> Tensor:
     """Return the noise (C, H, W) of one copy of one image, on the CPU."""
     stream = generator(batch.context.seed, batch.hashes[row], "noise", str(copy))
     return torch.randn(batch.inputs.shape[1:], generator=stream, device="cpu")

@@ -1,4 +1,4 @@
-"""Saliency: how strongly the score answers to each pixel.
+"""Saliency: the absolute gradient of the score with respect to each pixel.
 
     map = max_channel |d score / d x|
 
@@ -34,5 +34,5 @@ class Saliency(InputMethod):
         return Values(batch.input_gradients)
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """One forward and one backward."""
+        """Return one forward and one backward."""
         return Cost(1, 1)

@@ -2,13 +2,13 @@
 
     values = mean_i v_i        v_i = d score / d x at x + e_i,  e_i ~ N(0, (level * range of x)^2)
 
-`base` names another method to be smoothed instead of the gradient, such as integrated-gradients or grad-cam.
+`base` names another method to smooth instead of the gradient, such as integrated-gradients or grad-cam.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) summed over channels, or (N, C, H, W) with `channels=True`;
-        (N, h, w) where the base reads a layer.
-Units:  the base's; for the gradient score per standard deviation of the normalised input.
+        (N, h, w) if the base method reads a layer.
+Units:  those of the base method; for the gradient, score per standard deviation of the normalised input.
 Source: Smilkov et al., 2017, arXiv:1706.03825, section 3.
-Departs from source: signed values are averaged; whoever wants absolute values takes them of the mean.
+Departs from source: signed values are averaged; absolute values, if wanted, are taken of the mean.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from xaikit.run.batch import Batch
 @METHODS.register
 @dataclass(frozen=True)
 class SmoothGrad(NoisyMethod):
-    """Mean over noisy copies."""
+    """Mean of a method's values over noisy copies."""
 
     name = "smooth-grad"
     source = "Smilkov et al. 2017, arXiv:1706.03825"

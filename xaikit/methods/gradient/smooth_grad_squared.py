@@ -2,12 +2,12 @@
 
     values = mean_i v_i^2      v_i = d score / d x at x + e_i,  e_i ~ N(0, (level * range of x)^2)
 
-It is the square of SmoothGrad plus the (biased) variance of VarGrad. `base` names another method in place of the
+It equals the square of SmoothGrad plus the (biased) variance of VarGrad. `base` names another method instead of the
 gradient.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) averaged over channels, or (N, C, H, W) with `channels=True`;
-        (N, h, w) where the base reads a layer.
-Units:  the square of the base's.
+        (N, h, w) if the base method reads a layer.
+Units:  the square of those of the base method.
 Source: Hooker et al., NeurIPS 2019, section 3.1, arXiv:1806.10758.
 Departs from source: nothing.
 """
@@ -24,7 +24,7 @@ from xaikit.run.batch import Batch
 @METHODS.register
 @dataclass(frozen=True)
 class SmoothGradSquared(NoisyMethod):
-    """Mean square over noisy copies."""
+    """Mean square of a method's values over noisy copies."""
 
     name = "smooth-grad-squared"
     source = "Hooker et al., NeurIPS 2019, arXiv:1806.10758"

@@ -2,12 +2,12 @@
 
     values = sum_i (v_i - mean v)^2 / (n - 1)        v_i = d score / d x at x + e_i,  e_i ~ N(0, (level * range of x)^2)
 
-Deviations are taken from the value at the clean image, and their mean is taken off at the end: one pass, and no
-difference of large numbers. `base` names another method in place of the gradient.
+Deviations are measured from the values of the clean image and their mean is subtracted at the end: one pass, and no
+difference of large numbers. `base` names another method instead of the gradient.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) averaged over channels, or (N, C, H, W) with `channels=True`;
-        (N, h, w) where the base reads a layer.
-Units:  the square of the base's.
+        (N, h, w) if the base method reads a layer.
+Units:  the square of those of the base method.
 Source: Adebayo et al., NeurIPS 2018, section 2, arXiv:1810.03292.
 Departs from source: divides by n - 1 unless `estimate="biased"`, which divides by n.
 """
@@ -27,10 +27,10 @@ from xaikit.run.cost import Cost
 @METHODS.register
 @dataclass(frozen=True)
 class VarGrad(NoisyMethod):
-    """Variance over noisy copies.
+    """Variance of a method's values over noisy copies.
 
     Args:
-        estimate: of the variance, dividing by n - 1 or by n.
+        estimate: "unbiased" divides by n - 1, "biased" by n.
     """
 
     estimate: Literal["unbiased", "biased"] = "unbiased"
@@ -41,10 +41,10 @@ class VarGrad(NoisyMethod):
     reduction = "mean"
 
     def check(self) -> None:
-        """Refuse parameters that do not go together."""
+        """Check the base method and that there are enough samples for a variance."""
         super().check()
         if self.estimate == "unbiased" and self.samples < 2:
-            raise BadInput(f"samples: expected at least 2 for a variance, got {self.samples}; 50 are usual")
+            raise BadInput(f"samples: expected at least 2 for a variance, got {self.samples}; 50 is usual")
 
     def compute(self, batch: Batch) -> Values:
         """Return the variance, (n, C, H, W) or (n, h, w)."""
@@ -60,6 +60,6 @@ class VarGrad(NoisyMethod):
         return Values(variance, params=self.decided())
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """The base method's passes a sample, and once more at the clean image."""
-        one, noisy = self.inner.cost(size), super().cost(size)
-        return Cost(noisy.forwards + one.forwards, noisy.backwards + one.backwards)
+        """Return the cost of the base method once per sample and once for the clean image."""
+        clean, noisy = self.inner.cost(size), super().cost(size)
+        return Cost(noisy.forwards + clean.forwards, noisy.backwards + clean.backwards)

@@ -1,1 +1,1 @@
-"""Methods that change the input and watch the score."""
+"""Methods that perturb the input and observe the score."""

@@ -4,25 +4,24 @@
     m(u) = sum_j q_j softmax_j(20 q_j),  q_j = p_j k(|u - c_j| / sigma),  k(z) = exp(-2 max(z - 1/2, 0)^2)
     m (x) x = the image blurred by (1 - m) * 20 pixels, from a pyramid of 8 levels
     w_t = 300 * 1.0052^t;  momentum 0.9, rate 0.01, p clamped to [0, 1];  every other step sees the image mirrored
-    score in units of which the whole image is worth 80 more than the blurred one
+    score scaled such that the whole image scores 80 more than the blurred image
 
-The parameters p lie on a grid, one each `stride` pixels with the centres c_j; m takes a smooth maximum over the
-neighbours, so no mask has detail finer than sigma. `variant="delete"` looks for the mask whose removal lowers the score
-most, "dual" for the one that does both: its objective holds the difference of the two scores. Of several areas the
-masks are averaged. Lengths are those of an image with a short side of 224.
-
-A mask whose area is more than 3 points off, as after few steps, is flagged `area-missed`.
+The parameters p lie on a grid, one every `stride` pixels, with centres c_j; m is a smooth maximum over neighbouring
+parameters, so no mask has detail finer than sigma. `variant="delete"` searches for the mask whose removal lowers the
+score most, "dual" for the mask that does both, with the difference of the two scores as objective. With several areas
+the masks are averaged. Lengths refer to an image whose short side is 224 pixels. A mask whose area is off by more than
+3 percentage points, for example after few steps, gets the flag `area-missed`.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) in [0, 1].
-Units:  share of the image's detail that is kept (or taken away).
+Units:  share of the image's detail that is kept (or removed).
 Source: Fong, Patrick & Vedaldi, ICCV 2019, sections 3 and 4, arXiv:1910.08485; constants of the authors' TorchRay.
-Departs from source: the score has that unit and the weight grows faster (the authors: logits as they come, 1.0035), so
-    that early on what carries the class outweighs the area, in a network of small logits too; the area is counted
-    inside the image, so that it is what was asked for, and the parameters are mirrored at its border, where the source
-    counts a margin too; pixels of equal value share their targets, where a sort picks some by their position; the
-    first step is damped as the others are; the search begins with the unchanged image also for "delete" (the authors:
-    p = 1, which there is the blurred image, whose gradients do not tell what carries the class); lengths follow the
-    image's size, the rate the number of steps and of parameters (32 x 32 at 224), the growth that of steps.
+Departs from source: the score is scaled and w_t grows faster (source: unscaled logits, 1.0035), so that the class
+    evidence outweighs the area term early on, also in networks with small logits; the area is measured inside the
+    image, so that it equals the requested one, and the parameters are mirrored at the border (source: the area includes
+    a margin); pixels of equal value share their targets (source: a sort orders them by position); the first step is
+    damped like the others; the search for "delete" also starts from the unchanged image (source: from p = 1, here the
+    blurred image, whose gradients do not show what carries the class); lengths scale with the image size, the rate with
+    the number of steps and of parameters (32 x 32 at 224), the growth with the number of steps.
 """
 
 from __future__ import annotations
@@ -50,12 +49,12 @@ Variant = Literal["preserve", "delete", "dual"]
 
 _SIDE, _SIGMA, _STRIDES, _LARGEST_BLUR = 224, 21.0, 3, 20.0
 _LEVELS, _COLDNESS = 8, 20.0
-_STEPS, _FEWEST, _CELLS = 800, 100, 32**2
+_STEPS, _LEAST_STEPS, _CELLS = 800, 100, 32**2
 _RATE, _MOMENTUM = 0.01, 0.9
 _WEIGHT, _GROWTH = 300.0, 1.0052
-_WORTH, _LEAST_WORTH = 80.0, 0.05
-_TIED = 1e-6
-_NEAR = 0.03  # of the image, that a mask's area may be off
+_SCORE_GAIN, _LEAST_GAIN = 80.0, 0.05
+_EPSILON = 1e-6
+_AREA_TOLERANCE = 0.03  # share of the image
 
 
 @METHODS.register
@@ -64,10 +63,11 @@ class ExtremalPerturbation(InputMethod):
     """Smooth mask of a fixed area that keeps the score highest.
 
     Args:
-        areas: share of the image that the mask covers, or several, whose masks are averaged.
-        steps: of the descent; fewer are longer ones, and fewer than 100 stop early.
-        variant: "preserve" the score by what the mask keeps, "delete" it by what the mask takes away, or "dual", both.
-        sigma: pixels over which a mask fades; None is 21 at 224.
+        areas: share of the image that the mask covers, or a tuple of shares, whose masks are averaged.
+        steps: number of gradient steps; fewer steps are longer, and a search of fewer than 100 stops early.
+        variant: "preserve" keeps the score with what the mask shows, "delete" lowers it by what the mask removes,
+            "dual" does both.
+        sigma: width in pixels over which a mask fades out; None is 21, scaled with the image's short side over 224.
     """
 
     areas: _Area | tuple[_Area, ...] = 0.1
@@ -83,17 +83,17 @@ class ExtremalPerturbation(InputMethod):
     needs = frozenset({"input-gradient"})
 
     def check(self) -> None:
-        """Refuse parameters that do not go together."""
+        """Check that there is an area."""
         if not self._areas:
-            raise BadInput("areas: expected at least one share, got none; give for example 0.1")
+            raise BadInput("areas: expected at least one share, got none; pass for example 0.1")
 
     def compute(self, batch: Batch) -> Values:
         """Return the mean of the masks over the areas, (n, H, W)."""
         sigma = self.sigma or _SIGMA * min(batch.size) / _SIDE
         areas = torch.tensor(self._areas, dtype=batch.inputs.dtype, device=batch.inputs.device)
 
-        def begin(rows: Tensor, places: Tensor) -> Search:
-            search = _Extremal(self, batch.inputs[rows], areas[places], sigma)
+        def begin(rows: Tensor, copies: Tensor) -> Search:
+            search = _Extremal(self, batch.inputs[rows], areas[copies], sigma)
             search.pull = self._pull(batch, search.pyramid[:, 0], rows)
             return search
 
@@ -101,21 +101,21 @@ class ExtremalPerturbation(InputMethod):
         missed = (masks.mean((2, 3)) - areas).abs().amax(1)
         return Values(
             masks.mean(1),
-            flags=[{"area-missed"} if far else set() for far in (missed > _NEAR).tolist()],
+            flags=[{"area-missed"} if flagged else set() for flagged in (missed > _AREA_TOLERANCE).tolist()],
             params={"sigma": sigma},
             diagnostics={"area error": missed},
         )
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """A forward and a backward for each step and area, two for "dual"; the clean and the blurred image a mask."""
+        """Return a forward for the class, two per area, and a forward and backward per view, step and area."""
         passes = self.steps * len(self._areas) * (2 if self.variant == "dual" else 1)
         return Cost(1 + 2 * len(self._areas) + passes, passes)
 
     def _pull(self, batch: Batch, blurred_inputs: Tensor, rows: Tensor) -> Tensor:
-        """Return what the score counts for, (m,): sharpness as a whole is worth the same in every network."""
+        """Return the weight of the score (m,), which scales the gain from blurred to sharp image to `_SCORE_GAIN`."""
         clean = batch.scores_of(batch.inputs[rows], rows)
-        worth = (clean - batch.scores_of(blurred_inputs, rows)).abs()
-        return _WORTH / torch.maximum(worth, _LEAST_WORTH * clean.abs()).clamp(min=_TIED)
+        gain = (clean - batch.scores_of(blurred_inputs, rows)).abs()
+        return _SCORE_GAIN / torch.maximum(gain, _LEAST_GAIN * clean.abs()).clamp(min=_EPSILON)
 
     @property
     def _areas(self) -> tuple[float, ...]:
@@ -123,7 +123,7 @@ class ExtremalPerturbation(InputMethod):
 
 
 class _Extremal(Search):
-    """The masks of one portion, from the one that leaves the image as it is."""
+    """The masks of one portion; they start from the mask that leaves the image unchanged."""
 
     def __init__(self, method: ExtremalPerturbation, inputs: Tensor, areas: Tensor, sigma: float) -> None:
         stride = max(1, round(sigma / _STRIDES))
@@ -133,7 +133,7 @@ class _Extremal(Search):
         self.covered = areas * self.size[0] * self.size[1]
         self.variant = method.variant
         self.pull = inputs.new_ones(len(inputs))
-        self.stretch = _STEPS / max(method.steps, _FEWEST)
+        self.stretch = _STEPS / max(method.steps, _LEAST_STEPS)
         cells = [math.ceil(side / stride) for side in self.size]
         self.parameters = inputs.new_full((len(inputs), *cells), 0.0 if self.variant == "delete" else 1.0)
         self.speed = torch.zeros_like(self.parameters)
@@ -146,13 +146,13 @@ class _Extremal(Search):
     def views(self, masks: Tensor, step: int) -> list[View]:
         sides = {"preserve": [(masks, -self.pull)], "delete": [(1 - masks, self.pull)]}
         chosen = sides.get(self.variant, sides["preserve"] + sides["delete"])
-        shown = [(_sharpened(self.pyramid, sharp), pull) for sharp, pull in chosen]
-        return [View(one.flip(3) if step % 2 == 0 else one, pull) for one, pull in shown]
+        images = [(_sharpened(self.pyramid, sharpness), pull) for sharpness, pull in chosen]
+        return [View(image.flip(3) if step % 2 == 0 else image, pull) for image, pull in images]
 
     def penalty(self, parameters: Tensor, masks: Tensor, step: int) -> Tensor:
-        wanted = _sorted_targets(masks.detach().flatten(1), self.covered)
+        targets = _sorted_targets(masks.detach().flatten(1), self.covered)
         weight: float = _WEIGHT * _GROWTH ** (step * self.stretch)
-        return weight * (masks.flatten(1) - wanted).square().mean(1)
+        return weight * (masks.flatten(1) - targets).square().mean(1)
 
     def move(self, gradient: Tensor, step: int) -> None:
         self.speed = _MOMENTUM * self.speed + (1 - _MOMENTUM) * gradient
@@ -160,22 +160,22 @@ class _Extremal(Search):
 
 
 def _sorted_targets(values: Tensor, covered: Tensor) -> Tensor:
-    """Return each pixel's entry (m, P) of the sorted template of `covered` (m,) ones; equal values share theirs."""
-    order = values.sort(dim=1, descending=True).values
-    last = order.gather(1, (covered.ceil().long() - 1).clamp(0, values.shape[1] - 1)[:, None])
-    above, tied = values > last + _TIED, (values - last).abs() <= _TIED
+    """Return each pixel's target (m, P): 1 for the `covered` (m,) largest values, else 0; equal values share theirs."""
+    ordered = values.sort(dim=1, descending=True).values
+    last = ordered.gather(1, (covered.ceil().long() - 1).clamp(0, values.shape[1] - 1)[:, None])
+    above, tied = values > last + _EPSILON, (values - last).abs() <= _EPSILON
     share = (covered[:, None] - above.sum(1, keepdim=True)) / tied.sum(1, keepdim=True)
     return above.to(values) + tied * share.clamp(0, 1)
 
 
 def _pyramid(inputs: Tensor) -> Tensor:
-    """Return the image at each level of sharpness, (m, levels, C, H, W), from the most blurred to itself."""
+    """Return the images at each level, (m, levels, C, H, W), from the most blurred to the image itself."""
     largest = _LARGEST_BLUR * min(inputs.shape[-2:]) / _SIDE
     return torch.stack([blurred(inputs, largest * (1 - level / (_LEVELS - 1))) for level in range(_LEVELS)], 1)
 
 
 def _sharpened(pyramid: Tensor, masks: Tensor) -> Tensor:
-    """Return the image (m, C, H, W) as sharp in each pixel as its mask says, between two levels of the pyramid."""
+    """Return images (m, C, H, W) whose sharpness at each pixel is the mask, interpolated between pyramid levels."""
     height = masks.clamp(0, 1) * (_LEVELS - 1)
     below = height.detach().floor().clamp(max=_LEVELS - 2)
     level = below.long()[:, None, None].expand(-1, 1, *pyramid.shape[2:])
@@ -184,7 +184,7 @@ def _sharpened(pyramid: Tensor, masks: Tensor) -> Tensor:
 
 
 def _taps(sigma: float, stride: int) -> Tensor:
-    """Return what each neighbour counts in each pixel of a cell, (reach, reach, stride, stride)."""
+    """Return the weight of each neighbour in each pixel of a cell, (reach, reach, stride, stride)."""
     radius = 1 + math.ceil(sigma / stride)
     pixel = torch.arange(stride, dtype=torch.float64, device="cpu") - (stride - 1) / 2
     neighbour = stride * torch.arange(-radius, radius + 1, dtype=torch.float64, device="cpu")
@@ -194,7 +194,7 @@ def _taps(sigma: float, stride: int) -> Tensor:
 
 
 class _SmoothMaximum(torch.autograd.Function):
-    """m(u) = sum_j q_j softmax_j(20 q_j), one neighbour after the other, so that memory stays that of the mask.
+    """m(u) = sum_j q_j softmax_j(20 q_j), one neighbour at a time, which needs no more memory than the mask.
 
     With S = sum_j exp(20 q_j) the derivative is dm / dq_j = exp(20 q_j) (1 + 20 (q_j - m)) / S.
     """
@@ -211,30 +211,29 @@ class _SmoothMaximum(torch.autograd.Function):
             weighted.addcmul_(value, power)
         mask = weighted / total
         ctx.save_for_backward(parameters, weights, total, mask)
-        return _spread(mask)
+        return mask.transpose(2, 3).flatten(3).flatten(1, 2)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        """Return the gradient by the parameters."""
+        """Return the gradient with respect to the parameters, (m, h, w)."""
         parameters, weights, total, mask = ctx.saved_tensors
         down, across = weights.shape[2:]
-        tall, wide = parameters.shape[1:]
-        arriving = gradient.reshape(-1, tall, down, wide, across).transpose(2, 3) / total
+        height, width = parameters.shape[1:]
+        scaled = gradient.reshape(-1, height, down, width, across).transpose(2, 3) / total
         offset = 1 / _COLDNESS - mask
-        found = torch.zeros_like(parameters)
+        result = torch.zeros_like(parameters)
         for (row, column), rows, columns in _neighbours(parameters, weights):
             value = parameters[:, rows][:, :, columns][..., None, None] * weights[row, column]
             power = (_COLDNESS * value).exp_()
-            part = power.mul_(value.add_(offset)).mul_(arriving).mul_(_COLDNESS * weights[row, column])
-            along = torch.zeros_like(found).index_add_(1, rows, part.sum((3, 4)))
-            found.index_add_(2, columns, along)
-        return found, None
+            term = power.mul_(value.add_(offset)).mul_(scaled).mul_(_COLDNESS * weights[row, column])
+            result.index_add_(2, columns, torch.zeros_like(result).index_add_(1, rows, term.sum((3, 4))))
+        return result, None
 
 
 def _neighbours(parameters: Tensor, weights: Tensor) -> Iterator[tuple[tuple[int, int], Tensor, Tensor]]:
-    """Yield each place of the window, and which rows (h,) and columns (w,) of the parameters it shows there.
+    """Yield each position in the window, with the rows (h,) and columns (w,) of the parameters at that position.
 
-    Outside the image the parameters are mirrored, so that one at the border covers as many pixels as any other.
+    The parameters are mirrored at the border, so that a parameter there covers as many pixels as any other.
     """
     radius = weights.shape[0] // 2
     rows, columns = (_mirrored(side, radius).to(parameters.device) for side in parameters.shape[1:])
@@ -243,12 +242,6 @@ def _neighbours(parameters: Tensor, weights: Tensor) -> Iterator[tuple[tuple[int
 
 
 def _mirrored(side: int, radius: int) -> Tensor:
-    """Return the cells that lie -radius to radius further than each, (2 radius + 1, side)."""
-    place = (torch.arange(side, device="cpu") + torch.arange(-radius, radius + 1, device="cpu")[:, None]) % (2 * side)
-    return torch.minimum(place, 2 * side - 1 - place)
-
-
-def _spread(cells: Tensor) -> Tensor:
-    """Return (m, h * stride, w * stride) of cells (m, h, w, stride, stride)."""
-    count, tall, wide, down, across = cells.shape
-    return cells.transpose(2, 3).reshape(count, tall * down, wide * across)
+    """Return the index of each cell shifted by -radius to radius, mirrored at the border, (2 radius + 1, side)."""
+    index = (torch.arange(side, device="cpu") + torch.arange(-radius, radius + 1, device="cpu")[:, None]) % (2 * side)
+    return torch.minimum(index, 2 * side - 1 - index)

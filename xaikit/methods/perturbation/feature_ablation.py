@@ -1,12 +1,12 @@
-"""Feature ablation: how much the score drops when one segment of the image is taken away.
+"""Feature ablation: the drop of the score when one segment of the image is removed.
 
     d_k = score(x) - score(x without segment k)
     map(u) = d_k at every pixel u of segment k
 
-Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W), signed, one value a segment.
-Units:  score (or probability) a segment, not divided by its area.
+Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W), signed, one value per segment.
+Units:  score (or probability) per segment, not divided by its area.
 Source: Kokhlikyan et al., arXiv:2009.07896 (captum); leaving one feature out, Zeiler & Fergus, ECCV 2014.
-Departs from source: features are superpixels, found by scikit-image.
+Departs from source: features are superpixels, computed by scikit-image.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from xaikit.run.cost import Cost
 @METHODS.register
 @dataclass(frozen=True)
 class FeatureAblation(InputMethod):
-    """Drop of the score when a segment is taken away.
+    """Drop of the score when a segment is removed.
 
     Args:
         segmentation: slic, grid, quickshift, felzenszwalb, or segment numbers (H, W).
-        segments: how many slic and grid look for.
-        fill: what covers the segment: a fill by name, or pixels that broadcast to the images.
-        score: "logit" is the explained score, "probability" that of the class.
+        segments: approximate number of segments of slic and grid.
+        fill: content of a removed segment: the name of a fill, or pixels that broadcast to the images.
+        score: "logit" is the explained score, "probability" is that of the class.
     """
 
     segmentation: Segmentation | Tensor = "slic"
@@ -53,7 +53,7 @@ class FeatureAblation(InputMethod):
     source = "Kokhlikyan et al., arXiv:2009.07896"
 
     def check(self) -> None:
-        """Refuse parameters that do not go together."""
+        """Check the segmentation."""
         check_segmentation(self.segmentation)
 
     def compute(self, batch: Batch) -> Values:
@@ -70,5 +70,5 @@ class FeatureAblation(InputMethod):
         )
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """The clean image and one forward a segment."""
+        """Return a forward for the clean image and one per segment."""
         return Cost(1 + min(self.segments, size[0] * size[1]), 0)

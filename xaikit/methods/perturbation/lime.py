@@ -1,18 +1,18 @@
-"""LIME: a linear model of the probability, fitted in the neighbourhood of the image.
+"""LIME: coefficients of a linear model of the probability, fitted in the neighbourhood of the image.
 
-    z_i ~ Bernoulli(1/2)^M, z_0 = ones           which segments are kept
+    z_i ~ Bernoulli(1/2)^M, z_0 = ones           segments that sample i keeps
     y_i = p_c(x under z_i)
-    pi_i = sqrt(exp(-d_i^2 / width^2))           d_i the cosine distance of z_i to ones, 1 - sqrt(|z_i| / M)
+    pi_i = sqrt(exp(-d_i^2 / width^2))           d_i = 1 - sqrt(|z_i| / M): cosine distance of z_i to ones
     w, b = argmin sum_i pi_i (y_i - b - w z_i)^2 + alpha |w|^2
     map(u) = w_k at every pixel u of segment k
 
-The fit is the `lime` package's own local linear model. Samples are drawn from the seed and the image's content.
+The `lime` package's local linear model does the fit. The samples depend on the seed and the content of the image.
 
-Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W), signed, one value a segment.
-Units:  probability (or score) a segment; comparable within an image only. Diagnostic `fit` is the weighted R^2.
+Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W), signed, one value per segment.
+Units:  probability (or score) per segment; comparable within an image only. Diagnostic `fit` is the weighted R^2.
 Source: Ribeiro et al., KDD 2016, eq. 1, arXiv:1602.04938, and the authors' package for images.
-Departs from source: segments are slic's by default instead of quickshift's, all are used (no feature selection), and
-    the class that is explained is fitted alone.
+Departs from source: the default segmentation is slic instead of quickshift; all segments are used (no feature
+    selection); only the explained class is fitted.
 """
 
 from __future__ import annotations
@@ -29,11 +29,7 @@ from torch import Tensor
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.parameters import Count, NotNegative
 from xaikit.methods.base import METHODS, InputMethod, Values
-from xaikit.methods.perturbation.scorer import (
-    MaskedFill,
-    Score,
-    Scorer,
-)
+from xaikit.methods.perturbation.scorer import MaskedFill, Score, Scorer
 from xaikit.methods.perturbation.segments import (
     Segmentation,
     check_segmentation,
@@ -49,16 +45,16 @@ from xaikit.run.cost import Cost
 @METHODS.register
 @dataclass(frozen=True)
 class Lime(InputMethod):
-    """Coefficients of a linear model of the probability on the segments that are kept.
+    """Coefficients of a linear model of the probability, one per segment.
 
     Args:
-        samples: images in the neighbourhood, the unchanged one among them.
+        samples: number of masked images, including the unchanged image.
         segmentation: slic, grid, quickshift, felzenszwalb, or segment numbers (H, W).
-        segments: how many slic and grid look for.
-        fill: what covers a segment: a fill by name, or pixels that broadcast to the images.
-        width: of the kernel, in cosine distance.
+        segments: approximate number of segments of slic and grid.
+        fill: content of a removed segment: the name of a fill, or pixels that broadcast to the images.
+        width: width of the kernel, in cosine distance.
         alpha: strength of the ridge penalty.
-        score: "probability" of the class, or "logit", the explained score.
+        score: "probability" is that of the class, "logit" is the explained score.
     """
 
     samples: Annotated[int, Ge(2)] = 1000
@@ -74,7 +70,7 @@ class Lime(InputMethod):
     source = "Ribeiro et al., KDD 2016, arXiv:1602.04938"
 
     def check(self) -> None:
-        """Refuse parameters that do not go together."""
+        """Check the segmentation."""
         check_segmentation(self.segmentation)
 
     def compute(self, batch: Batch) -> Values:
@@ -88,7 +84,10 @@ class Lime(InputMethod):
             )
         drawn = [self._draw(count, stream) for count, stream in zip(counts, batch.generators("lime"), strict=True)]
         scores = Scorer(batch, self.fill, self.score, segments).of_coalitions(drawn)
-        fitted = [local_weights(kept, found, self.width, self.alpha) for kept, found in zip(drawn, scores, strict=True)]
+        fitted = [
+            local_weights(kept, image_scores, self.width, self.alpha)
+            for kept, image_scores in zip(drawn, scores, strict=True)
+        ]
         return Values(
             spread([weights for weights, _ in fitted], segments),
             flags=flags_of(counts),
@@ -99,23 +98,23 @@ class Lime(InputMethod):
         )
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """The clean image and one forward a sample."""
+        """Return a forward for the clean image and one per sample."""
         return Cost(1 + self.samples, 0)
 
     def _draw(self, count: int, stream: torch.Generator) -> Tensor:
-        """Return which segments are kept, (samples, count) bool; all of them first."""
+        """Return the segments that each sample keeps, (samples, count) bool; the first sample keeps all."""
         kept = torch.rand(self.samples, count, generator=stream, device="cpu") < 0.5
         kept[0] = True
         return kept
 
 
 def local_weights(kept: Tensor, scores: Tensor, width: float = 0.25, alpha: float = 1.0) -> tuple[Tensor, float]:
-    """Return the coefficients (M,) and the weighted R^2 of lime's local linear model, NaN where a score is none.
+    """Return the coefficients (M,) and the weighted R^2 of lime's local linear model; NaN if a score is not finite.
 
     Args:
         kept: (samples, M) bool; the first row is all true.
-        scores: (samples,).
-        width: of the kernel.
+        scores: (samples,) scores of the masked images.
+        width: width of the kernel, in cosine distance.
         alpha: strength of the ridge penalty.
     """
     from lime.lime_base import LimeBase
@@ -126,7 +125,7 @@ def local_weights(kept: Tensor, scores: Tensor, width: float = 0.25, alpha: floa
     data = kept.cpu().double().numpy()
     distances = 1 - np.sqrt(data.mean(1))
     base = LimeBase(lambda distance: np.sqrt(np.exp(-(distance**2) / width**2)), random_state=0)
-    _, found, fit, _ = base.explain_instance_with_data(
+    _, coefficients, fit, _ = base.explain_instance_with_data(
         data,
         scores.cpu().double().numpy()[:, None],
         distances,
@@ -136,6 +135,6 @@ def local_weights(kept: Tensor, scores: Tensor, width: float = 0.25, alpha: floa
         model_regressor=Ridge(alpha=alpha, fit_intercept=True),
     )
     weights = torch.zeros(data.shape[1], dtype=torch.float64, device="cpu")
-    for number, weight in found:
-        weights[number] = weight
+    for segment_number, coefficient in coefficients:
+        weights[segment_number] = coefficient
     return weights.to(scores), float(fit)

@@ -1,13 +1,13 @@
-"""The search for a mask by gradient descent, of many images and several masks each at once.
+"""Gradient descent on masks, shared by the methods that optimise a mask.
 
-    views of the image as mask p shows it            one or several, made by the method, differentiable in p
+    views of the image under mask p                  one or several, made by the method, differentiable in p
     objective = sum_views pull * score(view) + penalty(p)
     p <- move(p, d objective / d p)                  `steps` times
 
-One image's masks are searched together, one image after the other: rounding depends on what shares a batch and grows
-over hundreds of steps (to the map's whole range for extremal perturbation), so an image must not share one with others.
+All masks of one image are searched together, but images one after another: rounding depends on the other rows of a
+batch and grows over hundreds of steps (for extremal perturbation to the full range of the map).
 
-Shapes: pairs (m,); parameters (m, ...); views and slopes (m, C, H, W); penalties (m,).
+Shapes: m (image, mask) pairs; parameters (m, ...); views and gradients (m, C, H, W); penalties (m,).
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ SearchScore = Literal["logit", "probability"]
 
 
 class View(NamedTuple):
-    """What the network sees of a portion in a step.
+    """One input of the network in a step.
 
     Args:
         inputs: (m, C, H, W) in the network's coordinates.
-        pull: (m,) what the score counts for in the objective; above 0 brings it down, below 0 keeps it up.
+        pull: (m,) weight of the score in the objective; a positive weight lowers the score, a negative raises it.
     """
 
     inputs: Tensor
@@ -42,11 +42,11 @@ class View(NamedTuple):
 
 
 class Search(ABC):
-    """One portion of pairs on their way.
+    """The state of the search for one portion of (image, mask) pairs.
 
     Attributes:
-        parameters: (m, ...) what is moved.
-        score: what the network says that counts.
+        parameters: (m, ...) parameters of the masks.
+        score: output of the network in the objective: "logit" or "probability".
     """
 
     parameters: Tensor
@@ -58,39 +58,39 @@ class Search(ABC):
 
     @abstractmethod
     def views(self, masks: Tensor, step: int) -> list[View]:
-        """Return what the network sees in a step."""
+        """Return the inputs of the network in a step."""
 
     @abstractmethod
     def penalty(self, parameters: Tensor, masks: Tensor, step: int) -> Tensor:
-        """Return what a step's objective holds beside the score, (m,)."""
+        """Return the terms of a step's objective other than the score, (m,)."""
 
     @abstractmethod
     def move(self, gradient: Tensor, step: int) -> None:
-        """Move the parameters against the objective's gradient."""
+        """Update the parameters with the gradient of the objective."""
 
 
 Begin = Callable[[Tensor, Tensor], Search]
 
 
 def search_masks(batch: Batch, copies: int, steps: int, begin: Begin) -> Tensor:
-    """Return the masks found for every image, (n, copies, H, W).
+    """Return the optimised masks of every image, (n, copies, H, W).
 
     Args:
-        batch: of the images.
-        copies: masks of each image.
-        steps: of the descent.
-        begin: makes the search of the pairs of images (m,) and copies (m,).
+        batch: the images.
+        copies: number of masks per image.
+        steps: number of gradient steps.
+        begin: makes the search for the pairs of images `rows` (m,) and masks `copies` (m,).
     """
     total = len(batch) * copies
 
-    def search_image(image: int, places: Tensor) -> Tensor:
-        rows, count = torch.full_like(places, image), len(places)
-        search = begin(rows, places)
+    def search_image(image: int, indices: Tensor) -> Tensor:
+        rows, count = torch.full_like(indices, image), len(indices)
+        search = begin(rows, indices)
         started = time.perf_counter()
         for step in range(steps):
             _advance(batch, search, rows, step)
             if batch.context.progress is not None:
-                done = (image * copies + int(places[0])) * steps + (step + 1) * count
+                done = (image * copies + int(indices[0])) * steps + (step + 1) * count
                 note = estimate(started, count, total * steps) if step == 0 else ""
                 batch.context.progress(done, total * steps, f"search steps{note}")
         with torch.no_grad():
@@ -104,36 +104,32 @@ def search_masks(batch: Batch, copies: int, steps: int, begin: Begin) -> Tensor:
 
 
 def _advance(batch: Batch, search: Search, rows: Tensor, step: int) -> None:
-    """Go one step."""
+    """Do one step of the search."""
     with torch.enable_grad():
         parameters = search.parameters.detach().requires_grad_(True)
         masks = search.masks(parameters)
         views = search.views(masks, step)
         penalty = search.penalty(parameters, masks, step)
-    slopes = [_slope(batch, view, rows, search.score) for view in views]
-    shown = [view.inputs for view in views]
-    (gradient,) = torch.autograd.grad([*shown, penalty], parameters, [*slopes, torch.ones_like(penalty)])
+    gradients = [
+        _score_gradient(batch, view.inputs, rows, search.score) * per_image(view.pull, view.inputs) for view in views
+    ]
+    inputs = [view.inputs for view in views]
+    (gradient,) = torch.autograd.grad([*inputs, penalty], parameters, [*gradients, torch.ones_like(penalty)])
     search.move(gradient, step)
 
 
-def _slope(batch: Batch, view: View, rows: Tensor, score: SearchScore) -> Tensor:
-    """Return the gradient (m, C, H, W) of the objective by a view."""
-    slope = _score_gradient(batch, view.inputs, rows, score)
-    return slope * per_image(view.pull, slope)
-
-
 def _score_gradient(batch: Batch, inputs: Tensor, rows: Tensor, score: SearchScore) -> Tensor:
-    """Return the gradient (m, C, H, W) of the score or probability by the inputs."""
+    """Return the gradient (m, C, H, W) of the score or the probability with respect to the inputs."""
     if score == "logit":
         return batch.score_gradients(inputs, rows)[1]
     with torch.enable_grad():
         inputs = inputs.detach().requires_grad_(True)
         logits = batch.context.forward(batch.classifier, inputs)
-        kept = batch.target.take(rows).confidence(logits, batch.classifier.output)
-    if not kept.requires_grad:
+        confidences = batch.target.take(rows).confidence(logits, batch.classifier.output)
+    if not confidences.requires_grad:
         raise BadInput(
-            "model: expected logits with a gradient, got them without: its forward runs under torch.no_grad; "
+            "model: expected logits with a gradient, got logits without: its forward runs under torch.no_grad; "
             "use a method without gradients, such as occlusion"
         )
     batch.context.counters.backwards += len(rows)
-    return torch.autograd.grad(kept.sum(), inputs)[0]
+    return torch.autograd.grad(confidences.sum(), inputs)[0]

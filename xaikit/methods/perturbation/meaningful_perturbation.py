@@ -1,17 +1,17 @@
-"""Meaningful perturbation: the smallest smooth mask whose removal takes the class away.
+"""Meaningful perturbation: the smallest smooth mask whose removal lowers the probability of the class.
 
     min_c  l1 * sum |1 - c| + l2 * sum |grad c|^beta + p_c(shift(m * x + (1 - m) * blur(x)))
     m = blur(upsample(c))                    map = 1 - m
 
-The mask c has `grid` cells on the short side. Each step sees the image shifted by up to 4 pixels round its border, the
-same way for all images, drawn from the seed. Descent by Adam (rate 0.1, decays 0.9 and 0.999), c clamped to [0, 1].
-Lengths are those of an image with a short side of 224: the fill is blurred by 10 pixels, the mask by 5.
+The mask c has `grid` cells along the short side. In each step the image is shifted cyclically by up to 4 pixels, drawn
+from the seed and equal for all images. The optimiser is Adam (rate 0.1, decays 0.9 and 0.999), with c clamped to
+[0, 1]. Lengths refer to an image whose short side is 224 pixels: the fill is blurred by 10 pixels, the mask by 5.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) in [0, 1].
-Units:  share of the image's detail that is taken away.
+Units:  share of the image's detail that is removed.
 Source: Fong & Vedaldi, ICCV 2017, eq. 3-4 and section 4.3, arXiv:1704.03296.
-Departs from source: the descent starts with everything removed, not with a disc chosen for each image; near an image
-    that keeps much, the probability of a confident network has no slope that the price of removing could not outweigh.
+Departs from source: the descent starts with everything removed instead of a disc chosen per image, because near a
+    mostly visible image the probability of a confident network is too flat to outweigh the penalty.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ _RATE, _FIRST_DECAY, _SECOND_DECAY, _TINY = 0.1, 0.9, 0.999, 1e-8
 @METHODS.register
 @dataclass(frozen=True)
 class MeaningfulPerturbation(InputMethod):
-    """Smallest smooth mask whose removal takes the class away.
+    """Smallest smooth mask whose removal lowers the probability of the class.
 
     Args:
-        steps: of the descent.
-        grid: cells of the mask on the image's short side; None is 28, or one a pixel.
-        sparsity: what a removed cell costs, l1.
-        smoothness: what differences of neighbouring cells cost, l2.
-        exponent: of these differences, beta.
-        fill: what comes in place of what is removed: a fill by name, or pixels that broadcast to the images.
+        steps: number of gradient steps.
+        grid: number of mask cells along the image's short side; None is 28, at most one per pixel.
+        sparsity: penalty l1 per removed cell.
+        smoothness: penalty l2 on differences of neighbouring cells.
+        exponent: exponent beta of these differences.
+        fill: content of removed pixels: the name of a fill, or pixels that broadcast to the images.
     """
 
     steps: Count = 300
@@ -68,8 +68,8 @@ class MeaningfulPerturbation(InputMethod):
         """Return 1 - m, (n, H, W)."""
         cells = self._cells(batch.size)
         filled = batch.filled(self.fill, "fill").expand_as(batch.inputs)
-        along = zip(cells, batch.size, strict=True)
-        spread = tuple(_spread(count, side, min(batch.size)).to(batch.inputs) for count, side in along)
+        axes = zip(cells, batch.size, strict=True)
+        spread = tuple(_spread(count, side, min(batch.size)).to(batch.inputs) for count, side in axes)
         shifts = _shifts(self.steps, batch)
 
         def begin(rows: Tensor, copies: Tensor) -> Search:
@@ -79,24 +79,24 @@ class MeaningfulPerturbation(InputMethod):
         return Values(removed, params={"grid": min(cells)}, diagnostics={"area": removed.mean((1, 2))})
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """A forward and a backward a step, and the clean image."""
+        """Return one forward and one backward per step, plus a forward for the clean image."""
         return Cost(1 + self.steps, self.steps)
 
     def _cells(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return the mask's cells (down, across), about square.
+        """Return the number of cells (down, across) of the mask, which are about square.
 
         Raises:
-            BadInput: more cells than pixels.
+            BadInput: there are more cells than pixels.
         """
         short = min(size)
         grid = min(_GRID, short) if self.grid is None else self.grid
         if grid > short:
-            raise BadInput(f"grid: expected at most {short} cells, one a pixel, got {grid}; leave it out")
+            raise BadInput(f"grid: expected at most {short} cells, one per pixel, got {grid}")
         return round(size[0] * grid / short), round(size[1] * grid / short)
 
 
 class _Deletion(Search):
-    """The masks of one portion, from c = 0 everywhere."""
+    """The masks of one portion; they start from c = 0 everywhere."""
 
     score: SearchScore = "probability"
 
@@ -112,13 +112,12 @@ class _Deletion(Search):
         return torch.einsum("nab,ah,bw->nhw", parameters, self.down, self.across)
 
     def views(self, masks: Tensor, step: int) -> list[View]:
-        shown = blend(self.image, masks, self.filled)
-        down, across = self.shifts[step]
-        return [View(torch.roll(shown, (down, across), (2, 3)), shown.new_ones(len(shown)))]
+        images = blend(self.image, masks, self.filled)
+        return [View(torch.roll(images, self.shifts[step], (2, 3)), images.new_ones(len(images)))]
 
     def penalty(self, parameters: Tensor, masks: Tensor, step: int) -> Tensor:
-        steep = sum(parameters.diff(dim=axis).abs().pow(self.method.exponent).sum((1, 2)) for axis in (1, 2))
-        return self.method.sparsity * (1 - parameters).abs().sum((1, 2)) + self.method.smoothness * steep
+        roughness = sum(parameters.diff(dim=axis).abs().pow(self.method.exponent).sum((1, 2)) for axis in (1, 2))
+        return self.method.sparsity * (1 - parameters).abs().sum((1, 2)) + self.method.smoothness * roughness
 
     def move(self, gradient: Tensor, step: int) -> None:
         self.mean = _FIRST_DECAY * self.mean + (1 - _FIRST_DECAY) * gradient
@@ -129,13 +128,13 @@ class _Deletion(Search):
 
 
 def _spread(cells: int, side: int, short: int) -> Tensor:
-    """Return what each cell adds to each pixel of one axis, (cells, side): upsampling, then a blur."""
-    wide = upsample(torch.eye(cells, dtype=torch.float64, device="cpu")[:, :, None], (side, 1))
-    return blurred(wide[:, None], _SMOOTHING * short / _SIDE)[:, 0, :, 0]
+    """Return the weight of each cell in each pixel along one axis, (cells, side): upsampling, then a blur."""
+    upsampled = upsample(torch.eye(cells, dtype=torch.float64, device="cpu")[:, :, None], (side, 1))
+    return blurred(upsampled[:, None], _SMOOTHING * short / _SIDE)[:, 0, :, 0]
 
 
 def _shifts(steps: int, batch: Batch) -> Tensor:
-    """Return the shift (down, across) of each step, (steps, 2), the same for every image."""
-    most = round(_SHIFT * min(batch.size) / _SIDE)
-    stream = generator(batch.context.seed, "meaningful-perturbation", f"{steps} shifts up to {most}")
-    return torch.randint(-most, most + 1, (steps, 2), generator=stream, device="cpu")
+    """Return the shift (down, across) of each step, (steps, 2)."""
+    largest = round(_SHIFT * min(batch.size) / _SIDE)
+    stream = generator(batch.context.seed, "meaningful-perturbation", f"{steps} shifts up to {largest}")
+    return torch.randint(-largest, largest + 1, (steps, 2), generator=stream, device="cpu")

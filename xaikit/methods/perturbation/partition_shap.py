@@ -1,17 +1,17 @@
-"""Partition SHAP: Owen values of a hierarchy of rectangles, split where most is left to explain.
+"""Partition SHAP: Owen values of a hierarchy of rectangles, refined where the unexplained score is largest.
 
     image -> two halves, along the longer side -> quarters -> ... -> pixels
     phi(half) = mean over the two contexts of v(context + half) - v(context)         recursively, v(S) = score of x in S
-    map(u) = phi of the smallest region that holds u, shared evenly by its pixels
+    map(u) = phi of the smallest region that contains u, divided evenly among its pixels
 
-The recursion is shap's PartitionExplainer on shap's own hierarchy for images; this file feeds it with the one scorer.
-The values sum to v(image) - v(nothing).
+shap's PartitionExplainer does the recursion on shap's own hierarchy for images; this file supplies the scores. The
+values sum to v(image) - v(empty).
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W), signed.
-Units:  score (or probability) a pixel.
+Units:  score (or probability) per pixel.
 Source: Lundberg & Lee, NeurIPS 2017, arXiv:1705.07874, and the package shap; Owen, in Essays in Mathematical Economics
     and Game Theory, 1977.
-Departs from source: all channels of a pixel come and go together; missing pixels become the mean colour, where shap's
+Departs from source: all channels of a pixel are masked together; missing pixels become the mean colour, while shap's
     examples inpaint them (fill "inpaint").
 """
 
@@ -40,19 +40,19 @@ from xaikit.run.batch import Batch
 from xaikit.run.context import estimate
 from xaikit.run.cost import Cost
 
-_ENDS = 2  # evaluations of the empty and of the full image
-_AT_ONCE = 10  # masks between two looks at what is left to explain, as shap has it: the answer depends on it
+_ENDS = 2  # evaluations of the empty and the full image
+_BATCH_SIZE = 10  # masks per round of shap's recursion, shap's default; the values depend on it
 
 
 @METHODS.register
 @dataclass(frozen=True)
 class PartitionShap(InputMethod):
-    """Owen values of rectangles that are halved where most is left to explain.
+    """Owen values of rectangles that are halved where the unexplained score is largest.
 
     Args:
-        samples: masked images that are scored, the empty and the full one among them.
-        fill: what stands for missing pixels: a fill by name, or pixels that broadcast to the images.
-        score: "logit" is the explained score, "probability" that of the class.
+        samples: number of masked images to score, including the empty and the full image.
+        fill: content of missing pixels: the name of a fill, or pixels that broadcast to the images.
+        score: "logit" is the explained score, "probability" is that of the class.
     """
 
     samples: Annotated[int, Ge(4)] = 500
@@ -64,22 +64,22 @@ class PartitionShap(InputMethod):
     source = "Lundberg & Lee, NeurIPS 2017, arXiv:1705.07874; shap.PartitionExplainer"
 
     def compute(self, batch: Batch) -> Values:
-        """Return each pixel's share, (n, H, W)."""
+        """Return each pixel's Owen value, (n, H, W)."""
         scorer = Scorer(batch, self.fill, self.score)
         ends = torch.stack([torch.zeros(batch.size, device="cpu"), torch.ones(batch.size, device="cpu")])
-        found, gaps = [], []
+        maps, gaps = [], []
         for row in range(len(batch)):
             empty, full = scorer.of_image(row, ends)
-            shares = self._shares(scorer, row) if math.prod(batch.size) > 1 else (full - empty).expand(1, 1)
-            found.append(shares.to(scorer.clean))
-            gaps.append(found[-1].sum() - (full - empty))
-        return Values(torch.stack(found), completeness=torch.stack(gaps))
+            values = self._values(scorer, row) if math.prod(batch.size) > 1 else (full - empty).expand(1, 1)
+            maps.append(values.to(scorer.clean))
+            gaps.append(maps[-1].sum() - (full - empty))
+        return Values(torch.stack(maps), completeness=torch.stack(gaps))
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """The clean image, both ends for the gap, and one forward a sample."""
+        """Return a forward for the clean image, one for each end, and one per sample."""
         return Cost(1 + _ENDS + self.samples, 0)
 
-    def _shares(self, scorer: Scorer, row: int) -> Tensor:
+    def _values(self, scorer: Scorer, row: int) -> Tensor:
         """Return shap's values (H, W) of one image."""
         batch, done, begin = scorer.batch, 0, time.perf_counter()
         progress = batch.context.progress
@@ -87,12 +87,12 @@ class PartitionShap(InputMethod):
         def scores(masks: NDArray[Any]) -> NDArray[Any]:
             nonlocal done
             kept = torch.from_numpy(masks).reshape(-1, *batch.size)
-            found: NDArray[Any] = scorer.of_image(row, kept).cpu().double().numpy()
+            result: NDArray[Any] = scorer.of_image(row, kept).cpu().double().numpy()
             if progress is not None:
-                note = "" if done else estimate(begin, len(found), self.samples)
-                progress(min(done + len(found), self.samples), self.samples, f"forwards{note}")
-            done += len(found)
-            return found
+                note = "" if done else estimate(begin, len(result), self.samples)
+                progress(min(done + len(result), self.samples), self.samples, f"forwards{note}")
+            done += len(result)
+            return result
 
         stream = stream_seed(batch.context.seed, batch.hashes[row], "partition-shap")
         return torch.from_numpy(_owen_values(scores, batch.size, self.samples, stream % 2**32))
@@ -101,22 +101,22 @@ class PartitionShap(InputMethod):
 def _owen_values(
     scores: Callable[[NDArray[Any]], NDArray[Any]], size: tuple[int, int], samples: int, seed: int
 ) -> NDArray[Any]:
-    """Return shap's Owen values (H, W) of the game `scores`, from masks (k, H W) to (k,)."""
-    np.random.seed(seed)  # noqa: NPY002 - theirs breaks ties by it; the borrowed network's owner gets it back
+    """Return shap's Owen values (H, W) of `scores`, a function from masks (k, H W) to scores (k,)."""
+    np.random.seed(seed)  # noqa: NPY002 - shap breaks ties with the global state; borrowing the network restores it
     explainer = _shap().PartitionExplainer(scores, _Pixels(size))
-    found = explainer(np.zeros((1, math.prod(size))), max_evals=samples, batch_size=_AT_ONCE, silent=True)
-    return np.asarray(found.values, dtype=np.float64).reshape(size)
+    result = explainer(np.zeros((1, math.prod(size))), max_evals=samples, batch_size=_BATCH_SIZE, silent=True)
+    return np.asarray(result.values, dtype=np.float64).reshape(size)
 
 
 def _shap() -> ModuleType:
-    """Import shap, whose plots warn of their own colour maps."""
+    """Import shap without the warnings of its colour maps."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return importlib.import_module("shap")
 
 
 class _Pixels:
-    """What shap calls a masker: gives each mask on as it is, so that the game is played on masks alone."""
+    """A masker for shap that returns each mask unchanged, so that shap passes masks instead of images to `scores`."""
 
     immutable_outputs = True
 
@@ -130,5 +130,5 @@ class _Pixels:
 
 @lru_cache(maxsize=4)
 def _hierarchy(size: tuple[int, int]) -> NDArray[Any]:
-    """Return shap's own hierarchy of rectangles over the pixels of one image."""
+    """Return shap's hierarchy of rectangles over the pixels of an image."""
     return np.asarray(_shap().maskers.Image(0, shape=(*size, 1)).clustering)

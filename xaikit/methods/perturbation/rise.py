@@ -1,19 +1,19 @@
-"""RISE: the mean of random masks, weighted by the probability that they keep.
+"""RISE: the mean of random masks, weighted by the probability of the class under each mask.
 
-    M_i  = crop of the bilinear enlargement of a grid of coin tosses, at a random offset; E[M_i] = p
+    M_i  = crop of a bilinearly upsampled grid of random bits, at a random offset; E[M_i] = p
     S(u) = 1 / (N p) sum_i p_c(x * M_i) M_i(u)                                       variant "plain"
     C(u) = sum_i (p_c(x * M_i) - mean p_c) (M_i(u) - mean M(u)) / (N var M(u))       variant "centred"
 
-"plain" carries the mean probability as an offset under the whole map; "centred" is the slope of the probability on the
-mask, signed, and varies far less from draw to draw. The masks depend on the seed and the image's size alone and are
-shared by all images; kept are the grids and offsets, and masks are made again for each portion as U_y G_i U_x^T.
+"plain" contains the mean probability as a constant offset; "centred" is the regression slope of the probability on the
+mask, is signed, and varies far less between draws. The masks depend only on the seed and the image size, and are shared
+by all images. Only grids and offsets are stored; each portion builds its masks as U_y G_i U_x^T.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W).
-Units:  "plain" mean probability given that the pixel is kept, in [0, 1] but for sampling noise, which the diagnostic
-    `standard_error` measures (mean over pixels); "centred" probability a unit of mask.
+Units:  "plain": mean probability given that the pixel is kept, in [0, 1] up to sampling noise, which the diagnostic
+    `standard_error` measures (mean over pixels); "centred": probability per unit of mask.
 Source: Petsiuk et al., BMVC 2018, eq. 6, arXiv:1806.07421.
-Departs from source: masks are enlarged with half-pixel centres up to the border, where the authors' resizing reflects;
-    "centred" is ours.
+Departs from source: upsampling uses half-pixel centres and extends to the border (source: reflects there); adds the
+    variant "centred".
 """
 
 from __future__ import annotations
@@ -36,48 +36,47 @@ from xaikit.methods.perturbation.scorer import Scorer
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-_LEAST_VARIANCE = 1e-9  # of a mask at a pixel, below which it says nothing
-_AT_ONCE = 16  # masks in one step of the sums, whatever the portion is, so that sums are equal to the bit
+_LEAST_VARIANCE = 1e-9  # variance of the masks at a pixel below which its slope is 0
+_CHUNK = 16  # masks per step of a sum; independent of the portions, so that sums are bitwise reproducible
 
 
 class SmoothMasks:
-    """Random smooth masks, kept as coarse grids and made when asked for.
+    """Random smooth masks, stored as coarse grids and built on demand.
 
     Args:
         count: number of masks.
-        grid: cells a side.
+        grid: number of cells per side.
         keep: probability that a cell is kept.
         size: (H, W) of the masks.
-        seed: names the draw, together with the size.
-        like: gives device and dtype.
+        seed: seed of the random draw, together with the size.
+        like: tensor that sets device and dtype.
     """
 
     def __init__(self, count: int, grid: int, keep: float, size: tuple[int, int], seed: int, like: Tensor) -> None:
         self.size = size
         stream = generator(seed, "rise", f"{size[0]}x{size[1]}")
         cells = [math.ceil(side / grid) for side in size]
-        drawn = torch.rand(count, grid, grid, generator=stream, device="cpu") < keep
-        self.grids = drawn.to(like)
+        self.grids = (torch.rand(count, grid, grid, generator=stream, device="cpu") < keep).to(like)
         self.offsets = [torch.randint(cell, (count,), generator=stream, device="cpu").to(like.device) for cell in cells]
-        self._enlarge = [_enlarging(grid, cell, side).to(like) for cell, side in zip(cells, size, strict=True)]
+        self._upsampling = [_upsampling(grid, cell, side).to(like) for cell, side in zip(cells, size, strict=True)]
 
     def __call__(self, items: Tensor) -> Tensor:
-        """Return the masks (m, H, W) of items (m,)."""
-        down, across = (table[offset[items]] for table, offset in zip(self._enlarge, self.offsets, strict=True))
+        """Return the masks (m, H, W) with numbers `items` (m,)."""
+        down, across = (table[offset[items]] for table, offset in zip(self._upsampling, self.offsets, strict=True))
         return down @ self.grids[items] @ across.mT
 
 
 @METHODS.register
 @dataclass(frozen=True)
 class RISE(InputMethod):
-    """Mean of random masks, weighted by the probability that they keep.
+    """Mean of random masks, weighted by the probability of the class under each mask.
 
     Args:
         samples: number of masks.
-        grid: cells a side of the coarse masks.
+        grid: number of cells per side of the coarse masks.
         keep: probability that a cell is kept.
-        fill: what removed pixels become: a fill by name, or pixels that broadcast to the images.
-        variant: "plain" is the paper's, "centred" the slope of the probability on the mask.
+        fill: content of removed pixels: the name of a fill, or pixels that broadcast to the images.
+        variant: "plain" is the paper's, "centred" is the regression slope of the probability on the mask.
     """
 
     samples: Count = 4000
@@ -93,51 +92,50 @@ class RISE(InputMethod):
     needs = frozenset({"probabilities"})
 
     def check(self) -> None:
-        """Refuse parameters that do not go together."""
+        """Use the scale "minmax" for the signed variant."""
         if self.variant == "centred":
             object.__setattr__(self, "scale", "minmax")
 
     def compute(self, batch: Batch) -> Values:
         """Return the weighted mean of the masks, (n, H, W)."""
         if self.grid > min(batch.size):
-            side = min(batch.size)
-            raise BadInput(f"grid: expected at most the image's {side} pixels a side, got {self.grid}; lower it")
+            raise BadInput(f"grid: expected at most the image's {min(batch.size)} pixels a side, got {self.grid}")
         scorer = Scorer(batch, self.fill, "probability")
         masks = SmoothMasks(self.samples, self.grid, self.keep, batch.size, batch.context.seed, scorer.clean)
-        kept = torch.stack(scorer.of_masks(self.samples, lambda _, items: masks(items)))
+        probabilities = torch.stack(scorer.of_masks(self.samples, lambda _, items: masks(items)))
         if self.variant == "centred":
-            return Values(self._slope(masks, kept))
-        mean = _weighted_sum(masks, kept) / self.samples
-        variance = (_weighted_sum(masks, kept, power=2) / self.samples - mean.square()).clamp(min=0)
+            return Values(self._slope(masks, probabilities))
+        mean = _weighted_sum(masks, probabilities) / self.samples
+        variance = (_weighted_sum(masks, probabilities, power=2) / self.samples - mean.square()).clamp(min=0)
         return Values(
             mean / self.keep,
             diagnostics={"standard_error": (variance / self.samples).sqrt().mean((1, 2)) / self.keep},
         )
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """The clean image and one forward a mask."""
+        """Return a forward for the clean image and one per mask."""
         return Cost(1 + self.samples, 0)
 
-    def _slope(self, masks: SmoothMasks, kept: Tensor) -> Tensor:
-        ones = torch.ones_like(kept[:1])
+    def _slope(self, masks: SmoothMasks, probabilities: Tensor) -> Tensor:
+        ones = torch.ones_like(probabilities[:1])
         mean, square = (_weighted_sum(masks, ones, power)[0] / self.samples for power in (1, 2))
         variance = square - mean.square()
-        covariance = _weighted_sum(masks, kept - kept.mean(1, keepdim=True)) / self.samples
+        covariance = _weighted_sum(masks, probabilities - probabilities.mean(1, keepdim=True)) / self.samples
         return torch.where(variance > _LEAST_VARIANCE, covariance / variance.clamp(min=_LEAST_VARIANCE), 0)
 
 
 def _weighted_sum(masks: SmoothMasks, weights: Tensor, power: int = 1) -> Tensor:
     """Return sum_i (w_i M_i)^power (n, H, W) for weights (n, count)."""
     total = weights.new_zeros(len(weights), *masks.size)
-    for items in torch.split(torch.arange(weights.shape[1], device=weights.device), _AT_ONCE):
-        made = masks(items).flatten(1).pow(power)
-        total += torch.stack([one[items].pow(power) @ made for one in weights]).reshape(total.shape)
+    for items in torch.split(torch.arange(weights.shape[1], device=weights.device), _CHUNK):
+        chunk = masks(items).flatten(1).pow(power)
+        sums = [image_weights[items].pow(power) @ chunk for image_weights in weights]
+        total += torch.stack(sums).reshape(total.shape)
     return total
 
 
-def _enlarging(grid: int, cell: int, side: int) -> Tensor:
-    """Return for each offset the matrix (side, grid) that enlarges a row of cells and crops it, (cell, side, grid)."""
-    whole = F.interpolate(
-        torch.eye(grid, device="cpu")[None], size=(grid + 1) * cell, mode="linear", align_corners=False
-    )[0].T
-    return whole.unfold(0, side, 1)[:cell].mT.contiguous()
+def _upsampling(grid: int, cell: int, side: int) -> Tensor:
+    """Return the matrices that upsample a row of cells and crop it, one per offset, (cell, side, grid)."""
+    cells = torch.eye(grid, device="cpu")[None]
+    upsampled = F.interpolate(cells, size=(grid + 1) * cell, mode="linear", align_corners=False)[0].T
+    return upsampled.unfold(0, side, 1)[:cell].mT.contiguous()

@@ -1,16 +1,16 @@
-"""The one scorer under all perturbation methods: what the network says of an image under many masks.
+"""The scorer of all perturbation methods: scores of a batch's images under many masks.
 
     (image, mask) pairs of the whole batch -> full portions -> m * x + (1 - m) * b -> score of the image's target
 
-A mask is made when its portion is due and forgotten with it, so memory does not grow with the number of masks. Portions
-are halved when memory runs out. The network runs in inference mode, in the context's precision.
+Each portion builds its own masks, so memory does not grow with the number of masks. Portions are halved when memory
+runs out. The network runs in inference mode, in the context's precision.
 
-    of_masks        masks (m, H, W) in [0, 1] by a function of (image, item)
+    of_masks        masks (m, H, W) in [0, 1], given as a function of (image, item)
     of_coalitions   segments on or off: true keeps a segment, z[:, segments] is the mask
 
-fill "segment-mean" and "inpaint" stand beside the fills of core/perturb.py; the latter rounds masks to 0 and 1.
+The fills "segment-mean" and "inpaint" add to those of images/fills.py; "inpaint" rounds masks to 0 and 1.
 
-Shapes: inputs (N, C, H, W); masks (m, H, W); segments (N, H, W); coalitions (count, M) bool an image; scores (count,).
+Shapes: inputs (N, C, H, W); masks (m, H, W); segments (N, H, W); coalitions (count, M) bool per image; scores (count,).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from xaikit.images.fills import Fill, inpainted, segment_mean
 from xaikit.run.batch import Batch
 
 PlainFill = Literal["mean", "black", "white", "image-mean", "blur", "noise", "inpaint"]
-"""What removed pixels become where there are no segments."""
+"""Fills that need no segments."""
 MaskedFill = Literal["mean", "black", "white", "image-mean", "blur", "noise", "inpaint", "segment-mean"]
 Score = Literal["logit", "probability"]
 Masks = Callable[[Tensor, Tensor], Tensor]
@@ -37,9 +37,9 @@ class Scorer:
 
     Args:
         batch: the images, their targets and the context.
-        fill: what removed pixels become: a fill by name, or pixels that broadcast to the images.
-        score: "logit" is the explained score, "probability" that of the class, or what stands for it (`Target`).
-        segments: (N, H, W), for coalitions and for the fill "segment-mean".
+        fill: content of removed pixels: the name of a fill, or pixels that broadcast to the images.
+        score: "logit" is the explained score, "probability" is the class probability (`Target.confidence`).
+        segments: (N, H, W) segment numbers, needed for coalitions and the fill "segment-mean".
     """
 
     def __init__(
@@ -65,58 +65,54 @@ class Scorer:
 
     @cached_property
     def clean(self) -> Tensor:
-        """(n,) the score of the unchanged images."""
+        """(n,) score of each unchanged image."""
         return self.batch.confidences if self._score == "probability" else self.batch.scores
 
     def of_masks(self, counts: int | Sequence[int], masks: Masks, unit: str = "forwards") -> list[Tensor]:
         """Return the scores (count,) of each image under its masks.
 
         Args:
-            counts: how many masks each image has, or one number for all.
-            masks: gives masks (m, H, W) in [0, 1] of items (m,) for images `rows` (m,); 1 keeps a pixel.
-            unit: word for the pairs, with which progress is reported.
+            counts: number of masks of each image, or one number for all images.
+            masks: returns the masks (m, H, W) in [0, 1] of items (m,) for images `rows` (m,); 1 keeps a pixel.
+            unit: name of the pairs in progress reports.
         """
-        each = [counts] * len(self.batch) if isinstance(counts, int) else list(counts)
+        counts = [counts] * len(self.batch) if isinstance(counts, int) else list(counts)
         device = self._inputs.device
-        rows = torch.repeat_interleave(torch.arange(len(each), device="cpu"), torch.tensor(each, device="cpu")).to(
-            device
-        )
-        items = torch.cat([torch.arange(count, device="cpu") for count in each]).to(device)
+        rows = torch.cat([torch.full((count,), row, device="cpu") for row, count in enumerate(counts)]).to(device)
+        items = torch.cat([torch.arange(count, device="cpu") for count in counts]).to(device)
 
-        def scored(places: Tensor) -> Tensor:
-            return self.at(rows[places], masks(rows[places], items[places]))
+        def score(pairs: Tensor) -> Tensor:
+            return self.at(rows[pairs], masks(rows[pairs], items[pairs]))
 
-        found = self.clean.new_zeros(len(rows))
-        for places, scores in self.batch.packed(len(rows), scored, unit):
-            found[places] = scores.to(found)
-        return list(torch.split(found, each))
+        scores = self.clean.new_zeros(len(rows))
+        for pairs, portion in self.batch.packed(len(rows), score, unit):
+            scores[pairs] = portion.to(scores)
+        return list(torch.split(scores, counts))
 
     def of_coalitions(self, coalitions: Sequence[Tensor], unit: str = "forwards") -> list[Tensor]:
         """Return the scores (count,) of each image for its coalitions (count, M), true where a segment is kept."""
         assert self.segments is not None
         segments = self.segments.flatten(1)
-        most = max(one.shape[0] for one in coalitions), max(one.shape[1] for one in coalitions)
-        table = torch.zeros(len(coalitions), *most, dtype=torch.bool, device="cpu")
-        for image, one in enumerate(coalitions):
-            table[image, : one.shape[0], : one.shape[1]] = one
+        largest = [max(sides) for sides in zip(*(kept.shape for kept in coalitions), strict=True)]
+        table = torch.zeros(len(coalitions), *largest, dtype=torch.bool, device="cpu")
+        for image, kept in enumerate(coalitions):
+            table[image, : kept.shape[0], : kept.shape[1]] = kept
         table = table.to(segments.device)
 
-        def kept(rows: Tensor, items: Tensor) -> Tensor:
+        def masks(rows: Tensor, items: Tensor) -> Tensor:
             return table[rows, items].gather(1, segments[rows]).reshape(-1, *self.batch.size)
 
-        return self.of_masks([len(one) for one in coalitions], kept, unit)
+        return self.of_masks([len(kept) for kept in coalitions], masks, unit)
 
     def of_image(self, row: int, masks: Tensor) -> Tensor:
-        """Return the scores (k,) of one image under a few masks (k, H, W) that are there already."""
+        """Return the scores (k,) of one image under masks (k, H, W)."""
         rows = torch.full((len(masks),), row, device=self._inputs.device)
         masks = masks.to(rows.device)
-        found = [
-            scores for _, scores in self.batch.packed(len(rows), lambda places: self.at(rows[places], masks[places]))
-        ]
-        return torch.cat(found)
+        portions = self.batch.packed(len(rows), lambda items: self.at(rows[items], masks[items]))
+        return torch.cat([scores for _, scores in portions])
 
     def at(self, rows: Tensor, masks: Tensor) -> Tensor:
-        """Return the scores (m,) of images `rows` (m,), each under its mask (m, H, W)."""
+        """Return the scores (m,) of images `rows` (m,) under masks (m, H, W)."""
         score_of = self.batch.confidences_of if self._score == "probability" else self.batch.scores_of
         with torch.inference_mode():
             return score_of(self.masked(rows, masks), rows)

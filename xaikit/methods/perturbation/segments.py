@@ -1,11 +1,11 @@
-"""Segments: which pixels are switched on and off together.
+"""Segments: groups of pixels that are switched on and off together.
 
-    slic          about `count` compact regions of like colour, deterministic
+    slic          about `count` compact regions of similar colour, deterministic
     grid          about `count` equal rectangles
-    quickshift    modes of the colour density, as many as it finds; fixed seed
-    felzenszwalb  regions by a minimum spanning tree, as many as it finds
+    quickshift    modes of the colour density; chooses the number of segments; fixed seed
+    felzenszwalb  regions by a minimum spanning tree; chooses the number of segments
 
-Segments are found in pixels, never in the network's coordinates, each image by itself.
+Each image is segmented separately, in pixels, not in the network's coordinates.
 
 Shapes: pixels (N, C, H, W) in [0, 1]; segments (N, H, W) int64, numbered 0 to M - 1 without gaps in each image.
 Source: scikit-image; Achanta et al., TPAMI 2012 (slic), Vedaldi & Soatto, ECCV 2008 (quickshift), Felzenszwalb &
@@ -30,79 +30,78 @@ from xaikit.images.fills import ends
 
 Segmentation = Literal["slic", "quickshift", "felzenszwalb", "grid"]
 
-_SEED = 0  # of quickshift's tie-breaking noise; never the run's seed, so that every method sees the same segments
+_SEED = 0  # seed of quickshift's tie-breaking noise; not the run's seed, so that all methods use the same segments
 
 
 def check_segmentation(segmentation: Segmentation | Tensor) -> None:
-    """Refuse a tensor that is no segment numbers (H, W) as integers.
+    """Check that a tensor holds integer segment numbers (H, W).
 
     Raises:
-        BadInput: another shape or type.
+        BadInput: the tensor has another shape or type.
     """
     if not isinstance(segmentation, Tensor):
         return
     if segmentation.ndim != 2 or segmentation.is_floating_point() or segmentation.dtype == torch.bool:
         got = f"{tuple(segmentation.shape)} {segmentation.dtype}"
-        raise BadInput(f"segmentation: expected segment numbers (H, W) as integers, got {got}; give one a pixel")
+        raise BadInput(f"segmentation: expected segment numbers (H, W) as integers, got {got}")
 
 
 def segment(pixels: Tensor, segmentation: Segmentation | Tensor = "slic", count: int = 64) -> Tensor:
-    """Return the segment of each pixel.
+    """Return the segment number of each pixel.
 
     Args:
-        pixels: (N, C, H, W).
-        segmentation: a name of the table above, or segment numbers (H, W) for all images.
-        count: how many are wanted; quickshift and felzenszwalb find their own number.
+        pixels: (N, C, H, W) images in [0, 1].
+        segmentation: one of the names above, or segment numbers (H, W) for all images.
+        count: approximate number of segments; quickshift and felzenszwalb ignore it.
 
     Returns:
         (N, H, W) int64 on the device of the pixels.
 
     Raises:
-        BadInput: an unknown name, or numbers of another size than the images.
+        BadInput: segment numbers are not integers (H, W) of the images' size.
     """
     check_segmentation(segmentation)
     size = (pixels.shape[-2], pixels.shape[-1])
     if isinstance(segmentation, Tensor):
         if tuple(segmentation.shape) != size:
-            shapes = f"{size}, got {tuple(segmentation.shape)}"
-            raise BadInput(f"segmentation: expected segment numbers {shapes}; give one a pixel of the image")
+            raise BadInput(f"segmentation: expected segment numbers {size}, got {tuple(segmentation.shape)}")
         numbers: Tensor = torch.unique(segmentation, return_inverse=True)[1]
         return numbers.reshape(size).to(pixels.device).expand(len(pixels), *size)
     if segmentation == "grid" or math.prod(size) == 1:
         return _grid(size, count).to(pixels.device).expand(len(pixels), *size)
-    found = [_regions(picture, segmentation, count) for picture in _pictures(pixels)]
-    return torch.stack([torch.from_numpy(one) for one in found]).to(pixels.device)
+    regions = [torch.from_numpy(_regions(picture, segmentation, count)) for picture in _pictures(pixels)]
+    return torch.stack(regions).to(pixels.device)
 
 
 def segment_counts(segments: Tensor) -> list[int]:
-    """Return how many segments each image of `segments` (N, H, W) has."""
-    return [int(one) + 1 for one in segments.flatten(1).amax(1)]
+    """Return the number of segments of each image from `segments` (N, H, W)."""
+    return [int(number) + 1 for number in segments.flatten(1).amax(1)]
 
 
 def flags_of(counts: list[int]) -> list[set[str]]:
-    """Return the flag `one-segment` for images in which nothing can be compared, such as those of one colour."""
+    """Return the flag `one-segment` for images with a single segment, such as images of one colour."""
     return [{"one-segment"} if count == 1 else set() for count in counts]
 
 
 def spread(values: list[Tensor], segments: Tensor) -> Tensor:
-    """Return maps (N, H, W) that show at each pixel the value of its segment.
+    """Return maps (N, H, W) in which each pixel has the value of its segment.
 
     Args:
-        values: one (M,) an image.
-        segments: (N, H, W).
+        values: one tensor (M,) per image, with a value per segment.
+        segments: (N, H, W) segment numbers.
     """
-    return torch.stack([one[numbers] for one, numbers in zip(values, segments, strict=True)])
+    return torch.stack([image_values[numbers] for image_values, numbers in zip(values, segments, strict=True)])
 
 
 def _grid(size: tuple[int, int], count: int) -> Tensor:
-    """Return about `count` equal rectangles, as nearly square as the image allows."""
+    """Return the segment numbers (H, W) of about `count` equal rectangles, as square as possible."""
     down = min(size[0], count, max(1, round(math.sqrt(count * size[0] / size[1]))))
     across = min(size[1], max(1, round(count / down)))
     return cell_numbers((down, across), size)
 
 
 def _pictures(pixels: Tensor) -> list[NDArray[Any]]:
-    """Return each image as scikit-image takes it: (H, W, C) float64 in [0, 1], grey ones as three equal channels."""
+    """Return the images in scikit-image's format: (H, W, C) float64 in [0, 1], grey images with three channels."""
     images = pixels.detach().double().cpu()
     low, span = ends(images)
     images = (images - low) / span
@@ -117,12 +116,12 @@ def _regions(picture: NDArray[Any], segmentation: str, count: int) -> NDArray[An
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", (UserWarning, RuntimeWarning))
         if segmentation == "slic":
-            wanted = min(count, height * width)
-            found = regions.slic(picture, wanted, sigma=1, start_label=0, convert2lab=coloured)
+            count = min(count, height * width)
+            labels = regions.slic(picture, count, sigma=1, start_label=0, convert2lab=coloured)
         elif segmentation == "quickshift":
             options = {"kernel_size": 4, "max_dist": 200, "ratio": 0.2}
-            found = regions.quickshift(picture, **options, convert2lab=coloured, rng=_SEED)
+            labels = regions.quickshift(picture, **options, convert2lab=coloured, rng=_SEED)
         else:
-            found = regions.felzenszwalb(picture, scale=100, sigma=0.8, min_size=max(1, height * width // 256))
-    numbers: NDArray[Any] = np.unique(found, return_inverse=True)[1].reshape(height, width)
+            labels = regions.felzenszwalb(picture, scale=100, sigma=0.8, min_size=max(1, height * width // 256))
+    numbers: NDArray[Any] = np.unique(labels, return_inverse=True)[1].reshape(height, width)
     return numbers.astype(np.int64)

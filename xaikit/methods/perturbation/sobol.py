@@ -1,16 +1,16 @@
-"""Sobol indices: the share of the score's variance that a cell takes part in when the whole image is dimmed at random.
+"""Sobol indices: the share of the score's variance that involves a cell, when all cells are dimmed at random.
 
-    A, B (n, d)   points of a Sobol sequence in [0, 1]^2d, one dimension a cell of a g x g grid, d = g^2
+    A, B (n, d)   points of a Sobol sequence in [0, 1]^2d, one dimension per cell of a g x g grid, d = g^2
     C_i           A with column i from B
     ST_i = sum_n (f(A) - f(C_i))^2 / (2 n Var f(A))             the total-order index by Jansen's estimator
 
-f is the score of the image under the mask whose cells have those values. B itself is never scored, so an image takes
-n (d + 1) forwards. The sequence is scrambled by the seed and the same for all images. A constant score gives zeros.
+f is the score of the image under the mask with these cell values. B itself is not scored, so an image takes n (d + 1)
+forwards. The sequence is scrambled by the seed and equal for all images. A constant score gives zeros.
 
-Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W), one value a cell.
-Units:  share of the variance; interactions count for every cell in them, so the sum may pass 1.
+Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W), one value per cell.
+Units:  share of the variance; an interaction counts for each of its cells, so the sum may exceed 1.
 Source: Fel et al., NeurIPS 2021, eq. 3 and section 3.2, arXiv:2111.04138; Jansen, Comp. Phys. Comm. 1999.
-Departs from source: the sequence is scrambled, so that a seed means something; values are shown cell by cell.
+Departs from source: the sequence is scrambled, so that it depends on the seed; values are constant within a cell.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from xaikit.run.cost import Cost
 @METHODS.register
 @dataclass(frozen=True)
 class Sobol(InputMethod):
-    """Share of the score's variance that a cell takes part in.
+    """Share of the score's variance that involves a cell.
 
     Args:
-        samples: points n of the sequence, a power of two; each takes one forward and one more a cell.
-        grid: cells a side.
-        fill: what a dimmed cell fades to: a fill by name, or pixels that broadcast to the images.
-        score: "probability" is that of the class, "logit" the explained score.
+        samples: number n of points in the sequence, a power of two; each takes one forward plus one per cell.
+        grid: number of cells per side.
+        fill: content of a fully dimmed cell: the name of a fill, or pixels that broadcast to the images.
+        score: "probability" is that of the class, "logit" is the explained score.
     """
 
     samples: Annotated[int, Ge(2)] = 32
@@ -58,12 +58,12 @@ class Sobol(InputMethod):
     needs = frozenset({"probabilities"})
 
     def check(self) -> None:
-        """Refuse parameters that do not go together."""
+        """Check the limits of the Sobol sequence."""
         if self.samples & (self.samples - 1):
-            raise BadInput(f"samples: expected a power of two from 2, got {self.samples}; the paper has 32")
+            raise BadInput(f"samples: expected a power of two from 2, got {self.samples}; the paper uses 32")
         if 2 * self.grid**2 > SobolEngine.MAXDIM:
             most = int((SobolEngine.MAXDIM / 2) ** 0.5)
-            raise BadInput(f"grid: expected at most {most} cells a side, got {self.grid}; the sequence has no more")
+            raise BadInput(f"grid: expected at most {most} cells a side, got {self.grid}")
 
     def compute(self, batch: Batch) -> Values:
         """Return the total-order index of each pixel's cell, (n, H, W)."""
@@ -73,22 +73,22 @@ class Sobol(InputMethod):
         first, second = torch.split(self._points(batch.context.seed).to(scorer.clean), cells, dim=1)
 
         def masks(rows: Tensor, items: Tensor) -> Tensor:
-            sample, place = items // (cells + 1), items % (cells + 1)
-            dimmed = first[sample]
-            changed = (place < cells).nonzero()[:, 0]
-            dimmed[changed, place[changed]] = second[sample[changed], place[changed]]
-            return dimmed[:, numbers]
+            sample, cell = items // (cells + 1), items % (cells + 1)
+            values = first[sample]
+            changed = (cell < cells).nonzero()[:, 0]
+            values[changed, cell[changed]] = second[sample[changed], cell[changed]]
+            return values[:, numbers]
 
-        scores = scorer.of_masks(self.samples * (cells + 1), masks)
-        found = [_total_indices(one.reshape(self.samples, cells + 1)) for one in scores]
-        return Values(torch.stack([one[numbers] for one in found]))
+        scores = torch.stack(scorer.of_masks(self.samples * (cells + 1), masks))
+        indices = [_total_indices(table) for table in scores.reshape(len(batch), self.samples, cells + 1)]
+        return Values(torch.stack([index[numbers] for index in indices]))
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """The clean image, and for each point one forward and one more a cell."""
+        """Return a forward for the clean image, and for each point one forward plus one per cell."""
         return Cost(1 + self.samples * (self.grid**2 + 1), 0)
 
     def _points(self, seed: int) -> Tensor:
-        """Return both designs side by side, (samples, 2 * cells) float64."""
+        """Return the points A and B side by side, (samples, 2 * cells) float64."""
         root = stream_seed(seed, self.name, f"{self.grid}x{self.grid}")
         sequence = SobolEngine(2 * self.grid**2, scramble=True, seed=root)  # type: ignore[no-untyped-call]
         return sequence.draw(self.samples, dtype=torch.float64)
@@ -96,9 +96,9 @@ class Sobol(InputMethod):
 
 def _total_indices(scores: Tensor) -> Tensor:
     """Return the total-order indices (d,) of scores (n, d + 1), whose last column is f(A)."""
-    kind, scores = scores.dtype, scores.double()
-    plain = scores[:, -1]
-    variance = plain.var(correction=0)
-    if float(variance) <= 1e-12 * float(plain.square().mean()):
-        return torch.zeros_like(scores[0, :-1], dtype=kind)
-    return ((plain[:, None] - scores[:, :-1]).square().mean(0) / (2 * variance)).to(kind)
+    dtype, scores = scores.dtype, scores.double()
+    unchanged = scores[:, -1]
+    variance = unchanged.var(correction=0)
+    if float(variance) <= 1e-12 * float(unchanged.square().mean()):
+        return torch.zeros_like(scores[0, :-1], dtype=dtype)
+    return ((unchanged[:, None] - scores[:, :-1]).square().mean(0) / (2 * variance)).to(dtype)

@@ -1,22 +1,22 @@
-"""XRAI: regions of the image, taken in the order of the attribution that each adds per pixel.
+"""XRAI: integrated gradients averaged over regions, which are added in order of their attribution per new pixel.
 
     a = max_channel mean_baseline integrated gradients          across="sum": the sum over channels
-    regions   felzenszwalb at scales 50, 100, 150, 250, 500, 1200 (sigma 0.8, at least 150 pixels), grown by 5 pixels
-    repeat    take the region whose new pixels have the highest mean of a; give them that mean
-              forget regions that would add fewer than 50 pixels
-    the pixels left over get their own mean
-    order     "full" as above; "fast" takes the regions in the order of the mean of a over all their pixels
+    regions   felzenszwalb at scales 50, 100, 150, 250, 500, 1200 (sigma 0.8, at least 150 pixels), dilated by 5 pixels
+    repeat    add the region whose new pixels have the highest mean of a; they get that mean
+              drop regions that would add fewer than 50 pixels
+    the remaining pixels get their own mean
+    order     "full" as above; "fast" adds the regions in order of the mean of a over all their pixels
 
-The sum of the map is that of a. Regions are found on the image at 224 x 224 with values brought to [-1, 1]; the 5 and
-50 pixels are those of such an image. Each pixel knows the regions that it lies in; one that is taken leaves the running
-sums of all of them, so the choice of all regions reads each pair of pixel and region once.
+The map sums to the sum of a. The image is segmented at 224 x 224 with values scaled to [-1, 1]; the 5 and 50 pixels
+refer to that size. When a pixel is added, it is subtracted from the running sums of all regions that contain it, so the
+whole selection reads each (pixel, region) pair once.
 
-Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W), signed; a region is an array of pixel numbers, row by row.
+Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W), signed; a region is an array of row-major pixel numbers.
 Units:  score.
 Source: Kapishnikov, Bolukbasi, Viegas & Terry, ICCV 2019, algorithm 1, arXiv:1906.02825; constants of the
     authors' code.
-Departs from source: the path is summed at midpoints and begins at black and at white, not at the image's smallest and
-    largest value; an image of one colour is one region, flag `one-segment`; lengths follow the image's size.
+Departs from source: the paths use midpoints and start at black and at white, not at the image's smallest and largest
+    value; an image of one colour is one region, flag `one-segment`; lengths scale with the image size.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import cv2
@@ -53,14 +53,14 @@ _SIGMA, _LEAST_REGION, _GROWTH, _LEAST_GAIN = 0.8, 150, 5, 50
 @METHODS.register
 @dataclass(frozen=True)
 class XRAI(InputMethod):
-    """Regions in the order of the attribution that they add per pixel.
+    """Mean attribution of regions, which are added in order of their attribution per new pixel.
 
     Args:
-        steps: points on the path of each baseline.
-        baseline: where the paths begin: a fill by name, pixels that broadcast to the images, or several of either.
-        across: how the channels of the gradients come together: "max" as the authors have it, or "sum", with which the
-            map's sum is that of integrated gradients, the score's difference.
-        order: of the regions: "full" by what each still adds, "fast" ranks them once.
+        steps: number of points on the path from each baseline.
+        baseline: start of the path: the name of a fill, pixels that broadcast to the images, or a tuple of these.
+        across: reduction of the channels: "max" as in the source, or "sum", for which the map sums to the difference
+            of the scores, as integrated gradients do.
+        order: "full" ranks the regions by the pixels that they still add, "fast" ranks them once.
     """
 
     steps: Count = 100
@@ -74,28 +74,28 @@ class XRAI(InputMethod):
     needs = frozenset({"input-gradient"})
 
     def check(self) -> None:
-        """Refuse parameters that do not go together."""
+        """Check the parameters of integrated gradients."""
         _ = self._gradients
 
     def compute(self, batch: Batch) -> Values:
-        """Return each pixel's mean attribution over the region that brought it, (n, H, W)."""
+        """Return the mean attribution over the pixels added together with each pixel, (n, H, W)."""
         gradients = self._gradients.compute(batch).values
         base = gradients.amax(1) if self.across == "max" else gradients.sum(1)
         least = max(1, round(_LEAST_GAIN * base[0].numel() / _SIDE**2))
-        take = grow if self.order == "full" else grow_in_order
+        add_regions = grow if self.order == "full" else grow_in_order
         maps, counts = [], []
-        for place, (image, attribution) in enumerate(zip(batch.pixels, base, strict=True)):
+        for index, (image, attribution) in enumerate(zip(batch.pixels, base, strict=True)):
             regions = regions_of(image.permute(1, 2, 0).double().cpu().numpy())
-            maps.append(take(attribution.double().cpu().numpy(), regions, least))
+            maps.append(add_regions(attribution.double().cpu().numpy(), regions, least))
             counts.append(len(regions))
             if batch.context.progress is not None:
-                batch.context.progress(place + 1, len(batch), "segmented images")
+                batch.context.progress(index + 1, len(batch), "segmented images")
         values = torch.from_numpy(np.stack(maps)).to(base)
-        one = [1 if count == len(_SCALES) else count for count in counts]
-        return Values(values, flags=flags_of(one), diagnostics={"regions": torch.tensor(counts, device="cpu")})
+        flags = flags_of([1 if count == len(_SCALES) else count for count in counts])  # one region per scale
+        return Values(values, flags=flags, diagnostics={"regions": torch.tensor(counts, device="cpu")})
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """What integrated gradients costs; the regions take no pass."""
+        """Return the cost of integrated gradients; the regions need no pass."""
         return self._gradients.cost(size)
 
     @property
@@ -104,12 +104,12 @@ class XRAI(InputMethod):
 
 
 def grow(base: Map, regions: Sequence[Pixels], least: int = _LEAST_GAIN) -> Map:
-    """Return the map (H, W) in which each pixel has the mean of `base` over the pixels that came with it.
+    """Return the map (H, W) in which each pixel has the mean of `base` over the pixels added together with it.
 
     Args:
         base: (H, W) attribution of one image.
-        regions: pixel numbers of each; they may overlap.
-        least: a region that would add fewer pixels is forgotten.
+        regions: pixel numbers of each region; regions may overlap.
+        least: regions that would add fewer pixels are dropped.
     """
     flat = base.ravel()
     gains = np.array([flat[region].sum() for region in regions])
@@ -133,12 +133,12 @@ def grow(base: Map, regions: Sequence[Pixels], least: int = _LEAST_GAIN) -> Map:
 
 
 def grow_in_order(base: Map, regions: Sequence[Pixels], least: int = _LEAST_GAIN) -> Map:
-    """Return such a map (H, W) for regions that are ranked once, by the mean of `base` over all their pixels.
+    """Return the map (H, W) of `grow` for regions ranked once, by the mean of `base` over all their pixels.
 
     Args:
         base: (H, W) attribution of one image.
-        regions: pixel numbers of each; they may overlap.
-        least: a region that adds fewer pixels is passed over.
+        regions: pixel numbers of each region; regions may overlap.
+        least: regions that add fewer pixels are skipped.
     """
     flat = base.ravel()
     values, free = np.empty_like(flat), np.ones(flat.size, dtype=bool)
@@ -152,34 +152,34 @@ def grow_in_order(base: Map, regions: Sequence[Pixels], least: int = _LEAST_GAIN
 
 
 def _owners(regions: Sequence[Pixels], pixels: int) -> tuple[Pixels, Pixels]:
-    """Return the regions of all pixels, pixel after pixel, and where those of each begin, (pixels + 1,)."""
+    """Return the regions that contain each pixel, sorted by pixel, and the start of each pixel's part (pixels + 1,)."""
     sparse: Any = importlib.import_module("scipy.sparse")
-    place = np.concatenate([np.empty(0, dtype=np.intp), *regions])
+    members = np.concatenate([np.empty(0, dtype=np.intp), *regions])
     begins = np.cumsum([0, *(len(region) for region in regions)])
-    table = sparse.csr_array((np.ones(len(place), dtype=bool), place, begins), (len(regions), pixels)).tocsc()
+    table = sparse.csr_array((np.ones(len(members), dtype=bool), members, begins), (len(regions), pixels)).tocsc()
     return table.indices, table.indptr
 
 
 def regions_of(picture: NDArray[np.float64]) -> list[Pixels]:
-    """Return the regions of a picture (H, W, C) at all scales, grown and overlapping, as sorted pixel numbers."""
+    """Return the dilated, overlapping regions of a picture (H, W, C) at all scales, as sorted pixel numbers."""
     height, width = picture.shape[:2]
-    shown = _prepared(picture)
+    prepared = _prepared(picture)
     rows = (2 * np.arange(height) + 1) * _SIDE // (2 * height)
     columns = (2 * np.arange(width) + 1) * _SIDE // (2 * width)
     radius = round(_GROWTH * min(height, width) / _SIDE)
-    partitions = _partitions(shown.tobytes(), shown.shape[2])
-    return [region for numbers in partitions for region in _grown(numbers[rows][:, columns], radius)]
+    partitions = _partitions(prepared.tobytes(), prepared.shape[2])
+    return [region for numbers in partitions for region in _dilated(numbers[rows][:, columns], radius)]
 
 
-def _grown(numbers: NDArray[np.int16], radius: int) -> Iterator[Pixels]:
-    """Yield the pixels of each region of `numbers` (H, W) and those within `radius` of it, box by box."""
+def _dilated(numbers: NDArray[np.int16], radius: int) -> Iterator[Pixels]:
+    """Yield the pixels within `radius` of each region of `numbers` (H, W), computed in the region's bounding box."""
     height, width = numbers.shape
     areas = np.bincount(numbers.ravel())
     areas = areas[areas > 0]
     begins = areas.cumsum() - areas
     rows, columns = np.divmod(numbers.ravel().argsort(kind="stable"), width)
     tops, bottoms = rows[begins], rows[begins + areas - 1]
-    lefts, rights = (pick.reduceat(columns, begins) for pick in (np.minimum, np.maximum))
+    lefts, rights = (extreme.reduceat(columns, begins) for extreme in (np.minimum, np.maximum))
     boxes = np.stack([tops, lefts, bottoms + 1, rights + 1], 1) + radius * np.array([-1, -1, 1, 1])
     boxes = boxes.clip(0, [height, width, height, width])
     offset = np.arange(-radius, radius + 1)
@@ -194,27 +194,25 @@ def _grown(numbers: NDArray[np.int16], radius: int) -> Iterator[Pixels]:
 def _prepared(picture: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the picture at 224 x 224 with values from -1 to 1."""
     low, high = picture.min(), picture.max()
-    brought = (picture - low) / (high - low) * 2 - 1 if high > low else np.zeros_like(picture)
-    if brought.shape[:2] == (_SIDE, _SIDE):
-        return brought
+    scaled = (picture - low) / (high - low) * 2 - 1 if high > low else np.zeros_like(picture)
+    if scaled.shape[:2] == (_SIDE, _SIDE):
+        return scaled
     transform: Any = importlib.import_module("skimage.transform")
-    resized: NDArray[np.float64] = transform.resize(brought, (_SIDE, _SIDE), order=3, mode="constant")
+    resized: NDArray[np.float64] = transform.resize(scaled, (_SIDE, _SIDE), order=3, mode="constant")
     return resized
 
 
 @lru_cache(maxsize=16)
 def _partitions(content: bytes, channels: int) -> NDArray[np.int16]:
-    """Return the regions of a prepared picture, numbered at each scale, (scales, 224, 224).
+    """Return the region numbers of a prepared picture at each scale, (scales, 224, 224).
 
-    They take most of the time and depend on the picture alone, so the last ones are kept for another class. The scales
-    run side by side: scikit-image lets go of Python's lock.
+    Segmentation takes most of the time and depends only on the picture, so results are cached for other classes. The
+    scales run in parallel, because scikit-image releases the GIL.
     """
     filters: Any = importlib.import_module("scipy.ndimage")
     picture = filters.gaussian_filter(np.frombuffer(content).reshape(_SIDE, _SIDE, channels), (_SIGMA, _SIGMA, 0))
     felzenszwalb: Any = importlib.import_module("skimage.segmentation").felzenszwalb
     with warnings.catch_warnings(), ThreadPoolExecutor(torch.get_num_threads()) as threads:
         warnings.simplefilter("ignore", RuntimeWarning)  # pictures with other than three channels
-        found = list(
-            threads.map(lambda scale: felzenszwalb(picture, scale=scale, sigma=0, min_size=_LEAST_REGION), _SCALES)
-        )
-    return np.stack(found).astype(np.int16)
+        segment = partial(felzenszwalb, picture, sigma=0, min_size=_LEAST_REGION)
+        return np.stack(list(threads.map(segment, _SCALES))).astype(np.int16)
