@@ -5,8 +5,6 @@ attribution = attribute(classifier, classifier.read("cat.jpg"), method="libra-ca
 curve = keep_curve(classifier, pixels, attribution.heatmap(), attribution.target)
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""Other packages' methods behind our `Method`: a file a package.
+"""Methods of other packages as xaikit `Method` classes, one file per package.
 
-    METHODS.get("captum/saliency")      finds captum.py here, which imports captum
+    METHODS.get("captum/saliency")      imports captum.py from this folder, which imports captum
 
-Each file generates one class for each public method of its package and registers it as `package/method-name`.
-Nothing here is imported before such a name is asked for.
+Each file generates a class for every public method of its package and registers it as `package/method-name`. The file
+is imported only when such a name is looked up.
 """

@@ -1,22 +1,22 @@
 """captum: its attributions of a class to the input or to a layer.
 
-    values = attribute(inputs, target=classes)       (n, C, H, W), or (n, C, h, w) of the layer; one channel each below
+    values = attribute(inputs, target=classes)       (n, C, H, W), or (n, C, h, w) at a layer; then reduced to a channel
 
-Found: every public attribution that needs no more than a model and a layer, and NoiseTunnel round the gradient. Values
-are theirs, reduced over channels: summed, where features span all channels averaged, for saliency the largest. Where
-theirs report a convergence delta, it stands in `completeness`; DeepLIFT above 1 % of the difference it promises is
-flagged `incomplete`.
+Included: every public attribution that needs only a model and a layer, and NoiseTunnel around the gradient. captum's
+values are reduced over channels: by their sum, by their mean where features span all channels, and by the largest
+absolute value for saliency. captum's convergence delta, if any, is in `completeness`; DeepLIFT is flagged `incomplete`
+where the delta exceeds 1 % of the difference that the values should sum to.
 
-What theirs leave open, or set so that no image could be explained in time, is chosen here and may be given instead:
-    perturbations_per_eval, internal_batch_size    as many as one portion holds; theirs take one at a time in a layer
+Defaults for parameters that captum leaves open, or sets too slow for images:
+    perturbations_per_eval, internal_batch_size    as many as one portion holds; one at a time for layer ablation
     feature_mask                                   7 x 7 squares over all channels; 2 x 2 for exact Shapley values
-    layer_mask                                     one feature a position
+    layer_mask                                     one feature per position
     sliding_window_shapes, strides                 a seventh of the short side, and half of it
-    baselines                                      zero, the mean colour; drawn pictures where several are required
-LRP does not know sums and products of activations: they double its relevance or lose it, so they are refused. Guided
-backpropagation and deconvolution see ReLU modules alone; where one is a function, images are flagged `functional-relu`.
+    baselines                                      zero, the mean colour; synthetic images if several are required
+Networks that add or multiply activations are refused for LRP, which would double or lose relevance there. Guided
+backpropagation and deconvolution see ReLU modules only; images are flagged `functional-relu` if a ReLU is a function.
 
-Left out: attributions to a neuron, permutations across a batch of images, and those made for text or data loaders.
+Left out: attributions to a neuron, permutations across a batch of images, and those for text or data loaders.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Captum(Guest):
     squares: ClassVar[int] = 7
 
     def explain(self, model: Model, batch: Batch, classes: Tensor) -> Values:
-        """Return theirs, (n, C, H, W) or (n, C, h, w), with their convergence delta.
+        """Return captum's values (n, C, H, W) or (n, h, w), with the convergence delta.
 
         Raises:
             BadInput: LRP on a network that adds or multiplies activations.
@@ -66,23 +66,20 @@ class Captum(Guest):
         if issubclass(self.theirs, theirs.LRP) and (mixes := model.mixes(batch.inputs[:1])):
             raise BadInput(
                 f"{self.name}: expected a network without sums and products of activations, got {mixes} of them in "
-                f"{self.classifier.name}, at which captum's relevance is not conserved; use another method"
+                f"{self.classifier.name}, where captum's relevance is not conserved; use another method"
             )
         algorithm = self.algorithm(model)
-        takes = inspect.signature(inspect.unwrap(algorithm.attribute)).parameters
-        given = self.given(self.called_with, **self._chosen(batch))
+        options = self.given(self.called_with, **self._defaults(batch))
         if self.class_specific:
-            given["target"] = classes
-        gap = "return_convergence_delta" in takes
+            options["target"] = classes
+        has_delta = "return_convergence_delta" in inspect.signature(inspect.unwrap(algorithm.attribute)).parameters
+        if has_delta:
+            options["return_convergence_delta"] = True
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=UserWarning, module=r"captum\.")
             warnings.filterwarnings("ignore", "Setting (forward, )?backward hooks", UserWarning)
-            found = algorithm.attribute(
-                batch.inputs.detach().requires_grad_(True),
-                **given,
-                **({"return_convergence_delta": True} if gap else {}),
-            )
-        values, delta = found if gap else (found, None)
+            result = algorithm.attribute(batch.inputs.detach().requires_grad_(True), **options)
+        values, delta = result if has_delta else (result, None)
         if delta is not None:
             delta = delta.detach().reshape(len(batch), -1).mean(1)
         flags = self._flags(values.detach().flatten(1), delta)
@@ -91,15 +88,15 @@ class Captum(Guest):
         return Values(self.one_channel(values.detach()), completeness=delta, flags=flags)
 
     def algorithm(self, model: Model) -> Any:
-        """Return their object for a model."""
+        """Return captum's attribution object for a model."""
         return self.theirs(model, **self.given(self.made_with))
 
     def one_channel(self, values: Tensor) -> Tensor:
-        """Return the values as `compute` gives them on."""
+        """Return the values that `compute` returns."""
         return values
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """A forward and, for gradients, a backward: a step, sample, window or square."""
+        """A forward per step, sample, window or square and, for gradients, a backward."""
         counts = (getattr(self, name, None) for name in ("n_steps", "nt_samples", "n_samples"))
         passes = next((count for count in counts if count), 1)
         if hasattr(self, "sliding_window_shapes"):
@@ -113,30 +110,30 @@ class Captum(Guest):
             passes *= 2 * (_REFERENCES if issubclass(self.theirs, theirs.DeepLiftShap) else 1)
         return Cost(1 + passes, passes if any("gradient" in need for need in self.needs) else 0)
 
-    def _flags(self, values: Tensor, gap: Tensor | None) -> list[set[str]]:
-        """Flag images for which DeepLIFT misses what it promises: it sees neither functional ReLUs nor all poolings."""
-        if gap is None or not issubclass(self.theirs, theirs.DeepLift):
+    def _flags(self, values: Tensor, delta: Tensor | None) -> list[set[str]]:
+        """Flag images whose DeepLIFT values miss their sum: captum sees neither functional ReLUs nor all poolings."""
+        if delta is None or not issubclass(self.theirs, theirs.DeepLift):
             return []
-        missed = gap.abs() > _GAP * (values.sum(1) - gap).abs()
-        return [{"incomplete"} if one else set() for one in missed.tolist()]
+        incomplete = delta.abs() > _GAP * (values.sum(1) - delta).abs()
+        return [{"incomplete"} if flagged else set() for flagged in incomplete.tolist()]
 
-    def _chosen(self, batch: Batch) -> dict[str, Any]:
-        """Return what is chosen for parameters that are None."""
+    def _defaults(self, batch: Batch) -> dict[str, Any]:
+        """Return the values of parameters that are None."""
         portion = max(batch.context.portion(self.classifier, batch.size), len(batch))
         channels = batch.inputs.shape[1]
         window, stride = windows(channels, batch.size)
-        chosen = {
+        defaults = {
             "perturbations_per_eval": portion // len(batch),
             "internal_batch_size": 2 * portion,
             "feature_mask": squares(batch.size, self.squares).to(batch.inputs.device),
             "sliding_window_shapes": window,
         }
         if getattr(self, "sliding_window_shapes", None) is None:
-            chosen["strides"] = stride
+            defaults["strides"] = stride
         if "baselines" in required(self.theirs.attribute):
-            drawn = draw_references(_REFERENCES, channels, batch.size).to(batch.inputs)
-            chosen["baselines"] = self.classifier.normalize(drawn)
-        return chosen
+            references = draw_references(_REFERENCES, channels, batch.size).to(batch.inputs)
+            defaults["baselines"] = self.classifier.normalize(references)
+        return defaults
 
 
 @dataclass(frozen=True)
@@ -146,14 +143,14 @@ class InputCaptum(Captum, InputMethod):
 
 @dataclass(frozen=True)
 class LayerCaptum(Captum, GuestLayer):
-    """An attribution to a layer, or through one."""
+    """An attribution to a layer, or one that uses a layer."""
 
     def algorithm(self, model: Model) -> Any:
-        """Return their object for a model and the layer."""
+        """Return captum's attribution object for a model and the layer."""
         return self.theirs(model, model.part(self.place.name), **self.given(self.made_with))
 
     def one_channel(self, values: Tensor) -> Tensor:
-        """Return the values summed over channels, or their mean, (n, h, w).
+        """Return the sum or mean of the values over channels, (n, h, w).
 
         Raises:
             BadInput: the layer has no grid.
@@ -162,32 +159,32 @@ class LayerCaptum(Captum, GuestLayer):
         return values.mean(1) if self.reduction == "mean" else values.sum(1)
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """As for the input; a forward a position where each is taken away."""
+        """The cost for the input; for ablation, a forward per position of the layer."""
         if issubclass(self.theirs, theirs.LayerFeatureAblation):
             _, down, across = self.classifier.outline(size).layers[self.place.name]
             return Cost(2 + down * across, 0)
         return super().cost(size)
 
-    def _chosen(self, batch: Batch) -> dict[str, Any]:
-        chosen = super()._chosen(batch)
+    def _defaults(self, batch: Batch) -> dict[str, Any]:
+        defaults = super()._defaults(batch)
         if issubclass(self.theirs, theirs.LayerFeatureAblation):
             _, down, across = batch.activations(self.place).shape[1:]
             mask = positions(down, across).to(batch.inputs.device)
-            chosen |= {"layer_mask": mask, "perturbations_per_eval": 1}
-        return chosen
+            defaults |= {"layer_mask": mask, "perturbations_per_eval": 1}
+        return defaults
 
 
 @dataclass(frozen=True)
 class NoiseTunnel(InputCaptum):
-    """Their noise tunnel round their signed gradient: SmoothGrad, its square or VarGrad, by `nt_type`."""
+    """captum's noise tunnel around its signed gradient: SmoothGrad, its square or VarGrad, by `nt_type`."""
 
     def algorithm(self, model: Model) -> Any:
-        """Return their object round the gradient."""
+        """Return captum's noise tunnel for a model."""
         return self.theirs(theirs.Saliency(model))
 
 
-def _offered() -> Iterator[Any]:
-    """Yield their classes that explain a class of an image from a model and a layer."""
+def _attributions() -> Iterator[Any]:
+    """Yield captum's classes that explain a class of an image given only a model and a layer."""
     for kind in (getattr(theirs, name) for name in theirs.__all__):
         if not (
             inspect.isclass(kind)
@@ -232,7 +229,7 @@ def _register(kind: Any) -> None:
     )
 
 
-for _kind in _offered():
+for _kind in _attributions():
     _register(_kind)
 
 behind(

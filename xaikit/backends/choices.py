@@ -1,10 +1,10 @@
-"""Choices for what other packages leave open: the features that are taken away from an image or a layer.
+"""Default features for perturbation methods of other packages: the parts that are removed from an image or a layer.
 
-    windows      (C, p, p) at steps of (C, q, q), p a seventh of the short side and q half of it
+    windows      (C, p, p) with stride (C, q, q), p a seventh of the short side and q half of it
     squares      a count x count grid over the image, numbered row by row
-    positions    the places of a layer, numbered row by row
+    positions    the positions of a layer, numbered row by row
 
-Shapes: masks (1, 1, H, W) int64; a feature is what has one number.
+Shapes: masks (1, 1, H, W) int64; entries with the same number form one feature.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from xaikit.images.cells import cell_numbers
 
 
 def windows(channels: int, size: tuple[int, int]) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    """Return window and stride (C, p, p) and (C, q, q) for images of `size` = (H, W)."""
+    """Return the window (C, p, p) and stride (C, q, q) for images of `size` = (H, W)."""
     side = max(1, round(min(size) / 7))
     step = max(1, side // 2)
     return (channels, side, side), (channels, step, step)
 
 
 def squares(size: tuple[int, int], count: int) -> Tensor:
-    """Return the numbers (1, 1, H, W) of count x count squares, fewer where the image is smaller."""
+    """Return the numbers (1, 1, H, W) of count x count squares; fewer if the image has fewer pixels per side."""
     return cell_numbers((min(count, size[0]), min(count, size[1])), size)[None, None]
 
 

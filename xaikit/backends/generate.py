@@ -1,8 +1,8 @@
-"""Generation: from another package's class to a registered `Method`, by its signatures.
+"""Generation of registered `Method` classes from the classes of other packages.
 
-    their class -> a frozen dataclass: name from theirs, fields from the parameters of constructor and call
+    class -> a frozen dataclass, whose fields are the parameters of the constructor and of the call
 
-Parameters keep their names, but for `method`, which is `quadrature` here, because `xaikit.attribute` has taken it.
+Parameters keep their names, except `method`, which `xaikit.attribute` already uses and which becomes `quadrature`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _AS_OURS = {"x-grad-cam": "xgrad-cam", "hi-res-cam": "hires-cam"}
 
 
 def guest_package(name: str, distribution: str) -> ModuleType:
-    """Import another package.
+    """Return another package's module.
 
     Args:
-        name: of the module.
-        distribution: what installs it.
+        name: name of the module.
+        distribution: name of the distribution that installs it.
 
     Raises:
-        MissingExtra: it is not installed.
+        MissingExtra: the package is not installed.
     """
     try:
         return importlib.import_module(name)
@@ -48,26 +48,25 @@ def method_name(package: str, name: str) -> str:
 
 
 def parameters(function: Callable[..., Any], without: Iterable[str]) -> dict[str, Any]:
-    """Return the named parameters of one of their functions with their defaults, None where there is none.
+    """Return the named parameters of a function with their defaults; None for parameters without a default.
 
     Args:
-        function: constructor or call.
-        without: those that are ours to give, such as model, layer and target.
+        function: constructor or call of another package's class.
+        without: parameters to leave out because xaikit sets them, such as model, layer and target.
     """
-    left_out = {"self", *without}
-    found = inspect.signature(inspect.unwrap(function)).parameters.values()
+    excluded = {"self", *without}
     return {
-        one.name: None if one.default is one.empty else one.default
-        for one in found
-        if one.name not in left_out and one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
+        item.name: None if item.default is item.empty else item.default
+        for item in inspect.signature(inspect.unwrap(function)).parameters.values()
+        if item.name not in excluded and item.kind in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY)
     }
 
 
 def required(function: Callable[..., Any]) -> list[str]:
     """Return the names of a function's parameters that have no default."""
-    found = inspect.signature(inspect.unwrap(function)).parameters.values()
-    named = (one for one in found if one.kind is one.POSITIONAL_OR_KEYWORD and one.name != "self")
-    return [one.name for one in named if one.default is one.empty]
+    parameters = inspect.signature(inspect.unwrap(function)).parameters.values()
+    named = (item for item in parameters if item.kind is item.POSITIONAL_OR_KEYWORD and item.name != "self")
+    return [item.name for item in named if item.default is item.empty]
 
 
 def behind(
@@ -79,28 +78,27 @@ def behind(
     called_with: Mapping[str, Any],
     **facts: Any,
 ) -> None:
-    """Generate the `Method` of one of their classes and register it.
+    """Generate and register the `Method` of a class of another package.
 
     Args:
-        base: runs it.
-        theirs: the class.
-        name: in the registry.
-        distribution: of their package, whose version stands in the source.
+        base: class of ours that runs `theirs`.
+        theirs: class of the other package.
+        name: name in the registry.
+        distribution: distribution of the package, named with its version in `source`.
         made_with: parameters of the constructor with their defaults.
         called_with: parameters of the call with their defaults.
         **facts: class attributes such as family, needs and signed.
     """
-    source = f"{distribution} {version(distribution)}, {theirs.__module__}.{theirs.__qualname__}"
     declared = {
-        "__doc__": f"{theirs.__qualname__} of {distribution}; its parameters are theirs.",
+        "__doc__": f"{theirs.__qualname__} of {distribution}, with the same parameters.",
         "name": name,
-        "source": source,
+        "source": f"{distribution} {version(distribution)}, {theirs.__module__}.{theirs.__qualname__}",
         "theirs": theirs,
         "made_with": tuple(made_with),
         "called_with": tuple(called_with),
     }
-    taken = {**made_with, **called_with}
-    fields = [(OUR_WORDS.get(key, key), Any, field(default=value)) for key, value in taken.items()]
+    defaults = {**made_with, **called_with}
+    fields = [(OUR_WORDS.get(key, key), Any, field(default=value)) for key, value in defaults.items()]
     kind = make_dataclass(theirs.__qualname__, fields, bases=(base,), namespace=declared | facts, frozen=True)
     kind.__module__ = base.__module__
     METHODS.register(kind)

@@ -1,15 +1,15 @@
-"""The guest: how a method of another package runs on our classifier and leaves nothing behind.
+"""Guests: methods of other packages, run on a copy of the classifier.
 
-    their class -> a `Method` with their parameters as fields -> their values on a copy of the classifier, as they are
+    class of a package -> a `Method` with its parameters as fields -> its values on a copy of the classifier, unchanged
 
-Other packages switch modes, write `.grad`, leave hooks and replace modules. So they never see the user's network: each
-portion of images runs on a deep copy, which is thrown away afterwards, also when theirs raises. What theirs raises
-becomes a `BadInput` that says why.
+Other packages switch modes, write `.grad`, leave hooks and replace modules, so they never see the user's network: each
+portion of images runs on a deep copy, which is discarded afterwards, also on an exception. Exceptions of the package
+become a `BadInput` with the reason.
 
-Theirs read what a module returns: of a functional ReLU that follows it (DenseNet) they know nothing, and of a module
-that runs several times they cannot tell the calls apart, which is refused.
+Other packages read a layer as the output of a module. They do not see a functional ReLU that follows it (DenseNet), and
+cannot tell apart the calls of a module that runs several times, which is refused.
 
-Shapes: inputs (n, C, H, W) in the network's own coordinates; logits (n, K); values as theirs, one map an image.
+Shapes: inputs (n, C, H, W), normalised; logits (n, K); values as the package returns them, one map per image.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from xaikit.run.batch import Batch
 _FAILURES = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError)
 _MIXES = PLUS | PRODUCTS
 OUR_WORDS = {"method": "quadrature"}
-"""Our field by the name of their parameter, where `xaikit.attribute` has taken that name."""
+"""Field of the generated class for each parameter whose name `xaikit.attribute` already uses."""
 
 
 class Model(nn.Module):
-    """A copy of a batch's classifier, as other packages expect a model: from inputs (n, C, H, W) to logits (n, K).
+    """A copy of a batch's classifier as a module from inputs (n, C, H, W) to logits (n, K).
 
     Args:
-        batch: of the classifier that is copied.
+        batch: batch whose classifier is copied.
     """
 
     def __init__(self, batch: Batch) -> None:
@@ -53,7 +53,7 @@ class Model(nn.Module):
         self.context = batch.context
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return the logits; a forward with a graph is followed by one backward, and counted so."""
+        """Return the logits; a forward with a graph is also counted as one backward."""
         half = self.context.precision == "bfloat16"
         with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=half):
             logits = self.classifier.logits(inputs)
@@ -62,21 +62,21 @@ class Model(nn.Module):
         return logits
 
     def part(self, name: str) -> nn.Module:
-        """Return the copy of the network's module of that name."""
+        """Return the copied module called `name`."""
         return self.classifier.module.get_submodule(name)
 
     def mixes(self, image: Tensor) -> int:
-        """Return how many sums and products of activations one image (1, C, H, W) goes through."""
+        """Return the number of sums and products of activations in a forward of one image (1, C, H, W)."""
         return sum(function in _MIXES and count == 2 for function, count in self._run_through(image)[1])
 
     def unseen_relus(self, image: Tensor) -> int:
-        """Return how many ReLUs are functions and no modules, so that theirs do not see them."""
+        """Return the number of functional ReLUs, which other packages do not see."""
         modules, functions = self._run_through(image)
         called = sum(function in RELUS for function, _ in functions)
         return called - sum(isinstance(module, nn.ReLU) for module in modules)
 
     def _run_through(self, image: Tensor) -> tuple[list[nn.Module], list[tuple[Callable[..., Any], int]]]:
-        """Return the modules that run, and the functions with how many activations each takes."""
+        """Return the modules that run, and the functions with the number of activations each takes."""
         modules: list[nn.Module] = []
         functions: list[tuple[Callable[..., Any], int]] = []
 
@@ -84,7 +84,7 @@ class Model(nn.Module):
             modules.append(module)
 
         def on_function(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Any, output: Any) -> None:
-            functions.append((function, sum(isinstance(one, Tensor) and one.ndim > 1 for one in args[:2])))
+            functions.append((function, sum(isinstance(value, Tensor) and value.ndim > 1 for value in args[:2])))
 
         with torch.no_grad(), self.classifier.probe() as probe:
             probe.observe(on_module, on_function)
@@ -92,7 +92,7 @@ class Model(nn.Module):
         return modules, functions
 
     def let_go(self) -> None:
-        """Drop the copy and the hooks that tie it to whoever registered them, so that its memory is free at once."""
+        """Remove the copy and its hooks, which form reference cycles, so that the memory is freed at once."""
         for module in self.modules():
             for hooks in (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks):
                 hooks.clear()
@@ -103,8 +103,8 @@ class Model(nn.Module):
 class Guest(Method):
     """A method of another package.
 
-    What theirs draws comes from global streams. Where it draws, images are taken one by one and the streams begin anew
-    for each, so that no image depends on its neighbours.
+    Other packages draw from global random generators. Methods that draw explain images one by one, and the generators
+    are seeded for each, so that no image depends on the others in its batch.
     """
 
     theirs: ClassVar[Any]
@@ -114,30 +114,30 @@ class Guest(Method):
 
     @abstractmethod
     def explain(self, model: Model, batch: Batch, classes: Tensor) -> Values:
-        """Return what theirs gives on `model` for classes (n,)."""
+        """Return the package's values on `model` for classes (n,)."""
 
     def compute(self, batch: Batch) -> Values:
-        """Run theirs on a copy of the classifier.
+        """Return the package's values on a copy of the classifier.
 
         Raises:
-            BadInput: a target that is no class, or whatever makes theirs fail.
+            BadInput: the target is not a class, or the package's method fails.
         """
         batch.target.require_class(self.name)
         classes = batch.target.index
         with self._copy(batch) as model:
             if not self.draws:
-                _begin_streams(batch.context.seed)
+                _seed_generators(batch.context.seed)
                 return self.explain(model, batch, classes)
-            found = []
-            for image, index in enumerate(classes.tolist()):
-                _begin_streams(batch.context.seed)
-                alone = Batch(batch.classifier, batch.pixels[image : image + 1], index, batch.context)
-                found.append(self.explain(model, alone, classes[image : image + 1]))
-        gaps = [one.completeness for one in found if one.completeness is not None]
+            results = []
+            for row, index in enumerate(classes.tolist()):
+                _seed_generators(batch.context.seed)
+                single = Batch(batch.classifier, batch.pixels[row : row + 1], index, batch.context)
+                results.append(self.explain(model, single, classes[row : row + 1]))
+        gaps = [result.completeness for result in results if result.completeness is not None]
         return Values(
-            torch.cat([one.values for one in found]),
+            torch.cat([result.values for result in results]),
             completeness=torch.cat(gaps) if gaps else None,
-            flags=[flags for one in found for flags in one.flags],
+            flags=[flags for result in results for flags in result.flags],
         )
 
     @contextmanager
@@ -151,15 +151,15 @@ class Guest(Method):
                 raise
             reason = " ".join(str(error).split()) or "no reason"
             raise BadInput(
-                f"{self.name}: expected it to run on {self.classifier.name}, got {type(error).__name__} ({reason}); "
-                "use another method or layer"
+                f"{self.name}: expected a run on {self.classifier.name} without errors, got {type(error).__name__} "
+                f"({reason}); use another method or layer"
             ) from error
         finally:
             if model is not None:
                 model.let_go()
 
     def given(self, names: Iterable[str], **chosen: Any) -> dict[str, Any]:
-        """Return the parameters of these names, with those that were chosen here in place of None."""
+        """Return the parameters called `names`, with the values in `chosen` in place of None."""
         values = {name: getattr(self, OUR_WORDS.get(name, name)) for name in names}
         return values | {name: value for name, value in chosen.items() if name in values and values[name] is None}
 
@@ -170,22 +170,22 @@ class GuestLayer(Guest, LayerMethod):
 
     @cached_property
     def place(self) -> Layer:
-        """The layer that is read, without the functional ReLU that may follow it.
+        """The layer that is read, without a functional ReLU that may follow it.
 
         Raises:
             BadInput: the module runs several times.
         """
-        place = self.classifier.resolve_layer(self.layer)
-        if place.call is not None:
+        layer = self.classifier.resolve_layer(self.layer)
+        if layer.call is not None:
             raise BadInput(
-                f"{self.name}: expected a layer that runs once, got {place.name!r}, which runs several times; "
-                "choose the block that holds it"
+                f"{self.name}: expected a layer that runs once, got {layer.name!r}, which runs several times; "
+                "use the block that contains it"
             )
-        return Layer(place.name)
+        return Layer(layer.name)
 
 
-def _begin_streams(seed: int) -> None:
-    """Start the global streams, which theirs draw from; the borrowed network's owner gets them back as they were."""
+def _seed_generators(seed: int) -> None:
+    """Seed the global generators that other packages draw from; borrowing the network restores their states."""
     torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - theirs draw from it
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - other packages draw from it
     random.seed(seed)

@@ -1,12 +1,12 @@
-"""lime: its explainer of images.
+"""lime: its image explainer.
 
-    values = explain_instance(picture, probabilities, labels=[class]).local_exp[class]      one a segment, (n, H, W)
+    values = explain_instance(image, probabilities, labels=[class]).local_exp[class]    one per segment, (n, H, W)
 
-Theirs takes pictures (H, W, 3) in pixels and draws from a stream of its own; each image is explained alone, with the
-seed of the run, so that it does not depend on the batch. Their parameters keep their names and defaults.
+lime takes images (H, W, 3) of pixels and has its own random generator; each image is explained separately with the
+seed of the run, so that it does not depend on the batch. Parameters keep lime's names and defaults.
 
-What theirs leave open is chosen here and may be given instead:
-    random_seed    of the segmentation, the seed of the run
+Default for a parameter that lime leaves open:
+    random_seed    seed of the segmentation: the seed of the run
 """
 
 from __future__ import annotations
@@ -34,44 +34,44 @@ theirs = guest_package("lime.lime_image", _DISTRIBUTION)
 
 @dataclass(frozen=True)
 class Explainer(Guest):
-    """The explainer of images."""
+    """lime's image explainer."""
 
     num_samples: int = 1000
 
     def explain(self, model: Model, batch: Batch, classes: Tensor) -> Values:
-        """Return their coefficients at the pixels of each segment, (n, H, W)."""
-        found = [self._one(model, batch, row, int(index)) for row, index in enumerate(classes)]
-        return Values(torch.stack(found).to(batch.inputs))
+        """Return lime's coefficients at the pixels of each segment, (n, H, W)."""
+        values = [self._explain_image(model, batch, row, int(index)) for row, index in enumerate(classes)]
+        return Values(torch.stack(values).to(batch.inputs))
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """The clean image and one forward a sample."""
+        """A forward of the unchanged image and one per sample."""
         return Cost(1 + self.num_samples, 0)
 
-    def _one(self, model: Model, batch: Batch, row: int, index: int) -> Tensor:
+    def _explain_image(self, model: Model, batch: Batch, row: int, index: int) -> Tensor:
         seed = batch.context.seed % 2**32
         channels = batch.pixels.shape[1]
 
-        def probabilities(pictures: NDArray[Any]) -> NDArray[Any]:
-            pixels = torch.from_numpy(pictures[..., :channels]).permute(0, 3, 1, 2).to(batch.pixels)
+        def probabilities(images: NDArray[Any]) -> NDArray[Any]:
+            pixels = torch.from_numpy(images[..., :channels]).permute(0, 3, 1, 2).to(batch.pixels)
             with torch.no_grad():
                 logits = model(self.classifier.normalize(pixels))
-            shares: NDArray[Any] = self.classifier.to_probabilities(logits).double().cpu().numpy()
-            return shares
+            result: NDArray[Any] = self.classifier.to_probabilities(logits).double().cpu().numpy()
+            return result
 
-        picture = batch.pixels[row].double().cpu().permute(1, 2, 0)
-        picture = picture.expand(-1, -1, 3) if channels == 1 else picture
+        image = batch.pixels[row].double().cpu().permute(1, 2, 0)
+        image = image.expand(-1, -1, 3) if channels == 1 else image
         explainer = self.theirs(**self.given(self.made_with), random_state=seed)
-        with redirect_stderr(io.StringIO()):  # their progress bar
-            explained = explainer.explain_instance(
-                np.ascontiguousarray(picture.numpy()),
+        with redirect_stderr(io.StringIO()):  # lime's progress bar
+            explanation = explainer.explain_instance(
+                np.ascontiguousarray(image.numpy()),
                 probabilities,
                 labels=(index,),
                 top_labels=None,
                 **self.given(self.called_with, random_seed=seed),
             )
         values = torch.zeros(batch.size, dtype=torch.float64)
-        segments = torch.from_numpy(np.asarray(explained.segments))
-        for number, weight in explained.local_exp[index]:
+        segments = torch.from_numpy(np.asarray(explanation.segments))
+        for number, weight in explanation.local_exp[index]:
             values[segments == number] = weight
         return values
 

@@ -2,12 +2,12 @@
 
     map = scale(resize(scale(relu(cam))))        scale(m) = (m - min m) / (max (m - min m) + 1e-7), resize linear
 
-Found: every public class that takes a model and target layers, and the guided backpropagation. Theirs rectify, scale to
-[0, 1] at the layer's size, enlarge to the image and scale again, so values are (N, H, W) in [0, 1], not raw.
+Included: every public class that takes a model and target layers, and the guided backpropagation. The package applies a
+ReLU, scales to [0, 1] at the layer's size, resizes to the image and scales again: values (N, H, W) in [0, 1], not raw.
 
-Guided backpropagation sees ReLU modules alone; where a ReLU is a function, the flag `functional-relu` says so.
+Guided backpropagation sees ReLU modules only; images are flagged `functional-relu` if a ReLU is a function.
 
-Left out: DeepFeatureFactorization, which explains concepts and no class.
+Left out: DeepFeatureFactorization, which explains concepts instead of a class.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from xaikit.backends.generate import behind, guest_package, method_name, parameters
 from xaikit.backends.guest import Guest, GuestLayer, Model
-from xaikit.extend import Family, InputMethod, LayerMethod, Need, Values
+from xaikit.extend import InputMethod, LayerMethod, Need, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -33,7 +33,6 @@ _OURS = ("model", "target_layers", "reshape_transform", "ablation_layer", "devic
 _OURS_TO_CALL = ("input_tensor", "targets", "target_idx")
 
 theirs = guest_package("pytorch_grad_cam", _DISTRIBUTION)
-_FAMILY: Family = "activation"
 
 
 @dataclass(frozen=True)
@@ -44,29 +43,29 @@ class CAM(Guest):
     by_channel = False
 
     def explain(self, model: Model, batch: Batch, classes: Tensor) -> Values:
-        """Return theirs, (n, H, W) in [0, 1], on a model whose weights require gradients."""
+        """Return the package's maps (n, H, W) in [0, 1], on a model whose weights require gradients."""
         model.requires_grad_(True)
-        given = self.given(self.made_with)
+        options = self.given(self.made_with)
         if "ablation_layer" in inspect.signature(self.theirs).parameters:
-            given["ablation_layer"] = theirs.AblationLayer()
+            options["ablation_layer"] = theirs.AblationLayer()
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            found = self.run(self.theirs(model, self.layers_of(model), **given), batch.inputs.detach(), classes)
-        return Values(torch.as_tensor(found, device=batch.inputs.device))
+            maps = self.run(self.theirs(model, self.layers_of(model), **options), batch.inputs.detach(), classes)
+        return Values(torch.as_tensor(maps, device=batch.inputs.device))
 
     def layers_of(self, model: Model) -> list[nn.Module]:
-        """Return the layers that theirs is told to read: none."""
+        """Return the target layers for the package's class: none."""
         return []
 
     def run(self, cam: Any, inputs: Tensor, classes: Tensor) -> Any:
-        """Return what their object gives for inputs (n, C, H, W) and classes (n,)."""
+        """Return the maps of `cam` for inputs (n, C, H, W) and classes (n,)."""
         target = theirs.utils.model_targets.ClassifierOutputTarget
         return cam(inputs, [target(index) for index in classes.tolist()], **self.given(self.called_with))
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """A forward and a backward, for SESS a patch; a forward a channel where each is weighed by its effect."""
+        """A forward and a backward, per patch for SESS; one more forward per channel for weights without gradients."""
         if issubclass(self.theirs, theirs.SESS):
             sess = self.given(("num_scales", "scale_step_ratio"))
-            scales = (1 + place * sess["scale_step_ratio"] for place in range(sess["num_scales"]))
+            scales = (1 + step * sess["scale_step_ratio"] for step in range(sess["num_scales"]))
             patches = sum(math.ceil(scale) ** 2 for scale in scales)
             return Cost(1 + 2 * patches, patches)
         channels = self.classifier.layers()[self.place.name][0] if isinstance(self, LayerMethod) else 0
@@ -78,27 +77,27 @@ class LayerCAM(CAM, GuestLayer):
     """A CAM that reads one layer."""
 
     def layers_of(self, model: Model) -> list[nn.Module]:
-        """Return the one layer."""
+        """Return the layer that is read."""
         return [model.part(self.place.name)]
 
 
 @dataclass(frozen=True)
 class FinerCAM(LayerCAM):
-    """A CAM that compares a class with those of nearest score; theirs takes one class a call."""
+    """A CAM that compares a class with those of the most similar scores; it takes one class per call."""
 
     def run(self, cam: Any, inputs: Tensor, classes: Tensor) -> Any:
-        """Return their maps, image by image."""
-        given = self.given(self.called_with)
+        """Return the maps, computed image by image."""
+        options = self.given(self.called_with)
         pairs = zip(inputs[:, None], classes.tolist(), strict=True)
-        return torch.cat([torch.from_numpy(cam(image, None, target_idx=index, **given)) for image, index in pairs])
+        return torch.cat([torch.from_numpy(cam(image, None, target_idx=index, **options)) for image, index in pairs])
 
 
 @dataclass(frozen=True)
 class GuidedBackpropagation(Guest, InputMethod):
-    """Their guided backpropagation, which takes one image a call."""
+    """The package's guided backpropagation, which takes one image per call."""
 
     def explain(self, model: Model, batch: Batch, classes: Tensor) -> Values:
-        """Return theirs, (n, C, H, W)."""
+        """Return the package's values (n, C, H, W)."""
         unseen = {"functional-relu"} if model.unseen_relus(batch.inputs[:1]) else set()
         maps = []
         for image, index in zip(batch.inputs.detach()[:, None], classes.tolist(), strict=True):
@@ -125,7 +124,7 @@ def _register(kind: Any) -> None:
         _DISTRIBUTION,
         made_with,
         called_with,
-        family=_FAMILY,
+        family="activation",
         signed=False,
         needs=frozenset[Need]({"gradients"} if gradients else {"activations"}),
         class_specific=gradients or by_channel,
@@ -136,10 +135,11 @@ def _register(kind: Any) -> None:
 
 
 def _is_cam(kind: Any) -> bool:
-    """Say whether a class can be made of a model and target layers alone."""
+    """Return whether a class needs only a model and target layers."""
     if not inspect.isclass(kind):
         return False
-    needed = [one.name for one in inspect.signature(kind).parameters.values() if one.default is one.empty]
+    values = inspect.signature(kind).parameters.values()
+    needed = [parameter.name for parameter in values if parameter.default is parameter.empty]
     return needed[:2] == ["model", "target_layers"] and set(needed[2:]) <= {"kwargs"}
 
 

@@ -1,21 +1,20 @@
-"""shap: its explainers of PyTorch modules by gradients.
+"""shap: its gradient explainers of PyTorch modules.
 
     values = explainer(model of one class, background).shap_values(image)        (1, C, H, W), summed over channels
 
-Found: DeepExplainer (DeepLIFT averaged over a background) and GradientExplainer (expected gradients). Theirs explain
-every output of a model one after the other, a thousand times what was asked for; here the model that they see has the
-one class of the image. Each image is explained alone, with the same seed, so that it does not depend on the batch.
+Included: DeepExplainer (DeepLIFT averaged over a background) and GradientExplainer (expected gradients). shap explains
+every output of a model in turn, a thousand times the work; here it sees a model with the explained class only. Each
+image is explained separately with the same seed, so that it does not depend on the batch.
 
-What theirs leave open is chosen here and may be given instead:
-    data     pictures drawn by core/references.py; in the network's own coordinates
+Defaults for parameters that shap leaves open:
+    data     synthetic images of images/references.py, normalised
     rseed    the seed of the run
 
-ReLUs in place break their hooks, so they are switched to write elsewhere, on the copy. DeepExplainer knows modules by
-the names of their classes and takes functions for linear; where its values miss the difference that they promise by
-more than 1 %, it raises, or with `check_additivity=False` images are flagged `incomplete`. The gap stands in
-`completeness`.
+In-place ReLUs break shap's hooks and are switched to out-of-place on the copy. DeepExplainer recognises modules by
+class name and treats functions as linear. Where its values miss the difference they should sum to by more than 1 %, it
+raises; with `check_additivity=False` the images are flagged `incomplete` instead. The gap is in `completeness`.
 
-KernelExplainer and PartitionExplainer are in shap_perturbation.py. Left out: those that ask for features of a table.
+KernelExplainer and PartitionExplainer are in shap_perturbation.py. Left out: explainers of tabular features.
 """
 
 from __future__ import annotations
@@ -40,16 +39,16 @@ _CALL = ("X", "ranked_outputs", "output_rank_order", "return_variances")
 _REFERENCES = 8
 _GAP = 0.01
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of its own imports
+    warnings.simplefilter("ignore")  # warnings of shap's own imports
     theirs = guest_package("shap", _DISTRIBUTION)
 
 
 class OneClass(nn.Module):
-    """A model with the one output that is explained.
+    """A model whose only output is the logit of one class.
 
     Args:
-        model: gives logits (n, K).
-        index: of the class.
+        model: model that returns logits (n, K).
+        index: index of the class.
     """
 
     def __init__(self, model: Model, index: int) -> None:
@@ -70,47 +69,48 @@ class Explainer(Guest, InputMethod):
     reduction = "sum"
 
     def explain(self, model: Model, batch: Batch, classes: Tensor) -> Values:
-        """Return theirs, (n, C, H, W)."""
+        """Return shap's values (n, C, H, W)."""
         for module in model.modules():
             if getattr(module, "inplace", False):
                 module.inplace = False  # type: ignore[assignment]
-        drawn = draw_references(_REFERENCES, batch.inputs.shape[1], batch.size).to(batch.inputs)
-        made = self.given(self.made_with, data=self.classifier.normalize(drawn))
+        references = draw_references(_REFERENCES, batch.inputs.shape[1], batch.size).to(batch.inputs)
+        made = self.given(self.made_with, data=self.classifier.normalize(references))
         called = self.given(self.called_with, rseed=batch.context.seed % 2**32)
-        found = []
+        values = []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for image, index in zip(torch.split(batch.inputs, 1), classes.tolist(), strict=True):
                 explainer = self.theirs(OneClass(model, index), **made)
-                values = explainer.shap_values(image.detach().clone(), **called)
-                found.append(torch.as_tensor(values).reshape(image.shape).to(image))
-        return self.read(torch.cat(found), model, made["data"], classes)
+                result = explainer.shap_values(image.detach().clone(), **called)
+                values.append(torch.as_tensor(result).reshape(image.shape).to(image))
+        return self.read(torch.cat(values), model, made["data"], classes)
 
     def read(self, values: Tensor, model: Model, background: Tensor, classes: Tensor) -> Values:
-        """Return what is told of their values."""
+        """Return shap's values (n, C, H, W) as `Values`."""
         return Values(values)
 
 
 @dataclass(frozen=True)
 class Deep(Explainer):
-    """DeepExplainer, whose values promise a sum."""
+    """DeepExplainer, whose values should sum to the score minus the mean score of the background."""
 
     def read(self, values: Tensor, model: Model, background: Tensor, classes: Tensor) -> Values:
-        """Return the values with their gap to the difference of the scores."""
+        """Return shap's values with the mean logit of the background."""
         with torch.no_grad():
             expected = model(background).mean(0)[classes]
         return Values(values, diagnostics={"background": expected})
 
     def compute(self, batch: Batch) -> Values:
-        """Run theirs and compare its sum with the scores."""
-        found = super().compute(batch)
-        promised = batch.scores - found.diagnostics.pop("background")
-        gap = found.values.flatten(1).sum(1) - promised
-        missed = (gap.abs() > _GAP * promised.abs()).tolist()
-        return Values(found.values, completeness=gap, flags=[{"incomplete"} if one else set() for one in missed])
+        """Return shap's values with the gap between their sum and the difference of the scores."""
+        result = super().compute(batch)
+        promised = batch.scores - result.diagnostics.pop("background")
+        gap = result.values.flatten(1).sum(1) - promised
+        incomplete = (gap.abs() > _GAP * promised.abs()).tolist()
+        flags = [{"incomplete"} if flagged else set() for flagged in incomplete]
+        return Values(result.values, completeness=gap, flags=flags)
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """A forward and a backward of the image and of the background, for each picture of it."""
+        """A forward and a backward of the image and of a background image, for each background image."""
         return Cost(1 + 2 * _REFERENCES, 2 * _REFERENCES)
 
 
@@ -121,7 +121,7 @@ class Gradient(Explainer):
     nsamples: int = 200
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """A forward and a backward a sample."""
+        """A forward and a backward per sample, and a forward per background image."""
         return Cost(1 + _REFERENCES + self.nsamples, self.nsamples)
 
 

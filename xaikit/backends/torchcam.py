@@ -1,8 +1,8 @@
 """torchcam: its class activation maps.
 
-    map = relu(sum_k w_k A_k), without the ReLU for CAM; at the layer's own size
+    map = relu(sum_k w_k A_k), without the ReLU for CAM, at the layer's own size
 
-Found: every public extractor. `normalized=False` is our default, so that values are raw; `normalized=True` is theirs.
+Included: every public extractor. The default here is `normalized=False`, which gives raw values; torchcam's is True.
 
 Left out: LeGrad, which reads transformer blocks, and RefineCAM, which multiplies the maps of several layers.
 """
@@ -30,7 +30,7 @@ theirs = guest_package("torchcam.methods", _DISTRIBUTION)
 
 @dataclass(frozen=True)
 class Extractor(GuestLayer):
-    """An extractor, which hooks a layer before the model runs."""
+    """A torchcam extractor, which hooks a layer before the model runs."""
 
     normalized: bool = False
 
@@ -38,17 +38,17 @@ class Extractor(GuestLayer):
     by_channel = False
 
     def explain(self, model: Model, batch: Batch, classes: Tensor) -> Values:
-        """Return theirs, (n, h, w)."""
-        given = self.given(self.made_with)
-        if given.get("fc_layer") is not None:
-            given["fc_layer"] = model.part(given["fc_layer"])
-        extractor = self.theirs(model, model.part(self.place.name), **given)
+        """Return torchcam's maps (n, h, w)."""
+        options = self.given(self.made_with)
+        if options.get("fc_layer") is not None:
+            options["fc_layer"] = model.part(options["fc_layer"])
+        extractor = self.theirs(model, model.part(self.place.name), **options)
         scores = model(batch.inputs.detach().requires_grad_(self.gradients))
-        (found,) = extractor(classes.tolist(), scores=scores, normalized=self.normalized)
-        return Values(found)
+        (maps,) = extractor(classes.tolist(), scores=scores, normalized=self.normalized)
+        return Values(maps)
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """A forward and a backward, a sample; one more forward a channel where channels are weighed by their effect."""
+        """A forward and a backward per sample; for Score-CAM variants, a forward per channel and sample."""
         samples = getattr(self, "num_samples", 1)
         if self.by_channel:
             return Cost(2 + samples * self.classifier.layers()[self.place.name][0], 0)

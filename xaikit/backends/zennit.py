@@ -2,13 +2,13 @@
 
     values = gradient(inputs) under the composite, from a start at the class       (n, C, H, W), summed over channels
 
-Found: every composite that it registers, with its canonizer of torchvision's networks unless another is given. The
-start is the class's logit for relevance, so that values sum to it, and one for gradients and excitation. `low` and
-`high`, where a composite asks for them, are black and white in the network's own coordinates.
+Included: every registered composite, by default with zennit's ResNet canonizer. The start is the logit of the class for
+relevance, so that values sum to it, and 1 for gradients and excitation. `low` and `high`, if a composite requires them,
+are black and white after normalisation.
 
-Its rules see modules alone. Sums and products of activations that remain after the canonizers double the relevance or
-lose it, so that composites of relevance refuse them; gradients see ReLU modules alone, and where one is a function,
-images are flagged `functional-relu`.
+zennit's rules see modules only. Composites of relevance refuse networks with sums or products of activations that
+remain after the canonizers, which would double or lose relevance. Gradients see ReLU modules only; images are flagged
+`functional-relu` if a ReLU is a function.
 """
 
 from __future__ import annotations
@@ -43,30 +43,31 @@ class Zennit(Guest, InputMethod):
     relevance: ClassVar[bool] = True
 
     def explain(self, model: Model, batch: Batch, classes: Tensor) -> Values:
-        """Return theirs, (n, C, H, W).
+        """Return zennit's values (n, C, H, W).
 
         Raises:
-            BadInput: relevance on a network that adds or multiplies activations where zennit does not see it.
+            BadInput: relevance on a network that adds or multiplies activations outside modules known to zennit.
         """
-        low, high = (self.classifier.normalize(torch.full_like(batch.pixels[:1], end)) for end in (0.0, 1.0))
-        given = self.given(self.made_with, low=low, high=high, canonizers=[_canonizers.ResNetCanonizer()])
+        low, high = (self.classifier.normalize(torch.full_like(batch.pixels[:1], value)) for value in (0.0, 1.0))
+        options = self.given(self.made_with, low=low, high=high, canonizers=[_canonizers.ResNetCanonizer()])
         inputs = batch.inputs.detach().requires_grad_(True)
-        with self.theirs(**given).context(model) as changed:
+        with self.theirs(**options).context(model) as changed:
             if self.relevance and (mixes := model.mixes(batch.inputs[:1])):
                 raise BadInput(
                     f"{self.name}: expected a network without sums and products of activations, got {mixes} of them in "
-                    f"{self.classifier.name}, at which zennit's relevance is not conserved; use lrp"
+                    f"{self.classifier.name}, where zennit's relevance is not conserved; use lrp"
                 )
             logits = changed(inputs)
-            chosen = F.one_hot(classes, logits.shape[1]).to(logits)
-            start = chosen * logits.detach() if self.start == "logit" else chosen
-            (found,) = torch.autograd.grad(logits, inputs, start)
+            one_hot = F.one_hot(classes, logits.shape[1]).to(logits)
+            start = one_hot * logits.detach() if self.start == "logit" else one_hot
+            (values,) = torch.autograd.grad(logits, inputs, start)
         unseen = not self.relevance and model.unseen_relus(batch.inputs[:1])
-        return Values(found, flags=[{"functional-relu"} if unseen else set() for _ in range(len(batch))])
+        return Values(values, flags=[{"functional-relu"} if unseen else set() for _ in range(len(batch))])
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """A forward and a backward, and for relevance what each map is run anew."""
-        return Cost(3 if self.relevance else 1, 3 if self.relevance else 1)
+        """A forward and a backward; for relevance three of each, as each map is recomputed."""
+        passes = 3 if self.relevance else 1
+        return Cost(passes, passes)
 
 
 def _register(kind: Any) -> None:

@@ -1,1 +1,1 @@
-"""The benchmark: methods x measures x images, one row an image and method."""
+"""Benchmarks: methods x measures x images, one row for each image and method."""

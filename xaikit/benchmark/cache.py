@@ -1,4 +1,4 @@
-"""Kept attributions: one file a map, named by what it depends on, so that a new measure never explains again."""
+"""Cached attributions: one file for each map, named by everything it depends on, so that new measures reuse it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _COSTS = ("bench.ms", "bench.forwards", "bench.backwards")
 
 
 class Remembered:
-    """The attributions of some images in a store.
+    """The cached attributions of a batch of images.
 
     Args:
-        store: where they are.
-        names: by method, one name of a map an image.
+        store: the store that holds them.
+        names: for each method, the name of the map of each image.
     """
 
     def __init__(self, store: Store, names: Mapping[str, Sequence[str]]) -> None:
@@ -27,7 +27,7 @@ class Remembered:
         self.names = names
 
     def recall(self, method: str) -> Run | None:
-        """Return what is kept of all images, or None where one is missing."""
+        """Return the cached run of a method on all images, or None if a map is missing."""
         files = [self.store.map_file(name) for name in self.names[method]]
         if not all(file.is_file() for file in files):
             return None
@@ -35,18 +35,18 @@ class Remembered:
         ms, forwards, backwards = (
             sum(float(part.diagnostics[name][0]) for part in parts) / len(parts) for name in _COSTS
         )
-        kept = [
-            replace(part, diagnostics={name: one for name, one in part.diagnostics.items() if name not in _COSTS})
+        without_costs = [
+            replace(part, diagnostics={name: value for name, value in part.diagnostics.items() if name not in _COSTS})
             for part in parts
         ]
-        return Run(Attribution.join(kept), ms, forwards, backwards)
+        return Run(Attribution.join(without_costs), ms, forwards, backwards)
 
     def remember(self, method: str, run: Run) -> None:
-        """Keep each image's attribution, with what it cost."""
-        costs = (run.ms, run.forwards, run.backwards)
-        for place, name in enumerate(self.names[method]):
-            one = run.attribution[place : place + 1]
-            spent = {key: torch.tensor([cost], dtype=torch.float64) for key, cost in zip(_COSTS, costs, strict=True)}
+        """Save the attribution of each image together with its cost."""
+        values = (run.ms, run.forwards, run.backwards)
+        costs = {key: torch.tensor([value], dtype=torch.float64) for key, value in zip(_COSTS, values, strict=True)}
+        for index, name in enumerate(self.names[method]):
+            attribution = run.attribution[index : index + 1]
             file = self.store.map_file(name)
             file.parent.mkdir(parents=True, exist_ok=True)
-            replace(one, diagnostics=one.diagnostics | spent).save(file)
+            replace(attribution, diagnostics=attribution.diagnostics | costs).save(file)

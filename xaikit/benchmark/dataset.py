@@ -1,10 +1,9 @@
-"""The images of a benchmark: named first, read later, a few at a time.
+"""The images of a benchmark: listed first, decoded later in portions.
 
-    data -> Dataset(pictures) -> labelled by the model's classes -> Reader -> Sample(pixels, mask) or the reason why not
+    data -> Dataset(pictures) -> labels as the model's class indices -> Reader -> Sample(pixels, mask) or an error
 
-A picture's key holds its name and size in bytes, so that a plan needs no decoding and a file that was changed is
-measured again. Drawn images are rounded to eight bits, as files are. A reader knows no network, so that it works in
-other processes as well.
+The key of a picture is its name and size in bytes: planning decodes nothing, and a changed file is measured again.
+Synthetic images are rounded to eight bits, like files. A reader holds no network, so it also works in other processes.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ from xaikit.model.classifier import Classifier
 
 @dataclass(frozen=True)
 class Picture:
-    """One image by name.
+    """One image that has not been read yet.
 
     Args:
-        name: unique in its dataset: path below the folder, or what was drawn.
-        key: what its content depends on.
+        name: unique in its dataset: the path below the folder, or the index and class of a synthetic image.
+        key: identifies the content of the image.
         label: class index, or None.
-        path: of the file; None for a drawn one.
-        place: of a drawn image in its sequence.
+        path: file of the image; None for a synthetic one.
+        place: index of a synthetic image in its sequence.
     """
 
     name: str
@@ -49,18 +48,18 @@ class Picture:
 
 @dataclass(frozen=True)
 class Sample:
-    """One image as it was read: pixels (C, H, W) in [0, 1], and the mask (H, W) of its evidence, if that is known."""
+    """One decoded image: pixels (C, H, W) in [0, 1], and the mask (H, W) of its evidence, or None if unknown."""
 
     pixels: Tensor
     mask: Tensor | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel from process to process as arrays; torch would hold a file open for every image."""
+        """Pickle as numpy arrays; tensors would keep a file open for every image sent between processes."""
         return _sample, (self.pixels.numpy(), None if self.mask is None else self.mask.numpy())
 
 
 Content = Sample | XaikitError
-"""One image as it was read, or the reason why it was not."""
+"""A decoded image, or the error that prevented reading it."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +67,8 @@ class Dataset:
     """Pictures with their labels.
 
     Args:
-        pictures: in order.
-        classes: names of the classes that the labels count, or none where they are the model's own.
+        pictures: the images, in order.
+        classes: class names that the labels index; empty if the labels are the model's class indices.
         evidence: whether samples have masks.
     """
 
@@ -78,21 +77,21 @@ class Dataset:
     evidence: bool = False
 
     def labelled(self, classifier: Classifier, data: Data) -> tuple[Picture, ...]:
-        """Return the pictures with the model's class indices.
+        """Return the pictures with the model's class indices as labels.
 
         Raises:
-            BadInput: the folders are not the model's classes, and the data's kind says they are.
+            BadInput: the folders are not the model's classes although the data are of kind "classes".
         """
         if not self.classes or data.path is None:
             return self.pictures
         try:
-            index = class_indices(self.classes, classifier, data.path)
+            indices = class_indices(self.classes, classifier, data.path)
         except BadInput:
             if data.kind == "classes":
                 raise
             return tuple(replace(picture, label=None) for picture in self.pictures)
         return tuple(
-            picture if picture.label is None else replace(picture, label=index[picture.label])
+            picture if picture.label is None else replace(picture, label=indices[picture.label])
             for picture in self.pictures
         )
 
@@ -101,30 +100,30 @@ def open_data(data: Data) -> Dataset:
     """Return the pictures of a suite's data.
 
     Raises:
-        BadInput: there is no such folder, it has no images, or the labels are not as they should be.
+        BadInput: the folder does not exist or has no images, or the labels cannot be read.
     """
     if data.path is None:
-        pictures = [_drawn(place, data.seed) for place in range(data.count)]
-        return Dataset(_chosen(pictures, data), CLASSES, evidence=True)
-    if data.kind == "classes" or (data.kind == "auto" and _sorted_by_class(data.path)):
+        pictures = [_synthetic_picture(index, data.seed) for index in range(data.count)]
+        return Dataset(_select(pictures, data), CLASSES, evidence=True)
+    if data.kind == "classes" or (data.kind == "auto" and _is_class_folder(data.path)):
         names, files = class_folder(data.path)
-        pictures = [_file(path, data.path, label) for path, label in files]
-        return Dataset(_chosen(pictures, data), tuple(names))
+        pictures = [_file_picture(path, data.path, label) for path, label in files]
+        return Dataset(_select(pictures, data), tuple(names))
     if not data.path.is_dir():
         raise BadInput(f"{data.path}: expected a folder of images, got no folder; check the path")
     labels = {} if data.labels is None else _labels(data.path / data.labels)
-    pictures = [_file(path, data.path, None) for path in walk([data.path])]
-    return Dataset(_chosen([replace(one, label=labels.get(one.name)) for one in pictures], data))
+    pictures = [_file_picture(path, data.path, None) for path in walk([data.path])]
+    return Dataset(_select([replace(picture, label=labels.get(picture.name)) for picture in pictures], data))
 
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads pictures as one model takes them.
+    """Decodes pictures to the input size of one model.
 
     Args:
-        data: where they are.
-        channels: of the model's input.
-        resize: how a file becomes an input.
+        data: the suite's data.
+        channels: number of input channels of the model.
+        resize: how an image is resized to the model's input.
     """
 
     data: Data
@@ -133,18 +132,18 @@ class Reader:
 
     @classmethod
     def of(cls, data: Data, classifier: Classifier) -> Reader:
-        """Return the reader of a classifier.
+        """Return the reader for a classifier.
 
         Raises:
-            BadInput: pictures are to be squashed to a size that the classifier does not have.
+            BadInput: resize is "squash", but the classifier has no fixed input size.
         """
         return cls(data, classifier.channels, resize_policy(data.resize, classifier.resize))
 
     def __call__(self, pictures: Sequence[Picture]) -> list[Content]:
-        """Return each picture, or the reason why it cannot be read."""
-        return [self._drawn(one) if one.path is None else self._read(one.path) for one in pictures]
+        """Return each picture decoded, or the error that prevented reading it."""
+        return [self._draw(picture) if picture.path is None else self._read(picture.path) for picture in pictures]
 
-    def _drawn(self, picture: Picture) -> Sample:
+    def _draw(self, picture: Picture) -> Sample:
         scene = draw(1, self.data.seed, start=picture.place)
         return Sample((scene.pixels[0] * 255).round() / 255, scene.objects[0])
 
@@ -159,8 +158,8 @@ def _sample(pixels: Any, mask: Any) -> Sample:
     return Sample(torch.from_numpy(pixels), None if mask is None else torch.from_numpy(mask))
 
 
-def _sorted_by_class(root: Path) -> bool:
-    """Say whether all images of a folder lie in sub-folders, each of which has some."""
+def _is_class_folder(root: Path) -> bool:
+    """Return whether all images of a folder lie in sub-folders and every sub-folder has images."""
     if not root.is_dir() or any(path.parent == root for path in walk([root])):
         return False
     try:
@@ -170,31 +169,28 @@ def _sorted_by_class(root: Path) -> bool:
     return True
 
 
-def _drawn(place: int, seed: int) -> Picture:
-    label = place % len(CLASSES)
-    return Picture(f"{place:05d}-{CLASSES[label].replace(' ', '-')}", f"{seed}:{place}", label, place=place)
+def _synthetic_picture(index: int, seed: int) -> Picture:
+    label = index % len(CLASSES)
+    return Picture(f"{index:05d}-{CLASSES[label].replace(' ', '-')}", f"{seed}:{index}", label, place=index)
 
 
-def _file(path: Path, root: Path, label: int | None) -> Picture:
+def _file_picture(path: Path, root: Path, label: int | None) -> Picture:
     name = path.relative_to(root).as_posix()
     return Picture(name, f"{name}:{path.stat().st_size}", label, path)
 
 
-def _chosen(pictures: list[Picture], data: Data) -> tuple[Picture, ...]:
-    """Return the data's share of pictures, at most its limit, in order; a larger limit keeps those of a smaller."""
+def _select(pictures: list[Picture], data: Data) -> tuple[Picture, ...]:
+    """Return the pictures in the data's share, at most its limit, in order; a larger limit only adds pictures."""
     low, high = data.share
-    places = {picture.name: int(fingerprint(picture.name)[:8], 16) / 16**8 for picture in pictures}
-    inside = [name for name, place in places.items() if low <= place < high]
-    kept = set(sorted(inside, key=lambda name: places[name])[: data.limit])
+    hashes = {picture.name: int(fingerprint(picture.name)[:8], 16) / 16**8 for picture in pictures}
+    in_share = [name for name, value in hashes.items() if low <= value < high]
+    kept = set(sorted(in_share, key=lambda name: hashes[name])[: data.limit])
     return tuple(picture for picture in pictures if picture.name in kept)
 
 
 def _labels(path: Path) -> dict[str, int]:
-    """Return the class index by file of a CSV."""
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             return {row["file"]: int(row["class_index"]) for row in csv.DictReader(stream)}
     except (OSError, KeyError, ValueError, TypeError) as error:
-        raise BadInput(
-            f"{path}: expected a CSV with the columns file and class_index, got {error!r}; mend it"
-        ) from error
+        raise BadInput(f"{path}: expected a CSV with the columns file and class_index, got {error!r}") from error

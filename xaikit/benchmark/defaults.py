@@ -1,6 +1,6 @@
-"""What a benchmark does unless told otherwise: every control, and measures that explain once and cost little.
+"""The defaults of a benchmark: every control, and the measures that explain each image once and cost little.
 
-Names that nothing is registered under are passed over; measures of masks are left out where data have none.
+Names that are not registered are skipped; measures that need masks are skipped when the data have none.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _MEASURES: tuple[tuple[str, dict[str, Any], str], ...] = (
 
 
 def default_controls() -> list[str]:
-    """Return the names of the methods that explain nothing."""
+    """Return the names of the control methods."""
     return METHODS.names(lambda entry: entry.family == "control")
 
 
 def default_measures() -> list[dict[str, Any]]:
-    """Return the measures that are on by default: name, params and label."""
-    known = set(MEASURES.names())
-    return [{"name": name, "params": params, "label": label} for name, params, label in _MEASURES if name in known]
+    """Return name, params and label of the default measures."""
+    registered = set(MEASURES.names())
+    return [{"name": name, "params": params, "label": label} for name, params, label in _MEASURES if name in registered]

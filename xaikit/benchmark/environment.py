@@ -1,4 +1,4 @@
-"""The environment of a run: held steady while it computes, and told in words that a report prints."""
+"""The environment of a run: fixed threads and deterministic arithmetic, and the description that the report prints."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xaikit.model.classifier import Classifier
 
 @contextmanager
 def steady(threads: int) -> Iterator[None]:
-    """Compute with a fixed number of threads and no arithmetic that differs from run to run."""
+    """Run the body with a fixed number of threads and deterministic cuDNN."""
     before = torch.get_num_threads()
     cudnn = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
     torch.set_num_threads(threads)
@@ -26,7 +26,7 @@ def steady(threads: int) -> Iterator[None]:
 
 
 def environment(classifier: Classifier) -> dict[str, str]:
-    """Return what a reader needs to know about where a classifier was run."""
+    """Return versions, system, device, threads and model fingerprint, for the report."""
     device = classifier.device
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {

@@ -1,6 +1,6 @@
-"""Reference libraries of a benchmark: opened, or built once and kept beside the rows.
+"""Reference libraries of a benchmark: loaded from a file, or built once and saved next to the rows.
 
-DIR/libraries/<what it depends on>.safetensors
+DIR/libraries/<hash of model, layer and references>.safetensors
 """
 
 from __future__ import annotations
@@ -22,30 +22,31 @@ from xaikit.run.context import Context
 _PORTION = 32
 
 
-def open_library(asked: References, classifier: Classifier, folder: Path, context: Context) -> Library:
-    """Return the library that a suite asks for; one that has to be built is kept in a folder.
+def open_library(references: References, classifier: Classifier, folder: Path, context: Context) -> Library:
+    """Return the library that a suite names; build it and save it in `folder` if it does not exist yet.
 
     Raises:
-        BadInput: no such file or folder, or no image that the model recognises.
+        BadInput: the file or folder does not exist, or the model recognises none of the images.
     """
-    if asked.data is None:
-        assert asked.file is not None
-        return Library.load(asked.file)
-    about = {"model": classifier.fingerprint, "layer": classifier.layer, "references": asked.identity}
+    if references.data is None:
+        assert references.file is not None
+        return Library.load(references.file)
+    about = {"model": classifier.fingerprint, "layer": classifier.layer, "references": references.identity}
     file = folder / f"{fingerprint(about)}.safetensors"
     if not file.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        build_library(classifier, _labelled(asked.data, classifier), asked.references, context=context).save(file)
+        images = _labelled_images(references.data, classifier)
+        build_library(classifier, images, references.references, context=context).save(file)
     return Library.load(file)
 
 
-def _labelled(data: Data, classifier: Classifier) -> Iterator[tuple[Tensor, Tensor]]:
+def _labelled_images(data: Data, classifier: Classifier) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield pixels and labels of the pictures that have a label and can be read."""
-    pictures = [one for one in open_data(data).labelled(classifier, data) if one.label is not None]
+    pictures = [picture for picture in open_data(data).labelled(classifier, data) if picture.label is not None]
     read = Reader.of(data, classifier)
     for start in range(0, len(pictures), _PORTION):
-        part = pictures[start : start + _PORTION]
-        pairs = zip(part, read(part), strict=True)
-        good = [(one.label, sample.pixels) for one, sample in pairs if isinstance(sample, Sample)]
-        if good:
-            yield torch.stack([pixels for _, pixels in good]), torch.tensor([label for label, _ in good])
+        portion = pictures[start : start + _PORTION]
+        pairs = zip(portion, read(portion), strict=True)
+        readable = [(picture.label, sample.pixels) for picture, sample in pairs if isinstance(sample, Sample)]
+        if readable:
+            yield torch.stack([pixels for _, pixels in readable]), torch.tensor([label for label, _ in readable])

@@ -1,8 +1,8 @@
-"""The oracle and its opposite: the evidence itself as a map, where it is known; controls at the upper and lower end.
+"""The oracle and the anti-oracle: controls whose map is the known evidence, or its complement.
 
 oracle = 1 on the evidence, 0 elsewhere        anti-oracle = 1 - oracle
 
-Shapes: masks (H, W) bool by the image's content hash; values (N, H, W).
+Shapes: masks (H, W) bool, keyed by the content hash of the image; values (N, H, W).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from xaikit.run.cost import Cost
 
 @dataclass(frozen=True)
 class Oracle(Method):
-    """The mask of the evidence.
+    """The mask of the evidence as a map, the best possible explanation.
 
     Args:
-        masks: (H, W) bool by the image's content hash.
+        masks: (H, W) bool, keyed by the content hash of the image.
     """
 
     masks: Mapping[str, Tensor] = field(default_factory=dict)
@@ -37,27 +37,27 @@ class Oracle(Method):
     class_specific = False
 
     def compute(self, batch: Batch) -> Values:
-        """Return 1 on the evidence."""
-        return Values(torch.stack([self.masks[content] for content in batch.hashes]).to(batch.pixels))
+        """Return 1 on the evidence, 0 elsewhere."""
+        return Values(torch.stack([self.masks[digest] for digest in batch.hashes]).to(batch.pixels))
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """Nothing."""
+        """Return a cost of 0: no pass through the network."""
         return Cost(0)
 
     @property
     def params(self) -> dict[str, Any]:
-        """None: the masks are the data's."""
+        """Empty: the masks belong to the data."""
         return {}
 
 
 @dataclass(frozen=True)
 class AntiOracle(Oracle):
-    """Everything but the evidence."""
+    """The complement of the evidence as a map, the worst possible explanation."""
 
     name = "anti-oracle"
 
     def compute(self, batch: Batch) -> Values:
-        """Return 1 off the evidence."""
+        """Return 0 on the evidence, 1 elsewhere."""
         return Values(1 - super().compute(batch).values)
 
 

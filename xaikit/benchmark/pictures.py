@@ -1,9 +1,9 @@
-"""What the report shows of a few images: what the network saw, and every method's map of it.
+"""The example images of the report: the network's input, and the map of every method.
 
-    names -> pixels, as the run read them -> kept attributions, or explained again -> maps as they are drawn
+    image names -> pixels, as the run read them -> cached or recomputed attributions -> maps ready to draw
 
-Explained again means that an image goes through alone, without the physical batch of the rows: a map may differ from
-the one that was measured by the last bits, which nobody sees.
+A map is recomputed for the image alone, not in the batch of its row, so it may differ from the measured map in the
+last bits, which are not visible.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class Explained:
     """One image and its maps.
 
     Args:
-        dataset: its name.
-        model: that explained it.
-        image: its name.
-        picture: (H, W, 3) uint8, what the network saw.
-        evidence: (H, W) bool, or None where it is not known.
-        maps: by method: name, heatmap, values of pixels or None, and whether they are signed.
+        dataset: name of the dataset.
+        model: name of the model.
+        image: name of the image.
+        picture: (H, W, 3) uint8, the input of the network.
+        evidence: (H, W) bool, or None if unknown.
+        maps: for each method: name, heatmap, pixel values or None, and whether the map is signed.
     """
 
     dataset: str
@@ -48,38 +48,37 @@ class Explained:
     maps: tuple[tuple[str, Array, Array | None, bool], ...]
 
 
-def explained(worker: Worker, place: int, wanted: Mapping[str, Mapping[str, int]]) -> Iterator[Explained]:
-    """Yield images of one model of a suite, explained by the methods that could.
+def explained(worker: Worker, index: int, targets: Mapping[str, Mapping[str, int]]) -> Iterator[Explained]:
+    """Yield images with their maps for one model of a suite.
 
     Args:
-        worker: of the suite.
-        place: of the model in it.
-        wanted: by image and method: the explained class, as its row has it.
+        worker: worker of the suite.
+        index: index of the model in the suite.
+        targets: target class by image name and method name.
     """
-    model = worker.model(place)
-    asked = {one.method: one for one in reversed(model.settings)}
-    chosen = [picture for picture in model.pictures if picture.name in wanted]
-    for picture, content in zip(chosen, model.read(chosen), strict=True):
+    model = worker.model(index)
+    settings = {setting.method: setting for setting in reversed(model.settings)}
+    pictures = [picture for picture in model.pictures if picture.name in targets]
+    for picture, content in zip(pictures, model.read(pictures), strict=True):
         if isinstance(content, Sample):
-            targets = wanted[picture.name]
             with steady(worker.threads):
                 maps = [
-                    _map(worker, model, asked[method], picture, content, target)
-                    for method, target in targets.items()
-                    if method in asked
+                    _map(worker, model, settings[method], picture, content, target)
+                    for method, target in targets[picture.name].items()
+                    if method in settings
                 ]
             mask = None if content.mask is None else content.mask.cpu().numpy()
-            seen = to_picture(content.pixels)
-            yield Explained(worker.suite.data.title, model.classifier.name, picture.name, seen, mask, tuple(maps))
+            image = to_picture(content.pixels)
+            yield Explained(worker.suite.data.title, model.classifier.name, picture.name, image, mask, tuple(maps))
 
 
 def _map(
-    worker: Worker, model: Model, asked: Setting, picture: Picture, sample: Sample, target: int
+    worker: Worker, model: Model, setting: Setting, picture: Picture, sample: Sample, target: int
 ) -> tuple[str, Array, Array | None, bool]:
     pixels = model.classifier.check(sample.pixels[None])
-    known = None if sample.mask is None else {image_hashes(pixels)[0]: sample.mask}
-    method = worker.bound(asked, known)
-    names = {asked.method: [fingerprint({"map": asked.map_id, "image": picture.key})]}
-    kept = Remembered(worker.store, names).recall(asked.method)
-    found = method.attribute(pixels, target, context=Context(seed=asked.seed)) if kept is None else kept.attribution
-    return asked.method, *found.drawable(signed=method.signed)[1:]
+    masks = None if sample.mask is None else {image_hashes(pixels)[0]: sample.mask}
+    method = worker.bound(setting, masks)
+    names = {setting.method: [fingerprint({"map": setting.map_id, "image": picture.key})]}
+    run = Remembered(worker.store, names).recall(setting.method)
+    attribution = run.attribution if run else method.attribute(pixels, target, context=Context(seed=setting.seed))
+    return setting.method, *attribution.drawable(signed=method.signed)[1:]

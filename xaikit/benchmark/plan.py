@@ -4,7 +4,7 @@
     unit    = setting x image                                                          -> unit_id
     chunk   = a few images x the settings of one model that they lack                  -> one file of rows
 
-The units depend only on the suite and the data. Chunks hold only missing units, so nothing is computed twice.
+The units depend only on the suite and the data. A chunk computes whole batches and returns the rows of missing units.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ class Chunk:
 
     Args:
         model: index of the model in the suite.
-        settings: those that are missing for some of the images.
-        pictures: the images, one or several whole batches.
-        done: units that are not missing; they are computed along and not written again.
+        settings: the settings that are missing for some of the images.
+        pictures: the images of one or several whole batches.
+        done: units that are not missing; they are recomputed with the others, but not written again.
     """
 
     model: int
@@ -211,18 +211,18 @@ def chunks(
     batch: int,
     size: int | None = None,
 ) -> list[Chunk]:
-    """Return what is missing for one model, in chunks of whole batches.
+    """Return the missing units of one model in chunks of whole batches.
 
-    A batch always holds the same images, whatever is missing: rounding depends on what shares a batch, and it decides
-    the order of nearly equal pixels, and with it the values of a row.
+    A batch always holds the same images, whatever is missing: rounding depends on the other images of a batch, and it
+    can change the order of nearly equal pixels and so the values of a row.
 
     Args:
         model: index of the model in the suite.
         all_settings: settings of the model.
         pictures: all images, in order.
         done: units that are done.
-        batch: images that are explained together.
-        size: images in one chunk, rounded up to whole batches; None is one batch.
+        batch: number of images explained together.
+        size: number of images per chunk, rounded up to whole batches; None takes one batch.
     """
     step = batch * max(1, -(-(size or batch) // batch))
     result = []

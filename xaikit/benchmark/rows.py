@@ -1,14 +1,14 @@
-"""The row: one image explained by one method, with its raw confidences; the one schema of rows, and their files.
+"""The schema of a row and its files: one image explained by one method, with its raw confidences.
 
     Columns            every column with its type; measures follow as `measure.NAME`, a number or None
-    shared_columns     what all methods' rows of an image have in common
-    own_columns        what a method found, and the curves of its map
-    write, read        Parquet, whole or not at all
+    shared_columns     columns that are the same for all methods on an image
+    own_columns        columns of one method: its map's curves, costs and flags
+    write, read        Parquet files, written whole or not at all
 
-Adding a column touches this file alone. It needs no torch when it is imported, so that reports are written without.
+Adding a column changes only this file. Importing it does not import torch, so reports can be written without torch.
 
 Shapes: pixels (N, C, H, W) in [0, 1]; labels (N,); masks (N, H, W) bool; o (N, T), T = levels + 1 thresholds.
-Units: milliseconds an image, explained in one batch with the others; forwards and backwards are images sent through.
+Units: milliseconds per image, explained in one batch; forwards and backwards count images sent through the network.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MEASURE = "measure."
 
 
 class Columns(TypedDict, total=False):
-    """The columns of a row, in order; a value that is not known is None."""
+    """The columns of a row, in order; an unknown value is None."""
 
     unit_id: str
     image_id: str
@@ -58,9 +58,9 @@ class Columns(TypedDict, total=False):
     protocol: str
     family: str
     params: str  # the method's parameters, as JSON
-    found: str  # what the method decided itself, as JSON
+    found: str  # parameters that the method chose itself, as JSON
     layer: str
-    version: str  # of xaikit
+    version: str  # xaikit version
     schema: int
     label: int
     target: int
@@ -97,15 +97,15 @@ _ALWAYS = {"unit_id", "setting", "image_id", "method"}
 
 
 def write(file: Path, rows: Sequence[Mapping[str, Any]], measures: Iterable[str]) -> None:
-    """Write rows, whole or not at all.
+    """Write rows to a Parquet file, whole or not at all.
 
     Args:
-        file: of Parquet.
-        rows: some of one chunk.
+        file: path of the Parquet file.
+        rows: rows of one chunk.
         measures: names of all measures.
 
     Raises:
-        BadInput: a row with a column that the schema does not have, or the file cannot be written.
+        BadInput: a row has a column that is not in the schema, or the file cannot be written.
     """
     types = COLUMNS | {f"{MEASURE}{name}": pa.float64() for name in measures}
     for row in rows:
@@ -120,7 +120,7 @@ def read(file: Path) -> list[Row]:
     """Return the rows of a file.
 
     Raises:
-        BadInput: it is no Parquet, or holds something else than rows.
+        BadInput: the file is not Parquet or does not hold benchmark rows.
     """
     try:
         with pq.ParquetFile(file) as opened:
@@ -135,7 +135,7 @@ def read(file: Path) -> list[Row]:
 def shared_columns(
     classifier: Classifier, images: Images, pixels: Tensor, target: Target, protocol: dict[str, Any]
 ) -> list[Row]:
-    """Return what all methods' rows of an image have in common."""
+    """Return, for each image, the columns that are the same for all methods."""
     from xaikit.images.hashes import image_hashes
 
     names = classifier.labels
@@ -163,50 +163,49 @@ def shared_columns(
 def own_columns(
     method: Method, run: Run, maps: Tensor, soft: KeepCurve, binary: KeepCurve, masks: Tensor | None
 ) -> list[Row]:
-    """Return what one method's rows have of their own, one an image."""
+    """Return, for each image, the columns that belong to one method."""
     from xaikit.foundation.identity import canonical_json
 
     attribution = run.attribution
-    asked = {name: getattr(value, "fingerprint", value) for name, value in method.params.items()}
-    known = {} if masks is None else _on_evidence(maps, masks.to(maps.device))
+    params = {name: getattr(value, "fingerprint", value) for name, value in method.params.items()}
+    evidence = {} if masks is None else _on_evidence(maps, masks.to(maps.device))
     return [
         {
             "family": method.family,
-            "params": canonical_json(asked),
-            "found": canonical_json(_found(attribution, asked, place)),
+            "params": canonical_json(params),
+            "found": canonical_json(_chosen_params(attribution, params, index)),
             "layer": attribution.layer,
-            "calibrated": bool(asked.get("calibrate")),
-            "flags": sorted(attribution.flags[place]),
-            "y": float(soft.y[place]),
-            "floor": float(soft.floor[place]),
-            "o_soft": soft.o[place].tolist(),
-            "o_binary": binary.o[place].tolist(),
-            "map_mean": float(maps[place].mean()),
-            "tie_share": float(soft.tie_share[place]),
-            **{name: float(values[place]) for name, values in known.items()},
+            "calibrated": bool(params.get("calibrate")),
+            "flags": sorted(attribution.flags[index]),
+            "y": float(soft.y[index]),
+            "floor": float(soft.floor[index]),
+            "o_soft": soft.o[index].tolist(),
+            "o_binary": binary.o[index].tolist(),
+            "map_mean": float(maps[index].mean()),
+            "tie_share": float(soft.tie_share[index]),
+            **{name: float(values[index]) for name, values in evidence.items()},
             "ms": run.ms,
             "forwards": run.forwards,
             "backwards": run.backwards,
             "batch": len(maps),
         }
-        for place in range(len(maps))
+        for index in range(len(maps))
     ]
 
 
-def _found(attribution: Attribution, asked: dict[str, Any], place: int) -> dict[str, Any]:
-    """Return what the method decided itself for the image in a place; of a list with one entry an image, its own."""
-    decided = {name: value for name, value in attribution.params.items() if value != asked.get(name)}
-    count = len(attribution)
+def _chosen_params(attribution: Attribution, params: dict[str, Any], index: int) -> dict[str, Any]:
+    """Return the parameters that the method chose itself for one image; a list with one value per image is indexed."""
     return {
-        name: value[place] if isinstance(value, list) and len(value) == count else value
-        for name, value in decided.items()
+        name: value[index] if isinstance(value, list) and len(value) == len(attribution) else value
+        for name, value in attribution.params.items()
+        if value != params.get(name)
     }
 
 
 def _on_evidence(maps: Tensor, masks: Tensor) -> dict[str, Tensor]:
-    """Return the share of highest points that lie on the evidence, and the share of the map's sum there, each (N,).
+    """Return the share of highest points on the evidence and the share of the map's sum there, each (N,).
 
-    A map of zeros has no sum: NaN.
+    The share of the sum is NaN for a map of zeros.
     """
     highest = maps == maps.amax((1, 2), keepdim=True)
     return {

@@ -73,7 +73,7 @@ def run(
         output: folder of the results.
         engine: "local" computes in this process, "ray" in actors on this machine or a cluster.
         device: device of the models.
-        chunk: images per chunk; None uses the suite's batch size. It never changes a number.
+        chunk: images per chunk, rounded up to whole batches; None takes one batch. It never changes a number.
         shard: (i, n) selects every n-th block of images, starting at block i; shards may run at the same time.
         retry_failed: whether to compute failed units again.
         workers: number of actors of the ray engine; None starts one per GPU, or one per `threads` cores without GPUs.

@@ -1,17 +1,18 @@
-"""Scoring: methods x images -> rows from which every number of a report can be computed again.
+"""Scoring: methods x images -> rows from which every number of a report can be recomputed.
 
     target fixed -> for each method alone: explain (timed, counted) -> map in [0, 1]
-                 -> all maps of all methods: keep curves, soft and binary, and measures -> one row an image and method
+                 -> all maps together: keep curves, soft and binary, and measures -> one row per image and method
 
-A row holds the raw confidence y and o_ij, and the value of each measure, never an aggregate. Methods do not share
-passes here, so that time and counters are each method's own; curves and measures share what they can.
+A row holds the raw confidences y and o_ij and the value of each measure, never an aggregate. Methods do not share
+passes here, so time and counters belong to one method; curves and measures share passes where they can.
 
 Shapes: pixels (N, C, H, W) in [0, 1]; labels (N,); masks (N, H, W) bool; o (N, T), T = levels + 1 thresholds.
-Units: milliseconds an image, explained in one batch with the others; forwards and backwards are images sent through.
+Units: milliseconds per image, explained in one batch; forwards and backwards count images sent through the network.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,14 +36,14 @@ from xaikit.run.context import Context, Counters
 
 @dataclass(frozen=True)
 class Images:
-    """Images to score, with what is known about them.
+    """Images to score, with their labels and masks.
 
     Args:
-        dataset: its name.
-        names: one an image, unique.
+        dataset: name of the dataset.
+        names: name of each image, unique.
         pixels: (N, C, H, W) in [0, 1].
-        labels: (N,) true classes, or None.
-        masks: (N, H, W) bool, where the evidence is known to be, or None.
+        labels: (N,) true class indices, or None.
+        masks: (N, H, W) bool, True on the evidence, or None if unknown.
     """
 
     dataset: str
@@ -55,20 +56,20 @@ class Images:
         for name in ("names", "labels", "masks"):
             values = getattr(self, name)
             if values is not None and len(values) != len(self.pixels):
-                raise BadInput(f"{name}: expected {len(self.pixels)}, one an image, got {len(values)}; match them")
+                raise BadInput(f"{name}: expected {len(self.pixels)}, one per image, got {len(values)}")
         if len(set(self.names)) != len(self.names):
-            raise BadInput("names: expected a different one for each image, got some twice; add their folder")
+            raise BadInput("names: expected a different name for each image, got some twice; add their folder")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One method's attribution of all images, and what it cost an image.
+    """One method's attribution of all images, and its cost per image.
 
     Args:
-        attribution: of all images.
-        ms: milliseconds.
-        forwards: images sent through the network.
-        backwards: images sent back.
+        attribution: the attribution of all images.
+        ms: milliseconds per image.
+        forwards: forward passes per image.
+        backwards: backward passes per image.
     """
 
     attribution: Attribution
@@ -78,13 +79,13 @@ class Run:
 
 
 class Keep(Protocol):
-    """Remembers attributions, so that other measures need not explain again."""
+    """A cache of attributions, so that new measures do not explain again."""
 
     def recall(self, method: str) -> Run | None:
-        """Return what is remembered of all images, or None."""
+        """Return the cached run of a method on all images, or None."""
 
     def remember(self, method: str, run: Run) -> None:
-        """Keep what a method found."""
+        """Save the run of a method."""
 
 
 def score(
@@ -102,31 +103,31 @@ def score(
     """Explain images by each method and measure the maps.
 
     Args:
-        methods: bound to one classifier, by the name that rows call them; a sequence has the methods' own names.
-        images: what is explained.
+        methods: methods bound to one classifier, by their name in rows; a sequence uses the methods' own names.
+        images: the images to explain.
         target: None (top class), index, label, sequence or tensor; the same for all methods.
-        measures: by name; each becomes the column `measure.NAME`. Those that need masks are left out without.
-        levels: thresholds are 0, 1 / levels, ..., 1.
+        measures: measures by name; each fills the column `measure.NAME`. Those that need masks are skipped without.
+        levels: number of levels; thresholds are 0, 1 / levels, ..., 1.
         fill: what removed pixels become.
-        context: seed, portions and progress over the methods; each method counts for itself.
-        warm: names of the methods that have run before; the others explain one image first, off the clock.
-        keep: remembers attributions from one call to another, or None.
+        context: seed, portions, and progress over the methods; passes are counted for each method separately.
+        warm: names of methods that have run before; the others first explain one image untimed.
+        keep: cache of attributions, or None.
 
     Raises:
-        BadInput: methods of several classifiers or of one name, or images that do not fit the classifier.
+        BadInput: the methods have several classifiers or equal names, or the images do not fit the classifier.
     """
     context = context or Context()
     methods = _by_name(methods)
     classifier = _common_classifier(methods.values())
     pixels = classifier.check(images.pixels)
-    chosen = _targets(classifier, pixels, target, context)
+    targets = _targets(classifier, pixels, target, context)
     quiet = replace(context, progress=None)
     facts: dict[Hashable, Tensor] = {}
     runs, subjects = {}, {}
-    for place, (name, method) in enumerate(methods.items()):
+    for count, (name, method) in enumerate(methods.items(), start=1):
         run = keep.recall(name) if keep is not None else None
         if run is None:
-            run = _explain(method, pixels, chosen.index, context, name not in warm)
+            run = _explain(method, pixels, targets.index, context, name not in warm)
             if keep is not None:
                 keep.remember(name, run)
         runs[name] = run
@@ -134,7 +135,7 @@ def score(
             classifier,
             pixels,
             run.attribution.heatmap(),
-            chosen.index,
+            targets.index,
             method,
             images.masks,
             run.attribution,
@@ -142,10 +143,10 @@ def score(
             image_facts=facts,
         )
         if context.progress is not None:
-            context.progress(place + 1, len(methods), "methods")
+            context.progress(count, len(methods), "methods")
     together(subjects)
     protocols = KeepProtocol(levels, "soft", fill), KeepProtocol(levels, "binary", fill)
-    shared = shared_columns(classifier, images, pixels, chosen, {"levels": levels, "fill": fill, "seed": context.seed})
+    shared = shared_columns(classifier, images, pixels, targets, {"levels": levels, "fill": fill, "seed": context.seed})
     rows = []
     for name, subject in subjects.items():
         soft, binary = (curve(subject, protocol) for protocol in protocols)
@@ -154,11 +155,11 @@ def score(
             if images.masks is not None or "masks" not in measure.needs:
                 values = measure.compute(subject).tolist()
                 own = [
-                    row | {f"{MEASURE}{label}": value if value == value else None}
+                    row | {f"{MEASURE}{label}": None if math.isnan(value) else value}
                     for row, value in zip(own, values, strict=True)
                 ]
         rows.append([common | {"method": name} | row for common, row in zip(shared, own, strict=True)])
-    return [row for of_one_image in zip(*rows, strict=True) for row in of_one_image]
+    return [row for rows_of_image in zip(*rows, strict=True) for row in rows_of_image]
 
 
 def _by_name(methods: Mapping[str, Method] | Sequence[Method]) -> Mapping[str, Method]:
@@ -166,35 +167,33 @@ def _by_name(methods: Mapping[str, Method] | Sequence[Method]) -> Mapping[str, M
         return methods
     names = [method.name for method in methods]
     if len(set(names)) != len(names):
-        raise BadInput(f"methods: expected different names, got {', '.join(names)}; give each one of its own")
+        raise BadInput(f"methods: expected different names, got {', '.join(names)}; pass a mapping from name to method")
     return dict(zip(names, methods, strict=True))
 
 
 def _common_classifier(methods: Iterable[Method]) -> Classifier:
-    found = {id(method.classifier): method.classifier for method in methods}
-    if not found:
+    classifiers = {id(method.classifier): method.classifier for method in methods}
+    if not classifiers:
         raise BadInput("methods: expected at least one, got none; xaikit.methods() lists them")
-    if len(found) > 1:
-        raise BadInput("methods: expected all bound to one classifier, got several; score each by itself")
-    return next(iter(found.values()))
+    if len(classifiers) > 1:
+        raise BadInput("methods: expected all bound to one classifier, got several; score each classifier separately")
+    return next(iter(classifiers.values()))
 
 
 def _targets(classifier: Classifier, pixels: Tensor, target: Any, context: Context) -> Target:
-    """Fix the class of each image before anything is masked; this also warms the network up."""
+    """Return the target class of each unmasked image; the forward also warms up the network."""
     size = context.portion(classifier, (pixels.shape[-2], pixels.shape[-1]))
+
+    def forward(rows: slice) -> Tensor:
+        return context.forward(classifier, classifier.normalize(pixels[rows]))
+
     with classifier.borrowed(), torch.no_grad():
-        logits = torch.cat(
-            list(
-                context.portions(
-                    len(pixels), size, lambda rows: context.forward(classifier, classifier.normalize(pixels[rows]))
-                )
-            )
-        )
+        logits = torch.cat(list(context.portions(len(pixels), size, forward)))
     return resolve_target(target, logits, classifier.labels)
 
 
 def _explain(method: Method, pixels: Tensor, target: Tensor, context: Context, cold: bool) -> Run:
-    """Explain all images against the clock; a cold method first explains one, which leaves lazy set-up behind."""
+    """Explain all images and measure the time; a cold method first explains one image untimed, for lazy set-up."""
     own = replace(context, counters=Counters(), progress=None)
     if cold:
         attribute_all([method], pixels[:1], target[:1], replace(own, counters=Counters()))

@@ -1,11 +1,11 @@
-"""The store: rows on disk, whole at every moment.
+"""The store: rows on disk, in complete files at every moment.
 
-    DIR/rows/<chunk>.parquet     one file a chunk, written beside itself and renamed; the only Parquet files
-    DIR/maps/ab/<map>.safetensors  attributions on request, named by what they depend on
-    DIR/manifest.json            what was asked for: the settings that belong to the report, measures, environment
+    DIR/rows/<chunk>.parquet       one file per chunk, written under a temporary name and renamed
+    DIR/maps/ab/<map>.safetensors  attributions, if the suite keeps them, named by everything they depend on
+    DIR/manifest.json              settings that belong to the report, measures, environment
 
-A unit is done when a file with a readable footer holds its row. Names that start with a dot are no rows: they are
-what a killed process left.
+A unit is done when a file with a readable footer holds its row. Files whose name starts with a dot were left by a
+killed process and are ignored.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class Store:
     """One folder of results.
 
     Args:
-        path: the folder.
+        path: path of the folder.
     """
 
     path: Path
 
     @classmethod
     def open(cls, path: str | Path) -> Store:
-        """Return the store of a folder, made where it is missing.
+        """Return the store of a folder, which is created if it does not exist.
 
         Raises:
             BadInput: the folder cannot be written.
@@ -46,16 +46,16 @@ class Store:
         return cls(path)
 
     def files(self) -> list[Path]:
-        """Return the files of rows, sorted."""
+        """Return the sorted files of rows."""
         return sorted(file for file in (self.path / "rows").glob("*.parquet") if not file.name.startswith("."))
 
     def states(self) -> dict[str, str]:
-        """Return "ok" or "error" by unit_id of all rows that can be read; "ok" where there are both."""
-        found: dict[str, str] = {}
+        """Return the status of each unit by unit_id: "ok" if any readable row of it is "ok", else "error"."""
+        states: dict[str, str] = {}
         for file in self.files():
             for unit, status in self._read(file, ["unit_id", "status"]):
-                found[unit] = "ok" if "ok" in (status, found.get(unit)) else status
-        return found
+                states[unit] = "ok" if "ok" in (status, states.get(unit)) else status
+        return states
 
     def failures(self) -> list[tuple[str, str, str, str]]:
         """Return unit_id, image, method and reason of the rows that failed."""
@@ -67,41 +67,41 @@ class Store:
         rows_file.write(self.path / "rows" / f"{chunk}.parquet", rows, measures)
 
     def sweep(self) -> None:
-        """Remove what killed processes left, and rows of units that have a better one in another file."""
+        """Remove files that killed processes left, and rows whose unit has a better row in another file."""
         for file in (self.path / "rows").glob(".*"):
             file.unlink(missing_ok=True)
         best: dict[str, tuple[bool, Path]] = {}
         units: dict[Path, list[str]] = {}
         for file in self.files():
-            found = self._read(file, ["unit_id", "status"])
-            units[file] = [unit for unit, _ in found]
-            for unit, status in found:
+            rows = self._read(file, ["unit_id", "status"])
+            units[file] = [unit for unit, _ in rows]
+            for unit, status in rows:
                 if unit not in best or (status == "ok" and not best[unit][0]):
                     best[unit] = status == "ok", file
-        for file, own in units.items():
-            mine = [best[unit][1] == file for unit in own]
-            if not any(mine):
+        for file, units_of_file in units.items():
+            keep = [best[unit][1] == file for unit in units_of_file]
+            if not any(keep):
                 file.unlink()
-            elif not all(mine):
+            elif not all(keep):
                 table = _table(file)
                 assert table is not None
                 with atomic(file) as temporary:
-                    pq.write_table(table.filter(pa.array(mine)), temporary)
+                    pq.write_table(table.filter(pa.array(keep)), temporary)
 
     def manifest(self) -> dict[str, Any]:
-        """Return what earlier runs wrote about themselves, or nothing."""
+        """Return the manifest of earlier runs, empty if there is none that can be read."""
         try:
-            found = json.loads((self.path / "manifest.json").read_text(encoding="utf-8"))
+            manifest = json.loads((self.path / "manifest.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return manifest if isinstance(manifest, dict) else {}
 
     def describe(self, manifest: Mapping[str, Any]) -> None:
-        """Write what this run says about itself."""
+        """Write the manifest."""
         write_json(self.path / "manifest.json", manifest)
 
     def map_file(self, map_id: str) -> Path:
-        """Return where an attribution is kept."""
+        """Return the file of an attribution."""
         return self.path / "maps" / map_id[:2] / f"{map_id}.safetensors"
 
     def _read(self, file: Path, columns: list[str]) -> list[tuple[Any, ...]]:
@@ -110,10 +110,10 @@ class Store:
 
 
 def _table(file: Path, columns: list[str] | None = None) -> pa.Table | None:
-    """Return a file's table, or None where it is cut short."""
+    """Return the table of a file, or None if the file is truncated."""
     try:
-        with pq.ParquetFile(file) as opened:
-            return opened.read(columns=columns)
+        with pq.ParquetFile(file) as parquet:
+            return parquet.read(columns=columns)
     except (pa.ArrowInvalid, FileNotFoundError):
         return None
     except (OSError, KeyError) as error:

@@ -1,17 +1,16 @@
-"""Suites: what is measured of which images, as a TOML file.
+"""Suites: the models, data, methods and measures of a benchmark, as a TOML file.
 
     models   = ["texture-cnn"]
     data     = { kind = "synthetic", count = 48, seed = 2022 }
     methods  = ["grad-cam", { name = "occlusion", params = { window = 9 } }, { family = "gradient", budget = 60 }]
     measures = ["api", { name = "keep-auc", params = { mask = "binary" }, label = "insertion" }]
 
-Whatever a file leaves out has its default; a key, method, measure or model that does not exist is refused in one line
-with near names. Paths are looked for beside the file.
+Missing keys take their defaults. An unknown key, method, measure or model is an error of one line with similar names.
+Paths are relative to the file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -34,57 +33,62 @@ from xaikit.foundation.toml import first_problem, read_toml
 from xaikit.images.fills import Fill
 
 
-def _named(value: Any) -> Any:
-    """Let a bare name stand for an entry without parameters."""
-    return [{"name": one} if isinstance(one, str) else one for one in value] if isinstance(value, list) else value
-
-
-def _spread(value: Any) -> Any:
-    """Let a family stand for its methods, but for those that are named without a label of their own."""
+def _expand_names(value: Any) -> Any:
+    """Replace each bare name by an entry without parameters."""
     if not isinstance(value, list):
         return value
-    named = {one["name"] for one in value if isinstance(one, dict) and "name" in one and not one.get("label")}
-    found: list[Any] = []
+    return [{"name": entry} if isinstance(entry, str) else entry for entry in value]
+
+
+def _expand_families(value: Any) -> Any:
+    """Replace each family by its methods, except those that are also listed by name without a label."""
+    if not isinstance(value, list):
+        return value
+    named = {entry["name"] for entry in value if isinstance(entry, dict) and "name" in entry and not entry.get("label")}
+    entries: list[Any] = []
     try:
-        for one in value:
-            found += SuiteFamily(**one).methods(named) if isinstance(one, dict) and "family" in one else [one]
+        for entry in value:
+            is_family = isinstance(entry, dict) and "family" in entry
+            entries += SuiteFamily(**entry).methods(named) if is_family else [entry]
     except ValidationError as error:
         raise ValueError(first_problem(error, SuiteFamily.model_fields)) from error
-    return found
+    return entries
 
 
-_Named = BeforeValidator(_named)
-_Spread = BeforeValidator(_spread)
+_Named = BeforeValidator(_expand_names)
+_Families = BeforeValidator(_expand_families)
 
 
 class Suite(Part):
-    """What is measured.
+    """The definition of a benchmark.
 
     Attributes:
         title: heading of the report.
         models: the networks.
-        data: what is explained.
-        methods: by which methods, in the order of the report; a family stands for all its methods.
-        controls: what explains nothing and stands beside the methods; None takes all. Where the evidence is known,
-            the oracle and its opposite are added unless this is empty.
-        measures: None takes those of MEASURES that need no second explanation and no long computation.
-        library: of all models that have none of their own.
-        target: "top" class, the "label", or one class by index or name.
-        levels: thresholds of the keep curves are 0, 1 / levels, ..., 1.
+        data: the images to explain.
+        methods: the methods, in the order of the report; a family is expanded to all its methods.
+        controls: the control methods; all by default. If the evidence is known, the oracle and the anti-oracle are
+            added unless this is empty.
+        measures: the measures; by default those that explain each image once and cost little.
+        library: reference library of the models that do not define their own.
+        target: "top" for the top class, "label" for the image's label, or one class by index or name.
+        levels: number of levels; thresholds of the keep curves are 0, 1 / levels, ..., 1.
         fill: what removed pixels become.
-        seeds: of random draws; each is a run of its own.
-        batch: images in every physical batch; it decides the last bits of a row.
-        threads: of one worker; None takes what torch has.
-        maps: "keep" writes every attribution, so that other measures need not explain again.
+        seeds: seeds of random draws; each seed is measured separately.
+        batch: number of images in every physical batch; it affects the rounding of a row.
+        threads: number of threads of one worker; None takes torch's number.
+        maps: "keep" saves every attribution, so that new measures do not explain again.
     """
 
     title: str = ""
     models: Annotated[tuple[SuiteModel, ...], _Named, Field(min_length=1)]
     data: Data
-    methods: Annotated[tuple[SuiteMethod, ...], _Spread, _Named, Field(min_length=1)]
-    controls: Annotated[tuple[SuiteMethod, ...], _Named] = Field(default_factory=lambda: _entries(default_controls()))
+    methods: Annotated[tuple[SuiteMethod, ...], _Families, _Named, Field(min_length=1)]
+    controls: Annotated[tuple[SuiteMethod, ...], _Named] = Field(
+        default_factory=lambda: tuple(SuiteMethod(name=name) for name in default_controls())
+    )
     measures: Annotated[tuple[SuiteMeasure, ...], _Named] = Field(
-        default_factory=lambda: tuple(SuiteMeasure(**one) for one in default_measures())
+        default_factory=lambda: tuple(SuiteMeasure(**entry) for entry in default_measures())
     )
     library: References | None = None
     target: str | int = "top"
@@ -102,23 +106,23 @@ class Suite(Part):
             ("method", [method.title for method in self.all_methods]),
             ("measure", [measure.title for measure in self.measures]),
         ):
-            twice = next((title for title in titles if titles.count(title) > 1), None)
-            if twice is not None:
-                raise ValueError(f"expected different {kind}s, got {twice!r} twice; give one a label")
+            duplicate = next((title for title in titles if titles.count(title) > 1), None)
+            if duplicate is not None:
+                raise ValueError(f"expected different {kind}s, got {duplicate!r} twice; give one a label")
         return self
 
     @property
     def all_methods(self) -> tuple[SuiteMethod, ...]:
-        """The methods, then those controls that are not among them."""
-        chosen = {method.title for method in self.methods}
-        return self.methods + tuple(control for control in self.controls if control.title not in chosen)
+        """The methods, then the controls that are not among them."""
+        titles = {method.title for method in self.methods}
+        return self.methods + tuple(control for control in self.controls if control.title not in titles)
 
     @classmethod
     def of(cls, **values: Any) -> Suite:
-        """Return a checked suite.
+        """Return a validated suite.
 
         Raises:
-            BadInput: an unknown key or name (with near names), a missing one, or a value that does not fit.
+            BadInput: a key or name is unknown or missing, or a value is invalid.
         """
         try:
             return cls(**values)
@@ -130,44 +134,40 @@ class Suite(Part):
         """Return the suite of a TOML file.
 
         Raises:
-            BadInput: there is no such file, it is no TOML, or no suite.
+            BadInput: the file does not exist, is not TOML, or is not a valid suite.
         """
         path = Path(path)
         values = read_toml(path, "suite")
         try:
-            return cls.of(**values)._beside(path.parent.absolute())
+            return cls.of(**values)._relative_to(path.parent.absolute())
         except BadInput as error:
             raise BadInput(f"{path}: {error}") from error
 
     def with_data(self, path: Path) -> Suite:
-        """Return the suite on the images of another folder."""
+        """Return the suite with the images of another folder."""
         kind = "auto" if self.data.kind == "synthetic" else self.data.kind
         return self.model_copy(update={"data": self.data.model_copy(update={"path": path.absolute(), "kind": kind})})
 
-    def _beside(self, folder: Path) -> Suite:
-        """Return the suite with its paths looked for in a folder."""
+    def _relative_to(self, folder: Path) -> Suite:
+        """Return the suite with its relative paths resolved against a folder."""
         models = tuple(
-            model.model_copy(update={"weights": _placed_text(model.weights, folder), "library": _placed(model, folder)})
+            model.model_copy(update={"weights": _weights(model.weights, folder), "library": _library(model, folder)})
             for model in self.models
         )
         data = self.data.model_copy(update={"path": _path(self.data.path, folder)})
-        return self.model_copy(update={"models": models, "data": data, "library": _placed(self, folder)})
-
-
-def _entries(names: Iterable[str]) -> tuple[SuiteMethod, ...]:
-    return tuple(SuiteMethod(name=name) for name in names)
+        return self.model_copy(update={"models": models, "data": data, "library": _library(self, folder)})
 
 
 def _path(path: Path | None, folder: Path) -> Path | None:
     return None if path is None else folder / path
 
 
-def _placed_text(weights: str | None, folder: Path) -> str | None:
-    """Return weights with the folder before them where that is a file."""
+def _weights(weights: str | None, folder: Path) -> str | None:
+    """Return the path of weights that are a file in the folder, other weights unchanged."""
     return str(folder / weights) if weights is not None and (folder / weights).is_file() else weights
 
 
-def _placed(owner: SuiteModel | Suite, folder: Path) -> References | None:
+def _library(owner: SuiteModel | Suite, folder: Path) -> References | None:
     library = owner.library
     if library is None:
         return None

@@ -1,6 +1,6 @@
-"""The parts of a suite: data, references, models, methods and measures, each checked when it is read.
+"""The parts of a suite: data, references, models, methods and measures, validated when they are read.
 
-Every part refuses keys that it does not have; names and parameters of methods and measures have to exist.
+Every part rejects unknown keys and unknown names and parameters of methods and measures.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Part(BaseModel):
-    """What all parts have in common: no unknown keys, and nothing changes."""
+    """Base class of all parts: immutable, rejects unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Data(Part):
-    """Where images come from.
+    """The images of a benchmark.
 
     Attributes:
-        kind: "synthetic" draws texture in shape, whose evidence is known; "classes" is a folder with one sub-folder a
-            class, "images" any folder of images, "auto" the one or the other as the model's classes fit.
-        name: of the dataset in rows; None is the folder's name.
-        path: the folder.
-        labels: CSV beside the images with the columns file and class_index, for kind "images".
-        resize: how pictures become inputs; "squash" scales both sides.
+        kind: "synthetic" draws textures in shapes, whose evidence is known; "classes" is a folder with one sub-folder
+            per class, "images" any folder of images, "auto" either, with labels only if they fit the model's classes.
+        name: name of the dataset in rows; None takes the folder's name.
+        path: path of the folder.
+        labels: CSV file in the folder with the columns file and class_index, for kind "images".
+        resize: how images are resized: "weights" as the model's weights ask, "squash" scales both sides to its size.
         count: number of synthetic images.
-        seed: of the drawing.
-        share: only images whose names' hash, as a number from 0 to 1, lies between the two; [0, 0.5] and [0.5, 1] are
-            disjoint halves of a folder, such as what is explained and the references of a library.
-        limit: most images, chosen by their names alone, so that a larger limit keeps those of a smaller one.
+        seed: seed of the synthetic images.
+        share: lower (included) and upper bound (excluded) on the hash of an image's name, as a number in [0, 1);
+            [0, 0.5] and [0.5, 1] are disjoint halves of a folder, for example one to explain and one for a library.
+        limit: maximal number of images, chosen by their names, so that a larger limit only adds images.
     """
 
     kind: Literal["synthetic", "classes", "images", "auto"]
@@ -63,7 +63,7 @@ class Data(Part):
     @model_validator(mode="after")
     def _has_a_share(self) -> Data:
         if not self.share[0] < self.share[1]:
-            raise ValueError(f"share: expected a lower and a higher number, got {list(self.share)}")
+            raise ValueError(f"share: expected a lower and a higher number, in this order, got {list(self.share)}")
         return self
 
     @model_validator(mode="after")
@@ -79,12 +79,12 @@ class Data(Part):
 
 
 class References(Part):
-    """Reference images of the methods that compare with some: a library file, or images to build one from.
+    """The reference images that some methods compare with: a library file, or images to build a library from.
 
     Attributes:
-        file: what `xaikit library` wrote.
-        data: labelled images to choose from; not those that are explained.
-        references: kept for each class.
+        file: library file written by `xaikit library`.
+        data: labelled images to choose from; must not be the explained images.
+        references: number of references kept for each class.
     """
 
     file: Path | None = None
@@ -99,7 +99,7 @@ class References(Part):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the references depend on, wherever they lie."""
+        """Everything that the references depend on, without paths."""
         if self.data is None:
             assert self.file is not None
             return {"file": sha256(self.file)}
@@ -110,13 +110,13 @@ class References(Part):
 
 
 class SuiteModel(Part):
-    """One model: what `xaikit.load` takes.
+    """One model, as `xaikit.load` takes it.
 
     Attributes:
-        name: of the model.
-        weights: file or enum name; None is the model's own.
-        layer: target layer; None finds it.
-        library: of the methods that need one; None leaves it to the methods' default.
+        name: name of the model.
+        weights: weights file or enum name; None takes the model's default weights.
+        layer: target layer; None takes the model's default layer.
+        library: reference library for the methods that need one; None takes the suite's, if any.
     """
 
     name: str
@@ -138,10 +138,10 @@ class SuiteMethod(Part):
 
     Attributes:
         name: registry name.
-        params: parameters that differ from the defaults; "none" is None, which TOML has no word for.
-        label: what rows call it; empty is the name.
-        budget: most passes for one image by its declared cost, a backward counted twice; where it costs more it is
-            left out. None asks for it whatever it costs.
+        params: parameters that differ from the defaults; the string "none" is None, which TOML cannot express.
+        label: name of the method in rows; empty takes the registry name.
+        budget: maximal declared passes per image, a backward counted twice; a method that costs more is skipped.
+            None sets no limit.
     """
 
     name: str
@@ -152,11 +152,11 @@ class SuiteMethod(Part):
     @field_validator("name")
     @classmethod
     def _exists(cls, name: str) -> str:
-        return _known(name, METHODS.get)
+        return _registered(name, METHODS.get)
 
     @field_validator("params")
     @classmethod
-    def _spelled(cls, params: dict[str, Any]) -> dict[str, Any]:
+    def _with_none(cls, params: dict[str, Any]) -> dict[str, Any]:
         return {name: None if value == "none" else value for name, value in params.items()}
 
     @model_validator(mode="after")
@@ -166,15 +166,15 @@ class SuiteMethod(Part):
 
     @property
     def title(self) -> str:
-        """What rows call it."""
+        """Name of the method in rows."""
         return self.label or self.name
 
     def affords(self, cost: Cost) -> bool:
-        """Say whether the budget allows a cost."""
+        """Return whether a cost is within the budget."""
         return self.budget is None or cost.forwards + 2 * cost.backwards <= self.budget
 
     def build(self, classifier: Classifier, layer: str | None = None, library: Any = None) -> Method:
-        """Return the method bound to a classifier; one that needs a library takes the one given."""
+        """Return the method bound to a classifier; `library` is passed to methods that need one."""
         kind = METHODS.get(self.name)
         extra = {"library": library} if library is not None and "library" in kind.needs else {}
         return kind.build(classifier, layer if issubclass(kind, LayerMethod) else None, **(extra | self.params))
@@ -184,21 +184,19 @@ _EXPLAINING = ("activation", "gradient", "decomposition", "perturbation")
 
 
 class SuiteFamily(Part):
-    """All native methods of a family, each by itself as if it were named.
+    """All native methods of a family, as if each were listed by name.
 
     Attributes:
-        family: of the methods; "all" is every family but the controls.
-        budget: of each method.
+        family: name of the family; "all" is every family except the controls.
+        budget: budget of each method.
     """
 
     family: Literal["activation", "gradient", "decomposition", "perturbation", "all"]
     budget: Annotated[float, Field(gt=0)] | None = None
 
     def methods(self, named: Container[str]) -> list[dict[str, Any]]:
-        """Return its methods as entries, but for those that are named already."""
-        families = (
-            {"activation", "gradient", "decomposition", "perturbation"} if self.family == "all" else {self.family}
-        )
+        """Return an entry for each method of the family that is not in `named`."""
+        families = _EXPLAINING if self.family == "all" else (self.family,)
         names = METHODS.names(lambda entry: entry.family in families)
         return [{"name": name, "budget": self.budget} for name in names if name not in named]
 
@@ -209,7 +207,7 @@ class SuiteMeasure(Part):
     Attributes:
         name: registry name.
         params: parameters that differ from the defaults.
-        label: what rows call it; empty is the name.
+        label: name of the measure in rows; empty takes the registry name.
     """
 
     name: str
@@ -219,7 +217,7 @@ class SuiteMeasure(Part):
     @field_validator("name")
     @classmethod
     def _exists(cls, name: str) -> str:
-        return _known(name, MEASURES.get)
+        return _registered(name, MEASURES.get)
 
     @model_validator(mode="after")
     def _has_parameters(self) -> SuiteMeasure:
@@ -228,7 +226,7 @@ class SuiteMeasure(Part):
 
     @property
     def title(self) -> str:
-        """What rows call it."""
+        """Name of the measure in rows."""
         return self.label or self.name
 
     def build(self) -> Measure:
@@ -236,8 +234,8 @@ class SuiteMeasure(Part):
         return MEASURES.get(self.name)(**self.params)
 
 
-def _known(name: str, get: Callable[[str], Any]) -> str:
-    """Refuse a name that a registry does not have, in the words of the registry."""
+def _registered(name: str, get: Callable[[str], Any]) -> str:
+    """Return a name that a registry has; raise ValueError with the registry's message for any other."""
     try:
         get(name)
     except XaikitError as error:
@@ -246,7 +244,7 @@ def _known(name: str, get: Callable[[str], Any]) -> str:
 
 
 def _check_parameters(kind: type[Parameters], params: dict[str, Any]) -> None:
-    """Refuse names and values that a method or a measure does not take, in its own words."""
+    """Raise ValueError with the class's message if a method or measure does not accept the parameters."""
     try:
         kind.check_names(params)
         for name, value in params.items():

@@ -3,8 +3,7 @@
     chunk -> read pictures -> blocks of one physical batch -> score -> rows
     a block that fails -> each method alone -> each image alone -> a row with the reason
 
-Every pass has one padded size and the worker a fixed number of threads, so the other images of a chunk do not change
-the bits of a row.
+Every pass has one padded size and the worker a fixed number of threads, so a row has the same bits in every run.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The command line: finds the commands, runs one, and turns every error into one line.
 
-Every module of this package that defines `command` is a command of its own name; it imports what is slow when it runs.
+Every module of this package that defines `command` is a command named after the module. Slow imports belong inside it.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ app = typer.Typer(
 )
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
+def _show_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"xaikit {__version__}")
         raise typer.Exit
 
@@ -45,14 +45,14 @@ def _options(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    """Options of every command; `main` takes --debug out, wherever it stands."""
+    """Options of every command; `main` removes --debug, so it may be anywhere on the command line."""
 
 
 def _register_commands() -> None:
-    for found in pkgutil.iter_modules(xaikit.cli.__path__):
-        module = importlib.import_module(f"xaikit.cli.{found.name}")
+    for entry in pkgutil.iter_modules(xaikit.cli.__path__):
+        module = importlib.import_module(f"xaikit.cli.{entry.name}")
         if hasattr(module, "command"):
-            app.command(name=found.name)(module.command)
+            app.command(name=entry.name)(module.command)
 
 
 _register_commands()
@@ -62,10 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
     Args:
-        arguments: without the program's name; None takes those of the process.
+        arguments: arguments without the program's name; None takes those of the process.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in given
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             warnings.simplefilter("ignore")
             warnings.simplefilter("default", XaikitWarning)
         warnings.showwarning = _show_warning
-        return _run([argument for argument in given if argument != "--debug"], debug)
+        return _run([argument for argument in arguments if argument != "--debug"], debug)
 
 
 def _run(arguments: list[str], debug: bool) -> int:
@@ -95,7 +95,7 @@ def _run(arguments: list[str], debug: bool) -> int:
 
 
 def _line(error: Exception) -> str:
-    """Return an error in one line; one that nobody meant to raise with its type and how to see more."""
+    """Return an error as one line; an unexpected error with its type and a hint to --debug."""
     from xaikit.foundation.errors import XaikitError
 
     format_message = getattr(error, "format_message", None)
@@ -110,5 +110,5 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+def _show_warning(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> None:
     typer.echo(f"xaikit: {' '.join(str(message).split())}", err=True)

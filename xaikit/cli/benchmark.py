@@ -1,4 +1,4 @@
-"""`xaikit benchmark`: methods x measures x images, resumed by itself, and a report."""
+"""`xaikit benchmark`: measures methods x measures x images, resuming earlier runs, and writes a report."""
 
 from __future__ import annotations
 
@@ -16,29 +16,30 @@ if TYPE_CHECKING:
     from xaikit.benchmark.run import Outcome
     from xaikit.benchmark.suite import Suite
 
-_REASONS = 20  # failures that are printed
+_REASONS = 20  # maximal number of failures printed
 
 
 def command(
     suite: Annotated[Path | None, typer.Argument(metavar="[SUITE.toml]", help="A suite; or give --model ...")] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="Instead of a suite: the network.")] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", help="Images, or one sub-folder a class. With a suite: instead of its own.")
+        Path | None,
+        typer.Option("--data", help="Images, or one sub-folder per class; replaces a suite's data."),
     ] = None,
     method: Annotated[list[str] | None, typer.Option("--method", help="Instead of a suite; may repeat.")] = None,
     measure: Annotated[
         list[str] | None, typer.Option("--measure", help="`xaikit list measures`; may repeat. Default: the usual ones.")
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of rows and report.")] = Path("out"),
-    engine: Annotated[Literal["local", "ray"], typer.Option("--engine", help="Who computes.")] = "local",
-    limit: Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Most images.")] = None,
+    engine: Annotated[Literal["local", "ray"], typer.Option("--engine", help="Where to compute.")] = "local",
+    limit: Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Maximal number of images.")] = None,
     shard: Annotated[
         str | None,
         typer.Option("--shard", metavar="I/N", help="Every N-th block of 16 images, from the I-th."),
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Compute failed units again.")] = False,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Actors of the ray engine.")] = None,
-    address: Annotated[str | None, typer.Option("--address", help="Of a ray cluster.")] = None,
+    address: Annotated[str | None, typer.Option("--address", help="Address of a ray cluster.")] = None,
     weights: Weights = None,
     layer: Layer = None,
     device: Device = "auto",
@@ -47,7 +48,7 @@ def command(
         bool, typer.Option("--pictures/--no-pictures", help="Draw the images of the report (not with --shard).")
     ] = True,
 ) -> None:
-    """Measure explanations. Run it again to go on where it stopped; what is done is not done twice."""
+    """Measure explanations. Run it again to continue where it stopped; finished work is not repeated."""
     from xaikit.benchmark.run import run
     from xaikit.cli.pictures import write_pictures
     from xaikit.cli.report import write_all
@@ -56,17 +57,17 @@ def command(
 
     for file in plugin or []:
         load_plugin(file)
-    part = None if shard is None else _shard(shard)
-    chosen = _suite(suite, model, data, method or [], measure or [], weights, layer)
+    index_and_count = None if shard is None else _shard(shard)
+    definition = _suite(suite, model, data, method or [], measure or [], weights, layer)
     if limit is not None:
-        chosen = chosen.model_copy(update={"data": chosen.data.model_copy(update={"limit": limit})})
+        definition = definition.model_copy(update={"data": definition.data.model_copy(update={"limit": limit})})
     with progress_bar() as bar:
         outcome = run(
-            chosen,
+            definition,
             output,
             engine=engine,
             device=device,
-            shard=part,
+            shard=index_and_count,
             retry_failed=retry_failed,
             workers=workers,
             address=address,
@@ -75,20 +76,20 @@ def command(
             notice=lambda line: typer.echo(f"xaikit: {line}", err=True),
             command=shlex.join(["xaikit", *sys.argv[1:]]),
         )
-    if part is not None and not outcome.units:
+    if shard is not None and not outcome.units:
         typer.echo("no image is in this shard")
         return
-    _conclude(outcome)
-    if pictures and part is None:
-        write_pictures(chosen, output, device, lambda line: typer.echo(f"xaikit: {line}", err=True))
+    _report_failures(outcome)
+    if pictures and shard is None:
+        write_pictures(definition, output, device, lambda line: typer.echo(f"xaikit: {line}", err=True))
     write_all(output)
     typer.echo(f"{outcome.done:,} of {outcome.units:,} units; see {output / 'report.html'}")
     if outcome.failed:
         raise typer.Exit(SOME_FAILED)
 
 
-def _conclude(outcome: Outcome) -> None:
-    """Name what failed, and refuse when nothing could be done."""
+def _report_failures(outcome: Outcome) -> None:
+    """Print earlier failures if nothing was computed; raise BadInput if every unit failed."""
     from xaikit.foundation.errors import BadInput
 
     if outcome.failed and not outcome.done:
@@ -104,7 +105,7 @@ def _shard(text: str) -> tuple[int, int]:
 
     index, _, count = text.partition("/")
     if not (index.isdecimal() and count.isdecimal()):
-        raise BadInput(f"--shard: expected I/N, got {text!r}; such as 0/4")
+        raise BadInput(f"--shard: expected I/N, got {text!r}")
     return int(index), int(count)
 
 
@@ -117,7 +118,7 @@ def _suite(
     weights: str | None,
     layer: str | None,
 ) -> Suite:
-    """Return the suite of a file, or one of options."""
+    """Return the suite of a file, or the suite that the options define."""
     from xaikit.benchmark.suite import Suite
     from xaikit.foundation.errors import BadInput
 
@@ -127,11 +128,11 @@ def _suite(
         suite = Suite.read(file)
         return suite if data is None else suite.with_data(data)
     if model is None or data is None or not methods:
-        raise BadInput("benchmark: expected SUITE.toml, or --model M --data DIR --method NAME; give one of them")
-    asked: dict[str, Any] = {} if not measures else {"measures": list(dict.fromkeys(measures))}
+        raise BadInput("benchmark: expected SUITE.toml, or --model M --data DIR --method NAME, got neither")
+    optional: dict[str, Any] = {"measures": list(dict.fromkeys(measures))} if measures else {}
     return Suite.of(
         models=[{"name": model, "weights": weights, "layer": layer}],
         data={"kind": "auto", "path": data.absolute()},
         methods=list(dict.fromkeys(methods)),
-        **asked,
+        **optional,
     )

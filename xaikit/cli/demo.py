@@ -1,4 +1,4 @@
-"""`xaikit demo`: all of xaikit in one command and without network: explain, measure, report.
+"""`xaikit demo`: explain, measure and report in one command, without internet access.
 
 suite -> images drawn to DIR/images -> explain (panels, overlays, results.json) -> benchmark (rows) -> report.html
 """
@@ -40,7 +40,7 @@ _NARROWEST = 80
 def command(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")] = Path("out/demo"),
 ) -> None:
-    """Explain drawn images by several methods, measure the explanations and write a report."""
+    """Explain synthetic images by several methods, measure the explanations and write a report."""
     from xaikit.benchmark.environment import steady
     from xaikit.benchmark.run import run
     from xaikit.benchmark.store import Store
@@ -56,30 +56,28 @@ def command(
     from xaikit.run.context import Context
 
     suite = Suite.read(package_data("suites/demo.toml"))
-    again = shlex.join(["xaikit", "demo", "-o", output.as_posix()])
+    command_line = shlex.join(["xaikit", "demo", "-o", output.as_posix()])
     output = output_directory(output)
     worker = Worker(suite, Store.open(output), "auto", suite.threads or 1)
     with progress_bar() as progress:
         model = worker.model(0)
         names = [picture.name for picture in model.pictures]
         with steady(worker.threads):
-            _write(suite, names, output)
-            methods = [worker.bound(one) for one in model.settings if one.entry is not None]
+            _write_images(suite, names, output)
+            methods = [worker.bound(setting) for setting in model.settings if setting.entry is not None]
             context = Context(seed=suite.seeds[0], progress=progress)
             files = [(output / "images" / f"{name}.png", None) for name in names]
-            explained = explain(files, methods, output, _draw, context=context, command=again)
-        if explained.interrupted:
+            result = explain(files, methods, output, _draw, context=context, command=command_line)
+        if result.interrupted:
             raise typer.Abort
-        run(suite, output, progress=progress, command=again)
+        run(suite, output, progress=progress, command=command_line)
     write_pictures(suite, output, "auto")
     write_all(output)
-    found = read_benchmark(output)
-    table = summary_table(aggregate(found.rows))
+    table = summary_table(aggregate(read_benchmark(output).rows))
     _print(table, f"{suite.models[0].name}, {len(names)} images of {suite.data.title}", output)
 
 
-def _write(suite: Suite, names: Sequence[str], output: Path) -> None:
-    """Write the images as PNG."""
+def _write_images(suite: Suite, names: Sequence[str], output: Path) -> None:
     from xaikit.foundation.files import output_directory
     from xaikit.images.reading import save_png
     from xaikit.images.synthetic import draw
@@ -93,28 +91,27 @@ def _write(suite: Suite, names: Sequence[str], output: Path) -> None:
 def _draw(picture: Any, maps: Sequence[tuple[Any, ...]], caption: str, title: str) -> tuple[Any, Mapping[str, Any]]:
     from xaikit.images.drawing import Map, illustrate
 
-    return illustrate(picture, [Map(*one) for one in maps], caption, title)
+    return illustrate(picture, [Map(*values) for values in maps], caption, title)
 
 
 def _print(table: Table, title: str, output: Path) -> None:
-    """Print the summary and where everything is."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=_NARROWEST)
     sheet = Sheet(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_edge=False, padding=0)
-    places = [place for place, column in enumerate(table.columns) if column.key in _PRINTED]
+    indices = [index for index, column in enumerate(table.columns) if column.key in _PRINTED]
     sheet.add_column("method", no_wrap=True)
-    for column in (table.columns[place] for place in places):
+    for column in (table.columns[index] for index in indices):
         arrow = f" {column.arrow}" if column.ranked else ""
         sheet.add_column(f"{_PRINTED[column.key]}{arrow}", justify="right", no_wrap=True)
-    for place, lines in enumerate((table.methods, table.controls)):
+    for lines, style in ((table.methods, ""), (table.controls, "dim")):
         for line in lines:
-            sheet.add_row(*_texts(line, places), style="dim" if place else "")
+            sheet.add_row(*_texts(line, indices), style=style)
         sheet.add_section()
     console.print(sheet)
     console.print(Text(f"\npanels  {output / 'panels'}\nreport  {output / 'report.html'}"), soft_wrap=True)
 
 
-def _texts(line: Line, places: Sequence[int]) -> list[Text]:
-    cells = [line.cells[place] for place in places]
+def _texts(line: Line, indices: Sequence[int]) -> list[Text]:
+    cells = [line.cells[index] for index in indices]
     return [Text(line.result.method), *(Text(cell.text, _STYLES[cell.mark]) for cell in cells)]

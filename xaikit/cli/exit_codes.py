@@ -1,7 +1,7 @@
-"""What a command says by its exit code.
+"""The exit codes of the commands.
 
 exit 0    all done
-exit 1    some inputs failed, each named with its reason; the others are done
+exit 1    some inputs failed, each is reported with its reason; the others are done
 exit 2    the request itself is wrong, or nothing could be done
 exit 130  interrupted by the user
 """

@@ -1,4 +1,4 @@
-"""`xaikit explain PATH...`: what a network saw in these images."""
+"""`xaikit explain PATH...`: explains the predictions of a network for images."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from xaikit.foundation.errors import XaikitError
     from xaikit.methods.base import Method
 
-_ROWS = 20  # images shown in the table
+_ROWS = 20  # maximal number of images in the table
 
 
 def _path(text: str) -> Path:
-    """Return a path; an empty text, as of a shell variable that is not set, would mean the whole working folder."""
+    """Return a path; refuse an empty text (an unset shell variable), which would mean the working folder."""
     if not text:
-        raise typer.BadParameter("expected a path, got an empty text; give files or folders")
+        raise typer.BadParameter("expected a path, got an empty text")
     return Path(text)
 
 
@@ -54,7 +54,7 @@ def command(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show flags and completeness.")] = False,
     plugin: Plugins = None,
 ) -> None:
-    """Explain images: a panel each, an overlay a method, attributions.npz and results.json."""
+    """Explain images: one panel per image, one overlay per method, attributions.npz and results.json."""
     from xaikit.api import load
     from xaikit.cli.terminal import progress_bar
     from xaikit.explaining.run import explain
@@ -62,14 +62,14 @@ def command(
     from xaikit.images.drawing import illustrate
     from xaikit.run.context import Context
 
-    build = _prepared(method or ["grad-cam"], param or [], library, plugin or [])
+    requests = _requests(method or ["grad-cam"], param or [], library, plugin or [])
     files = _files(paths, output)
     output_directory(output)
     classifier = load(model, weights=weights, device=device, layer=layer)
     with progress_bar() as bar:
         result = explain(
             files,
-            [kind.build(classifier, **params) for kind, params in build],
+            [kind.build(classifier, **params) for kind, params in requests],
             output,
             illustrate,
             target=None if target == "top" else target,
@@ -87,10 +87,10 @@ def command(
         raise typer.Exit(SOME_FAILED if result.done else WRONG)
 
 
-def _prepared(
+def _requests(
     names: Sequence[str], params: Sequence[str], library: Path | None, plugins: Sequence[Path]
 ) -> list[tuple[type[Method], dict[str, Any]]]:
-    """Return each method's class once with its parameters; all that can be checked before a model is loaded."""
+    """Return the class and parameters of each method, checked as far as possible without a model."""
     from xaikit.api import get_method
     from xaikit.cli.parameters import parameters
     from xaikit.foundation.errors import BadInput
@@ -103,32 +103,34 @@ def _prepared(
     if library is not None:
         from xaikit.methods.activation.library import Library
 
-        having = [kind.name for kind in kinds if "library" in kind.parameter_names()]
-        if not having:
-            raise BadInput(f"--library: expected a method that takes one, got {', '.join(names)}; add libra-cam")
-        opened = Library.load(library)
-        for name in having:
-            by_method[name]["library"] = opened
+        takers = [kind.name for kind in kinds if "library" in kind.parameter_names()]
+        if not takers:
+            raise BadInput(
+                f"--library: expected a method with a reference library, got {', '.join(names)}; add libra-cam"
+            )
+        references = Library.load(library)
+        for name in takers:
+            by_method[name]["library"] = references
     return [(kind, by_method[kind.name]) for kind in kinds]
 
 
 def _files(paths: Sequence[Path], output: Path) -> list[tuple[Path, XaikitError | None]]:
-    """Return the images, and what leads to none with the reason; refuse when there is no image at all.
+    """Return all image files, and the paths without an image with their error; raise BadInput if there is no image.
 
-    The pictures that an earlier run wrote into the output are passed over in a folder that holds it.
+    When a folder contains the output folder, the pictures that an earlier run wrote there are skipped.
     """
     from xaikit.foundation.errors import BadInput
     from xaikit.images.folders import walk_each
 
     written = [output.absolute() / name for name in ("panels", "overlays")]
-    files: list[tuple[Path, XaikitError | None]] = [
-        (path, error)
-        for asked in paths
-        for path, error in walk_each([asked])
-        if not any(path.absolute().is_relative_to(one) and asked.absolute() in one.parents for one in written)
-    ]
+    files: list[tuple[Path, XaikitError | None]] = []
+    for root in paths:
+        skipped = [folder for folder in written if root.absolute() in folder.parents]
+        for path, error in walk_each([root]):
+            if not any(path.absolute().is_relative_to(folder) for folder in skipped):
+                files.append((path, error))
     if not files:
-        raise BadInput(f"{paths[0]}: expected pictures, got only what was written before; give others")
+        raise BadInput(f"{paths[0]}: expected images, got only the results of an earlier run")
     errors = [error for _, error in files if error is not None]
     if len(errors) == len(files):
         raise BadInput(f"{errors[0]}" + (f" (and {len(errors) - 1} more like it)" if len(errors) > 1 else ""))
@@ -136,14 +138,14 @@ def _files(paths: Sequence[Path], output: Path) -> list[tuple[Path, XaikitError 
 
 
 def _print(result: Result, files: int, output: Path, verbose: bool) -> None:
-    """Print one line an image, or an image and method, and where everything is."""
-    good = [record for record in result.records if "error" not in record]
-    if not good:
+    """Print one line per image, or with `verbose` per image and method, and the output folder."""
+    records = [record for record in result.records if "error" not in record]
+    if not records:
         return
     if verbose:
-        _print_records(good)
+        _print_records(records)
     else:
-        _print_images(good, output)
+        _print_images(records, output)
     of = f" of {files}" if result.done < files else ""
     methods = _counted(len(result.run["methods"]), "method")
     typer.echo(f"\n{_counted(result.done, 'image', of)}, {methods}, {result.run['seconds']:.1f} s; see {output}")

@@ -1,4 +1,4 @@
-"""`xaikit layers MODEL`: the layers that an activation method can read; weights are not needed to know them."""
+"""`xaikit layers MODEL`: lists the layers that activation methods can use; needs no weights."""
 
 from __future__ import annotations
 

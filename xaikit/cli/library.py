@@ -1,4 +1,4 @@
-"""`xaikit library`: the reference images of Libra-CAM, as one file."""
+"""`xaikit library`: writes the reference images of Libra-CAM to one file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xaikit.cli.options import Device, Layer, Model, Weights
 
 def command(
     model: Model,
-    data: Annotated[Path, typer.Option("--data", help="A folder with one sub-folder a class.")],
+    data: Annotated[Path, typer.Option("--data", help="A folder with one sub-folder per class.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write (.safetensors).")],
     weights: Weights = None,
     layer: Layer = None,
@@ -31,12 +31,12 @@ def command(
     with progress_bar() as bar, left_out() as bad:
         library = build_library(classifier, data, references, context=Context(progress=bar))
     library.save(output)
-    found = (library.places >= 0).sum(1).tolist()
-    number = f"{max(found)}" if min(found) == max(found) else f"{min(found)} to {max(found)}"
+    counts = (library.places >= 0).sum(1).tolist()
+    number = f"{max(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
     typer.echo(f"{number} references for each of {classifier.classes} classes are in {output}")
-    if 0 in found:
-        first = classifier.labels[found.index(0)] if classifier.labels else f"class {found.index(0)}"
-        more = f" and {found.count(0) - 1} more" if found.count(0) > 1 else ""
+    if 0 in counts:
+        first = classifier.labels[counts.index(0)] if classifier.labels else f"class {counts.index(0)}"
+        more = f" and {counts.count(0) - 1} more" if counts.count(0) > 1 else ""
         typer.echo(
             f"xaikit: {first}{more}: expected references, got none; add images of other classes that are recognised",
             err=True,

@@ -1,4 +1,4 @@
-"""`xaikit list methods|measures|models`: what there is to choose from."""
+"""`xaikit list methods|measures|models`: lists what is registered."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ import typer
 from xaikit.cli.options import Json, Plugins
 
 if TYPE_CHECKING:
-    from xaikit.methods.base import Method
     from xaikit.model.classifier import Classifier
 
 _SIZE = (224, 224)
 
 
 class Kind(StrEnum):
-    """What can be listed."""
+    """The kinds of entries that can be listed."""
 
     METHODS = "methods"
     MEASURES = "measures"
@@ -49,7 +48,7 @@ def command(
 
 
 def _methods(backends: bool) -> list[dict[str, Any]]:
-    """Return the facts of every method; its cost is for one image on resnet50 with its default parameters."""
+    """Return the facts of every method, with its cost for one image on resnet50 with default parameters."""
     from xaikit.methods.base import METHODS
 
     return [
@@ -57,7 +56,7 @@ def _methods(backends: bool) -> list[dict[str, Any]]:
             "name": name,
             "family": entry.family,
             "signed": entry.signed,
-            "cost": _cost(entry),
+            "cost": str(entry(_resnet50()).cost(_SIZE)),
             "parameters": entry.parameter_names(),
             "source": entry.source,
         }
@@ -77,17 +76,11 @@ def _measures() -> list[dict[str, Any]]:
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return ", ".join(str(one) for one in value) if isinstance(value, list) else str(value)
-
-
-def _cost(entry: type[Method]) -> str:
-    """Return the passes for one image with default parameters, such as "1 f + 1 b"."""
-    return str(entry(_stand_in()).cost(_SIZE))
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 @cache
-def _stand_in() -> Classifier:
-    """Return resnet50 with random weights, so that methods which count channels cost what they do on it."""
+def _resnet50() -> Classifier:
     from xaikit.zoo.load import load
 
     return load("resnet50", weights="random", device="cpu")

@@ -15,7 +15,7 @@ Weights = Annotated[
 ]
 Layer = Annotated[str | None, typer.Option("--layer", help="Target layer; `xaikit layers MODEL` lists them.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
-Seed = Annotated[int, typer.Option("--seed", help="Of every random draw.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of every random draw.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Plugins = Annotated[
     list[Path] | None, typer.Option("--plugin", help="A Python file that registers methods; may repeat.")

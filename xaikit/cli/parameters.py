@@ -1,7 +1,7 @@
-"""`--param [method.]key=value`: text to checked parameters, by method.
+"""Parses `--param [method.]key=value` into checked parameters for each method.
 
-steps=100                       for every method that has `steps`
-integrated-gradients.steps=100  for one
+steps=100                       for every method with the parameter `steps`
+integrated-gradients.steps=100  for one method
 value                           a TOML value (1, 0.5, true, [8, 8], "soft"), none, or plain text
 """
 
@@ -18,37 +18,40 @@ if TYPE_CHECKING:
 
 
 def parameters(texts: Iterable[str], kinds: Sequence[type[Method]]) -> dict[str, dict[str, Any]]:
-    """Return the parameters of each method by its name.
+    """Return the parameters of each method, by method name.
+
+    Args:
+        texts: values of `--param`.
+        kinds: classes of the requested methods.
 
     Raises:
-        BadInput: no `key=value`, a key that no method has, a method that was not asked for, or a value of another type.
+        BadInput: a text is not `key=value`, no method has the key, its method is not requested, or the value is wrong.
     """
-    found: dict[str, dict[str, Any]] = {kind.name: {} for kind in kinds}
+    result: dict[str, dict[str, Any]] = {kind.name: {} for kind in kinds}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise BadInput(f"--param: expected [method.]key=value, got {text!r}; such as steps=100")
+            raise BadInput(f"--param: expected [method.]key=value, for example steps=100, got {text!r}")
         method, dot, name = key.rpartition(".")
-        if dot and method not in found:
-            raise BadInput(str(UnknownName("method in --param", method, found, f"asked for: {', '.join(found)}")))
-        chosen = [kind for kind in kinds if not dot or kind.name == method]
-        having = [kind for kind in chosen if name in kind.parameter_names()]
-        if not having:
-            known = sorted({one for kind in chosen for one in kind.parameter_names()})
-            who = ", ".join(kind.name for kind in chosen)
-            raise BadInput(str(UnknownName("parameter", name, known, f"{who}: {', '.join(known) or 'none'}")))
-        for kind in having:
-            found[kind.name][name] = kind.checked(name, _literal(value))
-    return found
+        if dot and method not in result:
+            raise BadInput(str(UnknownName("method in --param", method, result, f"requested: {', '.join(result)}")))
+        candidates = [kind for kind in kinds if not dot or kind.name == method]
+        takers = [kind for kind in candidates if name in kind.parameter_names()]
+        if not takers:
+            known = sorted({parameter for kind in candidates for parameter in kind.parameter_names()})
+            methods = ", ".join(kind.name for kind in candidates)
+            raise BadInput(str(UnknownName("parameter", name, known, f"{methods}: {', '.join(known) or 'none'}")))
+        for kind in takers:
+            result[kind.name][name] = kind.checked(name, _literal(value))
+    return result
 
 
 def _literal(text: str) -> Any:
-    """Return the value that a text stands for."""
     if text.strip().casefold() in ("none", "null"):
         return None
-    for attempt in (text, text.lower()):
+    for candidate in (text, text.lower()):
         try:
-            return tomllib.loads(f"value = {attempt}")["value"]
+            return tomllib.loads(f"value = {candidate}")["value"]
         except tomllib.TOMLDecodeError:
             continue
     return text

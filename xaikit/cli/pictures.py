@@ -1,6 +1,6 @@
-"""The pictures of a benchmark's report: every method's overlay of the few images that the report shows.
+"""The pictures of a benchmark's report: the overlay of every method for the example images.
 
-rows -> images by seed and quantiles -> explained where DIR/pictures lacks them -> overlays -> pictures.json
+rows -> images by seed and quantiles -> maps that DIR/pictures lacks are explained -> overlays -> pictures.json
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _FOLDER = "pictures"
 
 
 def write_pictures(suite: Suite, output: Path, device: str, notice: Callable[[str], None] = lambda line: None) -> None:
-    """Draw what the report of a suite's folder shows and does not have yet.
+    """Draw the pictures that the report of a results folder needs and does not have yet.
 
     Args:
-        suite: that was run.
-        output: its folder, with rows.
-        device: where the models are.
-        notice: told how many maps are explained again, in one line.
+        suite: the suite that was run.
+        output: folder of its results.
+        device: device of the models.
+        notice: called with one line that says how many maps are drawn.
     """
     from xaikit.benchmark.pictures import explained
     from xaikit.benchmark.store import Store
@@ -36,41 +36,41 @@ def write_pictures(suite: Suite, output: Path, device: str, notice: Callable[[st
     from xaikit.report.page.page import SAMPLE
 
     output_directory(output / _FOLDER)
-    found = read_benchmark(output)
-    listed: list[dict[str, Any]] = []
+    benchmark = read_benchmark(output)
+    entries: list[dict[str, Any]] = []
     missing: dict[str, dict[str, dict[str, int]]] = {}
-    for (dataset, model), rows in blocks(found.rows).items():
-        for choice in choose(rows, int(found.run.get("seed", 0)), SAMPLE):
-            own = [row for row in rows if row["image_id"] == choice.image_id and not row.get("error")]
-            scene = [dataset, model, choice.image_id]
-            files = {name: _file(fingerprint([*scene, name])) for name in ("input", "evidence")}
-            files |= {row["method"]: _file(row["unit_id"]) for row in own}
-            listed.append({"dataset": dataset, "model": model, "image": choice.image_id, "files": files})
-            lacking = {row["method"]: row["target"] for row in own if not (output / files[row["method"]]).is_file()}
-            if lacking:
-                missing.setdefault(model, {})[choice.image_id] = lacking
-    places = {(one["model"], one["image"]): one["files"] for one in listed}
+    for (dataset, model), rows in blocks(benchmark.rows).items():
+        for choice in choose(rows, int(benchmark.run.get("seed", 0)), SAMPLE):
+            image = choice.image_id
+            scored = [row for row in rows if row["image_id"] == image and not row.get("error")]
+            files = {name: _file(fingerprint([dataset, model, image, name])) for name in ("input", "evidence")}
+            files |= {row["method"]: _file(row["unit_id"]) for row in scored}
+            entries.append({"dataset": dataset, "model": model, "image": image, "files": files})
+            targets = {row["method"]: row["target"] for row in scored if not (output / files[row["method"]]).is_file()}
+            if targets:
+                missing.setdefault(model, {})[image] = targets
     if missing:
-        count = sum(len(methods) for images in missing.values() for methods in images.values())
+        count = sum(len(targets) for images in missing.values() for targets in images.values())
         notice(f"{count:,} maps to draw for the report")
+        paths = {(entry["model"], entry["image"]): entry["files"] for entry in entries}
         store = Store.open(output)
         worker = Worker(suite, store, device, store.manifest()["threads"])
-        for place in range(len(suite.models)):
-            for one in explained(worker, place, missing.get(worker.model(place).classifier.name, {})):
-                _write(one, {name: output / file for name, file in places[one.model, one.image].items()})
-    write_json(output / "pictures.json", {"pictures": listed})
+        for index in range(len(suite.models)):
+            for example in explained(worker, index, missing.get(worker.model(index).classifier.name, {})):
+                _write(example, {name: output / file for name, file in paths[example.model, example.image].items()})
+    write_json(output / "pictures.json", {"pictures": entries})
 
 
 def _file(name: str) -> str:
     return f"{_FOLDER}/{name}.png"
 
 
-def _write(one: Explained, files: Mapping[str, Path]) -> None:
+def _write(example: Explained, files: Mapping[str, Path]) -> None:
     from xaikit.images.drawing import Map, map_tile, paled
     from xaikit.images.reading import save_png
 
-    save_png(files["input"], one.picture)
-    if one.evidence is not None:
-        save_png(files["evidence"], paled(one.picture, one.evidence))
-    for found in one.maps:
-        save_png(files[found[0]], map_tile(one.picture, Map(*found)).picture)
+    save_png(files["input"], example.picture)
+    if example.evidence is not None:
+        save_png(files["evidence"], paled(example.picture, example.evidence))
+    for values in example.maps:
+        save_png(files[values[0]], map_tile(example.picture, Map(*values)).picture)

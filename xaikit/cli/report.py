@@ -1,4 +1,4 @@
-"""`xaikit report DIR`: rows become report.html, summary.csv and summary.tex; needs no model and no torch."""
+"""`xaikit report DIR`: writes report.html, summary.csv and summary.tex from rows; needs no model and no torch."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ def command(
 
 
 def write_all(folder: Path) -> int:
-    """Write report.html, summary.csv and summary.tex beside the rows; return how many rows there are."""
+    """Write report.html, summary.csv and summary.tex to the results folder and return the number of rows."""
     from xaikit.report.numbers.export import write_summaries
     from xaikit.report.numbers.read import read_benchmark
     from xaikit.report.page.page import write_report
 
-    found = read_benchmark(folder)
-    write_report(folder / "report.html", found.rows, found.run, found.pictures, directions=found.directions)
-    write_summaries(folder, found.rows, found.directions)
-    return len(found.rows)
+    benchmark = read_benchmark(folder)
+    rows, directions = benchmark.rows, benchmark.directions
+    write_report(folder / "report.html", rows, benchmark.run, benchmark.pictures, directions=directions)
+    write_summaries(folder, rows, directions)
+    return len(rows)

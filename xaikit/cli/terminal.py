@@ -1,4 +1,4 @@
-"""What commands print: tables on standard output; progress, and only on a terminal, on standard error."""
+"""Terminal output: tables on standard output; progress bars on standard error if it is a terminal."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from rich.text import Text
 
 from xaikit.foundation.errors import LeftOut
 
-_PIPE_WIDTH = 200  # columns where nobody says how many there are
+_PIPE_WIDTH = 200  # columns when standard output is not a terminal
 
 
 class ProgressCallback:
-    """Shows how far a long computation is, one bar a unit; a unit's bar goes when it is done.
+    """Shows the progress of a long computation, one bar per unit; a bar disappears when it is done.
 
-    An estimate that the first call gives after the unit, as in "forwards, about 40 s", stays beside the bar.
+    If the first call adds an estimate to the unit, as in "forwards, about 40 s", the bar keeps showing it.
 
     Args:
-        progress: the bars.
+        progress: the rich display that holds the bars.
     """
 
     def __init__(self, progress: Progress) -> None:
@@ -37,13 +37,12 @@ class ProgressCallback:
         word, comma, _ = unit.partition(", ")
         if comma:
             self._estimates[word] = unit
-        known = self._estimates.get(word, word)
-        self._show(word, done, total, f"{done:,} of {total:,} {known}")
+        self._show(word, done, total, f"{done:,} of {total:,} {self._estimates.get(word, word)}")
         if done >= total:
             self._estimates.pop(word, None)
 
     def message(self, done: int, total: int, unit: str) -> None:
-        """Show how far it is where the words for the units change."""
+        """Show progress in one bar whose text may change from call to call."""
         self._show("", done, total, unit)
 
     def _show(self, bar: str, done: int, total: int, text: str) -> None:
@@ -56,7 +55,7 @@ class ProgressCallback:
 
 @contextmanager
 def progress_bar() -> Iterator[ProgressCallback]:
-    """Yield a progress callback; it shows nothing where standard error is no terminal."""
+    """Yield a progress callback; it shows nothing unless standard error is a terminal."""
     console = Console(stderr=True)
     columns = (BarColumn(), TextColumn("{task.description}", markup=False), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -67,9 +66,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Se
     """Print a table.
 
     Args:
-        columns: the headings.
-        rows: one text a column.
-        right: headings of the columns that are aligned to the right.
+        columns: headings of the columns.
+        rows: rows of one text per column.
+        right: headings of right-aligned columns.
     """
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -84,17 +83,17 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Se
 
 @contextmanager
 def left_out() -> Iterator[list[str]]:
-    """Yield a list that gathers the warnings of images that were left out, which are shown all the same."""
-    found: list[str] = []
-    before = warnings.showwarning
+    """Yield a list that collects the warnings about skipped images; they are still shown."""
+    messages: list[str] = []
+    showwarning = warnings.showwarning
 
-    def show(message: Warning | str, *about: Any, **more: Any) -> None:
+    def show(message: Warning | str, *args: Any, **kwargs: Any) -> None:
         if isinstance(message, LeftOut):
-            found.append(str(message))
-        before(message, *about, **more)
+            messages.append(str(message))
+        showwarning(message, *args, **kwargs)
 
     warnings.showwarning = show
     try:
-        yield found
+        yield messages
     finally:
-        warnings.showwarning = before
+        warnings.showwarning = showwarning

@@ -1,1 +1,1 @@
-"""Explaining a folder of images."""
+"""Explains image files and writes a folder of results."""

@@ -1,12 +1,12 @@
-"""The folder of one explain run: pictures, raw values and records, whole at every moment.
+"""The results folder of an explain run: pictures, raw values and records, in complete files at every moment.
 
     panels/NAME.png            the input and every method's overlay
     overlays/NAME.METHOD.png   one overlay
-    attributions.npz           raw values by the key NAME/METHOD
+    attributions.npz           raw values under the key NAME/METHOD
     results.json               {"run": {...}, "records": [...]}
 
-Pictures appear one by one; values go into a temporary file that gets its name when the run ends, also by an interrupt.
-NAME is the stem of the image's file, with as much of its folders as tells it from the others.
+Pictures are written image by image; values go to a temporary file that is renamed when the run ends or is interrupted.
+NAME is the stem of the image's file, preceded by as many of its folders as make it unique.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from xaikit.images.reading import save_png
 
 Array = np.ndarray[Any, Any]
 
-_LONGEST = 150  # bytes of a name, to which a method's name is added; file systems end at 255
+_LONGEST = 150  # maximal bytes of NAME; a method's name is added, and file systems allow 255 bytes
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class ResultsFolder:
     """An open folder of results.
 
     Args:
-        path: the folder.
-        archive: of the raw values.
+        path: path of the folder.
+        archive: open archive of the raw values.
     """
 
     path: Path
@@ -48,7 +48,7 @@ class ResultsFolder:
     @classmethod
     @contextmanager
     def open(cls, path: str | Path) -> Iterator[ResultsFolder]:
-        """Yield the folder; when the block ends, `attributions.npz` gets its name.
+        """Yield the folder; `attributions.npz` is renamed from its temporary file when the block ends.
 
         Raises:
             BadInput: the folder cannot be written.
@@ -62,15 +62,15 @@ class ResultsFolder:
     def write(
         self, name: str, panel: Array, overlays: Mapping[str, Array], values: Mapping[str, Array]
     ) -> dict[str, dict[str, str]]:
-        """Write all about one image; return, by method, where it is: panel, overlay and key of the values."""
-        places = {}
+        """Write the results of one image; return panel, overlay and key of the values for each method."""
+        outputs = {}
         save_png(self.path / f"panels/{name}.png", panel)
         for method, overlay in overlays.items():
             file, key = f"overlays/{name}.{method.replace('/', '-')}.png", f"{name}/{method}"
             save_png(self.path / file, overlay)
             self._add(key, values[method])
-            places[method] = {"panel": f"panels/{name}.png", "overlay": file, "values": key}
-        return places
+            outputs[method] = {"panel": f"panels/{name}.png", "overlay": file, "values": key}
+        return outputs
 
     def _add(self, key: str, values: Array) -> None:
         stream = io.BytesIO()
@@ -84,43 +84,42 @@ class ResultsFolder:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C back until the block is done."""
+    """Delay Ctrl-C until the block has ended."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    asked: list[tuple[int, FrameType | None]] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: asked.append((number, frame)))
+    received: list[tuple[int, FrameType | None]] = []
+    handler = signal.signal(signal.SIGINT, lambda number, frame: received.append((number, frame)))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-    if asked and callable(before):
-        before(*asked[0])
+        signal.signal(signal.SIGINT, handler)
+    if received and callable(handler):
+        handler(*received[0])
 
 
 def unique_names(paths: Sequence[Path]) -> list[str]:
-    """Return one file name a path: its stem, with folders or suffix only where stems are equal.
+    """Return one file name for each path: its stem, with folders or suffix only where stems are equal.
 
-    No two differ by upper and lower case alone, because some file systems do not tell them apart.
+    Names also differ when case is ignored, as some file systems do.
     """
-    names = [_folded(path.stem) for path in paths]
+    names = [_shortened(path.stem) for path in paths]
     for longer in (_in_folder, lambda path: path.name, lambda path: "-".join(path.parts[-2:]), _whole):
-        names = _apart(names, paths, longer)
+        names = _lengthened(names, paths, longer)
     taken: Counter[str] = Counter()
     return [_numbered(name, taken) for name in names]
 
 
 def printable(path: str | Path) -> str:
-    """Return a path as text that any UTF-8 file can hold."""
+    """Return a path as text that can be encoded in UTF-8."""
     return str(path).encode("utf-8", "replace").decode()
 
 
-def _apart(names: Sequence[str], paths: Sequence[Path], longer: Callable[[Path], str]) -> list[str]:
-    """Give the paths whose names are equal their longer names."""
+def _lengthened(names: Sequence[str], paths: Sequence[Path], longer: Callable[[Path], str]) -> list[str]:
+    """Return the names, with duplicates replaced by their longer names."""
     count = Counter(name.casefold() for name in names)
-    return [
-        _folded(longer(path)) if count[name.casefold()] > 1 else name for name, path in zip(names, paths, strict=True)
-    ]
+    pairs = zip(names, paths, strict=True)
+    return [_shortened(longer(path)) if count[name.casefold()] > 1 else name for name, path in pairs]
 
 
 def _in_folder(path: Path) -> str:
@@ -131,12 +130,12 @@ def _whole(path: Path) -> str:
     return "-".join(part for part in path.parts if part not in (path.anchor, ".."))
 
 
-def _folded(name: str) -> str:
+def _shortened(name: str) -> str:
     return printable(name).encode()[-_LONGEST:].decode("utf-8", "ignore")
 
 
 def _numbered(name: str, taken: Counter[str]) -> str:
-    """Return the name, with a number where it was given before."""
+    """Return the name, with a number appended if it is taken."""
     result = name
     while taken[result.casefold()]:
         taken[name.casefold()] += 1

@@ -1,10 +1,10 @@
-"""One run: every image read, explained by all methods at once, drawn and written; one failure stays one failure.
+"""An explain run: read every image, explain it by all methods at once, draw and write the results.
 
     files -> portions -> read each -> attribute_all (shared passes) -> panel, overlays, values, records
 
-A portion that fails is tried again image by image; what fails alone becomes one record with its reason. Each image's
-files and records are written in one uninterrupted step, so that after Ctrl-C they agree with each other. Memory is that
-of one portion, whatever the number of images.
+A portion that fails is retried image by image; an image that fails alone becomes one record with its reason. The files
+and records of an image are written in one uninterrupted step, so they are consistent after Ctrl-C. Memory is that of
+one portion, whatever the number of images.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ Array = np.ndarray[Any, Any]
 Draw = Callable[[Array, Sequence[tuple[str, Array, Array | None, bool]], str, str], tuple[Array, Mapping[str, Array]]]
 """(picture, [(method, heatmap, pixel values or None, signed)], caption, title) -> (panel, overlays by method)."""
 
-_PORTION = 16  # images explained together, fewer where that means more than so many passes before the first is kept
-_PASSES = 1600
+_PORTION = 16  # images explained together
+_PASSES = 1600  # maximal passes of a portion, so an interrupt loses little work; slow methods take smaller portions
 
 
 @dataclass
 class Result:
-    """What a run did.
+    """The result of a run.
 
     Args:
-        run: what holds for all images: command, versions, device, seed, model, date, counts.
-        records: one an image and method in input order, and one a failed image.
+        run: facts that hold for all images: command, versions, device, seed, model, date, counts.
+        records: one record per image and method in input order, and one per failed image.
         done: number of images explained.
         failed: number of inputs that failed.
-        interrupted: whether the user ended it early.
+        interrupted: whether the user interrupted the run.
     """
 
     run: dict[str, Any]
@@ -75,18 +75,18 @@ def explain(
     """Explain image files by several methods of one classifier and write a folder of results.
 
     Args:
-        files: each with None, or with the reason why there is no image, as `data.folder.walk_each` yields them.
-        methods: bound to the same classifier.
+        files: paths, each with None or with the error found there, as `images.folders.walk_each` yields them.
+        methods: methods bound to the same classifier.
         output: folder to write.
-        draw: makes the pictures.
-        target: the same for all images: None (top class), index or label.
+        draw: draws panel and overlays of an image.
+        target: None (top class), index or label, the same for all images.
         context: seed, portions, progress over images.
-        command: for the record.
-        notice: told each failure, in one line.
+        command: command line to record.
+        notice: called with one line for each failure.
 
     Raises:
-        BadInput: the target does not fit the model, the output cannot be written, or the methods refuse the model:
-            all images of the first portion fail for the same reason.
+        BadInput: the target does not fit the model, the output cannot be written, or all images of the first portion
+            fail for the same reason, because the methods do not support the model.
     """
     files = list(files)
     context = context or Context()
@@ -112,7 +112,7 @@ def explain(
 
 @dataclass(frozen=True)
 class _Image:
-    """One input on its way: its pixels, or why there are none."""
+    """One input: its pixels, or the error that prevented reading it."""
 
     path: Path
     name: str
@@ -121,7 +121,7 @@ class _Image:
 
 
 _Outcome = list[Attribution] | Exception
-"""One image's row in the attributions of its batch, one a method; or why there is none."""
+"""The attributions of one image, one per method, or the error that prevented them."""
 
 
 @dataclass(frozen=True)
@@ -141,10 +141,10 @@ class _Run:
     def walk(self, files: Sequence[tuple[Path, XaikitError | None]]) -> None:
         names = unique_names([path for path, _ in files])
         self._show(0, len(files))
-        together = self._together()
-        for start in range(0, len(files), together):
-            portion = range(start, min(start + together, len(files)))
-            images = [self._read(*files[place], names[place]) for place in portion]
+        size = self._portion_size()
+        for start in range(0, len(files), size):
+            portion = range(start, min(start + size, len(files)))
+            images = [self._read(*files[index], names[index]) for index in portion]
             outcomes = self._outcomes(images)
             if not self.result.done:
                 _raise_common(images, outcomes)
@@ -152,11 +152,10 @@ class _Run:
                 if isinstance(outcome, Exception):
                     self._fail(image, outcome)
                 else:
-                    self._keep(image, outcome)
+                    self._write(image, outcome)
             self._show(portion.stop, len(files))
 
-    def _together(self) -> int:
-        """Return how many images go together, so that an interrupt costs little of what slow methods have done."""
+    def _portion_size(self) -> int:
         size = self.classifier.size or self.classifier.outline().size
         costs = [method.cost(size) for method in self.methods]
         passes = sum(cost.forwards + 2 * cost.backwards for cost in costs)
@@ -177,7 +176,7 @@ class _Run:
             return _Image(path, name, digest, unreadable)
 
     def _outcomes(self, images: Sequence[_Image]) -> list[_Outcome]:
-        """Return one outcome an image; neighbours of equal size are explained together."""
+        """Return the outcome of each image; neighbours of equal size are explained together."""
         outcomes: list[_Outcome] = []
         for group in by_size(images, _size, len(images)):
             contents = [image.content for image in group]
@@ -188,45 +187,46 @@ class _Run:
         return outcomes
 
     def _explained(self, pixels: Sequence[Tensor]) -> list[list[Attribution]]:
-        """Return each image's row in the attributions of all methods."""
-        rows = attribute_all(self.methods, torch.stack(list(pixels)), self.target, self.context)
-        return [[attribution[place : place + 1] for attribution in rows] for place in range(len(pixels))]
+        attributions = attribute_all(self.methods, torch.stack(list(pixels)), self.target, self.context)
+        return [[attribution[index : index + 1] for attribution in attributions] for index in range(len(pixels))]
 
     def _fail(self, image: _Image, error: Exception) -> None:
-        file, why = printable(image.path), printable(reason(error))
+        file, message = printable(image.path), printable(reason(error))
         self.result.failed += 1
-        self.result.records.append({"file": file, "sha256": image.sha256, "error": why})
-        self.notice(why if why.startswith(file) else f"{file}: {why}")
+        self.result.records.append({"file": file, "sha256": image.sha256, "error": message})
+        self.notice(message if message.startswith(file) else f"{file}: {message}")
 
-    def _keep(self, image: _Image, rows: list[Attribution]) -> None:
-        """Draw and write all about one image, and keep its records."""
+    def _write(self, image: _Image, attributions: list[Attribution]) -> None:
+        """Draw and write the results of one image, and add its records."""
         assert isinstance(image.content, Tensor)
-        maps = [row.drawable(signed=method.signed) for method, row in zip(self.methods, rows, strict=True)]
-        title = printable(image.path.name)
-        panel, overlays = self.draw(to_picture(image.content), maps, _caption(rows[0], self.classifier), title)
-        values = {row.method: row.values[0].cpu().numpy() for row in rows}
+        pairs = zip(self.methods, attributions, strict=True)
+        maps = [attribution.drawable(signed=method.signed) for method, attribution in pairs]
+        caption, title = _caption(attributions[0], self.classifier), printable(image.path.name)
+        panel, overlays = self.draw(to_picture(image.content), maps, caption, title)
+        values = {attribution.method: attribution.values[0].cpu().numpy() for attribution in attributions}
         with uninterrupted():
-            places = self.folder.write(image.name, panel, overlays, values)
-            self.result.records += [self._record(image, row) | {"outputs": places[row.method]} for row in rows]
+            outputs = self.folder.write(image.name, panel, overlays, values)
+            for part in attributions:
+                self.result.records.append(self._record(image, part) | {"outputs": outputs[part.method]})
             self.result.done += 1
 
-    def _record(self, image: _Image, row: Attribution) -> dict[str, Any]:
-        has_probability = self.classifier.output != "regression"
+    def _record(self, image: _Image, attribution: Attribution) -> dict[str, Any]:
+        regression = self.classifier.output == "regression"
         return {
             "file": printable(image.path),
             "sha256": image.sha256,
             "model": self.classifier.name,
             "weights": self.classifier.weights,
-            "layer": row.layer,
-            "method": row.method,
-            "target": int(row.target[0]),
-            "label": row.target_names[0],
-            "probability": float(row.probabilities[0]) if has_probability else None,
-            "score": float(row.scores[0]),
-            "params": row.params,
-            "flags": sorted(row.flags[0]),
-            "completeness": None if row.completeness is None else float(row.completeness[0]),
-            "seconds": round(row.seconds, 6),
+            "layer": attribution.layer,
+            "method": attribution.method,
+            "target": int(attribution.target[0]),
+            "label": attribution.target_names[0],
+            "probability": None if regression else float(attribution.probabilities[0]),
+            "score": float(attribution.scores[0]),
+            "params": attribution.params,
+            "flags": sorted(attribution.flags[0]),
+            "completeness": None if attribution.completeness is None else float(attribution.completeness[0]),
+            "seconds": round(attribution.seconds, 6),
         }
 
 
@@ -250,14 +250,13 @@ def _size(image: _Image) -> tuple[int, ...]:
 
 
 def _raise_common(images: Sequence[_Image], outcomes: Sequence[_Outcome]) -> None:
-    """Raise the refusal that several images which could be read have in common: the request is wrong, not they."""
+    """Raise the error if all readable images, at least two, failed with the same one: the request is wrong."""
     read = [outcome for image, outcome in zip(images, outcomes, strict=True) if isinstance(image.content, Tensor)]
     if len(read) > 1 and isinstance(read[0], XaikitError) and len({str(outcome) for outcome in read}) == 1:
         raise read[0]
 
 
-def _caption(row: Attribution, classifier: Classifier) -> str:
-    probability = float(row.probabilities[0])
-    return f"{row.target_names[0]} · " + (
-        f"{probability:.3g}" if classifier.output == "regression" else f"{100 * probability:.1f} %"
-    )
+def _caption(attribution: Attribution, classifier: Classifier) -> str:
+    value = float(attribution.probabilities[0])
+    number = f"{value:.3g}" if classifier.output == "regression" else f"{100 * value:.1f} %"
+    return f"{attribution.target_names[0]} · {number}"

@@ -10,8 +10,6 @@
 A message is one line: what was expected, what the value is, and what to do about it.
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 

@@ -3,8 +3,6 @@
 write to a temporary file in the same folder -> flush to disk -> rename to the target
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -6,8 +6,6 @@
 The hash of an image is in images/hashes.py, that of a network in model/fingerprint.py.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

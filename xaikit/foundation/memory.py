@@ -1,7 +1,5 @@
 """Memory: the free memory of a device, and the errors raised when it runs out."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -10,8 +10,6 @@ The constructor, `build` and the command line use the same validation. A string 
 number, as in a shell; True is not.
 """
 
-from __future__ import annotations
-
 import types
 from collections.abc import Callable, Iterable
 from dataclasses import Field, fields

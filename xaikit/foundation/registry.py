@@ -9,8 +9,6 @@ maintained by hand. Guests depend on other packages: their modules are imported 
 list of names with guests. Two classes with the same name are an error.
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib
 import importlib.util

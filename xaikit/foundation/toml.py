@@ -3,8 +3,6 @@
 file -> values -> a pydantic model -> ValidationError -> "unknown key 'modles'; did you mean models?"
 """
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path

@@ -5,8 +5,6 @@
 Shapes: numbers (H, W) int64 from 0 to down * across - 1.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -4,8 +4,6 @@ Shapes: pixels (1797, 1, 32, 32) float32 in [0, 1], ink is 1; labels (1797,) int
 Source: test set of the UCI "Optical Recognition of Handwritten Digits" data (Alpaydin and Kaynak, 1998).
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

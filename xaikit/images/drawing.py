@@ -10,8 +10,6 @@ blue and red remain distinguishable.
 Shapes: picture (H, W, 3) uint8; heatmap (H, W) in [0, 1]; values (H, W) of any range; every result (H, W, 3) uint8.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple

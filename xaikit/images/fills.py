@@ -8,8 +8,6 @@ literature. `fill_values` and `segment_mean` do not depend on the mask; `inpaint
 Shapes: inputs (N, C, H, W); masks and segments (N, H, W).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 

@@ -7,8 +7,6 @@ A file given by name may have any suffix; inside folders only files with `IMAGE_
 with a dot are skipped. Links to folders are followed, each real folder once.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The identity of an image: sha256 of its shape and uint8 pixels, or of its float32 pixels if some leave [0, 1]."""
 
-from __future__ import annotations
-
 import hashlib
 
 import torch

@@ -8,8 +8,6 @@ for explanations; those that cannot be read are skipped with a warning that name
 Shapes: `read(indices)` returns (B, C, H, W) float32 in [0, 1]; labels (N,) int64, -1 for images without a class.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -5,8 +5,6 @@
 Pillow's own font is always available but has little more than ASCII, so names in other scripts need a system font.
 """
 
-from __future__ import annotations
-
 import unicodedata
 from functools import lru_cache
 from typing import Literal

@@ -6,8 +6,6 @@
 Shapes: maps (N, H, W); ranks (N, P) with P = H * W.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

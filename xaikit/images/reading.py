@@ -5,8 +5,6 @@
 Shapes: pixels (C, H, W) float32 in [0, 1], RGB or grey.
 """
 
-from __future__ import annotations
-
 import struct
 import warnings
 from collections.abc import Iterable, Iterator

@@ -8,8 +8,6 @@ takes the images with the lowest confidence for the class as its contrast; expec
 Shapes: pixels (count, C, H, W) float32 in [0, 1].
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -6,8 +6,6 @@
 Shapes: images (N, C, H, W); maps (N, h, w).
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

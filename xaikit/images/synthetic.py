@@ -11,8 +11,6 @@ Background, distractors and object of image i have separate random streams, keye
 Shapes: pixels (N, 3, 64, 64) float32 in [0, 1]; labels (N,) int64, i mod 6 for image i; masks (N, 64, 64) bool.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace

@@ -10,8 +10,6 @@ pearson and spearman of a constant row are NaN.
 Shapes: rows (..., P), floating; results (...).
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

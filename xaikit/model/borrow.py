@@ -8,8 +8,6 @@ values and identity of each buffer, and the global random states of torch, NumPy
 Hooks and modes belong to the network, so only one thread borrows it at a time; others wait for the `borrowing` lock.
 """
 
-from __future__ import annotations
-
 import random
 import threading
 from collections.abc import Iterator

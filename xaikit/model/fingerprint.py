@@ -5,8 +5,6 @@
 It is computed from the contents each time, so every write changes it, even `weight.data.mul_(2)`.
 """
 
-from __future__ import annotations
-
 import hashlib
 
 from torch import Tensor, nn

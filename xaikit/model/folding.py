@@ -8,8 +8,6 @@ network cannot be traced, the error names the module in which tracing stopped.
 A folded copy is used only if it gives the network's own logits on the images at hand; `Batch.folded` checks that.
 """
 
-from __future__ import annotations
-
 import copy
 from collections import Counter
 from collections.abc import Iterator

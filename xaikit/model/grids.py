@@ -1,7 +1,5 @@
 """Grids: a layer's output as activation maps (N, C, h, w)."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput

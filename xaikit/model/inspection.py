@@ -4,8 +4,6 @@ look              return the network's outline, or raise a clear error if it can
 same_logits_in    check whether the network gives the same logits in another memory format
 """
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import replace
 

@@ -13,8 +13,6 @@ How the default target layer is found, without using class names:
    (DenseNet), take the outermost name of that output and keep the ReLU.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal

@@ -8,8 +8,6 @@ binary        one logit z                    shown as the two classes [-z, z], p
 regression    K values                       no probabilities
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args

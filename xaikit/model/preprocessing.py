@@ -1,7 +1,5 @@
 """Checks and conversions of a classifier's arguments: network, mean and std, labels, size and resize."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 

@@ -5,8 +5,6 @@ Each set holds every form of a function in torch, torch.special, torch.nn.functi
 place), `__add__` (an operator), `max_pool2d_with_indices`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

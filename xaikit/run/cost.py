@@ -1,7 +1,5 @@
 """The cost of a method or measure in passes through the network."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

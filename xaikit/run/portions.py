@@ -5,8 +5,6 @@ attempt    run all items together, or one by one after a failure, so that a fail
 reason     return why an item failed, in one line
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import TypeVar

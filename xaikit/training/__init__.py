@@ -1,1 +1,1 @@
-"""Training: a recipe to a folder that `xaikit.load` opens."""
+"""Training: from a recipe to a folder that `xaikit.load` opens."""

@@ -1,6 +1,6 @@
-"""What training does to a batch so that the network stays sensible on the inputs attribution makes.
+"""Augmentation of a training batch.
 
-    masked   x * M, with M a random soft or hard mask: masked images are then no news to the network
+    masked   x * M, with M a random soft or hard mask: prepares the network for the masked images of attribution methods
     flipped  x mirrored left to right
 
 Shapes: inputs (N, C, H, W), normalised, so that zero is the mean colour.
@@ -17,13 +17,13 @@ _MAX_QUANTILE = 0.6
 
 
 def masked(inputs: Tensor, share: float, stream: torch.Generator) -> Tensor:
-    """Multiply a random `share` of the images by random masks.
+    """Return the images with a random `share` of them multiplied by random masks.
 
-    A mask is an 8x8 field of random numbers, upsampled and scaled to [0, 1] per image, zero below its quantile q with q
-    uniform in [0, 0.6]; half of the masks keep the field's values above it (soft), half are one there (hard).
+    A mask is an 8x8 field of random numbers, upsampled, scaled to [0, 1] and set to zero below its quantile q, with q
+    uniform in [0, 0.6]. Above the quantile half of the masks keep the field (soft) and half are one (hard).
     """
     count, _, height, width = inputs.shape
-    chosen = torch.rand(count, generator=stream) < share
+    selected = torch.rand(count, generator=stream) < share
     hard = torch.rand(count, 1, 1, 1, generator=stream) < 0.5
     quantile = _MAX_QUANTILE * torch.rand(count, generator=stream)
     coarse = torch.rand(count, 1, _GRID, _GRID, generator=stream)
@@ -34,11 +34,11 @@ def masked(inputs: Tensor, share: float, stream: torch.Generator) -> Tensor:
     cut = (quantile * (height * width - 1)).long()[:, None]
     threshold = field.flatten(1).sort(1).values.gather(1, cut).view(-1, 1, 1, 1)
     mask = (field >= threshold) * torch.where(hard, 1.0, field)
-    mask[~chosen] = 1.0
+    mask[~selected] = 1.0
     return inputs * mask.to(inputs)
 
 
 def flipped(inputs: Tensor, share: float, stream: torch.Generator) -> Tensor:
-    """Mirror a random `share` of the images left to right."""
-    chosen = (torch.rand(len(inputs), generator=stream) < share).to(inputs.device)
-    return torch.where(chosen[:, None, None, None], inputs.flip(3), inputs)
+    """Return the images with a random `share` of them mirrored left to right."""
+    selected = (torch.rand(len(inputs), generator=stream) < share).to(inputs.device)
+    return torch.where(selected[:, None, None, None], inputs.flip(3), inputs)

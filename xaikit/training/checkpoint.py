@@ -1,8 +1,8 @@
-"""An unfinished training on disk: written whole after every epoch, so that a kill costs one epoch at most.
+"""Checkpoints of an unfinished training, written atomically after every epoch: a kill costs at most one epoch.
 
-    identity (recipe and data) | network | optimiser | progress made  ->  checkpoint.pt
+    identity (recipe and data) | network | optimiser | training state  ->  checkpoint.pt
 
-Only tensors and plain values are in it, and it is read with `weights_only=True`.
+A checkpoint holds only tensors and plain values and is read with `weights_only=True`.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from xaikit.foundation.files import atomic
 
 @dataclass
 class TrainingState:
-    """What a training remembers besides network and optimiser.
+    """The state of a training besides network and optimiser.
 
     Attributes:
-        epoch: whole epochs done.
-        seconds: time they took.
+        epoch: completed epochs.
+        seconds: their duration, in seconds.
         best: macro F1 and negative loss of the best epoch.
-        best_epoch: its number, from one on.
-        best_weights: its state dict.
-        history: one row an epoch.
-        curve: (step, mean training loss since the point before).
+        best_epoch: number of the best epoch, starting at 1.
+        best_weights: state dict of the best epoch.
+        history: one row per epoch.
+        curve: points (step, mean training loss since the previous point).
     """
 
     epoch: int = 0
@@ -46,40 +46,35 @@ class TrainingState:
 def save_checkpoint(
     path: Path, identity: str, network: nn.Module, optimizer: torch.optim.Optimizer, state: TrainingState
 ) -> None:
-    """Write a checkpoint, whole or not at all."""
-    saved = {
-        "identity": identity,
-        "network": network.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "state": vars(state),
-    }
+    """Write a checkpoint atomically."""
+    parts = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "state": vars(state)}
     with atomic(path) as temporary:
-        torch.save(saved, temporary)
+        torch.save({"identity": identity, **parts}, temporary)
 
 
 def restore_checkpoint(
     path: Path, identity: str, network: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
 ) -> TrainingState:
-    """Fill network and optimiser from a checkpoint and return its state; a fresh one if there is no file.
+    """Load network and optimiser from a checkpoint and return its state; without a file, a new state.
 
     Raises:
-        BadInput: the file is of another recipe or other data, or no checkpoint.
+        BadInput: the file belongs to another recipe or other data, or is not a checkpoint.
     """
     if not path.is_file():
         return TrainingState()
-    saved = _unpacked(path, device)
+    saved = _read(path, device)
     if saved.get("identity") != identity:
         raise BadInput(
             f"{path}: expected an unfinished run of this recipe and data, got another; "
-            "choose another output folder, or delete the file"
+            "use another output folder, or delete the file"
         )
     network.load_state_dict(saved["network"])
     optimizer.load_state_dict(saved["optimizer"])
     return TrainingState(**saved["state"])
 
 
-def _unpacked(path: Path, device: torch.device) -> dict[str, Any]:
-    """Return what a checkpoint holds, nothing if it is a file of another kind."""
+def _read(path: Path, device: torch.device) -> dict[str, Any]:
+    """Return the content of a checkpoint, or an empty dict if the file is not a checkpoint."""
     if not zipfile.is_zipfile(path):
         return {}
     try:

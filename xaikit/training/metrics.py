@@ -1,9 +1,9 @@
-"""How well a classifier classifies: everything that follows from its confusion matrix, and the card that tells it.
+"""Classification metrics from a confusion matrix, and the model card that reports them.
 
     precision_c = C[c, c] / sum_r C[r, c]      recall_c = C[c, c] / sum_p C[c, p]      F1 = 2 PR / (P + R)
 
-Shapes: confusion (K, K), row = true class, column = predicted class. A quotient 0 / 0 counts as 0.
-Averages: macro over classes, weighted by the number of true images, micro over images (equal to the accuracy).
+Shapes: confusion (K, K), row = true class, column = predicted class. 0 / 0 counts as 0.
+Averages: macro over classes; weighted by the number of images per class; micro over images (equal to the accuracy).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from torch import Tensor
 
 
 def confusion_matrix(labels: Tensor, predictions: Tensor, classes: int) -> Tensor:
-    """Return the counts (classes, classes) of true label (row) against prediction (column)."""
+    """Return the counts (classes, classes) of true labels (rows) against predictions (columns)."""
     return torch.bincount(labels * classes + predictions, minlength=classes**2).view(classes, classes)
 
 
 def classification_metrics(confusion: Tensor, names: Sequence[str]) -> dict[str, Any]:
-    """Return accuracy, precision, recall and F1 per class, their averages, and the confusion matrix."""
+    """Return accuracy, precision, recall and F1 per class, averages of these, and the confusion matrix."""
     counts = confusion.double()
     hits, support = counts.diagonal(), counts.sum(1)
     precision = _quotient(hits, counts.sum(0))
@@ -59,7 +59,7 @@ def card(name: str, recipe: Mapping[str, Any], metrics: Mapping[str, Any]) -> st
             for kind in _AVERAGES
         ),
         "",
-        "Confusion matrix, one row a true class, one column a predicted class, in the order above:",
+        "Confusion matrix, with a row per true class and a column per predicted class, in the order above:",
         "",
         "```",
         *(" ".join(f"{count:5d}" for count in row) for row in metrics["confusion"]),
@@ -79,14 +79,13 @@ _ABOUT = """\
 This card is written by the run.
 
 - Input: {recipe[channels]} x {recipe[size]} x {recipe[size]}, pixels in [0, 1]; the network sees (x - {mean}) / {std}.
-- Images: {metrics[images][training]:,} to train on; {metrics[images][validation]:,} held out, which chose the epoch
-  and which the figures below are of.
+- Images: {metrics[images][training]:,} for training; {metrics[images][validation]:,} held out to select the epoch and
+  to measure the figures below.
 - Training: {recipe[epochs]} epochs in {metrics[seconds]:.0f} s on {metrics[device]} with torch {metrics[torch]};
   the weights are those of epoch {metrics[best_epoch]}.
 - Accuracy: {metrics[accuracy]:.4f}.
 """
 _SCORES = ("precision", "recall", "f1")
-_COUNTED = (*_SCORES, "images")
 _AVERAGES = ("macro", "micro", "weighted")
 _HISTORY = ("training_loss", "validation_loss", "validation_accuracy")
 

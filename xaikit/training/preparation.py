@@ -1,4 +1,4 @@
-"""Preparing a recipe: its data are opened, and every key it leaves out is filled in."""
+"""Preparation of a recipe: open its data and fill in its missing keys."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ from xaikit.zoo.registry import architecture
 
 
 def prepare(recipe: Recipe) -> tuple[Recipe, Split]:
-    """Open a recipe's data, and return the recipe with every key filled in.
+    """Return the recipe with every key filled in, and its data.
 
     Raises:
-        BadInput: the data cannot be used, or does not fit what the recipe says of it.
-        UnknownName: no such architecture.
+        BadInput: the data cannot be used, or contradicts the recipe.
+        UnknownName: there is no such architecture.
     """
     kind = architecture(recipe.arch)
     channels, size = _SHAPES.get(recipe.data, (recipe.channels or kind.channels, recipe.size or kind.size))
     if (recipe.channels or channels, recipe.size or size) != (channels, size):
-        raise BadInput(f"recipe: data {recipe.data!r} is {channels} x {size} x {size}; leave channels and size out")
+        raise BadInput(
+            f"recipe: expected {channels} channels of size {size} with data {recipe.data!r}, "
+            f"got {recipe.channels or channels} of size {recipe.size or size}; leave channels and size out"
+        )
     if recipe.empty and recipe.data != "synthetic":
         raise BadInput(f"recipe: expected empty = 0 with data {recipe.data!r}, got {recipe.empty}; leave it out")
     split = _open(recipe, channels, size)
@@ -34,8 +37,8 @@ def prepare(recipe: Recipe) -> tuple[Recipe, Split]:
     if len(mean) != channels or len(std) != channels:
         raise BadInput(f"recipe: expected {channels} values of mean and std, got {len(mean)} and {len(std)}")
     data = recipe.data if recipe.folder is None else recipe.folder.resolve().as_posix()
-    known = {"data": data, "labels": split.classes, "channels": channels, "size": size, "mean": mean, "std": std}
-    return recipe.model_copy(update=known), split
+    keys = {"data": data, "labels": split.classes, "channels": channels, "size": size, "mean": mean, "std": std}
+    return recipe.model_copy(update=keys), split
 
 
 _SHAPES = {"synthetic": (3, synthetic.SIZE), "digits": (1, digits.SIZE)}

@@ -1,18 +1,18 @@
-"""Training: a recipe to a folder that `xaikit.load` opens.
+"""Training: from a recipe to a folder that `xaikit.load` opens.
 
     recipe -> split -> epochs (checkpoint after each) -> best weights -> recipe.toml, weights.safetensors,
                                                                          metrics.json, card.md
 
-The folder written:
-    recipe.toml          every key of the recipe, with labels, channels, size, mean and std: what load builds from
+The output folder:
+    recipe.toml          every key of the recipe, from which `load` builds the network
     weights.safetensors  state dict of the epoch with the best macro F1 on the held-out images, then the lowest loss
     metrics.json         accuracy, precision, recall, F1, confusion matrix, loss curve, seconds, torch version
-    card.md              the same for readers
-    checkpoint.pt        only while unfinished: the same call again goes on from the last whole epoch
+    card.md              the same as a model card
+    checkpoint.pt        only while unfinished: the same call resumes after the last complete epoch
 
-Every random draw of epoch e comes from the stream (seed, e), so a run that was killed ends where an uninterrupted one
-ends: to the bit on a CPU with the same number of threads. Dropout and initial weights draw from torch's global
-generator, which is seeded for them and then given back.
+Every random draw of epoch e comes from the stream (seed, e), so a run that was killed and resumed has the same result
+as an uninterrupted one, bit by bit on a CPU with the same number of threads. Dropout and initial weights draw from
+torch's global generator, which is seeded for them and restored afterwards.
 """
 
 from __future__ import annotations
@@ -41,26 +41,31 @@ from xaikit.zoo.recipe import Recipe
 from xaikit.zoo.registry import architecture
 
 _WARM_UP = 0.3
-_SLICES = 20  # points of the loss curve an epoch, at most
+_SLICES = 20  # maximum number of loss curve points per epoch
 
 
 def train(
     recipe: Recipe, output: str | Path, *, device: str = "auto", progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Train by a recipe, write the folder `output`, and return the metrics.
+    """Train a network, write the folder `output`, and return the metrics.
 
-    A folder with an unfinished run of the same recipe is continued; a finished one is trained anew. `progress` is told
-    of every step, with the epoch and the loss in place of a unit.
+    An unfinished run of the same recipe in `output` is resumed; a finished one is overwritten.
+
+    Args:
+        recipe: settings of the run.
+        output: folder for the network, its metrics and its card.
+        device: name of the device, or "auto" for the first CUDA GPU, else the CPU.
+        progress: called after every step; its unit names the epoch and the loss.
 
     Raises:
         BadInput: the data cannot be used, the folder cannot be written or holds another unfinished run, or the loss
-            stopped being a number.
+            is no longer finite.
     """
     output = output_directory(output)
     recipe, split = prepare(recipe)
-    place = resolve_device(device)
-    with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
-        run = _Run(recipe, split, place, output / "checkpoint.pt")
+    resolved = resolve_device(device)
+    with torch.random.fork_rng(devices=[resolved] if resolved.type == "cuda" else []):
+        run = _Run(recipe, split, resolved, output / "checkpoint.pt")
         while run.state.epoch < recipe.epochs:
             run.train_epoch(progress or (lambda done, total, unit: None))
         return run.finish(output)
@@ -88,13 +93,13 @@ class _Run:
         self.state = restore_checkpoint(checkpoint, self.identity, self.network, self.optimizer, device)
 
     def train_epoch(self, progress: Progress) -> None:
-        recipe, state, begin = self.recipe, self.state, time.perf_counter()
+        recipe, state, started = self.recipe, self.state, time.perf_counter()
         state.epoch += 1
         self._seed_global("dropout", str(state.epoch))
         stream = generator(recipe.seed, "epoch", str(state.epoch))
         order = torch.randperm(len(self.split.training), generator=stream).tolist()
         if len(order) % recipe.batch_size == 1:
-            order.pop()  # BatchNorm needs two
+            order.pop()  # BatchNorm needs at least two images
         steps = math.ceil(len(order) / recipe.batch_size)
         done, total = (state.epoch - 1) * steps, recipe.epochs * steps
         losses: list[float] = []
@@ -105,7 +110,7 @@ class _Run:
             losses.append(self._step(pixels, labels, stream))
             progress(done + len(losses), total, f"epoch {state.epoch}/{recipe.epochs}, loss {losses[-1]:.4f}")
         self._validate(losses, done)
-        state.seconds += time.perf_counter() - begin
+        state.seconds += time.perf_counter() - started
         save_checkpoint(self.checkpoint, self.identity, self.network, self.optimizer, state)
 
     def finish(self, output: Path) -> dict[str, Any]:
@@ -152,7 +157,7 @@ class _Run:
         if not math.isfinite(loss):
             raise BadInput(
                 f"training: expected a finite loss, got {loss} in epoch {self.state.epoch}; "
-                f"lower learning_rate (now {self.recipe.learning_rate:g}) and train into another folder"
+                f"lower learning_rate (now {self.recipe.learning_rate:g}) and use another output folder"
             )
         return loss
 
@@ -163,10 +168,10 @@ class _Run:
         with torch.inference_mode():
             for pixels, _ in images.batches(range(len(images)), self.recipe.batch_size):
                 logits.append(self.network(self._normalized(pixels)))
-            every = torch.cat(logits)
-            loss = self._loss(every, images.labels.to(self.device)).item()
+            outputs = torch.cat(logits)
+            loss = self._loss(outputs, images.labels.to(self.device)).item()
         classes = len(self.split.classes)
-        return confusion_matrix(images.labels, every.argmax(1).cpu(), classes), self._finite(loss)
+        return confusion_matrix(images.labels, outputs.argmax(1).cpu(), classes), self._finite(loss)
 
     def _validate(self, losses: list[float], done: int) -> None:
         confusion, loss = self._evaluate(self.split.validation)
@@ -187,7 +192,7 @@ class _Run:
             state.best_weights = {name: value.clone() for name, value in self.network.state_dict().items()}
 
     def _seed_global(self, *parts: str) -> None:
-        """Seed the global generators of CPU and device, from which weights and dropout are drawn."""
+        """Seed the global generators of CPU and device, which weights and dropout draw from."""
         seed = stream_seed(self.recipe.seed, *parts)
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
@@ -203,7 +208,7 @@ def _optimizer(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
 
 
 def _one_cycle(step: int, steps: int) -> float:
-    """Return the share of the peak learning rate: a rising line, then half a cosine down to zero."""
+    """Return the learning rate as a share of its peak: a linear warm-up, then half a cosine down to zero."""
     warm_up = _WARM_UP * steps
     if step < warm_up:
         return (step + 1) / (warm_up + 1)
@@ -211,12 +216,12 @@ def _one_cycle(step: int, steps: int) -> float:
 
 
 def _targets(classes: int) -> Tensor:
-    """Return the wanted probabilities (classes + 1, classes); the last row, label -1, is an image of no class."""
+    """Return the target probabilities (classes + 1, classes); the last row, label -1, is for images of no class."""
     return torch.cat([torch.eye(classes), torch.full((1, classes), 1 / classes)])
 
 
 def _smoothed(losses: list[float], done: int) -> list[tuple[int, float]]:
     """Return up to `_SLICES` means over consecutive steps, each with its last step."""
-    slices = [part for part in torch.tensor(losses, dtype=torch.float64).tensor_split(_SLICES) if len(part)]
-    ends = torch.tensor([len(part) for part in slices]).cumsum(0).tolist()
-    return [(done + end, part.mean().item()) for end, part in zip(ends, slices, strict=True)]
+    slices = [values for values in torch.tensor(losses, dtype=torch.float64).tensor_split(_SLICES) if len(values)]
+    ends = torch.tensor([len(values) for values in slices]).cumsum(0).tolist()
+    return [(done + end, values.mean().item()) for end, values in zip(ends, slices, strict=True)]

@@ -1,1 +1,1 @@
-"""Networks by name: torchvision, CIFAR ResNets, shipped and locally trained ones."""
+"""Networks by name: torchvision's, CIFAR ResNets, shipped and locally trained networks."""

@@ -1,8 +1,8 @@
-"""Networks before their weights come: built in no time, or drawn once from a fixed seed.
+"""Networks without trained weights: with shapes only, or with random weights of a fixed seed.
 
-blank(build)       shapes only: weights lie on the meta device, nothing is drawn
-drawn(build)       random weights of seed 0; torch's global generator is given back
-classes_of(...)    how many classes a state dict's head has, found by building the network for 2 and for 3
+blank(build)       shapes only: weights on the meta device, no random draws
+drawn(build)       random weights of seed 0; the state of torch's global generator is restored
+classes_of(...)    number of classes of a state dict's head, found by building the network for 2 and for 3 classes
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _FACTORIES = frozenset({torch.empty, torch.zeros, torch.ones})
 
 
 class _Weightless(TorchFunctionMode):
-    """Makes the tensors that layers fill on the meta device; what an architecture computes with stays as it is."""
+    """Creates the tensors that layers initialise on the meta device; all other tensors stay real."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -43,14 +43,15 @@ def drawn(build: Callable[[], nn.Module]) -> nn.Module:
 
 
 def classes_of(state: Mapping[str, Tensor], build: Callable[[int], nn.Module]) -> int | None:
-    """Return the number of classes that a state dict was trained for, or None where it has no such head.
+    """Return the number of classes that a state dict was trained for, or None if it has no matching head.
 
     Args:
-        state: names to tensors.
-        build: number of classes to network.
+        state: tensors by name.
+        build: returns the network for a number of classes.
     """
     two, three = blank(lambda: build(2)).state_dict(), blank(lambda: build(3)).state_dict()
-    for key, sides, others in ((key, two[key].shape, three[key].shape) for key in two):
-        if sides != others and key in state and state[key].ndim == len(sides):
-            return next(got for got, one, other in zip(state[key].shape, sides, others, strict=True) if one != other)
+    for key, two_shape, three_shape in ((key, two[key].shape, three[key].shape) for key in two):
+        if two_shape != three_shape and key in state and state[key].ndim == len(two_shape):
+            sizes = zip(state[key].shape, two_shape, three_shape, strict=True)
+            return next(size for size, of_two, of_three in sizes if of_two != of_three)
     return None

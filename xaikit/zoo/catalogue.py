@@ -1,8 +1,8 @@
-"""The catalogue: every model name that `load` knows, and what is known of it.
+"""The catalogue: every model name that `load` knows, with its facts.
 
-models/pretrained.toml             torchvision's networks, downloadable: weights, size, licence, layer
-models/<name>/recipe.toml          shipped networks
-zoo/architectures/*.py             weights come from a file
+models/pretrained.toml             torchvision's networks with downloadable weights: weights, size, licence, layer
+models/<name>/recipe.toml          networks shipped with the package
+zoo/architectures/*.py             networks with weights from a file
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ Source = Literal["shipped", "file", "torchvision"]
 
 @dataclass(frozen=True)
 class KnownModel:
-    """What is known of a model before it is loaded.
+    """What is known about a model before it is loaded.
 
     Args:
-        name: what `load` takes.
-        source: where its weights come from: inside the package, from a file, or by torchvision's download.
-        weights: the torchvision weights that "DEFAULT" means; empty for the others.
-        size: side of the square input.
-        licence: of the weights, by its SPDX name; empty where they come from a file.
-        layer: target layer where the automatic one is not wanted; empty otherwise.
+        name: name for `load`.
+        source: origin of the weights: shipped with the package, a file, or torchvision's download.
+        size: side of the square input, in pixels.
+        weights: name of torchvision's DEFAULT weights; empty for other sources.
+        licence: SPDX name of the weights' licence; empty if they come from a file.
+        layer: target layer that replaces the automatic one; empty for the automatic one.
     """
 
     name: str
@@ -41,18 +41,18 @@ class KnownModel:
 
 @cache
 def models() -> dict[str, KnownModel]:
-    """Return every known model by name: shipped ones, those with weights from a file, torchvision's."""
+    """Return every known model by name: shipped, with weights from a file, torchvision's."""
     facts = tomllib.loads(package_data("models/pretrained.toml").read_text(encoding="utf-8"))
     known = {name: _shipped(name) for name in shipped_names()}
     downloaded = {name: KnownModel(name, "torchvision", **values) for name, values in facts.items()}
-    for kind in architectures().values():
-        if kind.name not in (known | downloaded):
-            known[kind.name] = KnownModel(kind.name, "file", kind.size)
+    for name, kind in architectures().items():
+        if name not in known and name not in downloaded:
+            known[name] = KnownModel(name, "file", kind.size)
     return known | downloaded
 
 
 def shipped_names() -> list[str]:
-    """Return the names of the networks inside the package."""
+    """Return the names of the networks shipped with the package."""
     return sorted(recipe.parent.name for recipe in package_data("models").glob("*/recipe.toml"))
 
 

@@ -1,11 +1,11 @@
 """A classifier by name.
 
-    "resnet50"               torchvision's networks: weights="DEFAULT", another enum name, a FILE
-    "cifar-resnet20"         with weights=FILE
-    "texture-cnn"            shipped, no network needed
-    "path/to/trained"        what `xaikit train` wrote
+    "resnet50"               torchvision's networks: weights="DEFAULT", another enum name, or a FILE
+    "cifar-resnet20"         needs weights=FILE
+    "texture-cnn"            shipped with the package, works offline
+    "path/to/trained"        a folder written by `xaikit train`
 
-Any of them takes weights="random": the weights of seed 0, for tests of speed and mechanics.
+Each also takes weights="random": random weights of seed 0, for tests of speed and mechanics.
 """
 
 from __future__ import annotations
@@ -44,32 +44,32 @@ def load(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> Classifier:
-    """Return a classifier by its name.
+    """Return a classifier by name.
 
     Args:
-        name: a torchvision classification network, a CIFAR ResNet, a shipped network, or a folder of `xaikit train`.
-            A known name goes before a folder of the same name; write ./NAME for the folder.
-        weights: "DEFAULT" or another name of torchvision's weights, a state dict (.pth, .pt, .safetensors), or
-            "random". None is the model's own.
-        device: "auto" takes the first CUDA GPU, else the CPU; "mps" has to be asked for, as it has no float64.
+        name: a torchvision classification network, a CIFAR ResNet, a shipped network, or a folder written by
+            `xaikit train`. A known name takes precedence over a folder; write ./NAME for the folder.
+        weights: "DEFAULT" or another name of torchvision's weights, a file of a state dict (.pth, .pt, .safetensors),
+            or "random"; None is the model's own.
+        device: a device, or "auto" for the first CUDA GPU, else the CPU.
         layer: target layer of the activation methods; None finds it.
-        output: what the logits mean; None: one logit is "binary", several are "softmax".
-        labels: names of the classes; None takes those that are known of the weights.
-        size: side of the square input; None takes that of the weights.
-        mean: per channel; None takes that of the weights.
-        std: per channel; None takes that of the weights.
+        output: meaning of the logits; None is "binary" for one logit and "softmax" for several.
+        labels: names of the classes; None is those known for the weights.
+        size: side of the square input, in pixels; None is that of the weights.
+        mean: mean of each channel; None is that of the weights.
+        std: standard deviation of each channel; None is that of the weights.
 
     Raises:
-        UnknownName: no such model or weights; the message has near names.
-        BadInput: weights that cannot be downloaded, read or used, or a device that is not there.
+        UnknownName: there is no such model or weights; the message suggests similar names.
+        BadInput: the weights cannot be downloaded, read or used, or the device is not available.
     """
-    place = resolve_device(device)
+    device = resolve_device(device)
     loaded = _open(name, weights, size)
     if size is not None:
         loaded = replace(loaded, resize=_resized(loaded.resize, size))
     known = models().get(str(name))
     return Classifier(
-        loaded.network.to(place),
+        loaded.network.to(device),
         mean=loaded.mean if mean is None else mean,
         std=loaded.std if std is None else std,
         size=loaded.resize.size,
@@ -84,20 +84,20 @@ def load(
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """Return the device that a text means, after trying it.
+    """Return the device of a name, after a test allocation; "auto" is the first CUDA GPU, else the CPU.
 
     Raises:
-        BadInput: it is no device, or it is not there.
+        BadInput: there is no such device, it is not available, or it has no float64 (as mps).
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        place = torch.device(device)
-        torch.zeros(1, device=place, dtype=torch.float64).item()  # mps has none, and xaikit needs it
+        resolved = torch.device(device)
+        torch.zeros(1, device=resolved, dtype=torch.float64).item()  # xaikit needs float64, which mps lacks
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
-        there = ["auto", "cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-        raise BadInput(f"device: expected one of {', '.join(there)}, got {str(device)!r}; choose one") from error
-    return place
+        available = ["auto", "cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+        raise BadInput(f"device: expected one of {', '.join(available)}, got {str(device)!r}") from error
+    return resolved
 
 
 def _open(name: str | Path, weights: str | Path | None, size: int | None) -> Loaded:
@@ -123,38 +123,38 @@ def _torchvision(name: str, weights: str | Path | None, size: int | None) -> Loa
         return from_enum(name, member)
     if member == RANDOM or _is_file(weights):
         return from_file(name, member, size)
-    raise UnknownName("weights", member, weight_names(name), f"take {' or '.join(weight_names(name))}, or give a FILE")
+    raise UnknownName("weights", member, weight_names(name), f"use {' or '.join(weight_names(name))}, or give a FILE")
 
 
-def _from_file(known: Architecture, weights: str | Path | None) -> Loaded:
-    """Return a registered architecture with the weights of a file, or with random ones."""
+def _from_file(kind: Architecture, weights: str | Path | None) -> Loaded:
+    """Return a registered architecture with the weights of a file, or with random weights."""
 
     def build(classes: int) -> nn.Module:
-        return known.build(classes, known.channels, known.size)
+        return kind.build(classes, kind.channels, kind.size)
 
-    name, usual = known.name, len(known.labels) or 10
+    name, default = kind.name, len(kind.labels) or 10
     file = _own_file(name, weights)
     if file is None:
         raise BadInput(
             f"{name}: expected weights from a file, got none; "
-            f"give --weights FILE, or take a shipped model: {', '.join(shipped_names())}"
+            f"give --weights FILE, or use a shipped model: {', '.join(shipped_names())}"
         )
     if file == RANDOM:
-        network, classes, shown = drawn(lambda: build(usual)), usual, RANDOM
+        network, classes, weights_name = drawn(lambda: build(default)), default, RANDOM
     else:
         state = read_state(file)
-        classes, shown = classes_of(state, build) or usual, Path(file).name
+        classes, weights_name = classes_of(state, build) or default, Path(file).name
         network = fill(blank(lambda: build(classes)), state, name, str(file))
-    labels = known.labels if classes == len(known.labels) else None
-    resize = Resize("squash", (known.size, known.size))
-    return Loaded(network, shown, known.mean, known.std, resize, labels, known.channels)
+    labels = kind.labels if classes == len(kind.labels) else None
+    resize = Resize("squash", (kind.size, kind.size))
+    return Loaded(network, weights_name, kind.mean, kind.std, resize, labels, kind.channels)
 
 
 def _own_file(name: str, weights: str | Path | None) -> str | Path | None:
-    """Return the file meant for a network that has no named weights; None for its own.
+    """Return the file or "random" for a network that has no named weights; None is its own weights.
 
     Raises:
-        UnknownName: neither a file nor "random".
+        UnknownName: `weights` is neither a file nor "random".
     """
     if weights is None or weights == DEFAULT:
         return None

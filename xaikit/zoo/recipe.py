@@ -1,12 +1,12 @@
-"""Recipes: what one training run does, as a flat TOML file.
+"""Recipes: the settings of one training run, in a flat TOML file.
 
     arch = "lenet5"
     data = "digits"          # "synthetic", "digits", or a folder: DIR/<class>/*.jpg, or DIR/train and DIR/val
     epochs = 12
 
-What a recipe leaves out is filled in when it runs: channels and size from the architecture, labels from the data, mean
-and std from the training images. The file written beside the weights has every key, so it repeats the run and is all
-that is needed to build the network again: arch, labels, channels, size, mean, std.
+Missing keys are filled in when the recipe runs: channels and size from the architecture, labels from the data, mean and
+std from the training images. The file written next to the weights has every key, so it reproduces the run and is enough
+to rebuild the network (arch, labels, channels, size, mean, std).
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Recipe(BaseModel):
-    """One training run.
+    """The settings of one training run.
 
     Attributes:
         arch: name of the architecture: lenet5, texture-cnn, or a torchvision network.
         data: "synthetic", "digits", or the folder of the images.
-        labels: names of the classes, in the order of the logits; found in the data.
-        channels: channels of the input; None for the architecture's own number.
-        size: side of the square input; None for the architecture's own, or that of the built-in images.
-        mean: per channel, what normalisation subtracts; measured on the training images if None.
-        std: per channel, what normalisation divides by; measured if None.
+        labels: names of the classes, in the order of the logits; None takes them from the data.
+        channels: number of input channels; None is the architecture's.
+        size: side of the square input, in pixels; None is the architecture's, or that of the built-in images.
+        mean: mean subtracted from each channel; None measures it on the training images.
+        std: standard deviation each channel is divided by; None measures it on the training images.
         epochs: passes over the training images.
-        batch_size: images a step.
-        optimizer: AdamW, or stochastic gradient descent with Nesterov momentum 0.9.
-        learning_rate: the peak, reached after 30 % of the steps; zero at the end.
-        weight_decay: of all weights.
-        class_weights: "balanced" weighs a class by the inverse of its frequency, "equal" does not.
+        batch_size: images per step.
+        optimizer: "adamw", or "sgd" with Nesterov momentum 0.9.
+        learning_rate: peak learning rate, reached after 30 % of the steps; it falls to zero at the end.
+        weight_decay: weight decay of all parameters.
+        class_weights: "balanced" weights each class by the inverse of its frequency, "equal" does not.
         validation: share of every class that is held out.
         masks: share of a batch that is multiplied by random masks.
         flip: share of a batch that is mirrored.
-        images: number of synthetic images drawn, training and validation together.
-        empty: synthetic images without an object, as a share of the training images; their answer is 1 / classes.
-        seed: of the split, the initial weights, the order, the augmentation and the synthetic images.
+        images: number of synthetic images, training and validation together.
+        empty: synthetic images without an object, as a share of the training images; their target is 1 / classes.
+        seed: seed of the split, initial weights, order, augmentation and synthetic images.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -76,7 +76,7 @@ class Recipe(BaseModel):
 
     @property
     def is_complete(self) -> bool:
-        """Whether the recipe says all that building the network takes, as the file beside the weights does."""
+        """Whether the recipe has every key needed to build the network, as the file next to the weights does."""
         return None not in (self.labels, self.channels, self.size, self.mean, self.std)
 
     def build(self) -> nn.Module:
@@ -88,15 +88,15 @@ class Recipe(BaseModel):
 
     @property
     def folder(self) -> Path | None:
-        """The image folder, or None where the images are built in."""
+        """The image folder, or None for built-in images."""
         return None if self.data in ("synthetic", "digits") else Path(self.data)
 
     @classmethod
     def of(cls, **values: Any) -> Recipe:
-        """Return a checked recipe.
+        """Return a validated recipe.
 
         Raises:
-            BadInput: an unknown key (with near names), a missing one, or a value that does not fit.
+            BadInput: a key is unknown (the message suggests similar ones) or missing, or a value is invalid.
         """
         try:
             return cls(**values)
@@ -105,10 +105,10 @@ class Recipe(BaseModel):
 
     @classmethod
     def read(cls, path: str | Path) -> Recipe:
-        """Return the recipe of a TOML file; a relative data folder is looked for beside the file.
+        """Return the recipe in a TOML file; a relative data folder is relative to the file.
 
         Raises:
-            BadInput: there is no such file, it is no TOML, or no recipe.
+            BadInput: the file does not exist, is not TOML, or is not a recipe.
         """
         path = Path(path)
         values = read_toml(path, "recipe")
@@ -121,7 +121,7 @@ class Recipe(BaseModel):
         return recipe.model_copy(update={"data": (path.parent / recipe.folder).resolve().as_posix()})
 
     def write(self, path: str | Path) -> None:
-        """Write the recipe as TOML; a file that already says the same is left as it is."""
+        """Write the recipe as TOML, unless the file already holds an equal recipe."""
         path = Path(path)
         with suppress(BadInput):
             if Recipe.read(path) == self:

@@ -1,11 +1,11 @@
-"""Architectures by name: each file of `architectures/` registers what it builds.
+"""Architectures by name: each file of `architectures/` registers its own.
 
     @register_architecture("lenet5", channels=1, size=32)
     def lenet5(classes: int, channels: int, size: int) -> nn.Module: ...
 
     architecture("lenet5").build(10, 1, 32)
 
-Own architectures have kebab-case names, torchvision's classification networks have torchvision's.
+xaikit's architectures have kebab-case names; torchvision's classification networks keep torchvision's names.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import nn
 from xaikit.foundation.errors import BadInput, UnknownName
 
 Build = Callable[[int, int, int], nn.Module]
-"""(classes, channels, size) to a network with random weights, drawn from torch's global generator."""
+"""Returns a network for (classes, channels, size), with random weights drawn from torch's global generator."""
 
 _ARCHITECTURES: dict[str, Architecture] = {}
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -29,16 +29,16 @@ _IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network without weights, and the defaults for weights that come from a file.
+    """A network without weights, and the defaults for weights from a file.
 
     Args:
-        name: what `load` and recipes call it.
-        build: (classes, channels, size) to a network.
-        channels: of the input.
-        size: side of the square input.
-        labels: names of the classes; used where the weights have as many.
-        mean: per channel.
-        std: per channel.
+        name: name for `load` and recipes.
+        build: returns a network for (classes, channels, size).
+        channels: number of input channels.
+        size: side of the square input, in pixels.
+        labels: names of the classes, used if the weights have as many.
+        mean: mean of each channel.
+        std: standard deviation of each channel.
     """
 
     name: str
@@ -59,7 +59,7 @@ def register_architecture(
     mean: Sequence[float] = _IMAGENET_MEAN,
     std: Sequence[float] = _IMAGENET_STD,
 ) -> Callable[[Build], Build]:
-    """Return a decorator that registers what builds an architecture; the arguments are those of `Architecture`.
+    """Return a decorator that registers a builder; the arguments are those of `Architecture`.
 
     Raises:
         BadInput: the name is taken.
@@ -67,7 +67,7 @@ def register_architecture(
 
     def register(build: Build) -> Build:
         if name in _ARCHITECTURES:
-            raise BadInput(f"architecture {name!r}: expected a new name, got one that exists; rename it")
+            raise BadInput(f"architecture {name!r}: expected a new name, got one that exists")
         _ARCHITECTURES[name] = Architecture(name, build, channels, size, labels, mean, std)
         return build
 
@@ -83,12 +83,12 @@ def architectures() -> dict[str, Architecture]:
 
 
 def architecture(name: str) -> Architecture:
-    """Return the architecture of a name.
+    """Return the architecture called `name`.
 
     Raises:
-        UnknownName: no such architecture; the message has the nearest names.
+        UnknownName: there is no such architecture; the message suggests similar names.
     """
     known = architectures()
     if name not in known:
-        raise UnknownName("architecture", name, known, "take lenet5, texture-cnn, cifar-resnet20 or a torchvision name")
+        raise UnknownName("architecture", name, known, "use lenet5, texture-cnn, cifar-resnet20 or a torchvision name")
     return known[name]

@@ -1,9 +1,9 @@
-"""Weights from files, and networks that were trained here.
+"""Weights from files, and networks trained by xaikit.
 
-    file (.safetensors, or a state dict of torch.save) -> names to float32 tensors -> a blank network
+    file (.safetensors, or a state dict of torch.save) -> float32 tensors by name -> a blank network
 
-Nothing is unpickled but tensors. A folder that `xaikit train` wrote has recipe.toml, which says how to build the
-network, and weights.safetensors.
+Only tensors are unpickled. A folder written by `xaikit train` has weights.safetensors and recipe.toml, from which the
+network is built.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ _REMEDY = "give the state dict of the network, as .safetensors or by torch.save(
 
 @dataclass(frozen=True)
 class Loaded:
-    """A network with its weights, and all that a `Classifier` has to know of it.
+    """A network with its weights, and everything that a `Classifier` needs to know about it.
 
     Args:
-        network: in eval mode, on the CPU.
-        weights: what the weights are, for reports: an enum name, a file name, or "random".
-        mean: per channel.
-        std: per channel.
-        resize: how pictures are brought to the network's size.
+        network: network in eval mode, on the CPU.
+        weights: name of the weights for reports: an enum name, a file name, or "random".
+        mean: mean of each channel.
+        std: standard deviation of each channel.
+        resize: how images are resized to the network's input size.
         labels: names of the classes, if known.
-        channels: of the input.
+        channels: number of input channels.
     """
 
     network: nn.Module
@@ -69,17 +69,14 @@ class Loaded:
     channels: int = 3
 
 
-# ---- files -----------------------------------------------------------------------------------------------------------
-
-
 def read_state(path: str | Path) -> OrderedDict[str, Tensor]:
-    """Return a file's tensors by name, floating ones as float32.
+    """Return a file's tensors by name, floating-point tensors as float32.
 
-    A checkpoint that holds the state dict under "state_dict", "model_state_dict", "model" or "network" is opened, and
-    the prefixes that DataParallel, torch.compile and training frameworks put before every name are taken off.
+    The state dict may be nested in a checkpoint under "state_dict", "model_state_dict", "model" or "network". Prefixes
+    that DataParallel, torch.compile and training frameworks add to every name are removed.
 
     Raises:
-        BadInput: the file cannot be read, is no weights file, is damaged, or holds other objects than tensors.
+        BadInput: the file cannot be read, is not a weights file, is damaged, or holds objects other than tensors.
     """
     path = Path(path)
     start = _start(path)
@@ -98,8 +95,8 @@ def _start(path: Path) -> bytes:
     except FileNotFoundError as error:
         raise BadInput(f"weights: {path}: no such file; check the path") from error
     except OSError as error:
-        what = "got a folder" if path.is_dir() else f"cannot read it ({error.strerror})"
-        raise BadInput(f"weights: {path}: expected a weights file, {what}; {_REMEDY}") from error
+        problem = "got a folder" if path.is_dir() else f"cannot read it ({error.strerror})"
+        raise BadInput(f"weights: {path}: expected a weights file, {problem}; {_REMEDY}") from error
 
 
 def _safetensors(path: Path) -> Mapping[str, Tensor]:
@@ -112,28 +109,28 @@ def _safetensors(path: Path) -> Mapping[str, Tensor]:
 
 def _pickled(path: Path, start: bytes) -> Any:
     if not start.startswith(_TORCH_STARTS):
-        what = "an empty file" if not start else "something else"
-        raise BadInput(f"weights: {path}: expected a weights file, got {what}; {_REMEDY}")
+        content = "an empty file" if not start else "something else"
+        raise BadInput(f"weights: {path}: expected a weights file, got {content}; {_REMEDY}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise BadInput(
-            f"weights: {path}: refused, it holds other things than tensors, which could run code; {_REMEDY}"
+            f"weights: {path}: expected tensors only, got other objects, which could run code; {_REMEDY}"
         ) from error
     except _DAMAGED as error:
-        raise BadInput(f"weights: {path}: no weights file, or a damaged one; {_REMEDY}") from error
+        raise BadInput(f"weights: {path}: expected a weights file, got a damaged or another file; {_REMEDY}") from error
 
 
 def _named_tensors(content: Any, path: Path) -> Mapping[str, Tensor]:
     if isinstance(content, Mapping):
         content = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), content)
     if not isinstance(content, Mapping) or not content:
-        raise BadInput(f"weights: {path}: expected names to tensors, got {type(content).__name__}; {_REMEDY}")
+        raise BadInput(f"weights: {path}: expected tensors by name, got {type(content).__name__}; {_REMEDY}")
     others = [str(name) for name, value in content.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
     if others:
-        raise BadInput(f"weights: {path}: expected names to tensors, got other things in {_some(others)}; {_REMEDY}")
+        raise BadInput(f"weights: {path}: expected tensors by name, got other values in {_some(others)}; {_REMEDY}")
     return content
 
 
@@ -149,33 +146,30 @@ def _without_prefixes(state: OrderedDict[str, Tensor]) -> OrderedDict[str, Tenso
     return _without_prefixes(OrderedDict((name.removeprefix(prefix), tensor) for name, tensor in state.items()))
 
 
-# ---- into a network --------------------------------------------------------------------------------------------------
-
-
 def fill(network: nn.Module, state: Mapping[str, Tensor], name: str, source: str) -> nn.Module:
-    """Put a state dict into a blank network, and return the network.
+    """Load a state dict into a blank network and return the network.
 
     Args:
-        network: from `blank`.
-        state: names to tensors; BatchNorm's batch counters may be missing.
-        name: of the architecture, for the message.
-        source: where the weights come from, for the message.
+        network: network from `blank`.
+        state: tensors by name; BatchNorm's batch counters may be missing.
+        name: name of the architecture, for the message.
+        source: origin of the weights, for the message.
 
     Raises:
-        BadInput: names or shapes do not fit; the message says which, and what the weights look like.
+        BadInput: names or shapes do not match; the message lists up to three of each kind.
     """
     own = network.state_dict()
     counters = {key: torch.tensor(0) for key in own if key.endswith(".num_batches_tracked") and key not in state}
-    whole = OrderedDict({**state, **counters})
-    whole._metadata = getattr(state, "_metadata", None) or own._metadata  # type: ignore[attr-defined]
+    complete = OrderedDict({**state, **counters})
+    complete._metadata = getattr(state, "_metadata", None) or own._metadata  # type: ignore[attr-defined]
     try:
-        network.load_state_dict(whole, assign=True)
+        network.load_state_dict(complete, assign=True)
     except (RuntimeError, ValueError) as error:
-        raise BadInput(_misfit(own, whole, name, source)) from error
+        raise BadInput(_mismatch(own, complete, name, source)) from error
     return network
 
 
-def _misfit(own: Mapping[str, Tensor], state: Mapping[str, Tensor], name: str, source: str) -> str:
+def _mismatch(own: Mapping[str, Tensor], state: Mapping[str, Tensor], name: str, source: str) -> str:
     missing = [key for key in own if key not in state]
     unexpected = [key for key in state if key not in own]
     keys = {"missing": missing, "unexpected": unexpected}
@@ -185,46 +179,43 @@ def _misfit(own: Mapping[str, Tensor], state: Mapping[str, Tensor], name: str, s
             for key, tensor in own.items()
             if state[key].shape != tensor.shape
         ]
-    found = ", ".join(f"{len(those)} keys {what} ({_some(those)})" for what, those in keys.items() if those)
-    return f"weights: {source}: expected those of {name}, got {found or 'another version'}; give weights of {name}"
+    counts = ", ".join(f"{len(names)} keys {problem} ({_some(names)})" for problem, names in keys.items() if names)
+    return f"weights: {source}: expected those of {name}, got {counts or 'another version'}; give weights of {name}"
 
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-# ---- folders of `xaikit train` ---------------------------------------------------------------------------------------
-
-
 def trained(folder: str | Path, weights: str | Path | None = None) -> Loaded:
-    """Open a folder that `xaikit train` wrote.
+    """Return the network of a folder written by `xaikit train`.
 
     Args:
-        folder: with recipe.toml and weights.safetensors.
-        weights: another file for the same network, or "random".
+        folder: folder with recipe.toml and weights.safetensors.
+        weights: another file for the same network, or "random"; None is weights.safetensors.
 
     Raises:
-        BadInput: the folder is no such folder, or its training is not finished.
+        BadInput: a file is missing or invalid, or the training is not finished.
     """
     folder = Path(folder)
     if not (folder / "recipe.toml").is_file():
-        raise BadInput(f"{folder}: expected recipe.toml in it, got none; give a folder that xaikit train wrote")
+        raise BadInput(f"{folder}: expected recipe.toml in it, got none; give a folder written by xaikit train")
     recipe = Recipe.read(folder / "recipe.toml")
     if not recipe.is_complete:
         raise BadInput(
-            f"{folder}/recipe.toml: expected labels, channels, size, mean and std; use the one beside weights"
+            f"{folder}/recipe.toml: expected labels, channels, size, mean and std; use the recipe next to the weights"
         )
     if weights == RANDOM:
-        network, shown = drawn(recipe.build), RANDOM
+        network, weights_name = drawn(recipe.build), RANDOM
     else:
         file = folder / "weights.safetensors" if weights is None else Path(weights)
         if weights is None and not file.is_file():
             unfinished = (folder / "checkpoint.pt").is_file()
             remedy = "its training is not finished, run it again" if unfinished else "train it with xaikit train"
             raise BadInput(f"{folder}: expected weights.safetensors in it, got none; {remedy}")
-        network, shown = fill(blank(recipe.build), read_state(file), recipe.arch, str(file)), file.name
+        network, weights_name = fill(blank(recipe.build), read_state(file), recipe.arch, str(file)), file.name
     assert recipe.size is not None
     assert recipe.channels is not None
+    mean, std, labels = list(recipe.mean or ()), list(recipe.std or ()), list(recipe.labels or ())
     resize = Resize("squash", (recipe.size, recipe.size))
-    labels, mean, std = (list(values or ()) for values in (recipe.labels, recipe.mean, recipe.std))
-    return Loaded(network, shown, mean, std, resize, labels, recipe.channels)
+    return Loaded(network, weights_name, mean, std, resize, labels, recipe.channels)

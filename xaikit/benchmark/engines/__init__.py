@@ -1,1 +1,1 @@
-"""Engines: who computes the chunks of a plan, and where."""
+"""Engines: where the chunks of a plan are computed."""

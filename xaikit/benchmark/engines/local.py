@@ -1,10 +1,10 @@
-"""The local engine: one process computes; the pictures of the next chunks are decoded meanwhile.
+"""The local engine: this process computes chunks while the pictures of the next chunks are decoded.
 
-    few pictures, or no core to spare   a thread decodes one chunk ahead
-    many                                processes do, two chunks ahead each
+    few pictures, or no spare core      a thread decodes one chunk ahead
+    many pictures                       each of several processes decodes two chunks ahead
 
-A process takes seconds to start, so that it has to decode hundreds of pictures before it is worth it. They are started
-anew, not forked, which every system can; they end when this process does, however it ends.
+A process takes seconds to start, which pays only after it has decoded hundreds of pictures. Processes are spawned, not
+forked, which works on every system; they end when this process ends, however it ends.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -22,17 +21,17 @@ from xaikit.benchmark.plan import Chunk
 from xaikit.benchmark.rows import Row
 from xaikit.benchmark.worker import Worker
 
-_MANY = 1000  # pictures that are worth the start of a process
-_MOST = 8
+_MANY = 1000  # number of pictures above which starting processes pays
+_MOST = 8  # largest number of processes
 
 
 def compute(worker: Worker, chunks: Sequence[Chunk], processes: int | None = None) -> Iterator[list[Row]]:
-    """Yield the rows of chunks of one model, which are written by then, in order.
+    """Yield the rows of each chunk in order, after they have been written.
 
     Args:
-        worker: of this process.
-        chunks: of one model.
-        processes: that decode ahead; 0 is a thread, None chooses.
+        worker: worker of this process.
+        chunks: chunks of one model.
+        processes: number of decoding processes; 0 decodes in a thread, None chooses by the number of pictures.
     """
     if not chunks:
         return
@@ -47,18 +46,18 @@ def compute(worker: Worker, chunks: Sequence[Chunk], processes: int | None = Non
 
 
 def readers(pictures: int, busy: int) -> int:
-    """Return how many processes decode so many pictures, beside so many cores that compute."""
+    """Return the number of processes to decode `pictures` images while `busy` cores compute."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return 0 if pictures < _MANY else max(0, min(_MOST, cores - busy))
 
 
 def _by_thread(read: Reader, portions: Sequence[Sequence[Picture]]) -> Iterator[list[Content]]:
-    with ThreadPoolExecutor(max_workers=1) as ahead:
-        first = ahead.submit(read, portions[0])
-        for _, following in pairwise(portions):
-            found, first = first.result(), ahead.submit(read, following)
-            yield found
-        yield first.result()
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        pending = executor.submit(read, portions[0])
+        for portion in portions[1:]:
+            contents, pending = pending.result(), executor.submit(read, portion)
+            yield contents
+        yield pending.result()
 
 
 def _by_processes(read: Reader, portions: Sequence[Sequence[Picture]], count: int) -> Iterator[list[Content]]:
@@ -68,12 +67,12 @@ def _by_processes(read: Reader, portions: Sequence[Sequence[Picture]], count: in
         num_workers=count,
         collate_fn=_unchanged,
         multiprocessing_context="spawn",
-        generator=torch.Generator(),  # its seeds are not drawn from everyone's
+        generator=torch.Generator(),  # does not advance torch's global generator
     )
 
 
 class _Portions(Dataset[list[Content]]):
-    """Pictures of one chunk after the other, read when they are asked for."""
+    """The decoded pictures of each chunk, as a torch dataset."""
 
     def __init__(self, read: Reader, portions: Sequence[Sequence[Picture]]) -> None:
         self.read, self.portions = read, portions
@@ -81,8 +80,8 @@ class _Portions(Dataset[list[Content]]):
     def __len__(self) -> int:
         return len(self.portions)
 
-    def __getitem__(self, place: int) -> list[Content]:
-        return self.read(self.portions[place])
+    def __getitem__(self, index: int) -> list[Content]:
+        return self.read(self.portions[index])
 
 
 def _unchanged(content: list[Content]) -> list[Content]:

@@ -1,10 +1,10 @@
-"""The ray engine: actors on one machine or a cluster, each with a GPU or a share of the cores, all writing rows.
+"""The ray engine: actors on one machine or a cluster, each with a GPU or a share of the cores, compute and write rows.
 
-    driver: chunks -> at most two in flight an actor -> rows that are written by then
-    actor:  one worker, its model loaded once; started again when it dies, its chunk tried again
+    driver: chunks -> at most two in flight per actor -> rows, already written
+    actor:  one worker, its model loaded once; restarted if it dies, and its chunk retried
 
-Rows go to the folder from the actors, so that on a cluster it has to be one that all machines share. Ray ends the
-actors when the driver ends. The rows are those of the local engine: the worker is the same, its threads are recorded.
+The actors write rows to the results folder, which all machines of a cluster must share. Ray stops the actors when the
+driver ends. The rows equal those of the local engine: the worker is the same, and its number of threads is recorded.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _IN_FLIGHT = 2
 
 
 class Actor:
-    """What runs in an actor's process: the worker, opened from plain values.
+    """The class that runs in an actor's process: a worker built from plain values.
 
     Args:
-        suite: as JSON.
+        suite: the suite as JSON.
         output: folder of the results.
-        device: of the models.
-        threads: of the process.
-        plugins: Python files that register what the suite names.
+        device: device of the models.
+        threads: number of threads while computing.
+        plugins: Python files to load before the suite is read.
     """
 
     def __init__(self, suite: str, output: str, device: str, threads: int, plugins: Sequence[str]) -> None:
@@ -51,14 +51,14 @@ class Actors:
     """The actors of a run.
 
     Args:
-        worker: of the driver; the actors' are like it.
-        count: how many; None is one a GPU of the cluster, or one for each `threads` cores.
-        address: of a cluster, "auto" for the one that runs here; None starts one on this machine.
+        worker: worker of the driver; every actor builds one like it.
+        count: number of actors; None starts one per GPU of the cluster, or one per `threads` cores without GPUs.
+        address: address of a cluster, "auto" for the one running on this machine; None starts one on this machine.
         plugins: Python files that every actor loads first.
 
     Raises:
         MissingExtra: ray is not installed.
-        BadInput: no cluster at the address.
+        BadInput: there is no cluster at the address.
     """
 
     def __init__(
@@ -77,16 +77,16 @@ class Actors:
                 )
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise BadInput(f"ray: expected a cluster at {address}, got none ({error}); start it") from error
-        found = self._ray.cluster_resources()
-        gpus = int(found.get("GPU", 0)) if worker.device != "cpu" else 0
-        cores = int(found.get("CPU", 1))
-        share: dict[str, Any] = (
-            {"num_gpus": 1} if gpus else {"num_cpus": min(worker.threads, cores / max(1, count or 1))}
-        )
-        kind: Any = self._ray.remote(max_restarts=-1, max_task_retries=_RETRIES, **share)(Actor)
+        resources = self._ray.cluster_resources()
+        gpus = int(resources.get("GPU", 0)) if worker.device != "cpu" else 0
+        cores = int(resources.get("CPU", 1))
+        cpus = min(worker.threads, cores / max(1, count or 1))
+        share: dict[str, Any] = {"num_gpus": 1} if gpus else {"num_cpus": cpus}
+        actor_class: Any = self._ray.remote(max_restarts=-1, max_task_retries=_RETRIES, **share)(Actor)
         folder, files = str(worker.store.path.resolve()), [str(Path(file).resolve()) for file in plugins]
-        about = (worker.suite.model_dump_json(), folder, worker.device, worker.threads, files)
-        self.actors: list[Any] = [kind.remote(*about) for _ in range(count or gpus or max(1, cores // worker.threads))]
+        arguments = (worker.suite.model_dump_json(), folder, worker.device, worker.threads, files)
+        count = count or gpus or max(1, cores // worker.threads)
+        self.actors: list[Any] = [actor_class.remote(*arguments) for _ in range(count)]
 
     def __enter__(self) -> Actors:
         return self
@@ -99,10 +99,10 @@ class Actors:
             self._ray.shutdown()
 
     def compute(self, chunks: Sequence[Chunk]) -> Iterator[list[Row]]:
-        """Yield the rows of chunks as they are done, in any order.
+        """Yield the rows of each chunk as it is done, in any order.
 
         Raises:
-            BadInput: actors died with a chunk more often than it is tried again.
+            BadInput: actors died on a chunk more often than it is retried.
         """
         waiting, running = list(reversed(chunks)), {}
         for actor in self.actors * _IN_FLIGHT:
@@ -127,7 +127,7 @@ def compute(
     address: str | None = None,
     plugins: Sequence[str | Path] = (),
 ) -> Iterator[list[Row]]:
-    """Yield the rows of chunks of one model, which are written by then, in any order."""
+    """Yield the rows of each chunk of one model in any order, after they have been written."""
     if not chunks:
         return
     with Actors(worker, count, address, plugins) as actors:

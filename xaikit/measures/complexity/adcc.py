@@ -15,8 +15,6 @@ Source: Poppi et al., CVPR Workshops 2021, arXiv:2104.10252.
 Departs from source: as coherency does.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

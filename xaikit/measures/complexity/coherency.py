@@ -11,8 +11,6 @@ Source: Poppi et al., CVPR Workshops 2021, arXiv:2104.10252.
 Departs from source: r of a constant map, which is undefined, is 1 if both maps are equal and else 0.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import torch

@@ -11,8 +11,6 @@ Source: Bhatt et al. (complexity), IJCAI 2020, arXiv:2005.00631.
 Departs from source: divided by ln P, so that image sizes are comparable.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -9,8 +9,6 @@ Source: Poppi et al., CVPR Workshops 2021, arXiv:2104.10252 (complexity).
 Departs from source: nothing.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

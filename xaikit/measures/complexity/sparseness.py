@@ -11,8 +11,6 @@ Source: Chalasani et al., ICML 2020, arXiv:1810.06583.
 Departs from source: nothing.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -10,8 +10,6 @@ Shapes: pixels (N, C, H, W); value (N,) in MiB.
 Source: xaikit.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 

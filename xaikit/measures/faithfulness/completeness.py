@@ -11,8 +11,6 @@ Source: Sundararajan et al., ICML 2017, proposition 1, arXiv:1703.01365.
 Departs from source: relative to the promised difference, which is clamped to at least 1e-3.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -11,8 +11,6 @@ Departs from source: regions are sets of superpixels, as in Xplique's muFidelity
     removing scattered pixels is mostly noise.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated, Literal
 

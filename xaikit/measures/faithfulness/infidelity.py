@@ -16,8 +16,6 @@ Source: Yeh et al., NeurIPS 2019, arXiv:1901.09392; scaling by beta: captum's `n
 Departs from source: beta is not negative, because an inverted map explains nothing.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 

@@ -10,8 +10,6 @@ Source: Ancona et al., ICLR 2018, arXiv:1711.06104.
 Departs from source: superpixels instead of pixels; the mean over n is the value.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 

@@ -15,8 +15,6 @@ Source: Ancona et al. (sensitivity-n), ICLR 2018, arXiv:1711.06104; Yeh et al. (
     arXiv:1901.09392.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 

@@ -14,8 +14,6 @@ Source: the standard measure of information retrieval.
 Departs from source: ties count with their expected value.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

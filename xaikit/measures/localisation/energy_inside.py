@@ -10,8 +10,6 @@ Source: Wang et al. (Score-CAM, energy-based pointing game), CVPR Workshops 2020
 Departs from source: nothing.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -11,8 +11,6 @@ Source: Zhou et al. (CAM, t = 0.2), CVPR 2016, arXiv:1512.04150.
 Departs from source: pixels of exact masks instead of boxes around the largest component.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated, Literal
 

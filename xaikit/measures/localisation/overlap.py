@@ -8,8 +8,6 @@ the expected value over all orders of ties.
 Shapes: maps (N, H, W); masks (N, H, W) bool; covered and sizes (N,) float64.
 """
 
-from __future__ import annotations
-
 from torch import Tensor
 
 

@@ -10,8 +10,6 @@ Departs from source: no tolerance by default, since masks are exact (the paper u
     with their expected value; the mean over classes is left to the table.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 

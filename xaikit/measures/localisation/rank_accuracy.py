@@ -9,8 +9,6 @@ Source: Arras et al. (relevance rank accuracy), Information Fusion 2022, arXiv:2
 Departs from source: the treatment of ties.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

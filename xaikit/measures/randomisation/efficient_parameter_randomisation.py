@@ -11,8 +11,6 @@ Source: Hedström et al. (eMPRT), NeurIPS Workshop XAI in Action 2023, arXiv:240
 Departs from source: a fixed number of bins; parameters are drawn as described in randomised.py.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Annotated
 

@@ -12,8 +12,6 @@ Source: Adebayo et al., NeurIPS 2018, arXiv:1810.03292 (cascading); its limits: 
 Departs from source: modules in groups; a library of reference images built before is not rebuilt.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Literal
 

@@ -10,8 +10,6 @@ Source: Sixt et al., ICML 2020, arXiv:1912.09818.
 Departs from source: rank correlation of the signed maps instead of their structural similarity.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Literal
 

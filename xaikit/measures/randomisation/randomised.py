@@ -12,8 +12,6 @@ Source: Adebayo et al., NeurIPS 2018, arXiv:1810.03292.
 Departs from source: drawn with each parameter's own mean and standard deviation instead of its initial distribution.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator
 from typing import Any

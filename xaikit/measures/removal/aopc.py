@@ -12,8 +12,6 @@ Departs from source: all single pixels in 50 steps instead of the first 100 regi
     mean colour instead of noise; the score is the probability.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

@@ -14,8 +14,6 @@ Source: Lee and Han (Libra-CAM), IJCAI 2022; average gain: Zhang et al. (Opti-CA
 Departs from source: y is clamped to at least 1e-12 to avoid 0 / 0.
 """
 
-from __future__ import annotations
-
 from typing import Any, TypeVar
 
 Values = TypeVar("Values", bound=Any)

@@ -13,8 +13,6 @@ Departs from source: 50 steps at any size instead of one step per row; the axis 
     to within one pixel.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

@@ -13,8 +13,6 @@ Source: Rong et al. (ROAD), ICML 2022, arXiv:2202.00449.
 Departs from source: solved to a residual of 1e-5 instead of to rounding; the error stays well below the noise.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -14,8 +14,6 @@ Departs from source: 50 steps at any size instead of one step per row, the mean 
     of sigma 10 at 224 instead of 5; the axis is t = j / J, which is the share inserted to within one pixel.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

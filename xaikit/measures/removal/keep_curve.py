@@ -17,8 +17,6 @@ Source: Lee and Han (Libra-CAM), IJCAI 2022.
 Departs from source: the level removes exactly floor(P j / J) pixels, ties in row-major order, whatever the sort.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -14,8 +14,6 @@ Source: Lee and Han (Libra-CAM), IJCAI 2022; average-gain: Zhang et al. (Opti-CA
 Departs from source: keep-auc is defined here, because the paper does not say what its area is under.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal

@@ -9,8 +9,6 @@ is in memory at a time.
 Shapes: map q = i * M + m of a block belongs to image i; confidences are float64 on the CPU.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction

@@ -15,8 +15,6 @@ Source: Rong et al., ICML 2022, arXiv:2202.00449.
 Departs from source: the score is the probability of the class per image instead of the accuracy over all images.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Annotated

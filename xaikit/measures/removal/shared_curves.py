@@ -12,8 +12,6 @@ and the floor; all maps share the portions.
 Shapes: pixels (N, C, H, W); maps (N, H, W) in [0, 1]; confidences (N, M, T) float64 on the CPU.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction

@@ -15,8 +15,6 @@ Source: Bluecher et al., TMLR 2024, arXiv:2401.06654.
 Departs from source: removed pixels become the mean colour by default.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

@@ -11,8 +11,6 @@ Departs from source: noise that changes the top class is left out, which captum'
     zeros has no value, where captum takes its norm as 1.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import torch

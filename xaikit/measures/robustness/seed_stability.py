@@ -10,8 +10,6 @@ Source: xaikit; rank correlation between runs as in Visani et al. (stability ind
 Departs from source: maps instead of sets of features.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Annotated

@@ -19,8 +19,6 @@ Source: Desai & Ramaswamy, WACV 2020, eq. 3-4.
 Departs from source: no division by y, because it inverts the map of a class with a negative score.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -11,8 +11,6 @@ Shapes: maps (N, H, W) in [0, 1]; levels (N,).
 Source: Lee & Han, IJCAI 2022, and the authors' code for "official".
 """
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 import torch

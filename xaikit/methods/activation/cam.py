@@ -11,8 +11,6 @@ Source: Zhou et al., CVPR 2016, eq. 1-2, arXiv:1512.04150.
 Departs from source: nothing; class maps of fully convolutional heads follow Lin et al., Network in Network, 2014.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 

@@ -14,8 +14,6 @@ Source: Muhammad & Yeasin, IJCNN 2020, arXiv:2008.00299.
 Departs from source: the paper leaves the sign open.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

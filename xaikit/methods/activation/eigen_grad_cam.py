@@ -12,8 +12,6 @@ Departs from source: uncentred, as in the Eigen-CAM paper; pytorch-grad-cam cent
     sign open.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from xaikit.methods.activation.eigen_cam import Variant, first_direction

@@ -17,8 +17,6 @@ Departs from source: nothing; channels are summed before resizing, which is line
     align_corners=True.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal

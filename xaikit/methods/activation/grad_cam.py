@@ -8,8 +8,6 @@ Source: Selvaraju et al., ICCV 2017, eq. 1-2, arXiv:1610.02391.
 Departs from source: nothing.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

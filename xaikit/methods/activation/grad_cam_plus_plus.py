@@ -17,8 +17,6 @@ Departs from source: nothing in "paper". Activations should not be negative (cho
     S_k < 0 makes the denominator vanish the weight is 0, and the image is flagged "negative-activations".
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

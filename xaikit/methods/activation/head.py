@@ -7,8 +7,6 @@ Every module with weights of shape (classes, channels) is tried, last to first, 
 Shapes: activations (n, C, h, w); logits (n, K); weights (K, C).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

@@ -10,8 +10,6 @@ Source: Draelos & Carin, 2020, arXiv:2011.08891.
 Departs from source: nothing; the paper's ReLU is for display and is not applied.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -10,8 +10,6 @@ Source: Jiang et al., TIP 2021, eq. 4-8.
 Departs from source: nothing for one layer; the fusion resizes before it takes the maximum.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 

@@ -18,8 +18,6 @@ Departs from source: rho after upsampling (before it with order="official"); cal
     references are drawn pictures (images/references.py), with the flag "default-library".
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal

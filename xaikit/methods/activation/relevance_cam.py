@@ -14,8 +14,6 @@ Departs from source: others = 1/K for K classes (the published code has 1/1000 f
     published code adds a convolution's bias to both partial sums).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -18,8 +18,6 @@ Departs from source: maps are summed on the layer's grid (upsampling is linear);
     channels, is left out of the softmax, where it cancels.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

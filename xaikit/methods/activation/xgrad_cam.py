@@ -10,8 +10,6 @@ Source: Fu et al., BMVC 2020, eq. 8, arXiv:2008.02312.
 Departs from source: no constant is added to the denominator; a channel whose activations sum to zero has weight 0.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -8,8 +8,6 @@ Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) in [0, 1].
 Source: control row of the benchmark.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -8,8 +8,6 @@ Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) >= 0.
 Source: control row of the benchmark; Adebayo et al., NeurIPS 2018, compare with edge detectors.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

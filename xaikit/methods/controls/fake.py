@@ -6,8 +6,6 @@ Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) in {0, 1}.
 Source: Poppi et al., CVPR Workshops 2021, arXiv:2104.10252.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

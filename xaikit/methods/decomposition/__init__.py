@@ -1,1 +1,1 @@
-"""Methods that hand the score back through the network as relevance."""
+"""Methods that propagate the score backwards through the network as relevance."""

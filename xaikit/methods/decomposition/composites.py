@@ -1,4 +1,4 @@
-"""Composites: which rule each kind of linear map gets.
+"""Composites: the rule of each kind of linear map.
 
     composite                    convolution    dense      first map
     zero, epsilon                the same everywhere
@@ -9,10 +9,10 @@
     epsilon-alpha2-beta1-flat    alpha-beta     epsilon    flat
     epsilon-gamma-box            gamma          epsilon    z-box
 
-A linear map at each of several places is a convolution of one pixel. Sums, also with constants, and poolings by mean
-are shared by signed contributions (epsilon) in each of them; max-pooling goes to the winner, or is shared as a mean
-(`max_pool`); normalisations that are left get the convolution's rule. The first map is the first that runs, the last
-the last, among those that the score depends on.
+A linear layer applied at several positions counts as a 1x1 convolution. Every composite shares sums (also with
+constants) and mean poolings by signed contributions (epsilon). Max-pooling gives its relevance to the winner, or is
+shared as mean pooling (`max_pool`). Normalisations that cannot be folded get the convolution's rule. "First" and
+"last" are the first and last map to run among those that the score depends on.
 
 Source: Montavon et al., Explainable AI 2019; Kohlbrenner et al., IJCNN 2020.
 """
@@ -26,17 +26,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from xaikit.methods.decomposition.rules import (
-    Kind,
-    Rule,
-    alpha_beta,
-    epsilon,
-    flat,
-    gamma,
-    w_squared,
-    z_box,
-    z_plus,
-)
+from xaikit.methods.decomposition.rules import Kind, Rule, alpha_beta, epsilon, flat, gamma, w_squared, z_box, z_plus
 from xaikit.model.classifier import Classifier
 
 RuleName = Literal["zero", "epsilon", "z-plus", "alpha-beta", "gamma", "z-box", "w-squared", "flat"]
@@ -56,7 +46,7 @@ Bias = Literal["absorb", "zero"]
 MaxPool = Literal["winner", "mean"]
 
 _NAMES: dict[str, tuple[RuleName, RuleName, RuleName | None]] = {
-    "zero": ("zero", "zero", None),
+    "zero": ("zero", "zero", None),  # convolution, dense, first
     "epsilon": ("epsilon", "epsilon", None),
     "z-plus": ("z-plus", "z-plus", None),
     "alpha-beta": ("alpha-beta", "alpha-beta", None),
@@ -71,14 +61,14 @@ _NAMES: dict[str, tuple[RuleName, RuleName, RuleName | None]] = {
 
 @dataclass(frozen=True)
 class Strength:
-    """Numbers of the rules.
+    """Parameters of the rules.
 
     Args:
-        epsilon: share of mean |z| in the denominators of the epsilon rule.
+        epsilon: stabiliser of the epsilon rule, as a share of mean |z|.
         alpha: weight of positive contributions in alpha-beta; beta is alpha - 1.
-        gamma: how much more the favoured contributions count.
-        low: smallest inputs, (1, C, 1, 1), for z-box.
-        high: largest inputs.
+        gamma: additional weight of the favoured contributions in gamma.
+        low: smallest possible inputs for z-box, (1, C, 1, 1).
+        high: largest possible inputs for z-box, (1, C, 1, 1).
     """
 
     epsilon: float = 1e-6
@@ -89,12 +79,12 @@ class Strength:
 
     @classmethod
     def of(cls, classifier: Classifier, epsilon: float = 1e-6, alpha: float = 2.0, gamma: float = 0.25) -> Strength:
-        """Return numbers with the normalised smallest and largest pixels of a classifier."""
+        """Return parameters whose `low` and `high` are the classifier's normalised black and white pixels."""
         black = torch.zeros_like(classifier.mean, dtype=torch.promote_types(classifier.dtype, torch.float32))
         return cls(epsilon, alpha, gamma, classifier.normalize(black), classifier.normalize(black + 1))
 
     def rule(self, name: RuleName) -> Rule:
-        """Return the rule of a name."""
+        """Return the rule called `name`, with these parameters."""
         if name == "z-box":
             assert self.low is not None
             assert self.high is not None
@@ -116,14 +106,14 @@ class Composite:
     """A rule for each kind of linear map.
 
     Args:
-        convolution: of convolutions, and of normalisations that are left.
-        dense: of linear maps of flat inputs.
-        first: of the first map that runs, instead.
-        last: of the last map that runs, instead.
-        mean: of sums, also with a constant, and of poolings.
-        bias: "absorb": biases get their share; "zero": they take no part.
-        max_pool: who gets a window's relevance: its "winner", or all as if the pooling took their "mean".
-        boxed: whether `first` goes by the range of the image that the network is given.
+        convolution: rule of convolutions and of normalisations that cannot be folded.
+        dense: rule of linear layers with flat inputs.
+        first: rule of the first map, in place of `convolution` or `dense`.
+        last: rule of the last map, in place of all the above.
+        mean: rule of sums (also with constants) and poolings.
+        bias: "absorb" gives biases their share of the relevance; "zero" excludes them.
+        max_pool: "winner" gives a window's relevance to its largest value; "mean" shares it as mean pooling does.
+        boxed: whether `first` is z-box, which needs the range of the normalised image.
     """
 
     convolution: Rule
@@ -136,7 +126,7 @@ class Composite:
     boxed: bool = False
 
     def rule(self, kind: Kind, *, first: bool, last: bool) -> Rule:
-        """Return the rule of a map."""
+        """Return the rule of a map of this kind and position."""
         if kind in ("sum", "pool", "shift"):
             return self.mean
         if kind in ("normalisation", "scale"):
@@ -150,7 +140,7 @@ class Composite:
 
 _WALK: Rule = partial(z_plus, share=0.0)
 POSITIVE = Composite(convolution=_WALK, dense=_WALK, mean=_WALK, bias="zero")
-"""Shares by positive contributions everywhere, without stabiliser and biases: what goes in comes out."""
+"""z-plus everywhere, without stabiliser and biases: the sum of the relevance is preserved."""
 
 
 def composed(
@@ -163,26 +153,25 @@ def composed(
     first: RuleName | None = None,
     max_pool: MaxPool = "winner",
 ) -> Composite:
-    """Return a composite by name, with rules of your own in place of some of its.
+    """Return the composite called `name`, with some of its rules replaced.
 
     Args:
-        name: of the composite.
-        strength: numbers of the rules.
-        bias: what biases do.
-        convolution: rule of convolutions instead.
-        dense: rule of linear maps instead.
-        first: rule of the first map instead.
-        max_pool: who gets a window's relevance.
+        name: registered name of the composite.
+        strength: parameters of the rules.
+        bias: whether biases absorb relevance, as in `Composite`.
+        convolution: rule of convolutions; None is the composite's.
+        dense: rule of linear layers with flat inputs; None is the composite's.
+        first: rule of the first map; None is the composite's.
+        max_pool: how max-pooling is shared, as in `Composite`.
     """
-    named = _NAMES[name]
-    chosen = convolution or named[0], dense or named[1], first or named[2]
-    mean: Rule = strength.rule("zero" if name == "zero" else "epsilon")
+    defaults = _NAMES[name]
+    first = first or defaults[2]
     return Composite(
-        strength.rule(chosen[0]),
-        strength.rule(chosen[1]),
-        None if chosen[2] is None else strength.rule(chosen[2]),
-        mean=mean,
+        strength.rule(convolution or defaults[0]),
+        strength.rule(dense or defaults[1]),
+        None if first is None else strength.rule(first),
+        mean=strength.rule("zero" if name == "zero" else "epsilon"),
         bias=bias,
         max_pool=max_pool,
-        boxed=chosen[2] == "z-box",
+        boxed=first == "z-box",
     )

@@ -1,15 +1,15 @@
-"""Contrastive LRP: what speaks for the class, less what speaks for its opposite as well.
+"""Contrastive LRP: relevance of the class minus relevance of its opposite.
 
     values = R(start) - r R(opposite)        start: z_c at c        r = sum R(start) / sum R(opposite)
     opposite "classes": z_c / (K - 1) at every other class          "weights": the class with its last weights negated
 
-Completeness: with the ratio r the values sum to 0, and without it (`balance="start"`) the starts do; then
-sum(values) + absorbed = 0 with the amounts of the diagnostics.
+Completeness: with the ratio r the values sum to 0. Without it (`balance="start"`) the starts sum to 0, and
+sum(values) + absorbed = 0 with the amounts in the diagnostics.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) summed over channels, or (N, C, H, W) with `channels=True`.
 Units:  logit.
 Source: Gu, Yang & Tresp, ACCV 2018, arXiv:1812.02100 (CLRP1 and CLRP2).
-Departs from source: signed; `part="positive"` cuts below zero as the paper does. Biases take no part.
+Departs from source: signed; `part="positive"` clips at zero as the paper does. Biases are excluded.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from xaikit.run.cost import Cost
 @METHODS.register
 @dataclass(frozen=True)
 class ContrastiveLRP(InputMethod):
-    """Relevance for a class less relevance for its opposite.
+    """Relevance of a class minus relevance of its opposite.
 
     Args:
-        opposite: "classes": all other classes alike; "weights": the class with its last weights negated.
-        balance: "totals": what arrives of both is made equal; "start": they are subtracted as they are.
-        part: "signed", or "positive" alone.
-        composite: which rule each kind of map gets, as for lrp.
-        bias: whether biases absorb relevance, as for lrp.
+        opposite: "classes" starts evenly at all other classes; "weights" negates the weights of the last map.
+        balance: "totals" scales the opposite to the same total relevance; "start" subtracts without scaling.
+        part: "signed" keeps the whole difference; "positive" keeps its positive part.
+        composite: rule of each kind of map, as in lrp.
+        bias: whether biases absorb relevance, as in lrp.
     """
 
     opposite: Literal["classes", "weights"] = "classes"
@@ -59,45 +59,46 @@ class ContrastiveLRP(InputMethod):
         """Return the difference (n, C, H, W), or its positive part (n, H, W).
 
         Raises:
-            BadInput: a target that is no class, a single class, or an operation without a rule, by its name.
+            BadInput: the target is not a class, there is one class only, or an operation (named) has no rule.
         """
         batch.target.require_class(self.name)
         own, other = self._both(batch)
         ratio = self._ratio(own, other)
-        values = own.values - ratio.to(own.values).reshape(-1, 1, 1, 1) * other.values
-        absorbed = {reason: one - ratio * other.absorbed[reason] for reason, one in own.absorbed.items()}
+        difference = own.values - ratio.to(own.values).reshape(-1, 1, 1, 1) * other.values
+        absorbed = {reason: amount - ratio * other.absorbed[reason] for reason, amount in own.absorbed.items()}
         if self.balance == "totals":
-            absorbed = {reason: torch.zeros_like(one) for reason, one in absorbed.items()}
-        found = accounted(promising(replace(own, values=values, absorbed=absorbed), 0.0))
-        return found if self.part == "signed" else replace(found, values=found.values.sum(1).clamp_min(0))
+            absorbed = {reason: torch.zeros_like(amount) for reason, amount in absorbed.items()}
+        values = accounted(promising(replace(own, values=difference, absorbed=absorbed), 0.0))
+        return values if self.part == "signed" else replace(values, values=values.values.sum(1).clamp_min(0))
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """Two forwards, one of them of the folded copy, and two backwards that run each map anew."""
+        """Two forwards, one of them through the folded copy, and two backwards that recompute each map."""
         return Cost(2 if self.opposite == "classes" else 3, 4)
 
     def _both(self, batch: Batch) -> tuple[Relevance, Relevance]:
+        """Return the relevance of the class and of its opposite."""
         composite = composed(self.composite, Strength.of(self.classifier), self.bias)
         classes = batch.logits.shape[1]
-        chosen = F.one_hot(batch.target.index, classes).to(batch.logits)
-        start = chosen * batch.logits
+        one_hot = F.one_hot(batch.target.index, classes).to(batch.logits)
+        start = one_hot * batch.logits
         if self.opposite == "weights":
             negated = replace(composite, last=_negated)
             (own,) = relevance(batch, composite, lambda: [start])
             (other,) = relevance(batch, negated, lambda: [start])
             return own, other
         if classes < 2:
-            raise BadInput(f"{self.name}: expected several classes, got one; use opposite='weights'")
-        dual = (1 - chosen) * start.sum(1, keepdim=True) / (classes - 1)
+            raise BadInput(f"{self.name}: expected at least two classes, got one; use opposite='weights'")
+        dual = (1 - one_hot) * start.sum(1, keepdim=True) / (classes - 1)
         own, other = relevance(batch, composite, lambda: [start, dual])
         return own, other
 
     def _ratio(self, own: Relevance, other: Relevance) -> Tensor:
         if self.balance == "start":
             return torch.ones_like(own.promised)
-        totals = [one.values.double().flatten(1).sum(1) for one in (own, other)]
+        totals = [relevance.values.double().flatten(1).sum(1) for relevance in (own, other)]
         return torch.where(totals[1] == 0, 0, totals[0] / totals[1])
 
 
-def _negated(step: LinearMap, given: Tensor, ledger: Ledger) -> list[Tensor]:
-    """Share as z-plus does for negated weights."""
-    return shared(negative_parts(step), None, given, ledger)
+def _negated(step: LinearMap, relevance: Tensor, ledger: Ledger) -> list[Tensor]:
+    """Share by z-plus with negated weights."""
+    return shared(negative_parts(step), None, relevance, ledger)

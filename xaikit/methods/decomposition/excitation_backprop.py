@@ -1,19 +1,19 @@
 """Excitation backprop: the probability that a random walk from the class, along positive weights, ends at a pixel.
 
     P_j = x_j sum_i w+_ij P_i / (sum_k w+_ik x_k)        P starts at 1 at the class, biases take no part
-    contrastive: the same, less the walk for which the weights of the last map are negated; positive part
+    contrastive: the positive part of P minus the walk in which the weights of the last map are negated
 
-Completeness: the walk ends somewhere, so values sum to 1, or for the contrastive variant, before its positive part is
-taken, to 0. Walks that come to an output which no input excites end there and are booked as `absorbed_dead`.
+Completeness: every walk ends somewhere, so values sum to 1; those of the contrastive variant sum to 0 before the
+positive part is taken. Walks that reach an output which no input excites end there, recorded as `absorbed_dead`.
 
-Where an input is negative it excites through negative weights, so that the walk reaches the image; sums and poolings
-count positive parts alone.
+A negative input excites through negative weights, so that the walk reaches the image. Sums and poolings use positive
+parts only.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) summed over channels, or (N, C, H, W) with `channels=True`.
 Units:  probability.
 Source: Zhang et al., ECCV 2016, arXiv:1608.00507, eq. 5 and 8.
-Departs from source: the map is of the image (of a layer: layer_excitation_backprop.py); signed inputs as above;
-    BatchNorm is folded into the map before it; the last map's two walks are carried on as one difference.
+Departs from source: the walk ends at the image (at a layer: layer_excitation_backprop.py); signed inputs as above;
+    BatchNorm is folded into the map before it; the last map's two walks are propagated as one difference.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class ExcitationBackprop(InputMethod):
     """Winning probability of each pixel.
 
     Args:
-        variant: "plain", or "contrastive": what excites the class more than it excites its opposite.
+        variant: "plain", or "contrastive" for what excites the class more than its opposite.
     """
 
     variant: Variant = "plain"
@@ -56,37 +56,34 @@ class ExcitationBackprop(InputMethod):
         """Return probabilities (n, C, H, W).
 
         Raises:
-            BadInput: a target that is no class, or an operation without a rule, by its name.
+            BadInput: the target is not a class, or an operation (named) has no rule.
         """
-        (found,) = relevance(batch, WALKS[self.variant], lambda: [one_at_the_class(batch, self.name)])
+        (walk,) = relevance(batch, WALKS[self.variant], lambda: [one_at_the_class(batch, self.name)])
         if self.variant == "plain":
-            return accounted(found)
-        contrast = accounted(promising(found, 0.0))
+            return accounted(walk)
+        contrast = accounted(promising(walk, 0.0))
         return replace(contrast, values=contrast.values.sum(1).clamp_min(0))
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """Two forwards, one of them of the folded copy, and a backward that runs each map anew."""
+        """Two forwards, one of them through the folded copy, and a backward that recomputes each map."""
         return Cost(2, 2)
 
 
 def one_at_the_class(batch: Batch, method: str) -> Tensor:
-    """Return the start of a method's walk, (n, K).
+    """Return the start of the walk (n, K): 1 at the class, else 0.
 
     Raises:
-        BadInput: a target that is no class.
+        BadInput: the target is not a class; the message names `method`.
     """
     batch.target.require_class(method)
     return F.one_hot(batch.target.index, batch.logits.shape[1]).to(batch.logits)
 
 
-def _against_its_opposite(step: LinearMap, given: Tensor, ledger: Ledger) -> list[Tensor]:
-    """Share by positive contributions, less the share for negated weights."""
-    excited = shared(positive_parts(step), None, given, ledger, 0.0)
-    inhibited = shared(negative_parts(step), None, -given, ledger, 0.0)
-    return [one + other for one, other in zip(excited, inhibited, strict=True)]
+def _against_its_opposite(step: LinearMap, relevance: Tensor, ledger: Ledger) -> list[Tensor]:
+    """Share by positive contributions, minus the same with negated weights."""
+    excited = shared(positive_parts(step), None, relevance, ledger, 0.0)
+    inhibited = shared(negative_parts(step), None, -relevance, ledger, 0.0)
+    return [positive + negative for positive, negative in zip(excited, inhibited, strict=True)]
 
 
-WALKS: dict[Variant, Composite] = {
-    "plain": POSITIVE,
-    "contrastive": replace(POSITIVE, last=_against_its_opposite),
-}
+WALKS: dict[Variant, Composite] = {"plain": POSITIVE, "contrastive": replace(POSITIVE, last=_against_its_opposite)}

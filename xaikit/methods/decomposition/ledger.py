@@ -1,11 +1,11 @@
-"""The ledger: what relevance did not reach the image, per image, and why.
+"""The ledger: how much relevance did not reach the image, per image and reason.
 
-    bias          went to what is added whatever the input is: biases, constants, borders
-    stabiliser    went to what keeps denominators away from zero
-    dead          came to outputs that nothing contributes to by the rule
-    bypass        went round the layer at which it was to end: through skip connections and other branches
+    bias          absorbed by terms that do not depend on the input: biases, constants, borders
+    stabiliser    absorbed by the term that keeps denominators away from zero
+    dead          arrived at outputs to which nothing contributes under the rule
+    bypass        bypassed the layer at which the pass ends: skip connections and other branches
 
-With it the sum is a check:  sum(values) + sum(absorbed) = sum(start).
+The ledger makes the sum a check:  sum(values) + sum(absorbed) = sum(start).
 
 Shapes: each amount (n,), float64.
 """
@@ -25,7 +25,7 @@ class Ledger:
     """Sums per image and reason.
 
     Args:
-        images: rows of the physical batch; None takes them from what is booked.
+        images: number of images in the batch; None is the length of each recorded amount.
     """
 
     def __init__(self, images: int | None = None) -> None:
@@ -33,13 +33,13 @@ class Ledger:
         self.amounts: dict[Reason, Tensor] = {}
 
     def book(self, reason: Reason, amount: Tensor) -> None:
-        """Add an amount (n, ...), summed over all but the images."""
+        """Add an amount (n, ...), summed over every axis but the first."""
         rows = self.images or amount.shape[0]
         sums = amount.reshape(rows, -1).sum(1).double()
         self.amounts[reason] = self.amounts[reason] + sums if reason in self.amounts else sums
 
     def absorbed(self, images: int) -> dict[Reason, Tensor]:
-        """Return what each reason took from the first `images` rows, and begin anew."""
+        """Return the amounts (images,) of each reason, and clear the ledger."""
         amounts, self.amounts = self.amounts, {}
         nothing = torch.zeros(images, dtype=torch.float64, device="cpu")
         return {reason: amounts[reason][:images] if reason in amounts else nothing for reason in REASONS}

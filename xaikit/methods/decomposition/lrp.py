@@ -1,23 +1,23 @@
-"""Layer-wise relevance propagation: the logit, handed back layer by layer in proportion to what each input gave.
+"""Layer-wise relevance propagation: the logit, passed back layer by layer in proportion to each input's contribution.
 
     R_j = sum_i x_j w_ij / (z_i + sign(z_i) e mean|z|) R_i        z_i = sum_j x_j w_ij + b_i        (rule epsilon)
 
 Rules and composites are in rules.py and composites.py. The start is the explained logit at its class; for a contrast
-both logits, for a callable each logit times the score's gradient there.
+both logits, for a callable each logit times the gradient of the score with respect to it.
 
-Completeness: what is absorbed is booked, so that sum(values) + absorbed_bias + absorbed_stabiliser + absorbed_dead =
-score in the diagnostics; `completeness` is the gap without them. Images whose books do not balance to 1 % (outputs near
-zero in the arithmetic's precision) are flagged `unbalanced`.
+Completeness: absorbed relevance is recorded, so that sum(values) + absorbed_bias + absorbed_stabiliser +
+absorbed_dead = score, with the amounts in the diagnostics; `completeness` is the gap without them. Images for which
+this sum is off by more than 1 % (outputs close to zero at the precision used) are flagged `unbalanced`.
 
-A scale or shift of the image before any map is its normalisation and hands everything on.
+A scale or shift of the image before the first map is normalisation and passes all relevance on.
 
-BatchNorm is folded into the map before it, on a copy. Where there is none (DenseNet), it is a scale and a bias;
-LayerNorm is a map with its standard deviation held constant; gates are constants.
+BatchNorm is folded into the map before it, on a copy. Without such a map (DenseNet) it is a scale and a bias.
+LayerNorm is a linear map with its standard deviation held constant; gates are constants.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) summed over channels, or (N, C, H, W) with `channels=True`.
 Units:  score.
 Source: Bach et al., PLoS ONE 2015; Montavon et al., Explainable AI 2019; Kohlbrenner et al., IJCNN 2020.
-Departs from source: the stabiliser is relative to the mean |z| of the image and map, and 1e-6 of it.
+Departs from source: the stabiliser is relative: 1e-6 of the mean |z| over a map's outputs for one image.
 """
 
 from __future__ import annotations
@@ -50,17 +50,17 @@ class LRP(InputMethod):
     """Relevance of each pixel for the explained logit.
 
     Args:
-        composite: which rule each kind of map gets; the plain names give one rule to all of them.
-        bias: "absorb": biases get their share of the relevance; "zero": they take no part, and it goes on to the image.
-            Without them the epsilon rule alone divides by sums near zero: give it to deep networks with z-plus.
-        convolution: rule of the convolutions, in place of the composite's.
-        dense: rule of the linear maps of flat inputs, in place of the composite's.
-        first: rule of the first map, in place of the composite's.
-        epsilon: of the epsilon rule, as a share of the mean |z| of an image and map.
+        composite: rule of each kind of map; a composite named like a rule uses that rule for every map.
+        bias: "absorb" gives biases their share of the relevance; "zero" excludes them, so that their share reaches the
+            image. Without biases the epsilon rule divides by sums near zero; in deep networks combine it with z-plus.
+        convolution: rule of convolutions; None is the composite's.
+        dense: rule of linear layers with flat inputs; None is the composite's.
+        first: rule of the first map; None is the composite's.
+        epsilon: stabiliser of the epsilon rule, as a share of the mean |z| over a map's outputs for one image.
         alpha: weight of positive contributions in alpha-beta, at least 1; beta is alpha - 1.
-        gamma: how much more favoured contributions count in the gamma rule.
-        max_pool: who gets the relevance of a max-pooling's window: its "winner", or all as if it took their "mean"
-            (`amax` and `max`, which have no window, keep their winner).
+        gamma: additional weight of favoured contributions in the gamma rule.
+        max_pool: "winner" gives a window's relevance to its largest value; "mean" shares it as mean pooling does
+            (`amax` and `max`, which have no windows, always use the winner).
     """
 
     composite: CompositeName = "epsilon-plus-flat"
@@ -79,32 +79,29 @@ class LRP(InputMethod):
     needs = frozenset({"input-gradient"})
 
     def check(self) -> None:
-        """Refuse parameters that do not go together."""
+        """Refuse z-box for inner maps."""
         for part in ("convolution", "dense"):
             if getattr(self, part) == "z-box":
-                raise BadInput(
-                    f"{part}: expected a rule for inner maps, got z-box; it knows the range of the image alone"
-                )
+                raise BadInput(f"{part}: expected a rule for inner maps, got z-box; use first='z-box'")
 
     def compute(self, batch: Batch) -> Values:
         """Return the relevance (n, C, H, W) of the score.
 
         Raises:
-            BadInput: an operation without a rule, by its name.
+            BadInput: an operation (named) has no rule.
         """
-        (found,) = relevance(batch, self._composed(), lambda: [start_at_the_score(batch)])
-        return accounted(found)
+        (result,) = relevance(batch, self._composed(), lambda: [start_at_the_score(batch)])
+        return accounted(result)
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """A forward, one more where BatchNorm is folded, and a backward that runs each map anew."""
+        """A forward, one more where BatchNorm is folded, and a backward that recomputes each map."""
         several = {"zero": 2, "epsilon": 2, "z-plus": 2, "epsilon-plus": 2, "epsilon-plus-flat": 2}
         return Cost(2, several.get(self.composite, 4))
 
     def _composed(self) -> Composite:
-        strength = Strength.of(self.classifier, self.epsilon, self.alpha, self.gamma)
         return composed(
             self.composite,
-            strength,
+            Strength.of(self.classifier, self.epsilon, self.alpha, self.gamma),
             self.bias,
             convolution=self.convolution,
             dense=self.dense,

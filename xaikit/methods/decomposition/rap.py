@@ -1,17 +1,17 @@
-"""Relative attributing propagation: every neuron counts as important or not, and the mean decides which.
+"""Relative attributing propagation: neurons that contribute less than the mean get negative relevance.
 
     last map      R_j = sum_i |c_ij| / (P_i + N_i) R_i                c_ij = x_j w_ij, P and N sums of c+ and |c-|
     other maps    C_j = sum_i c+_ij R+_i / P_i + |c-_ij| (R+_i + R-_i) / (P_i + N_i) + |c-_ij| R-_i / N_i
                   R_j = C_j - (sum C - sum R) / #{C != 0}             where C_j is not zero
-    first map     z-box over the image's own smallest and largest value
+    first map     z-box with the smallest and largest value of each image
 
-The shift keeps the sum and turns the weakly contributing negative. Sums and poolings are shared by signed
-contributions; biases take no part.
+The shift preserves the sum and makes weak contributions negative. Sums and poolings are shared by signed
+contributions; biases are excluded.
 
-dense "released"     c+_ij R-_i / P_i in place of C's last term in dense maps, as in the released code
-dense "convolution"  the same C in dense maps as in convolutions
+dense "released"     c+_ij R-_i / P_i replaces the last term of C in dense maps, as in the released code
+dense "convolution"  C in dense maps is that of convolutions
 
-Completeness: sum(values) = score, but for outputs to which nothing contributes (`absorbed_dead`).
+Completeness: sum(values) + absorbed_dead = score, where dead outputs are those to which nothing contributes.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) summed over channels, or (N, C, H, W) with `channels=True`.
 Units:  score.
@@ -46,7 +46,7 @@ class RAP(InputMethod):
     """Relative importance of each pixel, positive and negative.
 
     Args:
-        dense: form of C in dense maps: as the "released" code has it, or that of a "convolution".
+        dense: form of C in dense maps, "released" or "convolution" (see the module's docstring).
     """
 
     dense: Form = "released"
@@ -60,7 +60,7 @@ class RAP(InputMethod):
         """Return the relevance (n, C, H, W) of the score.
 
         Raises:
-            BadInput: an operation without a rule, by its name.
+            BadInput: an operation (named) has no rule.
         """
         composite = Composite(
             convolution=_relative,
@@ -69,48 +69,52 @@ class RAP(InputMethod):
             last=_absolute,
             bias="zero",
         )
-        (found,) = relevance(batch, composite, lambda: [start_at_the_score(batch)])
-        return accounted(found)
+        (result,) = relevance(batch, composite, lambda: [start_at_the_score(batch)])
+        return accounted(result)
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """Two forwards, one of them of the folded copy, and a backward that runs each map anew twice."""
+        """Two forwards, one of them through the folded copy, and a backward that recomputes each map twice."""
         return Cost(2, 4)
 
 
-def _within_its_range(step: LinearMap, given: Tensor, ledger: Ledger) -> list[Tensor]:
-    """Share by z-box over the smallest and largest value that the map reads of each image."""
+def _within_its_range(step: LinearMap, relevance: Tensor, ledger: Ledger) -> list[Tensor]:
+    """Share by z-box with the smallest and largest input of each image."""
     inputs = torch.cat([part.inputs.flatten(1) for part in step.parts], 1)
     shape = (-1, *[1] * (step.parts[0].inputs.ndim - 1))
     low, high = inputs.amin(1).reshape(shape), inputs.amax(1).reshape(shape)
-    return z_box(step, given, ledger, low=low, high=high)
+    return z_box(step, relevance, ledger, low=low, high=high)
 
 
-def _absolute(step: LinearMap, given: Tensor, ledger: Ledger) -> list[Tensor]:
-    """Share by the size of contributions."""
-    above, below = Given(positive_parts(step)), Given(negative_parts(step))
-    both = above.outputs - below.outputs
-    ledger.book("dead", torch.where(both == 0, given.to(both), 0))
-    messages = _divided(given.to(both), both)
-    shares = zip(above.handed_back(messages), below.handed_back(-messages), strict=True)
-    return [one + other for one, other in shares]
+def _absolute(step: LinearMap, relevance: Tensor, ledger: Ledger) -> list[Tensor]:
+    """Share by the absolute value of contributions."""
+    positive, negative = Given(positive_parts(step)), Given(negative_parts(step))
+    total = positive.outputs - negative.outputs
+    relevance = relevance.to(total)
+    ledger.book("dead", torch.where(total == 0, relevance, 0))
+    messages = _divided(relevance, total)
+    shares = zip(positive.handed_back(messages), negative.handed_back(-messages), strict=True)
+    return [plus + minus for plus, minus in shares]
 
 
-def _relative(step: LinearMap, given: Tensor, ledger: Ledger, form: Form = "convolution") -> list[Tensor]:
-    """Share by positive and negative contributions, then shift what is not zero so that the sum is kept."""
-    above, below = Given(positive_parts(step)), Given(negative_parts(step))
-    given = given.to(above.outputs)
-    positive, negative = above.outputs, -below.outputs
-    own, rest = (given, torch.zeros_like(given)) if form == "released" else (given.clamp_min(0), given.clamp_max(0))
-    upper = _divided(own, positive)
-    lower = _divided(given, positive + negative) + _divided(rest, negative)
-    shares = zip(above.handed_back(upper), below.handed_back(-lower), strict=True)
-    return [_shifted(one + other, given, ledger) for one, other in shares]
+def _relative(step: LinearMap, relevance: Tensor, ledger: Ledger, form: Form = "convolution") -> list[Tensor]:
+    """Share by positive and negative contributions, then shift the nonzero shares so that the sum is preserved."""
+    positive, negative = Given(positive_parts(step)), Given(negative_parts(step))
+    relevance = relevance.to(positive.outputs)
+    above, below = positive.outputs, -negative.outputs
+    if form == "released":
+        own, rest = relevance, torch.zeros_like(relevance)
+    else:
+        own, rest = relevance.clamp_min(0), relevance.clamp_max(0)
+    upper = _divided(own, above)
+    lower = _divided(relevance, above + below) + _divided(rest, below)
+    shares = zip(positive.handed_back(upper), negative.handed_back(-lower), strict=True)
+    return [_shifted(plus + minus, relevance, ledger) for plus, minus in shares]
 
 
-def _shifted(shares: Tensor, given: Tensor, ledger: Ledger) -> Tensor:
-    """Return shares moved evenly, where they are not zero, to the sum of `given`, image by image."""
+def _shifted(shares: Tensor, relevance: Tensor, ledger: Ledger) -> Tensor:
+    """Return shares whose nonzero entries are shifted equally so that each image sums to its relevance."""
     rows = ledger.images or len(shares)
-    flat, total = shares.reshape(rows, -1), given.reshape(rows, -1).sum(1, keepdim=True)
+    flat, total = shares.reshape(rows, -1), relevance.reshape(rows, -1).sum(1, keepdim=True)
     live = flat != 0
     count = live.sum(1, keepdim=True)
     ledger.book("dead", torch.where(count == 0, total, 0))
@@ -118,6 +122,7 @@ def _shifted(shares: Tensor, given: Tensor, ledger: Ledger) -> Tensor:
     return torch.where(live, flat - shift, 0).reshape(shares.shape)
 
 
-def _divided(given: Tensor, by: Tensor) -> Tensor:
-    usable = by.abs() > torch.finfo(by.dtype).tiny
-    return torch.where(usable, given / torch.where(usable, by, 1), 0)
+def _divided(relevance: Tensor, outputs: Tensor) -> Tensor:
+    """Return relevance / outputs, and zero where the outputs are zero."""
+    usable = outputs.abs() > torch.finfo(outputs.dtype).tiny
+    return torch.where(usable, relevance / torch.where(usable, outputs, 1), 0)

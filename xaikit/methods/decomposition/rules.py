@@ -14,10 +14,10 @@ Every rule shares among parts p that are linear in their input:
     w-squared    (1, w^2)                                                  -
     flat         (1, 1)                                                    -
 
-The mean is over one image's outputs of the map, so that the stabiliser depends on no other image; e is 1e-6, and 1e-9
-where all parts have one sign.
+The mean is over the map's outputs for one image, so that images do not influence each other; e is 1e-6, and 1e-9 where
+all parts have one sign.
 
-Shapes: relevance as the map's output; returned shares as the map's sources.
+Shapes: relevance has the shape of the map's output; the returned shares have the shapes of its sources.
 Source: Bach et al., PLoS ONE 2015; Montavon et al., Pattern Recognition 2017 (z-plus, z-box, w-squared); Montavon et
     al., Explainable AI 2019 (gamma); Lapuschkin et al., Nature Communications 2019 (flat).
 """
@@ -36,20 +36,20 @@ from xaikit.foundation.errors import BadInput
 from xaikit.methods.decomposition.ledger import Ledger
 
 EPSILON = 1e-6
-ONE_SIGN = 1e-9  # where all parts have one sign nothing cancels, and less is enough
+ONE_SIGN = 1e-9  # parts of one sign cannot cancel, so a smaller stabiliser is enough
 
 Kind = Literal["convolution", "dense", "normalisation", "scale", "shift", "pool", "sum"]
 
 
 @dataclass(frozen=True)
 class Part:
-    """One summand f(x, w) of a map.
+    """One summand f(x, w) of a linear map.
 
     Args:
         apply: f, linear in x and in w.
         inputs: x.
-        weight: w; None where f has coefficients of its own, none of them negative.
-        source: number of the map's input that x is.
+        weight: w; None where f has its own coefficients, none of them negative.
+        source: index of x among the inputs of the map.
     """
 
     apply: Callable[[Tensor, Tensor | None], Tensor]
@@ -63,10 +63,10 @@ class LinearMap:
     """One linear step of a forward.
 
     Args:
-        kind: which rule it gets.
-        parts: what it sums.
-        bias: what it adds, and what takes its share; broadcasts to the sum.
-        idle: what it adds, and what takes no share.
+        kind: kind of the map, which selects its rule.
+        parts: summands of the output.
+        bias: constant added to the output that absorbs relevance; broadcasts to the sum of the parts.
+        idle: constant added to the output that is excluded from the relevance.
     """
 
     kind: Kind
@@ -75,13 +75,13 @@ class LinearMap:
     idle: Tensor | None = None
 
     def without_bias(self) -> LinearMap:
-        """Return the map with its bias idle."""
+        """Return the map with its bias excluded from the relevance."""
         return replace(self, bias=None, idle=self.bias)
 
     def negated(self) -> LinearMap:
-        """Return the map with its outputs' signs changed."""
+        """Return the map with negated outputs."""
         parts = tuple(replace(part, inputs=-part.inputs) for part in self.parts)
-        bias, idle = (None if one is None else -one for one in (self.bias, self.idle))
+        bias, idle = (None if constant is None else -constant for constant in (self.bias, self.idle))
         return replace(self, parts=parts, bias=bias, idle=idle)
 
 
@@ -91,50 +91,50 @@ Rule = Callable[[LinearMap, Tensor, Ledger], list[Tensor]]
 def shared(
     parts: Sequence[Part], bias: Tensor | None, relevance: Tensor, ledger: Ledger, share: float = EPSILON
 ) -> list[Tensor]:
-    """Share relevance among parts, each in proportion to what it gives.
+    """Return the relevance shared among the sources, in proportion to the contribution of each part.
 
     Args:
-        parts: what the outputs are made of.
-        bias: what is added to them.
-        relevance: of the outputs.
-        ledger: books what bias, stabiliser and dead outputs take.
-        share: of mean |z| that stabilises.
+        parts: summands of the outputs.
+        bias: constant added to them.
+        relevance: relevance of the outputs.
+        ledger: records what bias, stabiliser and dead outputs absorb.
+        share: stabiliser, as a share of mean |z|.
 
     Returns:
-        One tensor a source.
+        One tensor per source.
     """
-    given = Given(parts)
-    outputs = given.outputs if bias is None else given.outputs + _wide(bias)
-    return given.handed_back(_messages(outputs, bias, relevance.to(outputs.dtype), ledger, share))
+    total = Given(parts)
+    outputs = total.outputs if bias is None else total.outputs + _wide(bias)
+    return total.handed_back(_messages(outputs, bias, relevance.to(outputs.dtype), ledger, share))
 
 
 class Given:
-    """What parts give together, kept for handing messages back.
+    """The sum of parts, with the graph that passes messages back to their inputs.
 
     Args:
-        parts: of one map.
+        parts: parts of one map.
     """
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self._parts = parts
-        self._places = [_wide(part.inputs.detach()).requires_grad_(True) for part in parts]
+        self._inputs = [_wide(part.inputs.detach()).requires_grad_(True) for part in parts]
         with torch.enable_grad():
-            given = [part.apply(place, _wide(part.weight)) for part, place in zip(parts, self._places, strict=True)]
-            self._total = given[0] if len(given) == 1 else reduce(torch.add, given)
+            terms = [part.apply(inputs, _wide(part.weight)) for part, inputs in zip(parts, self._inputs, strict=True)]
+            self._total = reduce(torch.add, terms)
         self.outputs = self._total.detach()
 
     def handed_back(self, messages: Tensor) -> list[Tensor]:
-        """Return sum_p x_p (*) f_p^T(w_p, messages), a tensor a source; once only."""
-        found: dict[int, Tensor] = {}
-        transposed = torch.autograd.grad(self._total, self._places, messages)
-        for part, place, message in zip(self._parts, self._places, transposed, strict=True):
-            share = message * place.detach()
-            found[part.source] = found[part.source] + share if part.source in found else share
-        return [found[source] for source in sorted(found)]
+        """Return sum_p x_p (*) f_p^T(w_p, messages), one tensor per source; can be called once."""
+        shares: dict[int, Tensor] = {}
+        transposed = torch.autograd.grad(self._total, self._inputs, messages)
+        for part, inputs, message in zip(self._parts, self._inputs, transposed, strict=True):
+            share = message * inputs.detach()
+            shares[part.source] = shares[part.source] + share if part.source in shares else share
+        return [shares[source] for source in sorted(shares)]
 
 
 def _messages(outputs: Tensor, bias: Tensor | None, relevance: Tensor, ledger: Ledger, share: float) -> Tensor:
-    """Return relevance / stab(outputs), zero where nothing was given."""
+    """Return relevance / stab(outputs), and zero where the outputs are zero."""
     tiny = torch.finfo(outputs.dtype).tiny
     sizes = outputs.abs()
     dead = sizes <= tiny
@@ -153,14 +153,14 @@ def _messages(outputs: Tensor, bias: Tensor | None, relevance: Tensor, ledger: L
 
 
 def _summed(messages: Tensor, bias: Tensor) -> Tensor:
-    """Return messages summed over the axes along which a bias is the same, but for that of the images."""
+    """Return messages summed over the axes along which the bias broadcasts, except the batch axis."""
     shape = [1] * (messages.ndim - bias.ndim) + list(bias.shape)
-    alike = [axis for axis in range(1, messages.ndim) if shape[axis] == 1]
-    return messages.sum(alike, keepdim=True) if alike else messages
+    axes = [axis for axis in range(1, messages.ndim) if shape[axis] == 1]
+    return messages.sum(axes, keepdim=True) if axes else messages
 
 
 def epsilon(step: LinearMap, relevance: Tensor, ledger: Ledger, share: float = EPSILON) -> list[Tensor]:
-    """Share by signed contributions; `share=0` is the rule 0."""
+    """Share by signed contributions; `share=0` is rule 0."""
     return shared(step.parts, step.bias, relevance, ledger, share)
 
 
@@ -170,42 +170,42 @@ def z_plus(step: LinearMap, relevance: Tensor, ledger: Ledger, share: float = ON
 
 
 def alpha_beta(step: LinearMap, relevance: Tensor, ledger: Ledger, alpha: float = 2.0) -> list[Tensor]:
-    """Share alpha times the relevance by positive and, negated, alpha - 1 times by negative contributions."""
-    found = shared(positive_parts(step), _clamped(step.bias, 1), alpha * relevance, ledger, ONE_SIGN)
+    """Share alpha R by positive contributions and (1 - alpha) R by negative ones."""
+    positive = shared(positive_parts(step), _clamped(step.bias, 1), alpha * relevance, ledger, ONE_SIGN)
     if alpha == 1:
-        return found
-    taken = shared(negative_parts(step), _clamped(step.bias, -1), (1 - alpha) * relevance, ledger, ONE_SIGN)
-    return [one + other for one, other in zip(found, taken, strict=True)]
+        return positive
+    negative = shared(negative_parts(step), _clamped(step.bias, -1), (1 - alpha) * relevance, ledger, ONE_SIGN)
+    return [plus + minus for plus, minus in zip(positive, negative, strict=True)]
 
 
 def gamma(step: LinearMap, relevance: Tensor, ledger: Ledger, factor: float = 0.25) -> list[Tensor]:
-    """Share by contributions of which those of the output's own sign count 1 + factor times."""
+    """Share by contributions, where those with the sign of the output count 1 + factor times."""
     outputs = Given(step.parts).outputs
-    for added in (step.bias, step.idle):
-        outputs = outputs if added is None else outputs + _wide(added)
-    found: list[Tensor] = []
+    for constant in (step.bias, step.idle):
+        outputs = outputs if constant is None else outputs + _wide(constant)
+    totals: list[Tensor] = []
     for sign in (1, -1):
-        chosen = torch.where(outputs * sign > 0, relevance, 0)
-        parts = [one for part in step.parts for one in _favoured(part, sign, factor)]
+        selected = torch.where(outputs * sign > 0, relevance, 0)
+        parts = [favoured for part in step.parts for favoured in _favoured(part, sign, factor)]
         bias = None if step.bias is None else step.bias + factor * _clamp(step.bias, sign)
-        shares = shared(parts, bias, chosen, ledger)
-        found = [one + other for one, other in zip(found, shares, strict=True)] if found else shares
+        shares = shared(parts, bias, selected, ledger)
+        totals = [total + share for total, share in zip(totals, shares, strict=True)] if totals else shares
     ledger.book("dead", torch.where(outputs == 0, relevance, 0))
-    return found
+    return totals
 
 
 def z_box(step: LinearMap, relevance: Tensor, ledger: Ledger, *, low: Tensor, high: Tensor) -> list[Tensor]:
-    """Share by the distance of each input from the end of its range that speaks against the output.
+    """Share by the distance of each input from the end of its range that lowers the output.
 
     Args:
         step: the first map.
-        relevance: of its outputs.
-        ledger: of the run.
-        low: smallest inputs, (1, C, 1, 1), or with an axis for each of the inputs' and broadcasting to them.
-        high: largest inputs, likewise.
+        relevance: relevance of its outputs.
+        ledger: ledger of the pass.
+        low: smallest possible inputs, (1, C, 1, 1), or of the inputs' rank and broadcasting to them.
+        high: largest possible inputs, likewise.
 
     Raises:
-        BadInput: the first map reads something else than the image.
+        BadInput: the first map does not read the image.
     """
     parts = []
     for part in step.parts:
@@ -220,11 +220,11 @@ def z_box(step: LinearMap, relevance: Tensor, ledger: Ledger, *, low: Tensor, hi
 
 
 def _at(end: Tensor, inputs: Tensor) -> Tensor:
-    """Return an end of the range at each input of the first map, which reads the image or the flattened image."""
+    """Return an end of the range expanded to the inputs of the first map, an image or a flattened image."""
     if end.ndim == 4 and inputs.ndim == 2 and inputs.shape[1] % end.shape[1] == 0:
         end = end.flatten(1).repeat_interleave(inputs.shape[1] // end.shape[1], 1)
     if end.ndim != inputs.ndim or any(
-        one not in (1, other) for one, other in zip(end.shape, inputs.shape, strict=True)
+        size not in (1, expected) for size, expected in zip(end.shape, inputs.shape, strict=True)
     ):
         raise BadInput(
             f"z-box: expected a first map that reads the image's {end.shape[1]} channels, got inputs "
@@ -234,42 +234,41 @@ def _at(end: Tensor, inputs: Tensor) -> Tensor:
 
 
 def w_squared(step: LinearMap, relevance: Tensor, ledger: Ledger) -> list[Tensor]:
-    """Share by squared weights, whatever the inputs are."""
+    """Share by squared weights, independently of the inputs."""
     return shared([_ones(part, lambda w: w.square()) for part in step.parts], None, relevance, ledger, ONE_SIGN)
 
 
 def flat(step: LinearMap, relevance: Tensor, ledger: Ledger) -> list[Tensor]:
-    """Share evenly among all inputs of an output."""
+    """Share equally among all inputs of an output."""
     return shared([_ones(part, torch.ones_like) for part in step.parts], None, relevance, ledger, ONE_SIGN)
 
 
 def positive_parts(step: LinearMap) -> list[Part]:
-    """Return the parts whose contributions are positive."""
-    return [part for whole in step.parts for part in _signed(whole, 1)]
+    """Return parts that sum the positive contributions."""
+    return [signed for part in step.parts for signed in _signed(part, 1)]
 
 
 def negative_parts(step: LinearMap) -> list[Part]:
-    """Return the parts whose contributions are negative."""
-    return [part for whole in step.parts for part in _signed(whole, -1)]
+    """Return parts that sum the negative contributions."""
+    return [signed for part in step.parts for signed in _signed(part, -1)]
 
 
 def _signed(part: Part, sign: int) -> list[Part]:
-    """Split inputs and weight by sign and keep the products of one sign."""
+    """Split a part by the signs of its inputs and weight, and keep the products with `sign`."""
     if part.weight is None:
         return [replace(part, inputs=_clamp(part.inputs, sign))]
-    signed = bool((part.inputs < 0).any())
-    above = part.inputs.clamp_min(0) if signed else part.inputs
-    found = [replace(part, inputs=above, weight=_clamp(part.weight, sign))]
-    if signed:
-        found.append(replace(part, inputs=part.inputs.clamp_max(0), weight=_clamp(part.weight, -sign)))
-    return found
+    if not bool((part.inputs < 0).any()):
+        return [replace(part, weight=_clamp(part.weight, sign))]
+    return [
+        replace(part, inputs=part.inputs.clamp_min(0), weight=_clamp(part.weight, sign)),
+        replace(part, inputs=part.inputs.clamp_max(0), weight=_clamp(part.weight, -sign)),
+    ]
 
 
 def _favoured(part: Part, sign: int, factor: float) -> list[Part]:
-    """Return a part in which products of one sign count 1 + factor times."""
+    """Return parts in which products with `sign` count 1 + factor times."""
     if part.weight is None:
-        inputs = part.inputs + factor * _clamp(part.inputs, sign)
-        return [replace(part, inputs=inputs)]
+        return [replace(part, inputs=part.inputs + factor * _clamp(part.inputs, sign))]
     if not bool((part.inputs < 0).any()):
         return [replace(part, weight=part.weight + factor * _clamp(part.weight, sign))]
     return [

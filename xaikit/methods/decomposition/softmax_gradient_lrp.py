@@ -2,14 +2,14 @@
 
     start_c = p_c (1 - p_c)        start_j = - p_c p_j        p = softmax(logits)
 
-The start sums to 0, other classes count as much as the network mistakes the image for them, and the rest is LRP.
+The start sums to 0, and each other class counts in proportion to its probability. The propagation is that of LRP.
 
-Completeness: sum(values) + absorbed = 0 with the amounts of the diagnostics.
+Completeness: sum(values) + absorbed = 0 with the amounts in the diagnostics.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) summed over channels, or (N, C, H, W) with `channels=True`.
 Units:  probability.
 Source: Iwana, Kuroki & Uchida, ICCV Workshops 2019, arXiv:1908.04351, eq. 10.
-Departs from source: where p_c is 1 in the arithmetic's precision p_c (1 - p_c) is held at 1e-8, so that a map is left.
+Departs from source: p_c (1 - p_c) is at least 1e-8, so that the map does not vanish where p_c rounds to 1.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _SMALLEST = 1e-8
 @METHODS.register
 @dataclass(frozen=True)
 class SoftmaxGradientLRP(InputMethod):
-    """Relevance of each pixel for the class against those it is mistaken for.
+    """Relevance of each pixel for the class against the classes it competes with.
 
     Args:
-        composite: which rule each kind of map gets, as for lrp.
-        bias: whether biases absorb relevance, as for lrp.
+        composite: rule of each kind of map, as in lrp.
+        bias: whether biases absorb relevance, as in lrp.
     """
 
     composite: CompositeName = "z-plus"
@@ -51,26 +51,29 @@ class SoftmaxGradientLRP(InputMethod):
         """Return the relevance (n, C, H, W) of the probability's gradient.
 
         Raises:
-            BadInput: a target that is no class, a single class, or an operation without a rule, by its name.
+            BadInput: the target is not a class, there is one class only, or an operation (named) has no rule.
         """
         batch.target.require_class(self.name)
         if batch.logits.shape[1] < 2:
-            raise BadInput(f"{self.name}: expected several classes, got one; use lrp")
+            raise BadInput(f"{self.name}: expected at least two classes, got one; use lrp")
         composite = composed(self.composite, Strength.of(self.classifier), self.bias)
         logits = batch.logits / 2 if self.classifier.output == "binary" else batch.logits  # [-z, z]: p = sigmoid(z)
-        (found,) = relevance(batch, composite, lambda: [softmax_gradient(logits, batch.target.index)])
-        return accounted(found)
+        (result,) = relevance(batch, composite, lambda: [softmax_gradient(logits, batch.target.index)])
+        return accounted(result)
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """Two forwards, one of them of the folded copy, and a backward that runs each map anew."""
+        """Two forwards, one of them through the folded copy, and a backward that recomputes each map."""
         return Cost(2, 2)
 
 
 def softmax_gradient(logits: Tensor, index: Tensor) -> Tensor:
-    """Return the gradient of the probability of class `index` (n,) by the logits (n, K), exact where it saturates."""
-    chosen = torch.zeros_like(logits, dtype=torch.bool).scatter(1, index[:, None], True)
+    """Return the gradient (n, K) of the probability of class `index` (n,) with respect to the logits (n, K).
+
+    The gradient stays exact where the softmax saturates.
+    """
+    one_hot = torch.zeros_like(logits, dtype=torch.bool).scatter(1, index[:, None], True)
     double = logits.double()
-    others = double.masked_fill(chosen, -torch.inf)
+    others = double.masked_fill(one_hot, -torch.inf)
     rest = (others.logsumexp(1) - double.logsumexp(1)).exp()
-    size = (double.softmax(1)[chosen] * rest).clamp_min(_SMALLEST)
-    return (size[:, None] * torch.where(chosen, 1, -others.softmax(1))).to(logits)
+    size = (double.softmax(1)[one_hot] * rest).clamp_min(_SMALLEST)
+    return (size[:, None] * torch.where(one_hot, 1, -others.softmax(1))).to(logits)

@@ -7,8 +7,6 @@ Images that are compared with synthetic references get the flag `default-referen
 Shapes: references (B, C, H, W) in the network's coordinates.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 from torch import Tensor

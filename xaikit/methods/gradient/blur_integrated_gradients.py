@@ -14,8 +14,6 @@ Departs from source: nothing; as in the source, pixels outside the image are zer
     `padding="reflect"` mirrors the image instead, which keeps an image of one colour unchanged.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 

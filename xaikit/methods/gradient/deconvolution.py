@@ -9,8 +9,6 @@ Departs from source: starts at the score instead of one unit of a layer; ReLU6 i
     use their gradient (flag `not-only-relu`); a network without any ReLU raises BadInput.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from xaikit.methods.base import METHODS, InputMethod, Values

@@ -12,8 +12,6 @@ Departs from source: products of activations (gates, x * sigmoid(x)) use midpoin
     parts, so that completeness holds for them too; the baseline is the mean colour, which is zero after normalisation.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

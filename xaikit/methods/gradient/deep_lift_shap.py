@@ -11,8 +11,6 @@ Source: Lundberg & Lee, NeurIPS 2017, arXiv:1705.07874, section 4.2 (Deep SHAP);
 Departs from source: the default references are synthetic images; products and LayerNorm as in deep-lift.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

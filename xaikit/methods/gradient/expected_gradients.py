@@ -15,8 +15,6 @@ Departs from source: stratified instead of independent a_k, and references witho
     variance; the default references are synthetic images.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -12,8 +12,6 @@ Departs from source: ReLU6 is treated as a ReLU; other activations use their gra
     without any ReLU raises BadInput.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from xaikit.methods.base import METHODS, InputMethod, Values

@@ -9,8 +9,6 @@ Source: Selvaraju et al., ICCV 2017, section 3.1, arXiv:1610.02391.
 Departs from source: see grad-cam and guided-backprop.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from xaikit.images.shapes import upsample

@@ -18,8 +18,6 @@ Source: Kapishnikov et al., CVPR 2021, algorithm 1 with anchors, arXiv:2106.0978
 Departs from source: nothing; coordinates of equal |gradient| advance together.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Annotated

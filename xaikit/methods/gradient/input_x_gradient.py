@@ -11,8 +11,6 @@ Source: Shrikumar et al., 2016, arXiv:1605.01713, section 3.
 Departs from source: nothing.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from xaikit.methods.base import METHODS, InputMethod, Values

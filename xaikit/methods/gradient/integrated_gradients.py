@@ -15,8 +15,6 @@ Departs from source: midpoints instead of right end points (smaller error at equ
     number of steps adapts to the gap; the baseline is the mean colour, which is zero after normalisation.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

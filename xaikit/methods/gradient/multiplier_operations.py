@@ -13,8 +13,6 @@ Shapes: first axis of activations (m + u) * k, as in `Pairing`.
 Source: Shrikumar et al., ICML 2017, arXiv:1704.02685, for the chain rule of multipliers.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import Any

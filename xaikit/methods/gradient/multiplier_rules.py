@@ -13,8 +13,6 @@ Source: Shrikumar et al., ICML 2017, sections 3.2 and 3.5.1 (Rescale); max-pooli
 Departs from source: adds products by midpoints and LayerNorm by its parts, for which the paper has no rule.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -11,8 +11,6 @@ Shapes: x (m, C, H, W); x' (u, C, H, W), each shared by one or more x; M (m, C, 
 Source: Shrikumar, Greenside & Kundaje, ICML 2017, arXiv:1704.02685.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

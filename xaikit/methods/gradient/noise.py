@@ -9,8 +9,6 @@ neither on the batch nor on the portions. Only sums are kept, so memory does not
 Shapes: inputs and e_i (N, C, H, W); v_i (N, C, H, W), or (N, h, w) if the base method reads a layer.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property

@@ -12,8 +12,6 @@ Shapes: g, x and R have the same shape.
 Source: Springenberg et al., 2015, arXiv:1412.6806, figure 1.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 

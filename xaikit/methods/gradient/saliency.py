@@ -8,8 +8,6 @@ Source: Simonyan, Vedaldi & Zisserman, 2014, arXiv:1312.6034, section 3.
 Departs from source: nothing.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from xaikit.methods.base import METHODS, InputMethod, Values

@@ -11,8 +11,6 @@ Source: Smilkov et al., 2017, arXiv:1706.03825, section 3.
 Departs from source: signed values are averaged; absolute values, if wanted, are taken of the mean.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from xaikit.methods.base import METHODS, Values

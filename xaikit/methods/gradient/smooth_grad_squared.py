@@ -12,8 +12,6 @@ Source: Hooker et al., NeurIPS 2019, section 3.1, arXiv:1806.10758.
 Departs from source: nothing.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from xaikit.methods.base import METHODS, Values

@@ -12,8 +12,6 @@ Source: Adebayo et al., NeurIPS 2018, section 2, arXiv:1810.03292.
 Departs from source: divides by n - 1 unless `estimate="biased"`, which divides by n.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

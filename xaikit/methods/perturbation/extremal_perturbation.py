@@ -24,8 +24,6 @@ Departs from source: the score is scaled and w_t grows faster (source: unscaled 
     the number of steps and of parameters (32 x 32 at 224), the growth with the number of steps.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass

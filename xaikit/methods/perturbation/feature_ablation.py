@@ -9,8 +9,6 @@ Source: Kokhlikyan et al., arXiv:2009.07896 (captum); leaving one feature out, Z
 Departs from source: features are superpixels, computed by scikit-image.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -13,8 +13,6 @@ Source: Novello, Fel & Vigouroux, NeurIPS 2022, section 3, arXiv:2206.06219.
 Departs from source: values are constant within a cell, not upsampled smoothly.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 

@@ -16,8 +16,6 @@ Source: Lundberg & Lee, NeurIPS 2017, theorem 2, arXiv:1705.07874.
 Departs from source: features are superpixels, missing ones are filled; no regularisation.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from itertools import combinations

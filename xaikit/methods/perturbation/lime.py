@@ -15,8 +15,6 @@ Departs from source: the default segmentation is slic instead of quickshift; all
     selection); only the explained class is fitted.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Annotated

@@ -10,8 +10,6 @@ batch and grows over hundreds of steps (for extremal perturbation to the full ra
 Shapes: m (image, mask) pairs; parameters (m, ...); views and gradients (m, C, H, W); penalties (m,).
 """
 
-from __future__ import annotations
-
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable

@@ -14,8 +14,6 @@ Departs from source: the descent starts with everything removed instead of a dis
     mostly visible image the probability of a confident network is too flat to outweigh the penalty.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 

@@ -11,8 +11,6 @@ Source: Zeiler & Fergus, ECCV 2014, section 3, arXiv:1311.2901.
 Departs from source: values are the drop instead of the remaining score, and overlapping windows are averaged.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

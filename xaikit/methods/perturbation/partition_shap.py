@@ -15,8 +15,6 @@ Departs from source: all channels of a pixel are masked together; missing pixels
     examples inpaint them (fill "inpaint").
 """
 
-from __future__ import annotations
-
 import importlib
 import math
 import time

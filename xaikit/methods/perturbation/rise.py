@@ -16,8 +16,6 @@ Departs from source: upsampling uses half-pixel centres and extends to the borde
     variant "centred".
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Annotated, Literal

@@ -13,8 +13,6 @@ The fills "segment-mean" and "inpaint" add to those of images/fills.py; "inpaint
 Shapes: inputs (N, C, H, W); masks (m, H, W); segments (N, H, W); coalitions (count, M) bool per image; scores (count,).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Literal

@@ -12,8 +12,6 @@ Source: scikit-image; Achanta et al., TPAMI 2012 (slic), Vedaldi & Soatto, ECCV 
     Huttenlocher, IJCV 2004.
 """
 
-from __future__ import annotations
-
 import importlib
 import math
 import warnings

@@ -13,8 +13,6 @@ Source: Fel et al., NeurIPS 2021, eq. 3 and section 3.2, arXiv:2111.04138; Janse
 Departs from source: the sequence is scrambled, so that it depends on the seed; values are constant within a cell.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 

@@ -19,8 +19,6 @@ Departs from source: the paths use midpoints and start at black and at white, no
     value; an image of one colour is one region, flag `one-segment`; lengths scale with the image size.
 """
 
-from __future__ import annotations
-
 import importlib
 import warnings
 from collections.abc import Iterator, Sequence

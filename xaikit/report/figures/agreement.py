@@ -1,8 +1,8 @@
-"""How far two measures rank the methods alike: Kendall's tau as a triangle of squares.
+"""The agreement of measures about the order of the methods: Kendall's tau as a triangle of squares.
 
-    1: the same order      0: no more alike than chance      -1: the opposite order
+    1: the same order      0: no more agreement than chance      -1: the opposite order
 
-The deeper the colour, the further from chance; the number stands in each square.
+A deeper colour is further from chance; each square shows its number.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from xaikit.report.numbers.compare import RankMatrix
 
 _CELL, _NAMES, _BOTTOM = 34.0, 196.0, 22.0
 _LETTERS = 28
-_DARK = 0.55  # from here on the number is bright
+_DARK = 0.55  # absolute tau above which the number is bright
 
 
 def agreement_svg(matrix: RankMatrix) -> str:
-    """Return the lower triangle; columns are numbered as the rows are."""
+    """Return the lower triangle as SVG; columns have the numbers of the rows."""
     count = len(matrix.columns)
     names = [_name(column) for column in matrix.columns]
     parts = []
@@ -38,7 +38,7 @@ def agreement_svg(matrix: RankMatrix) -> str:
 
 
 def _name(column: Column) -> str:
-    """Return a column's title, with the kind of masks where it has one."""
+    """Return the title of a column, with the kind of masks if it has one."""
     return f"{column.title}, {column.group}" if column.group.endswith("masks") else column.title
 
 
@@ -48,15 +48,10 @@ def _square(tau: float, x: float, y: float, names: str) -> str:
     kind = "cell against" if known and tau < 0 else "cell"
     strength = f"{0.06 + 0.94 * abs(tau):.2f}" if known else "0"
     inner = _CELL - 2
+    number_class = "number bright" if known and abs(tau) > _DARK else "number"
     return element(
         "g",
         element("title", escape(f"{names}: {number}")),
         element("rect", class_=kind, x=x + 1, y=y + 1, width=inner, height=inner, rx=3, fill_opacity=strength),
-        text(
-            number,
-            x + _CELL / 2,
-            y + _CELL / 2 + 4,
-            "number bright" if known and abs(tau) > _DARK else "number",
-            "middle",
-        ),
+        text(number, x + _CELL / 2, y + _CELL / 2 + 4, number_class, "middle"),
     )

@@ -1,9 +1,9 @@
-"""The paper's figure, and the same of one image: lines over the threshold.
+"""The paper's figure, for all images or for one: lines over the threshold.
 
-    results       -> four panels: API (up), APD (down), IR (up), DR (down), a line and its 95 % band a method
-    one image     -> the confidence that each method's mask leaves, beside the confidence y in the whole image
+    results       -> four panels: API (up), APD (down), IR (up), DR (down), a line and its 95 % band per method
+    one image     -> the confidence that each method's mask leaves, and the confidence y in the whole image
 
-Controls are thin and grey and lie below the methods.
+Controls are drawn thin and grey behind the methods.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Panel:
     Args:
         key: name of the curve.
         title: short name.
-        meaning: what it is, in words.
-        better: which way is better.
+        meaning: explanation in words.
+        better: the better direction, "higher" or "lower".
     """
 
     key: str
@@ -41,7 +41,7 @@ class Panel:
 
     @property
     def arrow(self) -> str:
-        """Which way is better."""
+        """The arrow of the better direction."""
         return "\N{UPWARDS ARROW}" if self.better == "higher" else "\N{DOWNWARDS ARROW}"
 
 
@@ -54,7 +54,7 @@ PANELS = (
 
 
 class _Line(NamedTuple):
-    """One method's values (T,) over the thresholds (T,), and the ends (2, T) of their interval, if there is one."""
+    """The values (T,) of one method over the thresholds (T,), and the ends (2, T) of their interval, or None."""
 
     method: str
     thresholds: np.ndarray
@@ -62,46 +62,46 @@ class _Line(NamedTuple):
     band: np.ndarray | None = None
 
 
-def panel_svg(panel: Panel, results: Sequence[Result], mask: Mask, drawn: Mapping[str, Style]) -> str:
-    """Return one panel for one kind of mask.
+def panel_svg(panel: Panel, results: Sequence[Result], mask: Mask, styles: Mapping[str, Style]) -> str:
+    """Return one panel for one kind of masks as SVG.
 
     The axis is the same for soft and binary masks, so that switching between them moves only the lines.
     """
     lines = [
-        _Line(one.method, one.thresholds, one.curves[mask][panel.key], one.bands[mask][panel.key])
-        for one in sorted(results, key=lambda result: not result.is_control)
+        _Line(result.method, result.thresholds, result.curves[mask][panel.key], result.bands[mask][panel.key])
+        for result in sorted(results, key=lambda result: not result.is_control)
     ]
     label = f"{panel.title}, {panel.meaning}, over the threshold, {mask} masks; {panel.better} is better"
-    return _lines_svg(label, panel.key, _top_value(panel, results), lines, drawn)
+    return _lines_svg(label, panel.key, _top_value(panel, results), lines, styles)
 
 
 def confidence_svg(
-    image: str, mask: Mask, y: float, curves: Mapping[str, Sequence[float]], drawn: Mapping[str, Style]
+    image: str, mask: Mask, y: float, curves: Mapping[str, Sequence[float]], styles: Mapping[str, Style]
 ) -> str:
-    """Return the confidence left in one image over the threshold, one line a method, and y across.
+    """Return the confidence left in one image over the threshold as SVG, one line per method, and y as a level line.
 
     Args:
-        image: its name.
+        image: name of the image.
         mask: "soft" or "binary".
         y: confidence in the whole image.
-        curves: by method, the controls first.
-        drawn: each method's style.
+        curves: confidence at each threshold by method, controls first.
+        styles: style of each method.
     """
     lines = [_Line(name, np.linspace(0, 1, len(curve)), np.asarray(curve, float)) for name, curve in curves.items()]
     highest = max([y, *(float(np.nanmax(line.values, initial=0.0)) for line in lines)])
     label = f"confidence left in {image} over the threshold, {mask} masks"
-    return _lines_svg(label, "confidence", 1.0 if highest > 0.5 else _round_up(highest), lines, drawn, y)
+    return _lines_svg(label, "confidence", 1.0 if highest > 0.5 else _round_up(highest), lines, styles, y)
 
 
 def _lines_svg(
-    label: str, key: str, top: float, lines: Iterable[_Line], drawn: Mapping[str, Style], whole: float | None = None
+    label: str, key: str, top: float, lines: Iterable[_Line], styles: Mapping[str, Style], whole: float | None = None
 ) -> str:
     across, up = Axis(0, 1, _LEFT, _WIDTH - _RIGHT), Axis(0, top, _HEIGHT - _BOTTOM, _TOP)
     parts = [_axes(across, up), element("line", class_="cursor", y1=_TOP, y2=_HEIGHT - _BOTTOM)]
     if whole is not None:
         parts.append(element("line", class_="zero", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=up(whole), y2=up(whole)))
         parts.append(text("y", _WIDTH - _RIGHT + 3, up(whole) + 3.5))
-    parts += [_line_svg(line, across, up, drawn[line.method]) for line in lines]
+    parts += [_line_svg(line, across, up, styles[line.method]) for line in lines]
     return drawing("panel", (_WIDTH, _HEIGHT), label, parts, data_curve=key, data_left=_LEFT, data_right=_RIGHT)
 
 
@@ -114,7 +114,7 @@ def _top_value(panel: Panel, results: Sequence[Result]) -> float:
 
 
 def _round_up(value: float) -> float:
-    """Return the next of 1, 1.5, 2, 3, 4, 5, 6, 8, 10 times a power of ten; 1 for nothing."""
+    """Return the next of 1, 1.5, 2, 3, 4, 5, 6, 8, 10 times a power of ten; 1 for a value of 0 or less."""
     if value <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))

@@ -1,7 +1,7 @@
-"""Methods against a reference: one line a method, its mean difference over the images and the interval.
+"""The differences of methods from a reference: one line per method with its mean over the images and the interval.
 
-The better side lies to the right. The axis spans the methods; a control further out stays at its end, and faint. The
-page's script draws axis and marks anew when another reference is chosen.
+Better is to the right. The axis spans the methods; a control beyond it is drawn faint at its end. The page's script
+redraws axis and marks when the reader chooses another reference.
 
 Source: paired differences as the headline of a comparison, instead of two intervals that overlap.
 """
@@ -27,24 +27,24 @@ def differences_svg(
     differences: Mapping[str, Difference],
     reference: str,
     quality: Column,
-    drawn: Mapping[str, Style],
+    styles: Mapping[str, Style],
 ) -> str:
-    """Return the figure of one measure.
+    """Return the figure of one measure as SVG.
 
     Args:
-        methods: one line each, the controls last.
-        differences: by method, from the reference.
-        reference: the method whose line is zero.
+        methods: names of the methods, one line each, controls last.
+        differences: difference from the reference by method.
+        reference: the method that is the zero line.
         quality: the measure.
-        drawn: each method's style.
+        styles: style of each method.
     """
     bottom = _TOP + _ROW * len(methods)
     ends = (_LEFT, _WIDTH - _RIGHT) if quality.direction != "lower" else (_WIDTH - _RIGHT, _LEFT)
     across = Axis(*_extent(differences), *ends)
     label = f"difference of {quality.title} from {reference}: the mean over the images and its 95 % interval"
     rows = [
-        _row(method, differences.get(method), across, _TOP + _ROW * (place + 0.5), drawn[method])
-        for place, method in enumerate(methods)
+        _row(method, differences.get(method), across, _TOP + _ROW * (index + 0.5), styles[method])
+        for index, method in enumerate(methods)
     ]
     return drawing(
         "differences",
@@ -57,10 +57,12 @@ def differences_svg(
 
 
 def _extent(differences: Mapping[str, Difference]) -> tuple[float, float]:
-    """Return the ends of the axis: those of all intervals of methods, and zero, with a margin."""
-    shown = [one for one in differences.values() if not one.is_control] or list(differences.values())
-    ends = [end for one in shown for end in (one.mean, one.low, one.high) if math.isfinite(end)]
-    low, high = min([0.0, *ends]), max([0.0, *ends])
+    """Return the ends of the axis, which holds zero and the intervals of all methods with a margin."""
+    shown = [difference for difference in differences.values() if not difference.is_control]
+    shown = shown or list(differences.values())
+    values = [value for row in shown for value in (row.mean, row.low, row.high)]
+    ends = [0.0, *filter(math.isfinite, values)]
+    low, high = min(ends), max(ends)
     margin = _MARGIN * (high - low) or 1.0
     return low - margin, high + margin
 
@@ -78,7 +80,7 @@ def _axis(across: Axis, bottom: float, quality: Column) -> str:
 
 
 def _row(method: str, difference: Difference | None, across: Axis, y: float, style: Style) -> str:
-    """Return a method's name and its mark; the reference itself has none, until another is chosen."""
+    """Return the name and the mark of a method; the mark of the reference is hidden until another one is chosen."""
     known = difference is not None and math.isfinite(difference.mean)
     mean, low, high = (difference.mean, difference.low, difference.high) if known and difference else (0.0, 0.0, 0.0)
     low, high = (low, high) if math.isfinite(low) and math.isfinite(high) else (mean, mean)

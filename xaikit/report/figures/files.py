@@ -1,6 +1,6 @@
 """The figures of the page as SVG files, for papers and slides.
 
-DIR/figures/MODEL-DATASET-WHAT.svg    what: curves-soft, curves-binary, cost, differences, agreement
+DIR/figures/MODEL-DATASET-FIGURE.svg    FIGURE: curves-soft, curves-binary, cost, differences, agreement
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ _ENTRY, _LINE, _LETTERS = 200.0, 20.0, 25
 
 
 def write_figures(folder: str | Path, blocks: Sequence[Block]) -> None:
-    """Write the figures of every block as the page first shows them.
+    """Write the figures of every block as the page shows them initially.
 
     Args:
-        folder: where `figures` is made.
-        blocks: of the page.
+        folder: folder in which `figures` is created.
+        blocks: blocks of the page.
     """
-    place = output_directory(Path(folder) / "figures")
+    figures = output_directory(Path(folder) / "figures")
     for block in blocks:
         for title, svg in _figures(block):
-            write_text(place / f"{_name(block, blocks)}-{title}.svg", standalone(svg))
+            write_text(figures / f"{_name(block, blocks)}-{title}.svg", standalone(svg))
 
 
-def _name(block: Block, among: Sequence[Block]) -> str:
-    """Return a file name for model and dataset, with a number where two would be the same."""
-    names = [re.sub(r"[^\w.-]+", "-", f"{one.model}-{one.dataset}").strip("-.").lower() for one in among]
-    place = among.index(block)
-    return names[place] if names.count(names[place]) == 1 else f"{names[place]}-{place}"
+def _name(block: Block, blocks: Sequence[Block]) -> str:
+    """Return a file name for model and dataset, with a number if two blocks would have the same name."""
+    names = [re.sub(r"[^\w.-]+", "-", f"{each.model}-{each.dataset}").strip("-.").lower() for each in blocks]
+    index = blocks.index(block)
+    return names[index] if names.count(names[index]) == 1 else f"{names[index]}-{index}"
 
 
 def _figures(block: Block) -> Iterator[tuple[str, str]]:
@@ -50,24 +50,23 @@ def _figures(block: Block) -> Iterator[tuple[str, str]]:
 
 
 def _sheet(block: Block, mask: Mask) -> str:
-    """Return the four panels of one kind of masks beside each other, with their titles and the legend below."""
+    """Return the four panels of one kind of masks side by side, with titles, and the legend below."""
     width, height = _PANEL
     parts = []
-    for place, panel in enumerate(PANELS):
-        x = place * (width + _GAP)
+    for index, panel in enumerate(PANELS):
+        x = index * (width + _GAP)
         parts.append(text(f"{panel.title} {panel.arrow}, {mask} masks", x + 38, 14, "name"))
-        parts.append(_placed(block.curves[mask][panel.key], x, _TITLE, width, height))
+        parts.append(_nested(block.curves[mask][panel.key], x, _TITLE, width, height))
     columns = int((len(PANELS) * (width + _GAP)) // _ENTRY)
     top = _TITLE + height + _GAP
-    for place, (method, swatch) in enumerate(block.swatches.items()):
-        x, y = 38 + place % columns * _ENTRY, top + place // columns * _LINE
-        parts.append(_placed(swatch, x, y, 28, 12))
+    for index, (method, swatch) in enumerate(block.swatches.items()):
+        x, y = 38 + index % columns * _ENTRY, top + index // columns * _LINE
+        parts.append(_nested(swatch, x, y, 28, 12))
         parts.append(text(shortened(method, _LETTERS), x + 36, y + 10, "name"))
     lines = -(-len(block.swatches) // columns)
     size = (len(PANELS) * (width + _GAP), top + lines * _LINE + 4)
     return drawing("sheet", size, f"API, APD, IR and DR over the threshold, {mask} masks", parts)
 
 
-def _placed(svg: str, x: float, y: float, width: float, height: float) -> str:
-    """Return a drawing as a part of another."""
+def _nested(svg: str, x: float, y: float, width: float, height: float) -> str:
     return str(svg).replace("<svg ", f'<svg x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" ', 1)

@@ -1,10 +1,10 @@
-"""What all figures are drawn with: SVG elements, axes, and each method's look.
+"""The building blocks of all figures: SVG elements, axes, and the style of each method.
 
-    value -> Axis -> place in the view box         method -> Style -> colour, dash, marker, the same in every figure
+    value -> Axis -> position in the view box      method -> Style -> colour, dash, marker, the same in every figure
 
-Colours are classes (`s0` to `s7`, `control`) that set `color`; lines and markers take `currentColor`. The page defines
-them for light and dark, and `standalone` for a file of its own. With four dashes and five markers they tell forty
-methods apart, also in print and to colour-blind eyes. All text is escaped here.
+Colours are classes (`s0` to `s7`, `control`) that set `color`; lines and markers use `currentColor`. The page defines
+them for light and dark mode, `standalone` for separate files. With four dashes and five markers they distinguish forty
+methods, also in print and for colour-blind readers. All text is escaped here.
 
 Units: user units of the view box, about a pixel at the usual width.
 """
@@ -22,7 +22,7 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b5478f", "#a67c00", "#2fa4d9", "#
 _DASHES = ("", "7 3", "2 3", "9 3 2 3")
 _CONTROL_DASHES = ("", "5 3", "1.5 2.5", "7 2 1.5 2", "10 4", "3 1.5")
 _NAMESPACE = "http://www.w3.org/2000/svg"
-_LETTER = 0.56  # mean width of a letter, in heights
+_LETTER = 0.56  # mean width of a letter relative to its height
 _MARKERS = (
     "m-{r} 0a{r} {r} 0 1 0 {d} 0a{r} {r} 0 1 0-{d} 0z",
     "m-{r}-{r}h{d}v{d}h-{d}z",
@@ -34,7 +34,7 @@ _MARKERS = (
 
 @dataclass(frozen=True)
 class Style:
-    """How a method is drawn: a class for its colour, a dash pattern and a marker."""
+    """The style of a method: a CSS class for its colour, a dash pattern and a marker."""
 
     colour: str
     dash: str = ""
@@ -42,28 +42,25 @@ class Style:
 
 
 def styles(results: Sequence[Result]) -> dict[str, Style]:
-    """Return each method's style, by its place among the methods or among the controls."""
+    """Return the style of each method, by its index among the methods or among the controls."""
     methods = [result.method for result in results if not result.is_control]
     controls = [result.method for result in results if result.is_control]
-    drawn = {
-        name: Style(f"s{place % len(_COLOURS)}", _DASHES[place % len(_DASHES)], place % len(_MARKERS))
-        for place, name in enumerate(methods)
-    }
-    return drawn | {
-        name: Style("control", _CONTROL_DASHES[place % len(_CONTROL_DASHES)]) for place, name in enumerate(controls)
-    }
+    return {
+        name: Style(f"s{index % len(_COLOURS)}", _DASHES[index % len(_DASHES)], index % len(_MARKERS))
+        for index, name in enumerate(methods)
+    } | {name: Style("control", _CONTROL_DASHES[index % len(_CONTROL_DASHES)]) for index, name in enumerate(controls)}
 
 
 @dataclass(frozen=True)
 class Axis:
-    """From values to places.
+    """Maps values to positions.
 
     Args:
         low: value at `start`.
         high: value at `end`.
-        start: place of the low end.
-        end: place of the high end; less than `start` where places grow downwards.
-        log: values are spaced by their logarithm.
+        start: position of the low end.
+        end: position of the high end; may be less than `start`.
+        log: whether the axis is logarithmic.
     """
 
     low: float
@@ -73,17 +70,14 @@ class Axis:
     log: bool = False
 
     def __call__(self, value: float) -> float:
-        """Return the place of a value; what lies outside stays at the end."""
-        low, high, at = (math.log(one) if self.log else one for one in (self.low, self.high, max(value, self._least)))
-        share = (at - low) / (high - low)
-        return self.start + min(max(share, 0.0), 1.0) * (self.end - self.start)
-
-    @property
-    def _least(self) -> float:
-        return self.low if self.log else -math.inf
+        """Return the position of a value, clipped to the ends of the axis."""
+        low, high, value = self.low, self.high, max(value, self.low)
+        if self.log:
+            low, high, value = math.log(low), math.log(high), math.log(value)
+        return self.start + min((value - low) / (high - low), 1.0) * (self.end - self.start)
 
     def ticks(self) -> list[float]:
-        """Return round values inside the axis: by powers of ten on a logarithmic one, else about five."""
+        """Return round values on the axis: by powers of ten if it is logarithmic, else about five."""
         if not self.log:
             return round_ticks(self.low, self.high)
         powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
@@ -93,26 +87,26 @@ class Axis:
 
 
 def round_ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Return multiples of 1, 2 or 5 times a power of ten from low to high, about as many as asked."""
+    """Return about `about` multiples of 1, 2 or 5 times a power of ten from low to high."""
     raw = (high - low) / about
     power = 10.0 ** math.floor(math.log10(raw))
-    step = min((1, 2, 5, 10), key=lambda one: abs(math.log(one * power / raw))) * power
+    step = min((1, 2, 5, 10), key=lambda factor: abs(math.log(factor * power / raw))) * power
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [round(place * step, 12) + 0.0 for place in range(first, last + 1)]
+    return [round(multiple * step, 12) + 0.0 for multiple in range(first, last + 1)]
 
 
 def element(name: str, *content: str, **attributes: str | float | None) -> str:
-    """Return an SVG element around content that is markup already.
+    """Return an SVG element.
 
     Args:
-        name: of the element.
-        content: elements, or escaped text.
-        attributes: values to be escaped, None to be left out; `class_` is class, and underscores are hyphens.
+        name: name of the element.
+        content: markup inside the element: other elements, or escaped text.
+        attributes: unescaped values; None is omitted. `class_` becomes class, other underscores become hyphens.
     """
     known = {key.rstrip("_").replace("_", "-"): value for key, value in attributes.items() if value is not None}
-    given = "".join(f' {key}="{_written(value)}"' for key, value in known.items())
+    opening = name + "".join(f' {key}="{_formatted(value)}"' for key, value in known.items())
     inside = "".join(content)
-    return f"<{name}{given}>{inside}</{name}>" if inside else f"<{name}{given}/>"
+    return f"<{opening}>{inside}</{name}>" if inside else f"<{opening}/>"
 
 
 def text(words: str, x: float, y: float, kind: str = "tick", anchor: str | None = None) -> str:
@@ -121,38 +115,38 @@ def text(words: str, x: float, y: float, kind: str = "tick", anchor: str | None 
 
 
 def drawing(kind: str, size: tuple[float, float], label: str, parts: Iterable[str], **attributes: str | float) -> str:
-    """Return a whole SVG of a class, with a label for those who do not see it."""
+    """Return a complete SVG with the class `kind` and a label for screen readers."""
     box = f"0 0 {size[0]:g} {size[1]:g}"
     known: dict[str, str | float] = {"xmlns": _NAMESPACE, "class_": kind, "viewBox": box, "role": "img"}
     return element("svg", *parts, **known, aria_label=label, **attributes)
 
 
-def markers(kind: int | None, places: Iterable[tuple[float, float]], radius: float = 3.0) -> str:
-    """Return a method's marker around places; a control, which has none, gets a disc."""
+def markers(kind: int | None, positions: Iterable[tuple[float, float]], radius: float = 3.0) -> str:
+    """Return a marker at each position; the kind None of controls is a disc."""
     shape = _MARKERS[kind or 0].format(r=f"{radius:g}", d=f"{2 * radius:g}")
-    return element("path", class_="marker", d="".join(f"M{x:.4g} {y:.4g}{shape}" for x, y in places))
+    return element("path", class_="marker", d="".join(f"M{x:.4g} {y:.4g}{shape}" for x, y in positions))
 
 
 def swatch_svg(style: Style) -> str:
-    """Return the short piece of line that stands for a method in the legend."""
+    """Return the sample line of a method for the legend."""
     line = element("path", class_="curve", d="M1 6H27", stroke_dasharray=style.dash or None)
-    sign = "" if style.marker is None else markers(style.marker, [(14, 6)])
-    return element("svg", line, sign, class_=f"swatch {style.colour}", viewBox="0 0 28 12", aria_hidden="true")
+    marker = "" if style.marker is None else markers(style.marker, [(14, 6)])
+    return element("svg", line, marker, class_=f"swatch {style.colour}", viewBox="0 0 28 12", aria_hidden="true")
 
 
 def text_width(words: str, height: float) -> float:
-    """Return about how wide a text is."""
+    """Return the approximate width of a text."""
     return _LETTER * height * len(words)
 
 
 def shortened(words: str, letters: int) -> str:
-    """Return a text of at most so many letters."""
+    """Return a text cut to at most `letters` letters."""
     return words if len(words) <= letters else words[: letters - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def standalone(svg: str) -> str:
-    """Return a drawing of the page as a file of its own: on white, with its own style."""
-    colours = "".join(f".s{place}{{color:{colour}}}" for place, colour in enumerate(_COLOURS))
+    """Return a drawing of the page as the text of a separate file, on white and with its own style."""
+    colours = "".join(f".s{index}{{color:{colour}}}" for index, colour in enumerate(_COLOURS))
     style = (
         f"svg{{background:#fff;font-family:system-ui,Helvetica,Arial,sans-serif}}{colours}.control{{color:#8f959b}}"
         ".grid{stroke:#e6e4de}.axis{stroke:#5b6570}.zero{stroke:#1c2127}"
@@ -168,5 +162,5 @@ def standalone(svg: str) -> str:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{head}><style>{style}</style>{rest}\n'
 
 
-def _written(value: str | float) -> str:
+def _formatted(value: str | float) -> str:
     return escape(value, quote=True) if isinstance(value, str) else f"{round(value, 1):g}"

@@ -1,9 +1,9 @@
-"""Quality against cost: one point a method with its interval, and the Pareto front through those that nothing beats.
+"""Quality against cost: one point per method with its interval, and the Pareto front.
 
-    x: what one image costs, logarithmic        y: a measure, its better end up
+    x: cost of one image, logarithmic        y: a measure, better is up
 
-The axis spans the methods. Controls are grey; what some method beats in both is faint. Each point has its name beside
-it, where there is room.
+The axes span the methods. Controls are grey; dominated methods are faint. Each point has its name next to it if there
+is room.
 """
 
 from __future__ import annotations
@@ -26,36 +26,36 @@ _NEAR = 10.0
 
 @dataclass(frozen=True)
 class _Box:
-    """A part of the drawing that is taken."""
+    """An occupied rectangle of the drawing."""
 
     left: float
     top: float
     right: float
     bottom: float
 
-    def meets(self, other: _Box) -> bool:
-        beside = self.right <= other.left or other.right <= self.left
-        return not (beside or self.bottom <= other.top or other.bottom <= self.top)
+    def overlaps(self, other: _Box) -> bool:
+        in_x = self.left < other.right and other.left < self.right
+        return in_x and self.top < other.bottom and other.top < self.bottom
 
 
-def tradeoff_svg(points: Sequence[Point], quality: Column, cost: str, drawn: Mapping[str, Style]) -> str:
-    """Return the figure for one measure.
+def tradeoff_svg(points: Sequence[Point], quality: Column, cost: str, styles: Mapping[str, Style]) -> str:
+    """Return the figure of one measure as SVG.
 
     Args:
-        points: of methods and controls.
+        points: points of methods and controls.
         quality: the measure.
         cost: title of the horizontal axis.
-        drawn: each method's style.
+        styles: style of each method.
     """
     known = [point for point in points if point.cost > 0]
     across, up = _axes([point for point in known if not point.is_control] or known, quality)
     shown = [point for point in known if up.low <= point.quality <= up.high]
     outside = [point.method for point in known if point not in shown]
     label = f"{quality.title} ({quality.group}) against {cost}; {quality.direction} is better"
-    places = [(across(point.cost), up(point.quality)) for point in shown]
+    centres = [(across(point.cost), up(point.quality)) for point in shown]
     parts = [_grid(across, up, quality, cost), _front(shown, across, up)]
-    parts += [_point(point, place, up, drawn[point.method]) for point, place in zip(shown, places, strict=True)]
-    parts += _names(shown, places)
+    parts += [_point(point, centre, up, styles[point.method]) for point, centre in zip(shown, centres, strict=True)]
+    parts += _names(shown, centres)
     if outside:
         parts.append(text(f"outside the figure: {', '.join(outside)}", _LEFT, _HEIGHT - _BOTTOM - 6))
     return drawing("tradeoff", (_WIDTH, _HEIGHT), label, parts)
@@ -81,13 +81,12 @@ def _grid(across: Axis, up: Axis, quality: Column, cost: str) -> str:
         parts.append(text(f"{tick:,g}", across(tick), bottom + 16, anchor="middle"))
     parts.append(element("line", class_="axis", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=bottom, y2=bottom))
     parts.append(text(cost, (_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 6, "axis-title", "middle"))
-    turned = "" if quality.direction == "higher" else " (axis turned over)"
-    parts.append(text(f"{quality.title}, {quality.group}; up is better{turned}", 4, 12, "axis-title"))
+    inverted = "" if quality.direction == "higher" else " (axis inverted)"
+    parts.append(text(f"{quality.title}, {quality.group}; up is better{inverted}", 4, 12, "axis-title"))
     return "".join(parts)
 
 
 def _front(points: Sequence[Point], across: Axis, up: Axis) -> str:
-    """Return the steps along which nothing is better and cheaper."""
     front = sorted((across(point.cost), up(point.quality)) for point in points if point.front)
     if not front:
         return ""
@@ -95,52 +94,53 @@ def _front(points: Sequence[Point], across: Axis, up: Axis) -> str:
     return element("path", class_="front", d="".join([*steps, f"H{_WIDTH - _RIGHT:g}"]))
 
 
-def _point(point: Point, place: tuple[float, float], up: Axis, style: Style) -> str:
-    reading = f"{point.method}: {point.quality:.3f} [{point.low:.3f}, {point.high:.3f}] at {point.cost:,.3g}"
-    parts = [element("title", escape(reading))]
+def _point(point: Point, centre: tuple[float, float], up: Axis, style: Style) -> str:
+    title = f"{point.method}: {point.quality:.3f} [{point.low:.3f}, {point.high:.3f}] at {point.cost:,.3g}"
+    parts = [element("title", escape(title))]
     if math.isfinite(point.low) and math.isfinite(point.high):
-        ends = up(point.low), up(point.high)
-        parts.append(element("line", class_="range", x1=place[0], x2=place[0], y1=ends[0], y2=ends[1]))
-    parts.append(markers(style.marker, [place], 3.2 if point.is_control else _RADIUS))
+        x = centre[0]
+        parts.append(element("line", class_="range", x1=x, x2=x, y1=up(point.low), y2=up(point.high)))
+    parts.append(markers(style.marker, [centre], 3.2 if point.is_control else _RADIUS))
     faint = "" if point.front or point.is_control else " dominated"
     return element("g", *parts, class_=f"point {style.colour}{faint}", data_method=point.method)
 
 
-def _names(points: Sequence[Point], places: Sequence[tuple[float, float]]) -> list[str]:
-    """Return each point's name at the first place around it that is free: the front first, the controls last."""
-    taken = [_Box(x - _RADIUS, y - _RADIUS, x + _RADIUS, y + _RADIUS) for x, y in places]
+def _names(points: Sequence[Point], centres: Sequence[tuple[float, float]]) -> list[str]:
+    """Return the name of each point in the first free box around it, the front first, controls last."""
+    occupied = [_Box(x - _RADIUS, y - _RADIUS, x + _RADIUS, y + _RADIUS) for x, y in centres]
     parts = []
-    for place in sorted(range(len(points)), key=lambda one: (points[one].is_control, not points[one].front)):
-        point, name = points[place], shortened(points[place].method, _LETTERS)
-        free = next((one for one in _around(*places[place], name) if not any(map(one.meets, taken))), None)
+    pairs = zip(points, centres, strict=True)
+    for point, centre in sorted(pairs, key=lambda pair: (pair[0].is_control, not pair[0].front)):
+        name = shortened(point.method, _LETTERS)
+        free = next((box for box in _boxes_around(*centre, name) if not any(map(box.overlaps, occupied))), None)
         if free is not None:
-            taken.append(free)
+            occupied.append(free)
             words = text(name, free.left + 1, free.bottom - 3, "tick" if point.is_control else "name")
-            line = _leader(places[place], free)
-            parts.append(element("g", line, words, class_="point", data_method=point.method))
+            parts.append(element("g", _leader(centre, free), words, class_="point", data_method=point.method))
     return parts
 
 
-def _leader(place: tuple[float, float], box: _Box) -> str:
-    """Return the line from a point to its name, where that is not beside it."""
-    x, y = min(max(place[0], box.left), box.right), min(max(place[1], box.top), box.bottom)
-    if math.hypot(x - place[0], y - place[1]) < _NEAR:
+def _leader(centre: tuple[float, float], box: _Box) -> str:
+    """Return the line from a point to its name, or "" if the name is close."""
+    x, y = min(max(centre[0], box.left), box.right), min(max(centre[1], box.top), box.bottom)
+    if math.hypot(x - centre[0], y - centre[1]) < _NEAR:
         return ""
-    return element("line", class_="grid", x1=place[0], y1=place[1], x2=x, y2=y)
+    return element("line", class_="grid", x1=centre[0], y1=centre[1], x2=x, y2=y)
 
 
-def _around(x: float, y: float, name: str) -> Iterator[_Box]:
+def _boxes_around(x: float, y: float, name: str) -> Iterator[_Box]:
+    """Yield the boxes for a name around a point that lie inside the figure, nearest first."""
     width, height = text_width(name, _NAME) + 2, _NAME + 1
-    for away in (8, 18, 30, 44):
+    for distance in (8, 18, 30, 44):
         for left, middle in (
-            (x + away, y),
-            (x - away - width, y),
-            (x - width / 2, y - away - 4),
-            (x - width / 2, y + away + 4),
-            (x + away, y - away),
-            (x + away, y + away),
-            (x - away - width, y - away),
-            (x - away - width, y + away),
+            (x + distance, y),
+            (x - distance - width, y),
+            (x - width / 2, y - distance - 4),
+            (x - width / 2, y + distance + 4),
+            (x + distance, y - distance),
+            (x + distance, y + distance),
+            (x - distance - width, y - distance),
+            (x - distance - width, y + distance),
         ):
             box = _Box(left, middle - height / 2, left + width, middle + height / 2)
             if box.left >= _LEFT and box.right <= _WIDTH and box.top >= _TOP - 6 and box.bottom <= _HEIGHT - _BOTTOM:

@@ -1,1 +1,1 @@
-"""From rows to the numbers of a report."""
+"""The numbers of a report, computed from rows."""

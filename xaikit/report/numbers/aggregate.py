@@ -1,14 +1,14 @@
-"""Rows to numbers: what each method scored, over images and thresholds.
+"""The result of each method, aggregated from rows over images and thresholds.
 
     API_j = mean_i max(o_ij - y_i, 0) / y_i      APD_j = mean_i max(y_i - o_ij, 0) / y_i
     IR_j  = mean_i 1[o_ij > y_i]                 DR_j  = mean_i 1[o_ij < y_i]       ties_j = 1 - IR_j - DR_j
     KeepAUC = mean_i trapz_t o_i(t)              each with its interval over resampled images
 
 A row is one image explained by one method, with its raw y and o; every number of a report is computed here from rows
-alone. Several seeds of an image are averaged first, so that images weigh alike. A row that has an `error`, or whose map
-was invalid, is left out of the means and counted.
+alone. Several seeds of an image are averaged first, so that all images have the same weight. A row with an `error` or
+an invalid map is excluded from the means and counted.
 
-Shapes: y (R,), o (R, T) for R rows and T thresholds t = j / J; values (N,), one an image; curves (T,), bands (2, T).
+Shapes: y (R,), o (R, T) for R rows and T thresholds t = j / J; values (N,) for N images; curves (T,), bands (2, T).
 Source: the API, APD, IR and DR of Lee and Han, IJCAI 2022, read at every threshold.
 """
 
@@ -30,7 +30,7 @@ Curves = dict[str, np.ndarray]
 
 CURVES = ("api", "apd", "ir", "dr", "ties", "confidence")
 
-_NEEDED = ("image_id", "method", "family", "dataset", "model", "levels", "y", "o_soft", "o_binary")
+_REQUIRED = ("image_id", "method", "family", "dataset", "model", "levels", "y", "o_soft", "o_binary")
 _MEANS = ("map_mean", "pointing", "energy_inside", "ms", "forwards", "backwards")
 _MASKS: tuple[Mask, ...] = get_args(Mask)
 _MEASURE = "measure."
@@ -39,29 +39,29 @@ _UNKNOWN = float("nan")
 
 @dataclass(frozen=True)
 class Result:
-    """What one method scored.
+    """The scores of one method on one dataset and model.
 
-    A key is a name among the scalars, or `measure.NAME`.
+    A key is the name of a scalar, or `measure.NAME`.
 
     Args:
-        method: its name.
-        family: its family; "control" stands apart.
-        params: its parameters as JSON.
-        layer: the layer it reads, or "".
-        calibrated: it chose a threshold by the model's confidence, which the soft measures reward.
-        count: rows that count.
-        excluded: rows left out: failed, or the map was not finite.
-        flags: how many rows carry each flag.
+        method: name of the method.
+        family: family of the method; "control" marks controls.
+        params: parameters of the method as JSON.
+        layer: target layer, or "".
+        calibrated: whether the method chose a threshold by the model's confidence, which the soft measures reward.
+        count: number of valid rows.
+        excluded: number of excluded rows: the method failed, or the map was not finite.
+        flags: number of rows with each flag.
         thresholds: (T,) t = j / J.
-        curves: by mask, then by name of `CURVES`, (T,).
-        scalars: by name: keep_auc_soft, keep_auc_binary; api, apd, ir, dr and ties at t = 0 under soft masks, and the
-            largest share of one image in that API; api_mean_soft, api_mean_binary and so on, over the thresholds below
-            1; and the means of cost, map and localisation; NaN where unknown.
-        measures: mean by the name of each measure of the rows; NaN where unknown.
-        images: all images of the block, sorted, whether or not this method has a value for them.
-        values: by key, (N,) one an image, NaN where unknown.
-        intervals: by key, the ends of the 95 % interval; NaN where there are fewer than two images.
-        bands: by mask, then by name of `CURVES`, (2, T) the ends of the 95 % interval.
+        curves: (T,) by mask and by name of `CURVES`.
+        scalars: means by name: keep_auc_soft, keep_auc_binary; api, apd, ir, dr and ties at t = 0 under soft masks,
+            and the largest share of one image in that API; api_mean_soft, api_mean_binary and so on, over the
+            thresholds below 1; cost, map mean and localisation; NaN where unknown.
+        measures: mean of each measure by its name; NaN where unknown.
+        images: names of all images of the block, sorted, including those without a value for this method.
+        values: (N,) value of each image by key, NaN where unknown.
+        intervals: ends of the 95 % interval by key; NaN for fewer than two images.
+        bands: (2, T) ends of the 95 % interval by mask and by name of `CURVES`.
     """
 
     method: str
@@ -83,7 +83,7 @@ class Result:
 
     @property
     def is_control(self) -> bool:
-        """A baseline that explains nothing and stands beside every method."""
+        """Whether the method is a control."""
         return self.family == "control"
 
     def mean(self, key: str) -> float:
@@ -99,12 +99,12 @@ class Result:
 
 @dataclass(frozen=True)
 class Exclusion:
-    """Rows of one method that are left out for one reason.
+    """Rows of one method that are excluded for the same reason.
 
     Args:
-        method: its name.
-        reason: why, in one line.
-        images: of the rows.
+        method: name of the method.
+        reason: reason in one line.
+        images: names of the images of the rows.
     """
 
     method: str
@@ -116,41 +116,40 @@ def blocks(rows: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
     """Return the rows by (dataset, model), which are never pooled, in order of appearance.
 
     Raises:
-        BadInput: no rows, or a row without a needed column.
+        BadInput: there are no rows, or a row lacks a required column.
     """
-    found: dict[tuple[str, str], list[Row]] = {}
+    result: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        missing = [name for name in _NEEDED if name not in row]
+        missing = [name for name in _REQUIRED if name not in row]
         if missing:
-            raise BadInput(f"rows: expected the columns {', '.join(_NEEDED)}, got none of {', '.join(missing)}")
-        found.setdefault((str(row["dataset"]), str(row["model"])), []).append(row)
-    if not found:
+            raise BadInput(f"rows: expected the columns {', '.join(_REQUIRED)}, got none of {', '.join(missing)}")
+        result.setdefault((str(row["dataset"]), str(row["model"])), []).append(row)
+    if not result:
         raise BadInput("rows: expected at least one, got none; score some images first")
-    return found
+    return result
 
 
 def aggregate(rows: Sequence[Row]) -> list[Result]:
-    """Return one result a method, in order of appearance, the controls last; the rows are those of one block."""
+    """Return the result of each method in the rows of one block, in order of appearance, controls last."""
     images = tuple(sorted({str(row["image_id"]) for row in rows}))
     by_method: dict[str, list[Row]] = {}
     for row in rows:
         by_method.setdefault(row["method"], []).append(row)
-    results = [_result(method, own, images) for method, own in by_method.items()]
+    results = [_result(method, method_rows, images) for method, method_rows in by_method.items()]
     return sorted(results, key=lambda result: result.is_control)
 
 
 def exclusions(rows: Iterable[Row]) -> tuple[Exclusion, ...]:
-    """Return which rows are left out of the means and why, one entry a method and reason, in order of appearance."""
-    found: dict[tuple[str, str], list[str]] = {}
+    """Return the excluded rows, one entry per method and reason, in order of appearance."""
+    excluded: dict[tuple[str, str], list[str]] = {}
     for row in rows:
-        reason = _reason(row)
-        if reason:
-            found.setdefault((str(row["method"]), reason), []).append(str(row["image_id"]))
-    return tuple(Exclusion(method, reason, tuple(images)) for (method, reason), images in found.items())
+        if reason := _reason(row):
+            excluded.setdefault((str(row["method"]), reason), []).append(str(row["image_id"]))
+    return tuple(Exclusion(method, reason, tuple(images)) for (method, reason), images in excluded.items())
 
 
 def _reason(row: Row) -> str:
-    """Return why a row does not count, or nothing."""
+    """Return why a row is excluded, or "" if it is valid."""
     if row.get("error"):
         return str(row["error"])
     return "the map is not finite" if "invalid" in (row.get("flags") or ()) else ""
@@ -158,16 +157,16 @@ def _reason(row: Row) -> str:
 
 def _result(method: str, rows: Sequence[Row], images: tuple[str, ...]) -> Result:
     flags = [flag for row in rows for flag in row.get("flags") or ()]
-    good = [row for row in rows if not _reason(row)]
+    valid = [row for row in rows if not _reason(row)]
     first = rows[0]
     levels = int(first["levels"])
-    curves = {mask: _curves(_numbers(good, "y"), _outputs(good, f"o_{mask}", levels)) for mask in _MASKS}
-    singles = _singles(good, curves) | {
-        name: _numbers(good, name)
+    curves = {mask: _curves(_numbers(valid, "y"), _outputs(valid, f"o_{mask}", levels)) for mask in _MASKS}
+    singles = _singles(valid, curves) | {
+        name: _numbers(valid, name)
         for name in dict.fromkeys(name for row in rows for name in row if name.startswith(_MEASURE))
     }
     lines = [curves[mask][name] for mask in _MASKS for name in CURVES]
-    values = _by_image(np.column_stack([*singles.values(), *lines]), [str(row["image_id"]) for row in good], images)
+    values = _by_image(np.column_stack([*singles.values(), *lines]), [str(row["image_id"]) for row in valid], images)
     means, ends = mean_of_known(values), np.stack(bootstrap_interval(values))
     by_key = dict(zip(singles, values.T, strict=False))
     mean_by_key = dict(zip(singles, means.tolist(), strict=False))
@@ -177,8 +176,8 @@ def _result(method: str, rows: Sequence[Row], images: tuple[str, ...]) -> Result
         params=str(first.get("params") or "{}"),
         layer=str(first.get("layer") or ""),
         calibrated=bool(first.get("calibrated")),
-        count=len(good),
-        excluded=len(rows) - len(good),
+        count=len(valid),
+        excluded=len(rows) - len(valid),
         flags={flag: flags.count(flag) for flag in sorted(set(flags))},
         thresholds=np.arange(levels + 1) / levels,
         curves=_by_curve(means[len(singles) :]),
@@ -193,7 +192,7 @@ def _result(method: str, rows: Sequence[Row], images: tuple[str, ...]) -> Result
 
 
 def _singles(rows: Sequence[Row], curves: Mapping[Mask, Curves]) -> dict[str, np.ndarray]:
-    """Return what a row has one number of, (R,) by key."""
+    """Return the scalar values of each row, (R,) by key."""
     changes = ("api", "apd", "ir", "dr")
     return (
         {name: _numbers(rows, name) for name in _MEANS}
@@ -210,30 +209,30 @@ def _numbers(rows: Sequence[Row], name: str) -> np.ndarray:
 def _outputs(rows: Sequence[Row], column: str, levels: int) -> np.ndarray:
     lengths = {len(row[column]) for row in rows} - {levels + 1}
     if lengths:
-        raise BadInput(f"rows: expected {levels + 1} values in {column}, got {min(lengths)}; score them alike")
+        raise BadInput(f"rows: expected {levels + 1} values in {column}, got {min(lengths)}; use the same levels")
     return np.array([row[column] for row in rows], dtype=np.float64).reshape(len(rows), levels + 1)
 
 
 def _curves(y: np.ndarray, o: np.ndarray) -> Curves:
-    """Return what each row (R, T) contributes to the curves."""
-    before = y[:, None]
+    """Return the contribution (R, T) of each row to each curve, for y (R,) and o (R, T)."""
+    y = y[:, None]
     contributions = {
-        "api": increase(before, o),
-        "apd": drop(before, o),
-        "ir": rises(before, o),
-        "dr": falls(before, o),
-        "ties": o == before,
+        "api": increase(y, o),
+        "apd": drop(y, o),
+        "ir": rises(y, o),
+        "dr": falls(y, o),
+        "ties": o == y,
         "confidence": o,
     }
     return {name: contributions[name].astype(np.float64) for name in CURVES}
 
 
 def _by_image(values: np.ndarray, names: Sequence[str], images: Sequence[str]) -> np.ndarray:
-    """Return (N, K), the means of the rows (R, K) of each image; NaN where nothing is known."""
-    place = {image: position for position, image in enumerate(images)}
+    """Return the mean (N, K) of the rows (R, K) of each image; NaN without a known value."""
+    index = {image: position for position, image in enumerate(images)}
     known = ~np.isnan(values)
     sums, counts = np.zeros((2, len(images), values.shape[1]))
-    rows = [place[name] for name in names]
+    rows = [index[name] for name in names]
     np.add.at(sums, rows, np.where(known, values, 0.0))
     np.add.at(counts, rows, known)
     means: np.ndarray = np.where(counts > 0, sums, np.nan) / np.maximum(counts, 1)
@@ -241,21 +240,18 @@ def _by_image(values: np.ndarray, names: Sequence[str], images: Sequence[str]) -
 
 
 def _by_curve(flat: np.ndarray) -> dict[Mask, Curves]:
-    """Return the curves that stand behind each other along the last axis."""
-    shaped = flat.reshape(*flat.shape[:-1], len(_MASKS), len(CURVES), -1)
-    return {
-        mask: {name: shaped[..., place, curve, :] for curve, name in enumerate(CURVES)}
-        for place, mask in enumerate(_MASKS)
-    }
+    """Return the curves by mask and name, split from their concatenation along the last axis."""
+    parts = iter(np.split(flat, len(_MASKS) * len(CURVES), axis=-1))
+    return {mask: {name: next(parts) for name in CURVES} for mask in _MASKS}
 
 
 def _area(o: np.ndarray) -> np.ndarray:
-    """Return the area (R,) under o (R, T) over t in [0, 1], by the trapezoidal rule."""
+    """Return the area (R,) under o (R, T) over t in [0, 1] by the trapezoidal rule."""
     area: np.ndarray = (o[:, 1:] + o[:, :-1]).mean(1) / 2
     return area
 
 
 def _largest_share(gains: np.ndarray) -> float:
-    """Return what one image contributes at most to the API of a level, as a share of all."""
+    """Return the largest share that one image has in the sum of the gains."""
     total = np.nansum(gains)
     return float(np.nanmax(gains) / total) if total > 0 else _UNKNOWN

@@ -1,6 +1,6 @@
-"""The columns of a report: what is shown of a result, how it is printed, and which way is better.
+"""The columns of a report: which values are shown, how they are printed, and which direction is better.
 
-    COLUMNS, then one a measure of the rows that no column shows yet -> those with a value for some method
+    COLUMNS, then a column for every other measure of the rows -> columns with a value for some method
 
 A key names a mean of a result: a scalar, or `measure.NAME`.
 """
@@ -22,18 +22,18 @@ _SOFT = "soft masks"
 _BINARY = "binary masks"
 _EVIDENCE = "known evidence"
 _MORE = "more measures"
-_COST = "cost an image"
+_COST = "cost per image"
 
 QUESTIONS = {
     _SOFT: "How confident is the model when each pixel is dimmed by the map? "
-    "A bright map dims little and has it easier, so read the map mean beside these.",
+    "A bright map dims little, which helps it, so read the map mean beside these.",
     _BINARY: "How confident is it when the highest pixels stay as they are and the others are removed? "
     "Only the order of the pixels counts, not the map's brightness.",
     _EVIDENCE: "Does the map lie on the pixels that are known to be the evidence?",
     _MORE: "What else was measured, each with its own direction.",
     _COST: "What does one explanation cost?",
 }
-"""By group of columns, which question it answers."""
+"""The question that each group of columns answers."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class Column:
     """One column.
 
     Args:
-        key: name of a result's mean.
-        title: its header.
-        group: the header above it.
-        direction: which way is better; "none" is not better either way.
-        digits: after the point.
-        meaning: one sentence for the reader.
+        key: name of a mean of the results.
+        title: header of the column.
+        group: header of the group of columns.
+        direction: the better direction; "none" if there is none.
+        digits: number of decimals.
+        meaning: explanation in one sentence.
         ranked: whether best and second are marked.
     """
 
@@ -60,16 +60,16 @@ class Column:
 
     @property
     def arrow(self) -> str:
-        """Which way is better."""
+        """The arrow of the better direction."""
         return _ARROWS[self.direction]
 
     @property
     def is_cost(self) -> bool:
-        """It tells what an explanation costs, not how good it is."""
+        """Whether the column is a cost instead of a measure of quality."""
         return self.group == _COST
 
     def text(self, value: float) -> str:
-        """Return a value as it is printed; a dash where there is none."""
+        """Return a value as it is printed; a dash for NaN."""
         if value != value:
             return _NOTHING
         text = f"{round(value, self.digits) + 0.0:.{self.digits}f}"  # no minus before zero
@@ -78,17 +78,17 @@ class Column:
         return text
 
     def interval(self, low: float, high: float) -> str:
-        """Return an interval as it is printed; a dash where there is none."""
+        """Return an interval as it is printed; a dash if an end is NaN."""
         return f"[{self.text(low)}, {self.text(high)}]" if low == low and high == high else _NOTHING
 
     def order(self, value: float) -> float:
-        """Return what sorts best first, NaN last."""
+        """Return a sort key that puts the best value first and NaN last."""
         if value != value:
             return float("inf")
         return -value if self.direction == "higher" else value
 
     def rank(self, value: float) -> float:
-        """Return what sorts best first; equal when printed alike, NaN last."""
+        """Return `order` of the value as printed, so that values printed alike are equal."""
         return self.order(round(value, self.digits) if value == value else value)
 
 
@@ -116,37 +116,37 @@ _SHOWN = {
     *("api", "apd", "ir", "dr", "tie-rate", "mean-map", "keep-auc", "keep-auc-soft", "keep-auc-binary"),
     *("pointing-game", "energy-inside"),
 }
-"""Measures that a column shows already."""
+"""Measures that are shown by COLUMNS."""
 
 
 def shown_columns(results: Sequence[Result], directions: Mapping[str, str] | None = None) -> tuple[Column, ...]:
-    """Return the columns that have a value for some result; measures stand before the cost.
+    """Return the columns that have a value for some result, measures of quality before costs.
 
     Args:
-        results: of one dataset and model.
-        directions: by measure, which way is better; a measure that is not among them is not better either way.
+        results: results of one dataset and model.
+        directions: better direction by measure; a measure that is missing here is not ranked.
     """
-    names = dict.fromkeys([*(directions or {}), *(name for one in results for name in one.measures)])
-    measures = [_of_measure(name, (directions or {}).get(name), results) for name in names if name not in _SHOWN]
+    directions = directions or {}
+    names = dict.fromkeys([*directions, *(name for result in results for name in result.measures)])
+    measures = [_measure_column(name, directions.get(name), results) for name in names if name not in _SHOWN]
     quality = [column for column in COLUMNS if not column.is_cost]
     cost = [column for column in COLUMNS if column.is_cost]
-    known = {key for one in results for key in (*one.scalars, *_keys(one)) if one.mean(key) == one.mean(key)}
-    return tuple(column for column in (*quality, *measures, *cost) if column.key in known)
+    return tuple(
+        column
+        for column in (*quality, *measures, *cost)
+        if any(not math.isnan(result.mean(column.key)) for result in results)
+    )
 
 
-def _keys(result: Result) -> list[str]:
-    return [f"measure.{name}" for name in result.measures]
-
-
-def _of_measure(name: str, declared: str | None, results: Sequence[Result]) -> Column:
+def _measure_column(name: str, declared: str | None, results: Sequence[Result]) -> Column:
     direction = cast("Direction", declared if declared in get_args(Direction) else "none")
-    digits = _digits([one.mean(f"measure.{name}") for one in results])
+    digits = _digits([result.mean(f"measure.{name}") for result in results])
     ranked = direction != "none"
     return Column(f"measure.{name}", name, _MORE, direction, digits, f"Mean of {name}.", ranked)
 
 
 def _digits(values: Sequence[float]) -> int:
-    """Return how many digits show three of the largest value, and never fewer than three of one between .1 and 10."""
+    """Return the number of decimals for three significant digits of the largest value; 3 if it is in [0.1, 10)."""
     largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
     if largest == 0 or 0.1 <= largest < 10:
         return 3

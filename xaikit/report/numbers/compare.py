@@ -1,17 +1,18 @@
-"""Methods against each other on the images that both explained, and measures against each other over the methods.
+"""Comparisons of methods on the images that both explained, and of measures by the ranks they give the methods.
 
-    differences   d_i = method_i - reference_i -> mean, interval, p of the paired test by Holm over the family
+    differences   d_i = method_i - reference_i -> mean, interval, p of the paired test, Holm-corrected in the family
     leaders       the best mean of a column, and p of every other method against it
     rank matrix   methods ranked by their means under each measure -> Kendall's tau-b between the measures
-    front         methods that none other matches in quality at the same cost, or in cost at the same quality, or beats
+    front         methods for which no other is as good and as cheap, and better in one of the two
 
-Controls are compared with a reference, as a family of their own; they never lead, rank or stand on the front.
+Controls are compared with the reference in a family of their own; they never lead and are not ranked or on the front.
 
 Shapes: ranks (M, K) for M methods and K columns, tau (K, K).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -25,23 +26,23 @@ from xaikit.report.numbers.statistics import bootstrap_interval, holm, kendall_t
 
 CostKind = Literal["ms", "passes"]
 
-_USUAL_REFERENCE = "grad-cam"
+_DEFAULT_REFERENCE = "grad-cam"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One method against the reference, over the images that both have a value for.
+    """One method against the reference, over the images for which both have a value.
 
     Args:
-        method: its name.
-        is_control: it is one.
-        mean: of method minus reference.
-        low: end of the 95 % interval of that mean.
-        high: the other end.
-        p: of no difference, by Holm over the methods, or over the controls.
-        pairs: how many images.
-        better: share of them on which the method is better; NaN where no direction is.
-        worse: share of them on which it is worse.
+        method: name of the method.
+        is_control: whether the method is a control.
+        mean: mean of method minus reference.
+        low: lower end of the 95 % interval of the mean.
+        high: upper end of the interval.
+        p: p-value of no difference, Holm-corrected over the methods, or over the controls.
+        pairs: number of images.
+        better: share of images on which the method is better; NaN without a direction.
+        worse: share of images on which the method is worse; NaN without a direction.
     """
 
     method: str
@@ -57,13 +58,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class RankMatrix:
-    """How far measures agree about the order of the methods.
+    """The ranks of the methods under each measure, and the agreement between the measures.
 
     Args:
         columns: the measures.
-        methods: without the controls.
+        methods: names of the methods, without controls.
         ranks: (M, K), 1 is best, equal means share their mean rank, NaN where unknown.
-        tau: (K, K) tau-b, NaN where a measure tells no two methods apart.
+        tau: (K, K) tau-b, NaN if a measure gives all methods the same value.
     """
 
     columns: tuple[Column, ...]
@@ -77,13 +78,13 @@ class Point:
     """One method's quality and cost.
 
     Args:
-        method: its name.
-        is_control: it is one.
-        quality: mean.
-        low: end of its 95 % interval.
-        high: the other end.
-        cost: an image.
-        front: no other method is as good and as cheap, and better in one of them.
+        method: name of the method.
+        is_control: whether the method is a control.
+        quality: mean of the measure.
+        low: lower end of the 95 % interval of the mean.
+        high: upper end of the interval.
+        cost: cost per image.
+        front: whether the method is on the Pareto front.
     """
 
     method: str
@@ -97,12 +98,12 @@ class Point:
 
 @dataclass(frozen=True)
 class Leader:
-    """Who has the best mean, and how sure that is.
+    """The method with the best mean, and the tests of the other methods against it.
 
     Args:
-        best: name of the method.
-        p: by every other method, of no difference from the best, by Holm over them; NaN without a common image.
-        pairs: by every other method, how many images both have a value for.
+        best: name of the best method.
+        p: Holm-corrected p-value of no difference from the best, by other method; NaN without a common image.
+        pairs: number of images for which both have a value, by other method.
     """
 
     best: str
@@ -111,110 +112,111 @@ class Leader:
 
 
 def default_reference(results: Sequence[Result]) -> str:
-    """Return the method that others are compared with unless another is asked for: grad-cam, else the first."""
+    """Return the method that others are compared with by default: grad-cam, else the first."""
     names = [result.method for result in results]
-    return _USUAL_REFERENCE if _USUAL_REFERENCE in names else names[0]
+    return _DEFAULT_REFERENCE if _DEFAULT_REFERENCE in names else names[0]
 
 
 def paired_differences(results: Sequence[Result], reference: str, column: Column) -> list[Difference]:
-    """Return every other method against a reference, in order, controls last.
+    """Return the difference of every other method from a reference, in order, controls last.
 
     Args:
-        results: of one dataset and model.
-        reference: name of a method or control among them.
-        column: what is compared.
+        results: results of one dataset and model.
+        reference: name of a method or control in the results.
+        column: the measure to compare.
 
     Raises:
-        BadInput: no such method.
+        BadInput: there is no such method.
     """
     by_name = {result.method: result for result in results}
     if reference not in by_name:
-        raise BadInput(f"reference: expected one of {', '.join(by_name)}, got {reference!r}; name a method of the rows")
+        raise BadInput(f"reference: expected one of {', '.join(by_name)}, got {reference!r}")
     base = by_name.pop(reference)
     others = list(by_name.values())
     if not others:
         return []
-    ours = np.column_stack([_values(one, column) for one in others])
-    return _listed(others, _compared(ours, _values(base, column)[:, None], column))
+    values = np.column_stack([_values(result, column) for result in others])
+    return _differences(others, _compared(values, _values(base, column)[:, None], column))
 
 
 def all_differences(results: Sequence[Result], column: Column) -> dict[str, list[Difference]]:
-    """Return `paired_differences` by every reference; each pair is resampled and tested once."""
+    """Return `paired_differences` for every reference; each pair is resampled and tested once."""
     count = len(results)
     first, second = np.triu_indices(count, 1)
-    values = np.column_stack([_values(one, column) for one in results])
+    values = np.column_stack([_values(result, column) for result in results])
     compared = _compared(values[:, first], values[:, second], column)
-    place = np.zeros((count, count), dtype=np.int64)
-    place[first, second] = place[second, first] = np.arange(len(first))
-    found = {}
-    for position, base in enumerate(results):
-        others = np.array([other for other in range(count) if other != position], dtype=np.int64)
-        numbers = compared[:, place[others, position]]
-        turned = np.where(others < position, numbers, numbers[_TURNED] * _SIGNS[:, None])
-        found[base.method] = _listed([results[other] for other in others], turned)
-    return found
+    pair = np.zeros((count, count), dtype=np.int64)
+    pair[first, second] = pair[second, first] = np.arange(len(first))
+    differences = {}
+    for index, base in enumerate(results):
+        others = np.array([other for other in range(count) if other != index], dtype=np.int64)
+        numbers = compared[:, pair[others, index]]
+        signed = np.where(others < index, numbers, numbers[_OPPOSITE] * _SIGNS[:, None])
+        differences[base.method] = _differences([results[other] for other in others], signed)
+    return differences
 
 
-_TURNED = [0, 2, 1, 3, 4, 6, 5]
-"""Where the mean, low, high, p, pairs, better and worse of the opposite difference stand."""
+_OPPOSITE = [0, 2, 1, 3, 4, 6, 5]
+"""Indices of mean, low, high, p, pairs, better and worse of the opposite difference, up to `_SIGNS`."""
 
 _SIGNS = np.array([-1, -1, -1, 1, 1, 1, 1])
 
 
-def _compared(ours: np.ndarray, theirs: np.ndarray, column: Column) -> np.ndarray:
-    """Return mean, low, high, p, pairs, better and worse (7, K) of differences (N, K)."""
-    change = ours - theirs
+def _compared(first: np.ndarray, second: np.ndarray, column: Column) -> np.ndarray:
+    """Return mean, low, high, p, pairs, better and worse (7, K) of the differences (N, K)."""
+    change = first - second
     gain = {"higher": change, "lower": -change, "none": np.full_like(change, np.nan)}[column.direction]
     shares = [mean_of_known(np.where(np.isnan(gain), np.nan, side)) for side in (gain > 0, gain < 0)]
-    test = paired_test(ours, np.broadcast_to(theirs, ours.shape))
-    return np.stack([mean_of_known(change), *bootstrap_interval(change), test, (~np.isnan(change)).sum(0), *shares])
+    p = paired_test(first, np.broadcast_to(second, first.shape))
+    return np.stack([mean_of_known(change), *bootstrap_interval(change), p, (~np.isnan(change)).sum(0), *shares])
 
 
-def _listed(others: Sequence[Result], compared: np.ndarray) -> list[Difference]:
-    """Return the differences (7, K) with their p corrected, those of controls last."""
-    p = np.empty(len(others))
-    control = np.array([one.is_control for one in others], dtype=np.bool_)
+def _differences(others: Sequence[Result], compared: np.ndarray) -> list[Difference]:
+    """Return the differences (7, K) with Holm-corrected p, controls last."""
+    corrected = np.empty(len(others))
+    control = np.array([result.is_control for result in others], dtype=np.bool_)
     for family in (control, ~control):
-        p[family] = holm(compared[3, family])
-    found = [
-        Difference(one.method, one.is_control, mean, low, high, float(own), int(pairs), better, worse)
-        for one, own, (mean, low, high, _, pairs, better, worse) in zip(others, p, compared.T.tolist(), strict=True)
+        corrected[family] = holm(compared[3, family])
+    differences = [
+        Difference(result.method, result.is_control, mean, low, high, float(p), int(pairs), better, worse)
+        for result, p, (mean, low, high, _, pairs, better, worse) in zip(
+            others, corrected, compared.T.tolist(), strict=True
+        )
     ]
-    return sorted(found, key=lambda one: one.is_control)
+    return sorted(differences, key=lambda difference: difference.is_control)
 
 
 def leaders(results: Sequence[Result], columns: Sequence[Column]) -> dict[str, Leader]:
-    """Return the leader of each ranked column, by key; a column without one is left out."""
+    """Return the leader of each ranked column by key, without columns that have no values."""
     methods = [result for result in results if not result.is_control]
     ordered = {column.key: _ordered(methods, column) for column in columns if column.ranked}
-    ordered = {key: several for key, several in ordered.items() if several}
-    pairs = [(one.values[key], best.values[key]) for key, (best, *rest) in ordered.items() for one in rest]
+    ordered = {key: ranking for key, ranking in ordered.items() if ranking}
+    pairs = [(other.values[key], best.values[key]) for key, (best, *rest) in ordered.items() for other in rest]
     p = iter(_tested(pairs))
-    found = {}
+    result = {}
     for key, (best, *rest) in ordered.items():
+        names = [other.method for other in rest]
         adjusted = holm(np.array([next(p) for _ in rest], dtype=np.float64)).tolist()
-        common = [int((~np.isnan(one.values[key] - best.values[key])).sum()) for one in rest]
-        found[key] = Leader(
-            best.method,
-            p={one.method: own for one, own in zip(rest, adjusted, strict=True)},
-            pairs={one.method: own for one, own in zip(rest, common, strict=True)},
+        common = [int((~np.isnan(other.values[key] - best.values[key])).sum()) for other in rest]
+        result[key] = Leader(
+            best.method, dict(zip(names, adjusted, strict=True)), dict(zip(names, common, strict=True))
         )
-    return found
+    return result
 
 
 def rank_matrix(results: Sequence[Result], columns: Sequence[Column]) -> RankMatrix:
-    """Return how the ranked columns order the methods, and how far they agree."""
+    """Return the ranks of the methods under the ranked columns, and the agreement between the columns."""
     methods = [result for result in results if not result.is_control]
-    used = tuple(column for column in columns if column.ranked)
-    ranks = np.full((len(methods), len(used)), np.nan)
-    for place, column in enumerate(used):
-        ranks[:, place] = _ranks(np.array([_order(one, column) for one in methods], dtype=np.float64))
-    tau = np.array([[kendall_tau(one, other) for other in ranks.T] for one in ranks.T]).reshape(len(used), len(used))
-    return RankMatrix(used, tuple(one.method for one in methods), ranks, tau)
+    ranked = tuple(column for column in columns if column.ranked)
+    ranks = np.full((len(methods), len(ranked)), np.nan)
+    for index, column in enumerate(ranked):
+        ranks[:, index] = _ranks(np.array([_order(method, column) for method in methods], dtype=np.float64))
+    tau = np.array([[kendall_tau(first, second) for second in ranks.T] for first in ranks.T])
+    return RankMatrix(ranked, tuple(method.method for method in methods), ranks, tau.reshape(len(ranked), len(ranked)))
 
 
 def _ranks(order: np.ndarray) -> np.ndarray:
-    """Return the ranks (M,) of what sorts best first; what is infinite has none."""
+    """Return the ranks (M,) of sort keys, smallest first; NaN for infinite keys."""
     before = (order[None] < order[:, None]).sum(1)
     equal = (order[None] == order[:, None]).sum(1)
     ranks: np.ndarray = np.where(np.isinf(order), np.nan, before + (equal + 1) / 2)
@@ -222,50 +224,52 @@ def _ranks(order: np.ndarray) -> np.ndarray:
 
 
 def pareto(results: Sequence[Result], quality: Column, cost: CostKind = "ms") -> list[Point]:
-    """Return quality and cost of all that have both, in order.
+    """Return quality and cost of all results that have both, in order.
 
     Args:
-        results: of one dataset and model.
+        results: results of one dataset and model.
         quality: a column with a direction.
-        cost: milliseconds, or passes: forwards and backwards together.
+        cost: "ms" for milliseconds, "passes" for the sum of forwards and backwards.
     """
     keys = {"ms": ("ms",), "passes": ("forwards", "backwards")}[cost]
-    spent = {one.method: sum(one.mean(key) for key in keys) for one in results}
-    shown = [one for one in results if _known(one, quality) and spent[one.method] == spent[one.method]]
-    places = {one.method: (_order(one, quality), spent[one.method]) for one in shown if not one.is_control}
+    costs = {result.method: sum(result.mean(key) for key in keys) for result in results}
+    known = [result for result in results if _known(result, quality) and not math.isnan(costs[result.method])]
+    points = {
+        result.method: (_order(result, quality), costs[result.method]) for result in known if not result.is_control
+    }
+    front = {method for method, point in points.items() if not any(_beats(other, point) for other in points.values())}
     return [
         Point(
-            one.method,
-            one.is_control,
-            one.mean(quality.key),
-            *one.interval(quality.key),
-            spent[one.method],
-            one.method in places and not any(_beats(other, places[one.method]) for other in places.values()),
+            result.method,
+            result.is_control,
+            result.mean(quality.key),
+            *result.interval(quality.key),
+            costs[result.method],
+            result.method in front,
         )
-        for one in shown
+        for result in known
     ]
 
 
-def _beats(one: tuple[float, float], other: tuple[float, float]) -> bool:
-    return one != other and one[0] <= other[0] and one[1] <= other[1]
+def _beats(first: tuple[float, float], second: tuple[float, float]) -> bool:
+    return first != second and first[0] <= second[0] and first[1] <= second[1]
 
 
 def _tested(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[float]:
-    """Return p of each pair of (N,); all are tested by the same flips."""
+    """Return p of each pair of (N,) values; all pairs are tested by the same sign flips."""
     if not pairs:
         return []
-    ours, theirs = (np.column_stack(side) for side in zip(*pairs, strict=True))
-    tested: list[float] = paired_test(ours, theirs).tolist()
-    return tested
+    first, second = (np.column_stack(side) for side in zip(*pairs, strict=True))
+    p: list[float] = paired_test(first, second).tolist()
+    return p
 
 
 def _ordered(results: Sequence[Result], column: Column) -> list[Result]:
-    """Return those with a mean, the best first."""
-    return sorted((one for one in results if _known(one, column)), key=lambda one: _order(one, column))
+    return sorted((result for result in results if _known(result, column)), key=lambda result: _order(result, column))
 
 
 def _known(result: Result, column: Column) -> bool:
-    return result.mean(column.key) == result.mean(column.key)
+    return not math.isnan(result.mean(column.key))
 
 
 def _order(result: Result, column: Column) -> float:

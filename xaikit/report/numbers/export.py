@@ -1,15 +1,16 @@
 """The numbers of a report for other programs: summary.csv has all of them, summary.tex the table of the page.
 
-csv    one line a dataset, model and method, values in full; NAME_low and NAME_high are the ends of the 95 % interval,
-       NAME_p is that of the paired test against the column's best method, by Holm; what is unknown is empty
-tex    one `tabular` a dataset and model for the package booktabs; best bold, also what the paired test does not tell
-       from it, second underlined, intervals small
+csv    one line per dataset, model and method, values in full precision, empty where unknown; NAME_low and NAME_high
+       are the ends of the 95 % interval, NAME_p is the Holm-corrected p against the column's best method
+tex    one `tabular` per dataset and model for the package booktabs; bold for the best method and those that the paired
+       test cannot distinguish from it, underlined for the second, intervals small
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -39,18 +40,18 @@ _SPECIAL = {
 
 def write_summaries(folder: str | Path, rows: Sequence[Row], directions: Mapping[str, str] | None = None) -> None:
     """Write summary.csv and summary.tex into a folder."""
-    results = {key: aggregate(own) for key, own in blocks(rows).items()}
+    results = {key: aggregate(block) for key, block in blocks(rows).items()}
     write_text(Path(folder) / "summary.csv", summary_csv(results, directions))
     write_text(Path(folder) / "summary.tex", summary_tex(results, directions))
 
 
 def summary_csv(results: Blocks, directions: Mapping[str, str] | None = None) -> str:
-    """Return one line a dataset, model and method."""
-    found = [one for several in results.values() for one in several]
-    names = list(dict.fromkeys(key for one in found for key in (*one.scalars, *one.intervals)))
-    led = {key: leaders(several, shown_columns(several, directions)) for key, several in results.items()}
-    tested = {name for block in led.values() for name in block}
-    bounded = {name for one in found for name in one.intervals}
+    """Return a CSV with one line per dataset, model and method."""
+    everything = [result for block in results.values() for result in block]
+    names = list(dict.fromkeys(key for result in everything for key in (*result.scalars, *result.intervals)))
+    best = {key: leaders(block, shown_columns(block, directions)) for key, block in results.items()}
+    tested = {name for block in best.values() for name in block}
+    bounded = {name for result in everything for name in result.intervals}
     parts = {
         name: [*(("", "_low", "_high") if name in bounded else ("",)), *(("_p",) if name in tested else ())]
         for name in names
@@ -58,10 +59,11 @@ def summary_csv(results: Blocks, directions: Mapping[str, str] | None = None) ->
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([*_ABOUT, *(name + part for name in names for part in parts[name])])
-    for (dataset, model), several in results.items():
-        for one in several:
-            values = {name: _numbers(one, name, led[dataset, model].get(name)) for name in names}
-            about = [dataset, model, one.method, one.family, one.params, one.layer, one.count, one.excluded]
+    for (dataset, model), block in results.items():
+        for result in block:
+            values = {name: _numbers(result, name, best[dataset, model].get(name)) for name in names}
+            about = [dataset, model, result.method, result.family, result.params, result.layer]
+            about += [str(result.count), str(result.excluded)]
             writer.writerow(about + [_text(values[name][part]) for name in names for part in parts[name]])
     return stream.getvalue()
 
@@ -73,14 +75,13 @@ def _numbers(result: Result, name: str, leader: Leader | None) -> dict[str, floa
 
 
 def _text(value: float) -> str:
-    return repr(value) if value == value else ""
+    return "" if math.isnan(value) else repr(value)
 
 
 def summary_tex(results: Blocks, directions: Mapping[str, str] | None = None) -> str:
-    """Return one tabular a dataset and model."""
+    """Return LaTeX with one tabular per dataset and model."""
     return "% \\usepackage{booktabs}\n" + "\n".join(
-        _tabular(f"{model}, {dataset}", summary_table(several, directions))
-        for (dataset, model), several in results.items()
+        _tabular(f"{model}, {dataset}", summary_table(block, directions)) for (dataset, model), block in results.items()
     )
 
 

@@ -1,10 +1,10 @@
-"""The summary table: one line a method, one column a measure, controls in a block of their own.
+"""The summary table: one line per method, one column per measure, controls in a separate block.
 
-    results -> columns that have values -> cells with text, interval, and marks among the methods (never controls)
+    results -> columns with values -> cells with text, interval, and marks among the methods (never controls)
 
-Marks: best, also for those that the paired test does not tell apart from the best (Holm over the methods, 5 %) and for
-those printed alike; second, the next after them; `beaten` where some control does as well or better, so that nobody
-reads the number alone. The oracle is told the evidence: that it wins says nothing against a measure.
+Marks: best, also for methods that the paired test cannot distinguish from the best (Holm over the methods, 5 %) or that
+are printed alike; second, the next after them; `beaten` if some control does as well or better, as a caution to the
+reader. The oracle does not count there: it is the evidence itself, so it may win under a sound measure.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from xaikit.report.numbers.compare import Leader, leaders
 Mark = Literal["best", "second", ""]
 
 _LEVEL = 0.05
-_INFORMED = "oracle"  # the control that is told the evidence, and may well beat every method
+_INFORMED = "oracle"  # the control that is the evidence itself
 _NAN = float("nan")
 
 
@@ -31,12 +31,12 @@ class Cell:
 
     Args:
         text: the mean.
-        mark: best, second or neither.
-        beaten: some control does as well or better.
-        hint: what to say about the marks, or "".
-        interval: the 95 % interval of the mean; a dash with one image, "" where costs stand.
-        tied: marked best because the paired test does not tell it from the best.
-        p: of no difference from the best of the column, by Holm; NaN for the best itself, controls and costs.
+        mark: "best", "second" or "".
+        beaten: whether some control does as well or better.
+        hint: explanation of the marks, or "".
+        interval: 95 % interval of the mean; a dash for a single image, "" for costs.
+        tied: whether it is marked best because the paired test cannot distinguish it from the best.
+        p: Holm-corrected p of no difference from the column's best; NaN for the best itself, controls and costs.
     """
 
     text: str
@@ -58,14 +58,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """What is shown.
+    """The summary table of one dataset and model.
 
     Args:
-        columns: those with a value for some method.
-        groups: headers above them, with how many they span.
+        columns: columns with a value for some method.
+        groups: header of each group of columns and the number of columns it spans.
         methods: lines of the methods.
         controls: lines of the controls.
-        warnings: one sentence a column that a control wins.
+        warnings: one sentence for each column in which a control does as well as every method.
     """
 
     columns: tuple[Column, ...]
@@ -76,7 +76,7 @@ class Table:
 
     @property
     def starts(self) -> frozenset[int]:
-        """Places of the columns that begin a group."""
+        """Indices of the columns that begin a group."""
         return frozenset(accumulate((span for _, span in self.groups), initial=0))
 
 
@@ -84,15 +84,15 @@ def summary_table(results: Sequence[Result], directions: Mapping[str, str] | Non
     """Return the table of the results of one dataset and model.
 
     Args:
-        results: of the methods and controls.
-        directions: by measure, which way is better; a measure that is not among them is shown and not ranked.
+        results: results of methods and controls.
+        directions: better direction by measure; a measure that is missing here is shown without ranks.
     """
     columns = shown_columns(results, directions)
     methods = [result for result in results if not result.is_control]
     controls = [result for result in results if result.is_control]
     blind = [control for control in controls if control.method != _INFORMED]
-    led = leaders(results, columns)
-    marked = [_cells(column, methods, blind, led.get(column.key)) for column in columns]
+    best = leaders(results, columns)
+    marked = [_cells(column, methods, blind, best.get(column.key)) for column in columns]
     plain = [[_plain(column, result) for result in controls] for column in columns]
     return Table(
         columns=columns,
@@ -104,7 +104,7 @@ def summary_table(results: Sequence[Result], directions: Mapping[str, str] | Non
 
 
 def _lines(results: Sequence[Result], by_column: Sequence[Sequence[Cell]]) -> tuple[Line, ...]:
-    return tuple(Line(result, tuple(cells[place] for cells in by_column)) for place, result in enumerate(results))
+    return tuple(Line(result, tuple(cells[index] for cells in by_column)) for index, result in enumerate(results))
 
 
 def _plain(column: Column, result: Result) -> Cell:
@@ -124,23 +124,26 @@ def _cells(column: Column, methods: Sequence[Result], controls: Sequence[Result]
     cells = []
     for result in methods:
         method, p = result.method, leader.p.get(result.method, _NAN)
-        by = [one.method for one in controls if column.rank(one.mean(column.key)) <= ranks[method] != float("inf")]
-        hints = [_doubt(leader, method)] if method in tied else []
-        hints += [f"no better than the control {', '.join(by)}"] if by else []
+        better = [
+            control.method
+            for control in controls
+            if column.rank(control.mean(column.key)) <= ranks[method] != float("inf")
+        ]
+        hints = [_tie_hint(leader, method)] if method in tied else []
+        hints += [f"no better than the control {', '.join(better)}"] if better else []
         text, interval = column.text(result.mean(column.key)), _interval(column, result)
-        cells.append(Cell(text, marks[method], bool(by), "; ".join(hints), interval, method in tied, p))
+        cells.append(Cell(text, marks[method], bool(better), "; ".join(hints), interval, method in tied, p))
     return cells
 
 
-def _doubt(leader: Leader, method: str) -> str:
-    count = leader.pairs[method]
-    return f"not told apart from {leader.best}: p = {leader.p[method]:.2g} over {count} image{'s' if count > 1 else ''}"
+def _tie_hint(leader: Leader, method: str) -> str:
+    p, count = leader.p[method], leader.pairs[method]
+    return f"not distinguished from {leader.best}: p = {p:.2g} over {count} image{'s' if count > 1 else ''}"
 
 
 def _marks(ranks: Mapping[str, float], best: str, tied: set[str]) -> dict[str, Mark]:
-    """Return the marks by method; there are none where all are printed alike."""
-    places = {rank for rank in ranks.values() if rank != float("inf")}
-    if len(places) < 2:
+    """Return the mark of each method; no marks if all methods are printed alike."""
+    if len({rank for rank in ranks.values() if rank != float("inf")}) < 2:
         return dict.fromkeys(ranks, "")
     first = {method for method, rank in ranks.items() if rank == ranks[best]} | tied
     second = min((rank for method, rank in ranks.items() if method not in first), default=float("inf"))
@@ -157,16 +160,15 @@ def _warning(column: Column, methods: Sequence[Result], controls: Sequence[Resul
     if not (column.ranked and methods and controls):
         return ""
 
-    def best(among: Sequence[Result]) -> Result:
-        return min(among, key=lambda result: column.rank(result.mean(column.key)))
+    def rank(result: Result) -> float:
+        return column.rank(result.mean(column.key))
 
-    method, control = best(methods), best(controls)
-    ours, theirs = method.mean(column.key), control.mean(column.key)
-    if not column.rank(theirs) <= column.rank(ours) != float("inf"):
+    method, control = min(methods, key=rank), min(controls, key=rank)
+    if not rank(control) <= rank(method) != float("inf"):
         return ""
-    verb = "ties with" if column.rank(theirs) == column.rank(ours) else "beats"
+    verb = "ties with" if rank(control) == rank(method) else "beats"
     return (
         f"{column.title} ({column.group}): the control {control.method} {verb} every method, "
-        f"{column.text(theirs)} against {column.text(ours)} for {method.method}. "
-        "By itself this number does not tell an explanation from none."
+        f"{column.text(control.mean(column.key))} against {column.text(method.mean(column.key))} for {method.method}. "
+        "By itself this number does not distinguish an explanation from none."
     )

@@ -1,11 +1,12 @@
-"""The two questions of the page, each with who leads in it, side by side so that neither is read alone.
+"""The two questions of the page and the methods that lead in each, side by side so that neither is read alone.
 
-soft masks      the map dims the image: what is left of the class? A bright map has it easier
-binary masks    the highest pixels stay as they are: does the map order the pixels rightly?
+soft masks      the map dims the image: how much of the class is left? Bright maps have an advantage
+binary masks    the highest pixels stay as they are: does the map put the pixels in the right order?
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from xaikit.report.numbers.tables import Table
 
 _LEADERS = 3
 _NAMED = 5
-_KNOWING = "oracle"  # the control that is the evidence itself
+_INFORMED = "oracle"  # the control that is the evidence itself
 _QUESTIONS: tuple[tuple[Mask, str, str], ...] = (
     (
         "soft",
@@ -32,7 +33,7 @@ _QUESTIONS: tuple[tuple[Mask, str, str], ...] = (
 
 @dataclass(frozen=True)
 class Leader:
-    """One line below a question: a method's area with its interval, and how bright its maps are."""
+    """One line below a question: the KeepAUC of a method with its interval, and the mean of its maps."""
 
     method: str
     value: str
@@ -43,13 +44,13 @@ class Leader:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One question and who answers it best.
+    """One question and the methods that lead in it.
 
     Args:
-        mask: the kind of masks.
-        question: what these masks ask.
+        mask: kind of masks.
+        question: the question that these masks answer.
         meaning: how to read the answer.
-        leaders: the first methods, best first, then the best control that knows nothing.
+        leaders: the best methods, best first, then the best control other than the oracle.
     """
 
     mask: Mask
@@ -59,7 +60,7 @@ class Verdict:
 
 
 def verdicts(results: Sequence[Result], table: Table) -> tuple[Verdict, ...]:
-    """Return both questions, where there are values."""
+    """Return the questions for which the table has values."""
     return tuple(
         Verdict(mask, question, meaning, _leaders(results, column))
         for mask, question, meaning in _QUESTIONS
@@ -68,7 +69,7 @@ def verdicts(results: Sequence[Result], table: Table) -> tuple[Verdict, ...]:
 
 
 def conclusion(results: Sequence[Result], table: Table) -> str:
-    """Say in a sentence whether both questions have the same answer."""
+    """Return a sentence that says whether both questions have the same answer, or ""."""
     columns = [_column(table, mask) for mask, *_ in _QUESTIONS]
     methods = [result for result in results if not result.is_control]
     if None in columns or len(methods) < 2:
@@ -78,7 +79,7 @@ def conclusion(results: Sequence[Result], table: Table) -> str:
         return ""
     both = [method for method in soft if method in binary]
     if both:
-        return f"Best under both, or not told apart from the best: {_listed(both)}."
+        return f"Best under both, or not distinguished from the best: {_listed(both)}."
     return f"The answers differ. Soft masks: {_listed(soft)}. Binary masks: {_listed(binary)}."
 
 
@@ -87,9 +88,8 @@ def _column(table: Table, mask: Mask) -> Column | None:
 
 
 def _best(table: Table, column: Column) -> list[str]:
-    """Return the methods that the table marks best: the first, and those that the paired test does not tell from it."""
-    place = table.columns.index(column)
-    return [line.result.method for line in table.methods if line.cells[place].mark == "best"]
+    index = table.columns.index(column)
+    return [line.result.method for line in table.methods if line.cells[index].mark == "best"]
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -98,19 +98,17 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _leaders(results: Sequence[Result], column: Column) -> tuple[Leader, ...]:
-    known = sorted(
-        (one for one in results if one.mean(column.key) == one.mean(column.key)),
-        key=lambda one: column.rank(one.mean(column.key)),
-    )
-    methods = [one for one in known if not one.is_control][:_LEADERS]
-    controls = [one for one in known if one.is_control and one.method != _KNOWING][:1]
+    known = [result for result in results if not math.isnan(result.mean(column.key))]
+    known.sort(key=lambda result: column.rank(result.mean(column.key)))
+    methods = [result for result in known if not result.is_control][:_LEADERS]
+    controls = [result for result in known if result.is_control and result.method != _INFORMED][:1]
     return tuple(
         Leader(
-            one.method,
-            column.text(one.mean(column.key)),
-            column.interval(*one.interval(column.key)),
-            column.text(one.mean("map_mean")),
-            one.is_control,
+            result.method,
+            column.text(result.mean(column.key)),
+            column.interval(*result.interval(column.key)),
+            column.text(result.mean("map_mean")),
+            result.is_control,
         )
-        for one in (*methods, *controls)
+        for result in (*methods, *controls)
     )

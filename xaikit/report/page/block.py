@@ -1,8 +1,8 @@
-"""One block of the page: everything that is shown of one dataset and model, which are never pooled with others.
+"""One block of the page: everything about one dataset and model, which are never pooled with others.
 
     rows -> results -> verdicts, table, curves, cost, differences, ranks, images, exclusions
 
-Numbers that the page's script needs, which are those behind the figures, travel beside them as JSON.
+The numbers behind the figures are added as JSON for the page's script.
 """
 
 from __future__ import annotations
@@ -36,35 +36,35 @@ from xaikit.report.page.gallery import Choice, Shown, choose, show
 
 _MASKS: tuple[Mask, ...] = get_args(Mask)
 _PREFERRED = ("keep_auc_binary", "measure.srg")
-"""Measures that the figures show first: what only the order of pixels decides."""
+"""Measures that the figures show first, because they depend only on the order of pixels."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """What the page shows for one dataset and model.
+    """The content of the page for one dataset and model.
 
     Args:
-        key: of its anchors.
-        dataset: its name.
-        model: its name.
-        facts: what stands above it, by name.
-        results: of all methods, the controls last.
-        styles: each method's look.
-        swatches: each method's piece of line.
-        table: the summary.
-        verdicts: who leads under soft masks, and who under binary ones.
-        conclusion: what the two say together.
-        curves: by mask and curve, the paper's figure.
-        qualities: measures to choose from.
-        tradeoffs: by measure, quality against cost.
-        reference: the method that differences begin with.
-        differences: by measure, the figure.
-        ranks: of the methods by every measure.
-        agreement: between the measures.
-        images: what the gallery shows, by why it is shown.
-        exclusions: what is not in the means, and why.
-        notes: what else a reader should know.
-        numbers: what the script needs.
+        key: prefix of the anchors.
+        dataset: name of the dataset.
+        model: name of the model.
+        facts: names and values in the head of the block.
+        results: results of all methods, controls last.
+        styles: style of each method.
+        swatches: legend line of each method.
+        table: the summary table.
+        verdicts: leading methods under soft masks and under binary masks.
+        conclusion: sentence about both verdicts.
+        curves: panels of the paper's figure by mask and curve.
+        qualities: measures that the reader can choose for the figures.
+        tradeoffs: figure of quality against cost by measure.
+        reference: initial reference of the differences.
+        differences: figure of differences by measure.
+        ranks: ranks of the methods under every measure.
+        agreement: figure of the agreement between the measures.
+        images: images of the gallery, by the reason why they are shown.
+        exclusions: excluded rows and their reasons.
+        notes: further sentences for the reader.
+        numbers: data for the page's script.
     """
 
     key: str
@@ -99,97 +99,100 @@ def block(
     seed: int,
     directions: Mapping[str, str],
 ) -> Block:
-    """Return what is shown of the rows of one dataset and model.
+    """Return the block of one dataset and model.
 
     Args:
-        key: of its anchors.
-        name: of dataset and model.
-        rows: of them.
-        pictures: by image and method, as files.
-        sample: how many images are drawn by the seed.
-        seed: of that.
-        directions: by measure, which way is better.
+        key: prefix of the anchors.
+        name: names of dataset and model.
+        rows: rows of this dataset and model.
+        pictures: picture files by image and method.
+        sample: number of images drawn at random.
+        seed: seed of that draw.
+        directions: better direction by measure.
     """
     results = aggregate(rows)
-    drawn = styles(results)
+    method_styles = styles(results)
     table = summary_table(results, directions)
     qualities = _qualities(table.columns, results)
-    pairs = {column.key: _pairs(results, column) for column in qualities}
+    differences = {column.key: _by_reference(results, column) for column in qualities}
     reference = default_reference(results)
     ranks = rank_matrix(results, [column for column in table.columns if column in qualities])
     methods = [result.method for result in results]
-    # all SVG is drawn from numbers and from names that drawing.py has escaped
+    # Markup is safe here: the SVG holds only numbers and names that figures/svg.py has escaped
     return Block(
         key=key,
         dataset=name[0],
         model=name[1],
         facts=_facts(rows, results),
         results=tuple(results),
-        styles=drawn,
-        swatches={name: Markup(swatch_svg(style)) for name, style in drawn.items()},  # noqa: S704
+        styles=method_styles,
+        swatches={name: Markup(swatch_svg(style)) for name, style in method_styles.items()},  # noqa: S704
         table=table,
         verdicts=verdicts(results, table),
         conclusion=conclusion(results, table),
         curves={
-            mask: {panel.key: Markup(panel_svg(panel, results, mask, drawn)) for panel in PANELS}  # noqa: S704
+            mask: {panel.key: Markup(panel_svg(panel, results, mask, method_styles)) for panel in PANELS}  # noqa: S704
             for mask in _MASKS
         },
         qualities=qualities,
-        tradeoffs={column.key: Markup(_tradeoff(results, column, drawn)) for column in qualities},  # noqa: S704
+        tradeoffs={column.key: Markup(_tradeoff(results, column, method_styles)) for column in qualities},  # noqa: S704
         reference=reference,
         differences={
             column.key: Markup(  # noqa: S704
-                differences_svg(methods, own[reference], reference, column, drawn)
+                differences_svg(methods, differences[column.key][reference], reference, column, method_styles)
             )
             for column in qualities
-            for own in (pairs[column.key],)
         },
         ranks=ranks,
         agreement=Markup(agreement_svg(ranks)),  # noqa: S704
-        images=_images(choose(rows, seed, sample), rows, pictures, drawn),
+        images=_images(choose(rows, seed, sample), rows, pictures, method_styles),
         exclusions=exclusions(rows),
         notes=_notes(results),
-        numbers={"curves": _curves(results), "pairs": {name: _listed(methods, own) for name, own in pairs.items()}},
+        numbers={
+            "curves": _curves(results),
+            "pairs": {name: _numbers_by_reference(methods, pairs) for name, pairs in differences.items()},
+        },
     )
 
 
 def _qualities(columns: Sequence[Column], results: Sequence[Result]) -> tuple[Column, ...]:
-    """Return the measures that rank most of the methods, the preferred first."""
+    """Return the measures that have a value for most of the methods, the preferred first."""
     methods = [result for result in results if not result.is_control] or results
     ranked = [
         column
         for column in columns
         if column.ranked
         and not column.is_cost
-        and 2 * sum(math.isfinite(one.mean(column.key)) for one in methods) > len(methods)
+        and 2 * sum(math.isfinite(method.mean(column.key)) for method in methods) > len(methods)
     ]
     return tuple(sorted(ranked, key=lambda column: column.key not in _PREFERRED))
 
 
-def _tradeoff(results: Sequence[Result], column: Column, drawn: Mapping[str, Style]) -> str:
-    return tradeoff_svg(pareto(results, column, "ms"), column, "milliseconds an image (logarithmic)", drawn)
+def _tradeoff(results: Sequence[Result], column: Column, method_styles: Mapping[str, Style]) -> str:
+    return tradeoff_svg(pareto(results, column, "ms"), column, "milliseconds per image (logarithmic)", method_styles)
 
 
-def _pairs(results: Sequence[Result], column: Column) -> dict[str, dict[str, Difference]]:
-    """Return the differences by reference and method."""
-    by_reference = all_differences(results, column)
-    return {reference: {one.method: one for one in own} for reference, own in by_reference.items()}
-
-
-def _listed(
-    methods: Sequence[str], pairs: Mapping[str, Mapping[str, Difference]]
-) -> dict[str, list[list[float | None] | None]]:
-    """Return mean, low, high, p, better and worse by reference, one list a method."""
+def _by_reference(results: Sequence[Result], column: Column) -> dict[str, dict[str, Difference]]:
     return {
-        reference: [
-            None if method not in own else [_rounded(value, 3) for value in _numbers(own[method])] for method in methods
-        ]
-        for reference, own in pairs.items()
+        reference: {difference.method: difference for difference in differences}
+        for reference, differences in all_differences(results, column).items()
     }
 
 
-def _numbers(one: Difference) -> tuple[float, ...]:
-    return one.mean, one.low, one.high, one.p, one.better, one.worse
+def _numbers_by_reference(
+    methods: Sequence[str], pairs: Mapping[str, Mapping[str, Difference]]
+) -> dict[str, list[list[float | None] | None]]:
+    """Return for each reference a list of [mean, low, high, p, better, worse] per method, None for the reference."""
+    return {
+        reference: [_numbers(differences.get(method)) for method in methods] for reference, differences in pairs.items()
+    }
+
+
+def _numbers(difference: Difference | None) -> list[float | None] | None:
+    if difference is None:
+        return None
+    numbers = (difference.mean, difference.low, difference.high, difference.p, difference.better, difference.worse)
+    return [_rounded(number, 3) for number in numbers]
 
 
 def _rounded(value: float, digits: int = 4) -> float | None:
@@ -197,15 +200,15 @@ def _rounded(value: float, digits: int = 4) -> float | None:
 
 
 def _curves(results: Sequence[Result]) -> dict[str, Any]:
-    """Return by mask, curve and method: the values, and the lower and upper ends of their intervals."""
+    """Return the values and the lower and upper ends of their intervals, by mask, curve and method."""
     return {
         mask: {
             panel.key: {
-                one.method: [
+                result.method: [
                     [_rounded(value) for value in line.tolist()]
-                    for line in (one.curves[mask][panel.key], *one.bands[mask][panel.key])
+                    for line in (result.curves[mask][panel.key], *result.bands[mask][panel.key])
                 ]
-                for one in results
+                for result in results
             }
             for panel in PANELS
         }
@@ -238,7 +241,7 @@ def _notes(results: Sequence[Result]) -> tuple[str, ...]:
         default=(0.0, ""),
     )
     if method:
-        notes.append(f"API is a mean with a heavy tail: of that of {method}, one image contributes {share:.0%}.")
+        notes.append(f"API is a mean with a heavy tail: one image contributes {share:.0%} of the API of {method}.")
     return tuple(notes)
 
 
@@ -246,11 +249,11 @@ def _images(
     choices: Sequence[Choice],
     rows: Sequence[Row],
     pictures: Mapping[str, Mapping[str, Path]],
-    drawn: Mapping[str, Style],
+    method_styles: Mapping[str, Style],
 ) -> dict[str, tuple[Shown, ...]]:
-    shown = show(choices, rows, pictures, drawn)
+    shown = show(choices, rows, pictures, method_styles)
     groups = {
-        "sample": tuple(one for one in shown if one.choice.reason == "sample"),
-        "quantiles": tuple(one for one in shown if one.choice.reason != "sample"),
+        "sample": tuple(image for image in shown if image.choice.reason == "sample"),
+        "quantiles": tuple(image for image in shown if image.choice.reason != "sample"),
     }
     return {name: group for name, group in groups.items() if group}

@@ -1,16 +1,17 @@
-"""The images of a report: which are shown, and what is shown of each.
+"""The images of a report: how they are chosen, and what is shown of each.
 
     rows, seed -> a sample drawn by the seed, and the images at fixed quantiles of one method's score -> Choice
-    Choice, its rows and pictures -> Shown: small pictures as data URIs, and the image's own curves
+    Choice, its rows and pictures -> Shown: small pictures as data URIs, and the curves of the image
 
-Nobody picks images by hand: the sample depends on seed and names alone, the quantiles on the rows alone. The score is
-the area under the confidence that binary masks leave, of the method that leads in it.
+Images are never picked by hand: the sample depends only on seed and names, the quantiles only on the rows. The score
+is the area under the confidence that binary masks leave, for the method with the highest mean area.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -28,14 +29,14 @@ from xaikit.report.numbers.aggregate import Mask, Row
 
 _MASKS: tuple[Mask, ...] = get_args(Mask)
 _QUANTILES = {"worst": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "best": 1.0}
-_SIDE = 168  # of a picture in the page
+_SIDE = 168  # longest side of a picture in the page, in pixels
 _QUALITY = 80
-_DRAWN = 96  # up to here a picture is a drawing whose pixels are shown as they are
+_PIXELATED = 96  # longest side up to which a picture is enlarged without smoothing
 
 
 @dataclass(frozen=True)
 class Choice:
-    """An image to show, and why: "sample", or the quantile of the score at which it lies."""
+    """An image to show and the reason: "sample", or the quantile of the score."""
 
     image_id: str
     reason: str
@@ -48,12 +49,12 @@ class Picture:
     """One small picture.
 
     Args:
-        title: the method, or what it is.
-        uri: the picture itself.
-        pixelated: it is shown larger than it is, pixel by pixel.
-        colour: class of the method's colour.
-        control: whether the method is one.
-        numbers: what stands under it, by name.
+        title: name of the method, "input" or "evidence".
+        uri: the picture as a data URI.
+        pixelated: whether the picture is enlarged without smoothing.
+        colour: CSS class of the method's colour.
+        control: whether the method is a control.
+        numbers: names and values under the picture.
         rises: whether the confidence rises under the whole map.
     """
 
@@ -71,14 +72,14 @@ class Shown:
     """One image of the report.
 
     Args:
-        choice: why it is shown.
-        label: its true class, or "".
-        target: the explained class.
-        confidence: y, as text.
-        wrong: the explained class is not the true one.
-        scenes: the input, and its evidence where that is known.
-        maps: by method, the overlay, where there is one.
-        curves: by mask, the figure of its confidence.
+        choice: the image and the reason why it is shown.
+        label: name of the true class, or "".
+        target: name of the explained class.
+        confidence: y as text.
+        wrong: whether the explained class is not the true one.
+        scenes: the input, and the evidence if it is known.
+        maps: existing overlays by method.
+        curves: figure of the confidence by mask.
     """
 
     choice: Choice
@@ -92,59 +93,55 @@ class Shown:
 
 
 def choose(rows: Sequence[Row], seed: int, sample: int) -> list[Choice]:
-    """Return the images of one dataset and model to show: a sample of those at no quantile, then the quantiles.
+    """Return the images to show: a random sample, then the images at the quantiles, which are not in the sample.
 
     Args:
-        rows: of one dataset and model.
-        seed: of the sample.
-        sample: how many are drawn.
+        rows: rows of one dataset and model.
+        seed: seed of the sample.
+        sample: number of images in the sample.
     """
-    good = [row for row in rows if not row.get("error")]
-    method, scores = _scores(good)
+    valid = [row for row in rows if not row.get("error")]
+    method, scores = _scores(valid)
     order = sorted(scores, key=lambda image: (scores[image], image))
-    extremes: dict[str, Choice] = {}
+    quantiles: dict[str, Choice] = {}
     for reason, quantile in _QUANTILES.items() if len(order) > sample else ():
         image = order[round(quantile * (len(order) - 1))]
-        extremes.setdefault(image, Choice(image, reason, method, scores[image]))
-    others = {str(row["image_id"]) for row in good} - set(extremes)
-    lots = sorted(others, key=lambda image: _lot(seed, image))
-    return [*(Choice(image, "sample") for image in lots[:sample]), *extremes.values()]
+        quantiles.setdefault(image, Choice(image, reason, method, scores[image]))
+    others = {str(row["image_id"]) for row in valid} - set(quantiles)
+    shuffled = sorted(others, key=lambda image: hashlib.sha256(f"{seed}:{image}".encode()).digest())
+    return [*(Choice(image, "sample") for image in shuffled[:sample]), *quantiles.values()]
 
 
 def show(
     choices: Sequence[Choice],
     rows: Sequence[Row],
     pictures: Mapping[str, Mapping[str, Path]],
-    drawn: Mapping[str, Style],
+    styles: Mapping[str, Style],
 ) -> tuple[Shown, ...]:
-    """Return what is shown of the chosen images that have pictures.
+    """Return the chosen images that have pictures.
 
     Args:
-        choices: the images.
-        rows: of one dataset and model.
-        pictures: by image: "input", perhaps "evidence", and each method's overlay, as files.
-        drawn: each method's style, in the order of the report.
+        choices: the chosen images.
+        rows: rows of one dataset and model.
+        pictures: for each image, the files of "input", "evidence" (optional) and the overlay of each method.
+        styles: style of each method, in the order of the report.
     """
     by_image: dict[str, list[Row]] = {}
     for row in rows:
         if not row.get("error"):
             by_image.setdefault(str(row["image_id"]), []).append(row)
     return tuple(
-        _shown(choice, by_image[choice.image_id], pictures[choice.image_id], drawn)
+        _shown(choice, by_image[choice.image_id], pictures[choice.image_id], styles)
         for choice in choices
         if choice.image_id in pictures and choice.image_id in by_image
     )
 
 
-def _lot(seed: int, image: str) -> bytes:
-    return hashlib.sha256(f"{seed}:{image}".encode()).digest()
-
-
 def _scores(rows: Sequence[Row]) -> tuple[str, dict[str, float]]:
-    """Return the method that leads in the binary area, and the area of each of its images."""
+    """Return the method with the highest mean binary area, and the area of each of its images."""
     areas: dict[str, dict[str, float]] = {}
     for row in rows:
-        if row["family"] != "control" and (area := _area(row["o_binary"])) == area:
+        if row["family"] != "control" and not math.isnan(area := _area(row["o_binary"])):
             areas.setdefault(row["method"], {})[str(row["image_id"])] = area
     if not areas:
         return "", {}
@@ -156,11 +153,12 @@ def _area(o: Sequence[float]) -> float:
     return float(np.trapezoid(o, dx=1 / (len(o) - 1)))
 
 
-def _shown(choice: Choice, rows: Sequence[Row], files: Mapping[str, Path], drawn: Mapping[str, Style]) -> Shown:
+def _shown(choice: Choice, rows: Sequence[Row], files: Mapping[str, Path], styles: Mapping[str, Style]) -> Shown:
     by_method = {row["method"]: row for row in rows}
-    first, known = rows[0], {name: by_method[name] for name in drawn if name in by_method}
+    first, known = rows[0], {name: by_method[name] for name in styles if name in by_method}
     label, target = first.get("label"), first.get("target")
-    below = sorted(known, key=lambda name: known[name]["family"] != "control")
+    controls_first = sorted(known, key=lambda name: known[name]["family"] != "control")
+    curves = {mask: {name: known[name][f"o_{mask}"] for name in controls_first} for mask in _MASKS}
     return Shown(
         choice=choice,
         label=str(first.get("label_name") or ("" if label is None else f"class {label}")),
@@ -168,14 +166,10 @@ def _shown(choice: Choice, rows: Sequence[Row], files: Mapping[str, Path], drawn
         confidence=f"{first['y']:.2f}",
         wrong=label is not None and label != target,
         scenes=tuple(_picture(name, files[name]) for name in ("input", "evidence") if name in files),
-        maps={name: _map(row, files[name], drawn[name]) for name, row in known.items() if name in files},
+        maps={name: _map(row, files[name], styles[name]) for name, row in known.items() if name in files},
+        # Markup is safe here: the SVG holds only numbers and names that figures/svg.py has escaped
         curves={
-            # what figures.py draws is SVG of numbers and of names that it has escaped
-            mask: Markup(  # noqa: S704
-                confidence_svg(
-                    choice.image_id, mask, first["y"], {name: known[name][f"o_{mask}"] for name in below}, drawn
-                )
-            )
+            mask: Markup(confidence_svg(choice.image_id, mask, first["y"], curves[mask], styles))  # noqa: S704
             for mask in _MASKS
         },
     )
@@ -206,7 +200,7 @@ def _picture(
             small = image.convert("RGB")
     except OSError as error:
         raise BadInput(f"{path}: expected a picture for the report, got something else ({error})") from error
-    pixelated = max(small.size) <= _DRAWN
+    pixelated = max(small.size) <= _PIXELATED
     small.thumbnail((_SIDE, _SIDE))
     stream = BytesIO()
     small.save(stream, format="WEBP", quality=_QUALITY, method=4)

@@ -1,11 +1,11 @@
-"""The page: rows and pictures become `report.html`, one file that opens offline and asks nothing of the network.
+"""The page: rows and pictures become `report.html`, one file that opens offline and requests nothing.
 
     rows -> a block for each dataset and model -> template.html with report.css and report.js -> report.html
                                                -> figures/*.svg
     run  -> what was run, where, by which command
 
-Every text is escaped by jinja2; only the SVG of the figures, which escape for themselves, goes in as it is. The page's
-own content policy forbids any request.
+Every text is escaped by jinja2, except the SVG of the figures, which escape their own texts. The content security
+policy of the page forbids any request.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from xaikit.report.numbers.columns import QUESTIONS
 from xaikit.report.page.block import Block, block
 
 Pictures = Mapping[tuple[str, str], Mapping[str, Mapping[str, Path]]]
-"""By (dataset, model) and image: "input", perhaps "evidence", and each method's overlay, as files."""
+"""By (dataset, model) and image: the files of "input", "evidence" (optional) and the overlay of each method."""
 
 SAMPLE = 6
-"""Images that are drawn by the seed; those at the quantiles stand beside them."""
+"""Number of images drawn at random; the images at the quantiles are added."""
 
-_NOTHING = {"title": "xaikit report", "command": "", "created": "", "environment": {}}
+_EMPTY_RUN = {"title": "xaikit report", "command": "", "created": "", "environment": {}}
 
 
 def read_rows(path: str | Path) -> list[Row]:
-    """Read rows that were written as one JSON list.
+    """Return the rows of a JSON file.
 
     Raises:
-        BadInput: no such file, or no list of rows.
+        BadInput: the file does not exist or does not hold a list of rows.
     """
     try:
         rows = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BadInput(f"{path}: expected rows as JSON, got something else ({error}); score first") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise BadInput(f"{path}: expected a list of rows, got {type(rows).__name__}; give the file that scoring wrote")
+        raise BadInput(f"{path}: expected a list of rows, got something else")
     return rows
 
 
@@ -57,10 +57,10 @@ def write_report(
     sample: int = SAMPLE,
     directions: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write the page, whole or not at all, its figures beside it, and return its path. See `render`."""
-    shown = _blocks(rows, run, pictures, sample, directions)
-    write_text(path, _page(shown, run))
-    write_figures(Path(path).parent, shown)
+    """Write the page, whole or not at all, and its figures into the same folder; return its path. See `render`."""
+    page_blocks = _blocks(rows, run, pictures, sample, directions)
+    write_text(path, _page(page_blocks, run))
+    write_figures(Path(path).parent, page_blocks)
     return Path(path)
 
 
@@ -74,14 +74,14 @@ def render(
     """Return the page as HTML.
 
     Args:
-        rows: one an image and method, as scoring writes them.
-        run: what to say about the run: "title", "command", "created", "seed", and "environment", a mapping of facts.
-        pictures: overlays of the images, or None for a page without them.
-        sample: how many images are shown, drawn by the run's seed and not by hand; as many quantiles follow.
-        directions: by measure, which way is better, for those that no column shows.
+        rows: one row per image and method, as scoring writes them.
+        run: facts about the run: "title", "command", "created", "seed", and "environment", a mapping of facts.
+        pictures: overlays of the images, or None for a page without images.
+        sample: number of images drawn at random by the run's seed; the images at the quantiles are added.
+        directions: better direction by measure, for measures without a predefined column.
 
     Raises:
-        BadInput: no rows, or rows without their columns.
+        BadInput: there are no rows, or a row lacks a required column.
     """
     return _page(_blocks(rows, run, pictures, sample, directions), run)
 
@@ -95,12 +95,12 @@ def _blocks(
 ) -> list[Block]:
     seed = int(run.get("seed", 0))
     return [
-        block(f"block-{place}", name, own, (pictures or {}).get(name, {}), sample, seed, directions or {})
-        for place, (name, own) in enumerate(blocks(rows).items())
+        block(f"block-{index}", name, block_rows, (pictures or {}).get(name, {}), sample, seed, directions or {})
+        for index, (name, block_rows) in enumerate(blocks(rows).items())
     ]
 
 
-def _page(shown: Sequence[Block], run: Mapping[str, Any]) -> str:
+def _page(page_blocks: Sequence[Block], run: Mapping[str, Any]) -> str:
     environment = Environment(
         loader=PackageLoader("xaikit.report.page", "."),
         autoescape=True,
@@ -109,11 +109,11 @@ def _page(shown: Sequence[Block], run: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template("template.html").render(
-        run=_NOTHING | dict(run),
+        run=_EMPTY_RUN | dict(run),
         seed=int(run.get("seed", 0)),
-        blocks=shown,
+        blocks=page_blocks,
         panels=PANELS,
         masks=get_args(Mask),
         questions=QUESTIONS,
-        levels=shown[0].results[0].thresholds.size - 1,
+        levels=page_blocks[0].results[0].thresholds.size - 1,
     )

@@ -1,1 +1,1 @@
-"""One file a network; each registers itself."""
+"""Architectures, one file each; every file registers its own."""

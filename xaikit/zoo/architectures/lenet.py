@@ -5,9 +5,9 @@
 Shapes: inputs (N, C, size, size), normalised; logits (N, classes); `features` is (N, 16, 5, 5) at size 32.
 Size:   61,706 parameters for one channel and ten classes.
 Source: LeCun, Bottou, Bengio, Haffner, Proc. IEEE 86 (1998), section II.B and figure 2.
-Departs from source: ReLU for tanh; pooling is a plain average, without a trainable scale and bias; the second
-    convolution sees all six maps, not the selection of table I; C5, a 5x5 convolution that covers its whole input, is
-    written as the linear layer it equals; ten logits in place of the radial basis units.
+Departs from source: ReLU instead of tanh; average pooling without a trainable scale and bias; the second convolution
+    reads all six channels, not the selection of table I; C5, a 5x5 convolution over its whole input, is written as the
+    equivalent linear layer; ten logits instead of the radial basis units.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from xaikit.zoo.registry import register_architecture
 
 @register_architecture("lenet5", channels=1, size=32, mean=(0.5,), std=(0.5,))
 class LeNet5(nn.Module):
-    """Two convolutions with pooling, three linear layers.
+    """Two convolutions with pooling and three linear layers.
 
     Args:
         classes: number of logits.
-        channels: channels of the input.
-        size: side of the square input.
+        channels: number of input channels.
+        size: side of the square input, in pixels.
 
     Raises:
-        BadInput: `size` leaves nothing after the two poolings.
+        BadInput: `size` is below 16.
     """
 
     def __init__(self, classes: int = 10, channels: int = 1, size: int = 32) -> None:
         super().__init__()
         side = ((size - 4) // 2 - 4) // 2
         if side < 1:
-            raise BadInput(f"lenet5: expected size >= 16, got {size}; take 32, for which it was made")
+            raise BadInput(f"lenet5: expected size >= 16, got {size}; use 32, the size it was designed for")
         self.features = nn.Sequential(
             nn.Conv2d(channels, 6, 5),
             nn.ReLU(),

@@ -1,9 +1,9 @@
-"""TextureCNN: the small fully convolutional network for the drawn images of `data/synthetic.py`.
+"""TextureCNN: a small fully convolutional network for the synthetic images of `images/synthetic.py`.
 
     conv 5x5/2 (16) -> conv 3x3 (32) -> conv 3x3/2 (48) -> conv 3x3 (64), each with BatchNorm and ReLU
     -> global average pool -> linear
 
-Shapes: inputs (N, C, H, W), normalised, any H and W from 4 on; logits (N, classes); `features` is (N, 64, H/4, W/4).
+Shapes: inputs (N, C, H, W), normalised, H and W at least 4; logits (N, classes); `features` is (N, 64, H/4, W/4).
 Size:   47,990 parameters for 3 channels and 6 classes.
 """
 
@@ -17,11 +17,11 @@ from xaikit.zoo.registry import register_architecture
 
 
 class TextureCNN(nn.Module):
-    """Four convolutions, one global average, one linear layer.
+    """Four convolutions, global average pooling and a linear layer.
 
     Args:
         classes: number of logits.
-        channels: channels of the input.
+        channels: number of input channels.
     """
 
     def __init__(self, classes: int = 6, channels: int = 3) -> None:

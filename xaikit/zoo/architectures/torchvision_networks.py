@@ -1,8 +1,8 @@
 """torchvision's classification networks, for any number of classes and input channels.
 
-Source: torchvision.models, with its own names and builders.
-Departs from source: no auxiliary heads, which serve training alone; another number of input channels gets a new first
-    convolution.
+Source: torchvision.models, with its names and builders.
+Departs from source: no auxiliary heads, which are used in training only; for other than 3 input channels the first
+    convolution is replaced.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ def build(name: str, classes: int, channels: int, size: int) -> nn.Module:
     """Return a network with random weights.
 
     Args:
-        name: torchvision's.
+        name: torchvision's name of the network.
         classes: number of logits.
-        channels: of the input.
-        size: side of the square input; torchvision's CNNs take any.
+        channels: number of input channels.
+        size: side of the square input, unused: torchvision's CNNs take any size.
 
     Raises:
-        BadInput: another number of channels than 3 for a network whose first convolution is grouped.
+        BadInput: `channels` is not 3 and the network's first convolution is grouped.
     """
     options = {"aux_logits": False, "init_weights": False} if name in _WITH_AUXILIARY_HEADS else {}
     network: nn.Module = tv.get_model(name, weights=None, num_classes=classes, **options)
@@ -37,10 +37,10 @@ def build(name: str, classes: int, channels: int, size: int) -> nn.Module:
 
 
 def _with_input_channels(network: nn.Module, channels: int) -> nn.Module:
-    """Put a convolution for `channels` in the place of the first one."""
-    path, first = next((path, part) for path, part in network.named_modules() if isinstance(part, nn.Conv2d))
+    """Replace the first convolution by one for `channels` input channels."""
+    path, first = next((path, module) for path, module in network.named_modules() if isinstance(module, nn.Conv2d))
     if first.groups != 1:
-        raise BadInput(f"expected a plain first convolution, got {first}; use 3 channels")
+        raise BadInput(f"channels: expected a first convolution without groups, got {first}; use 3 channels")
     parent, _, attribute = path.rpartition(".")
     convolution = nn.Conv2d(
         channels,

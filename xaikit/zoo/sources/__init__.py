@@ -1,1 +1,1 @@
-"""Where weights come from; one file a source."""
+"""Sources of weights, one file each."""
