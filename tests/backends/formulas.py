@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.backends.networks import Case
+from tests.backends.cases import Case
 from xaikit.model.hooks import Layer
 from xaikit.run.batch import Batch
 from xaikit.run.context import Context

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from tests.backends.cases import Case
 from tests.backends.formulas import Formula
-from tests.backends.networks import Case
 from xaikit.foundation.identity import generator
 from xaikit.images.hashes import image_hashes
 from xaikit.run.batch import Batch

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tests.backends.cases import REAL
 from tests.backends.formulas import Formula, as_it_is
-from tests.backends.networks import REAL
 
 __all__ = ["Pair"]
 

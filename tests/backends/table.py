@@ -6,8 +6,8 @@ A new method is one `Pair` a counterpart. Where maps differ, `differs` says why,
 
 from __future__ import annotations
 
+from tests.backends.cases import CIFAR
 from tests.backends.formulas import cropped_at_the_border
-from tests.backends.networks import CIFAR
 from tests.backends.pairs import Pair
 from tests.backends.table_deep_lift import DEEP_LIFT
 from tests.backends.table_gradient_methods import GRADIENT_METHODS

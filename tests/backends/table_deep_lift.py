@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from tests.backends.networks import CIFAR, Case
+from tests.backends.cases import CIFAR, Case
 from tests.backends.pairs import Pair
 from xaikit.methods.base import METHODS
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from tests.backends.cases import CIFAR
 from tests.backends.moved_inputs import (
     captums_noise,
     captums_points,
@@ -16,7 +17,6 @@ from tests.backends.moved_inputs import (
     plain_gradient,
     summed_at,
 )
-from tests.backends.networks import CIFAR
 from tests.backends.pairs import Pair
 
 __all__ = ["GRADIENT_METHODS"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.backends.networks import CIFAR
+from tests.backends.cases import CIFAR
 from tests.backends.pairs import Pair
 from xaikit.backends.choices import squares
 

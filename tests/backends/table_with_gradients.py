@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.backends.cases import CIFAR, PLAIN, RANDOM, REAL
 from tests.backends.formulas import (
     against_nearest_by_mean,
     against_nearest_by_probability,
@@ -9,7 +10,6 @@ from tests.backends.formulas import (
     rectified,
     then_post_processed,
 )
-from tests.backends.networks import CIFAR, PLAIN, RANDOM, REAL
 from tests.backends.pairs import Pair
 from tests.backends.weights import (
     at_the_sign_of_their_svd_of_gradients,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.backends.cases import CIFAR, PLAIN, REAL
 from tests.backends.formulas import (
     by_their_scaling,
     class_map,
@@ -9,7 +10,6 @@ from tests.backends.formulas import (
     post_processed,
     then_post_processed,
 )
-from tests.backends.networks import CIFAR, PLAIN, REAL
 from tests.backends.pairs import Pair
 from tests.backends.weights import (
     at_the_sign_of_their_svd,

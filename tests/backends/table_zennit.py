@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from tests.backends.networks import is_real
+from tests.backends.cases import is_real
 from tests.backends.pairs import Pair
 
 __all__ = ["ZENNIT"]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import xaikit
-from tests.backends.networks import case_of, is_real
+from tests.backends.cases import case_of, is_real
 from tests.backends.pairs import Pair
 from tests.backends.table import PAIRS, WITHOUT_OURS, WITHOUT_PEER
 from xaikit.images.shapes import unit, upsample

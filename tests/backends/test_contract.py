@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.methods.test_contract import unchanged
+from tests.networks import Failing, FunctionalReluNet, ModularNet, ReusedReluNet
 from xaikit.foundation.errors import BadInput
 from xaikit.methods.base import METHODS, InputMethod, LayerMethod
 from xaikit.model.classifier import Classifier
@@ -28,55 +29,6 @@ RANDOM_OR_CLASSLESS = {
     "captum/internal-influence": "theirs of one layer before a linear head is the same at each place",
     "captum/lime": "its lasso leaves no feature of this network",
 }
-
-
-class Ordinary(nn.Module):
-    """A network that all of them can run on: every activation a module of its own; it can be told to fail."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(3, 6, 3, padding=1),
-            nn.BatchNorm2d(6),
-            nn.ReLU(inplace=True),
-            nn.MaxPool2d(2),
-            nn.Conv2d(6, 5, 3, padding=1),
-            nn.ReLU(inplace=True),
-        )
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.drop = nn.Dropout(0.5)
-        self.fc = nn.Linear(5, 4)
-        self.left: int | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.left is not None:
-            self.left -= 1
-            if self.left < 0:
-                raise RuntimeError("stumbled")
-        return self.fc(self.drop(self.pool(self.features(x)).flatten(1)))
-
-
-class Functional(Ordinary):
-    """A ReLU that is a function, which theirs do not see."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(torch.relu(self.features(x) - 0.1).mean((2, 3)))
-
-
-class Adding(nn.Module):
-    """A sum of activations and one ReLU that runs twice, as residual networks have them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 4, 3, padding=1)
-        self.conv2 = nn.Conv2d(4, 4, 3, padding=1)
-        self.relu = nn.ReLU()
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(4, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.relu(self.conv1(x))
-        return self.fc(self.pool(self.relu(x + self.conv2(x))).flatten(1))
 
 
 def classifier(network: nn.Module) -> Classifier:
@@ -111,7 +63,7 @@ def problems(package: str, check: Callable[[str], None]) -> dict[str, str]:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_facts_are_declared(package: str) -> None:
-    clf = classifier(Ordinary())
+    clf = classifier(ModularNet())
 
     def check(name: str) -> None:
         kind = METHODS.get(name)
@@ -129,7 +81,7 @@ def test_facts_are_declared(package: str) -> None:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_one_map_an_image_for_the_class_that_was_asked(package: str) -> None:
-    clf, x = classifier(Ordinary()), images()
+    clf, x = classifier(ModularNet()), images()
 
     def check(name: str) -> None:
         method = METHODS.get(name).build(clf)
@@ -158,12 +110,13 @@ def test_one_map_an_image_for_the_class_that_was_asked(package: str) -> None:
 @pytest.mark.parametrize("left", [None, 1, 2])
 def test_nothing_is_left_behind(package: str, left: int | None) -> None:
     """Frozen and trainable weights, gradients of the user's, mixed train modes; also when the network fails."""
-    network = Ordinary()
+    body = ModularNet()
+    network = Failing(body)
     clf = classifier(network)
     network.train()
-    network.features[0].eval()
-    network.fc.weight.requires_grad_(False)
-    network.features[4].weight.grad = torch.ones_like(network.features[4].weight)
+    body.features[0].eval()
+    body.fc.weight.requires_grad_(False)
+    body.features[4].weight.grad = torch.ones_like(body.features[4].weight)
     clf.outline()
 
     def check(name: str) -> None:
@@ -184,7 +137,7 @@ def test_nothing_is_left_behind(package: str, left: int | None) -> None:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_targets_that_are_no_class_are_refused(package: str) -> None:
-    clf = classifier(Ordinary())
+    clf = classifier(ModularNet())
 
     def check(name: str) -> None:
         for target in (lambda logits: logits[:, 0], Contrast(0, 1)):
@@ -207,7 +160,7 @@ def test_the_copy_is_freed_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -
         alive.append(weakref.ref(self.classifier.module))
 
     monkeypatch.setattr(guest.Model, "__init__", watched)
-    method = METHODS.get(name).build(classifier(Ordinary()))
+    method = METHODS.get(name).build(classifier(ModularNet()))
     gc.collect()
     gc.disable()
     try:
@@ -219,12 +172,12 @@ def test_the_copy_is_freed_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -
 
 def test_forwards_and_backwards_are_counted() -> None:
     context = Context()
-    METHODS.get("captum/saliency").build(classifier(Ordinary())).attribute(images(), context=context)
+    METHODS.get("captum/saliency").build(classifier(ModularNet())).attribute(images(), context=context)
     assert (context.counters.forwards, context.counters.backwards) == (6, 3)
 
 
 def test_their_parameters_are_ours_with_near_names() -> None:
-    clf = classifier(Ordinary())
+    clf = classifier(ModularNet())
     found = METHODS.get("captum/integrated-gradients").build(clf, n_steps=4, quadrature="riemann_middle")
     assert found.attribute(images()).params["n_steps"] == 4
     with pytest.raises(
@@ -245,14 +198,14 @@ def test_their_parameters_are_ours_with_near_names() -> None:
 )
 def test_what_theirs_cannot_do_is_refused_with_the_reason(name: str, reason: str) -> None:
     guests(name.partition("/")[0])
-    clf = classifier(Adding())
+    clf = classifier(ReusedReluNet())
     with unchanged(clf.network), pytest.raises(BadInput, match=reason):
         METHODS.get(name).build(clf).attribute(images(1))
 
 
 def test_half_precision_that_theirs_cannot_do_is_refused() -> None:
     guests("pytorch-grad-cam")
-    clf = classifier(Ordinary())
+    clf = classifier(ModularNet())
     clf.network.bfloat16()
     with pytest.raises(BadInput, match="BFloat16"):
         METHODS.get("pytorch-grad-cam/grad-cam").build(clf).attribute(images(1))
@@ -261,22 +214,24 @@ def test_half_precision_that_theirs_cannot_do_is_refused() -> None:
 @pytest.mark.parametrize("name", ["captum/guided-backprop", "captum/deconvolution", "pytorch-grad-cam/guided-backprop"])
 def test_guided_backpropagation_past_a_functional_relu_is_flagged(name: str) -> None:
     guests(name.partition("/")[0])
-    assert METHODS.get(name).build(classifier(Ordinary())).attribute(images()).flags == [set()] * 3
-    assert METHODS.get(name).build(classifier(Functional())).attribute(images()).flags == [{"functional-relu"}] * 3
+    assert METHODS.get(name).build(classifier(ModularNet())).attribute(images()).flags == [set()] * 3
+    assert (
+        METHODS.get(name).build(classifier(FunctionalReluNet())).attribute(images()).flags == [{"functional-relu"}] * 3
+    )
 
 
 def test_deep_lift_that_misses_its_promise_is_flagged() -> None:
     """captum sees no ReLU that is a function, so the values do not sum to the difference of the scores."""
 
-    whole = METHODS.get("captum/deep-lift").build(classifier(Ordinary())).attribute(images())
+    whole = METHODS.get("captum/deep-lift").build(classifier(ModularNet())).attribute(images())
     assert whole.flags == [set()] * 3
-    missed = METHODS.get("captum/deep-lift").build(classifier(Functional())).attribute(images())
+    missed = METHODS.get("captum/deep-lift").build(classifier(FunctionalReluNet())).attribute(images())
     assert {"incomplete"} in missed.flags
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_no_image_depends_on_its_neighbours(package: str) -> None:
-    clf = classifier(Ordinary())
+    clf = classifier(ModularNet())
 
     def check(name: str) -> None:
         method = METHODS.get(name).build(clf)

@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.backends.networks import Case, case_of
+from tests.backends.cases import Case, case_of
 from tests.backends.test_agreement import share_of_range
-from tests.backends.test_contract import Functional, classifier
+from tests.backends.test_contract import classifier
+from tests.networks import FunctionalReluNet
 from xaikit.foundation.errors import BadInput
 from xaikit.images.references import draw_references
 from xaikit.methods.base import METHODS
@@ -130,7 +131,7 @@ def test_captums_deep_lift_shap_agrees() -> None:
 
 
 def test_deep_explainer_that_misses_its_promise_is_flagged() -> None:
-    clf = classifier(Functional())
+    clf = classifier(FunctionalReluNet())
     case = Case(clf, torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 1]), "")
     found = explained(case, "shap/deep-explainer", check_additivity=False)
     assert {"incomplete"} in found.flags

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from tests.backends.networks import Case, case_of
+from tests.backends.cases import Case, case_of
 from tests.backends.test_agreement import share_of_range
 from xaikit.methods.base import METHODS
 from xaikit.model.classifier import Classifier

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 import xaikit
-from tests.backends.networks import Case, case_of
+from tests.backends.cases import Case, case_of
 from tests.backends.test_agreement import share_of_range
 from xaikit.backends.choices import squares
 from xaikit.images.fills import segment_mean

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,16 @@ import pytest
 import torch
 
 import xaikit
-from tests.backends.networks import Case, case_of
+from tests.backends.cases import Case, case_of
 from xaikit.methods.base import METHODS
 from xaikit.methods.perturbation.xrai import grow, regions_of
 
 pytestmark = [pytest.mark.backends, pytest.mark.real]
 
-theirs = pytest.importorskip("saliency.core.xrai", reason="the extra `backends` is missing")
+
+@pytest.fixture(scope="module")
+def theirs() -> ModuleType:
+    return pytest.importorskip("saliency.core.xrai", reason="the extra `backends` is missing")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +40,7 @@ def base(case: Case) -> torch.Tensor:
     return method.attribute(case.pixels, case.target).values
 
 
-def test_the_regions_are_equal(case: Case) -> None:
+def test_the_regions_are_equal(case: Case, theirs: ModuleType) -> None:
     for picture in pictures(case):
         found = regions_of(picture)
         expected = theirs._get_segments_felzenszwalb(picture)
@@ -46,7 +50,7 @@ def test_the_regions_are_equal(case: Case) -> None:
 
 
 @pytest.mark.parametrize("order", ["full", "fast"])
-def test_the_map_is_theirs_given_the_base_map(case: Case, base: torch.Tensor, order: str) -> None:
+def test_the_map_is_theirs_given_the_base_map(case: Case, base: torch.Tensor, theirs: ModuleType, order: str) -> None:
     found = xaikit.attribute(case.classifier, case.pixels, case.target, method="xrai", steps=4, order=order).values
     chosen = theirs.XRAIParameters(algorithm=order)
     for picture, gradients, ours in zip(pictures(case), base, found, strict=True):
@@ -55,7 +59,7 @@ def test_the_map_is_theirs_given_the_base_map(case: Case, base: torch.Tensor, or
         assert np.abs(ours.double().numpy() - expected).max() <= 1e-6 * np.ptp(expected)
 
 
-def test_few_pixels_are_forgotten_as_theirs_are(base: torch.Tensor) -> None:
+def test_few_pixels_are_forgotten_as_theirs_are(base: torch.Tensor, theirs: ModuleType) -> None:
     stream = np.random.default_rng(0)
     given = base[0].permute(1, 2, 0).double().numpy()
     corners = stream.integers(0, 200, (60, 2))

@@ -8,17 +8,23 @@ from typing import Any
 import pytest
 import torch
 
-from tests.backends.networks import case_of, is_real
+from tests.backends.cases import case_of, is_real
 from tests.backends.pairs import Pair
 from tests.backends.table_zennit import ZENNIT
 from tests.backends.test_agreement import share_of_range
-from tests.backends.test_contract import Adding, Functional, Ordinary, classifier, images
+from tests.backends.test_contract import classifier, images
 from tests.methods.test_contract import unchanged
+from tests.networks import FunctionalReluNet, ModularNet, ReusedReluNet
 from xaikit.foundation.errors import BadInput
 from xaikit.methods.base import METHODS
 
 pytestmark = pytest.mark.backends
-pytest.importorskip("zennit", reason="the extra `backends` is missing")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def zennit() -> None:
+    pytest.importorskip("zennit", reason="the extra `backends` is missing")
+
 
 RELEVANCE = ("epsilon-plus", "epsilon-plus-flat", "epsilon-alpha2-beta1", "epsilon-gamma-box", "excitation-backprop")
 GRADIENTS = ("guided-backprop", "deconv-net", "beta-smooth")
@@ -71,7 +77,7 @@ def test_a_walk_to_a_layer_is_theirs_through_the_rest_of_the_network(layer: str,
 
 @pytest.mark.parametrize("name", [*RELEVANCE, *GRADIENTS])
 def test_it_runs_and_leaves_nothing_behind(name: str) -> None:
-    network = Ordinary()
+    network = ModularNet()
     clf = classifier(network)
     clf.outline()
     with unchanged(network):
@@ -85,10 +91,10 @@ def test_it_runs_and_leaves_nothing_behind(name: str) -> None:
 
 @pytest.mark.parametrize("name", RELEVANCE)
 def test_sums_that_it_does_not_see_are_refused(name: str) -> None:
-    with pytest.raises(BadInput, match="got 1 of them in Adding, at which zennit's relevance is not conserved"):
-        METHODS.get(f"zennit/{name}").build(classifier(Adding())).attribute(images(1))
+    with pytest.raises(BadInput, match="got 1 of them in ReusedReluNet, where zennit's relevance is not conserved"):
+        METHODS.get(f"zennit/{name}").build(classifier(ReusedReluNet())).attribute(images(1))
 
 
 def test_relus_that_it_does_not_see_are_flagged() -> None:
-    found = METHODS.get("zennit/guided-backprop").build(classifier(Functional())).attribute(images(2))
+    found = METHODS.get("zennit/guided-backprop").build(classifier(FunctionalReluNet())).attribute(images(2))
     assert found.flags == [{"functional-relu"}] * 2

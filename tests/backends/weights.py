@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tests.backends.cases import Case
 from tests.backends.formulas import Formula, channels_to_one, post_processed
-from tests.backends.networks import Case
 from xaikit.model.hooks import Layer
 from xaikit.run.batch import Batch
 from xaikit.run.context import Context

@@ -173,7 +173,7 @@ def test_unusual_pictures_work(explain: Command, tmp_path: Path, make: Callable[
         (["--target", "6"], "from 0 to 5"),
         (["--target", "-1"], "from 0 to 5"),
         (["--target", "dotz"], "dots"),
-        (["--target", "stripes"], "fits 2 labels"),
+        (["--target", "stripes"], "matches 2 labels"),
         (["--library", "nothing.safetensors"], "libra-cam"),
         (["--library", "nothing.safetensors", "--method", "libra-cam"], "no such file"),
         (["--plugin", "nothing.py"], "nothing.py"),
@@ -211,7 +211,12 @@ def with_code(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("make", "expected"),
-    [(other_architecture, "features.0.weight"), (with_code, "refused"), (text, "weights file"), (empty, "empty")],
+    [
+        (other_architecture, "features.0.weight"),
+        (with_code, "could run code"),
+        (text, "weights file"),
+        (empty, "empty"),
+    ],
 )
 def test_wrong_weights(
     explain: Command, photo: Path, tmp_path: Path, make: Callable[[Path], None], expected: str

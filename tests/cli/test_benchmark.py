@@ -118,10 +118,10 @@ def test_the_report_is_rebuilt_from_rows_without_torch(output, tmp_path):
 
 
 def test_limit_and_shards(pictures, tmp_path, capsys):
-    assert benchmark(pictures, tmp_path / "few", "--limit", "2") == 0
+    assert benchmark(pictures, tmp_path / "few", "--limit", "2", "--no-pictures") == 0
     assert len(read(tmp_path / "few")) == 2 * 8
-    assert benchmark(pictures, tmp_path / "half", "--shard", "0/2") == 0
-    assert benchmark(pictures, tmp_path / "half", "--shard", "1/2") == 0
+    assert benchmark(pictures, tmp_path / "half", "--shard", "0/2", "--no-pictures") == 0
+    assert benchmark(pictures, tmp_path / "half", "--shard", "1/2", "--no-pictures") == 0
     assert len({row["unit_id"] for row in read(tmp_path / "half")}) == 48
     capsys.readouterr()
     assert benchmark(pictures, tmp_path / "none", "--shard", "5/6") == 0

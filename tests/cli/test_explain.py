@@ -178,7 +178,7 @@ def test_what_was_written_before_is_not_explained(
         assert [Path(one["file"]).name for one in results(tmp_path)["records"]] == ["a.png"]
     done = explain(tmp_path / "out")
     assert done.code == 2
-    assert "expected pictures, got only what was written before" in done.line
+    assert "expected images, got only the results of an earlier run" in done.line
     panel = next((tmp_path / "out" / "panels").iterdir())
     assert explain(panel).code == 0
     assert [Path(one["file"]).name for one in results(tmp_path)["records"]] == ["a.png"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests import nets
+from tests import networks
 from tests.run.methods import Activation, Gradient, LayerGradient
 from xaikit.foundation.errors import BadInput, NoSuchLayer
 from xaikit.methods.base import attribute_all
@@ -20,11 +20,11 @@ LABELS = ["cat", "dog", "cow", "owl"]
 
 @pytest.fixture
 def classifier():
-    return Classifier(nets.made(nets.Stochastic, torch.float32), labels=LABELS, layer="conv2")
+    return Classifier(networks.seeded(networks.Stochastic, torch.float32), labels=LABELS, layer="conv2")
 
 
 def pixels(count: int = 5):
-    return nets.pixels(count, dtype=torch.float32)
+    return networks.images(count, dtype=torch.float32)
 
 
 def near(one, other):
@@ -107,13 +107,13 @@ def test_no_image_at_all(classifier, target):
 
 
 def test_no_image_for_a_network_that_cannot_take_none():
-    network = nets.made(lambda: nets.Reshaped(lambda z: z.view(z.shape[0], 2, -1).flatten(1)), torch.float32)
+    network = networks.seeded(lambda: networks.Net(end=lambda z: z.view(z.shape[0], 2, -1).flatten(1)), torch.float32)
     assert len(LayerGradient(Classifier(network)).attribute(pixels(0))) == 0
 
 
 @pytest.mark.parametrize("error", [RuntimeError("midway"), KeyboardInterrupt()])
 def test_a_network_that_raises_comes_back(error):
-    network = nets.made(nets.Raising, torch.float32).train()
+    network = networks.seeded(networks.Raising, torch.float32).train()
     classifier = Classifier(network)
     LayerGradient(classifier, "conv1").attribute(pixels())
     network.error = error
@@ -148,14 +148,14 @@ def test_build_refuses_with_near_names(classifier):
 
 
 def test_a_method_that_needs_probabilities_refuses_a_regression():
-    classifier = Classifier(nets.made(nets.Net, torch.float32), output="regression", layer="conv2")
+    classifier = Classifier(networks.seeded(networks.Net, torch.float32), output="regression", layer="conv2")
     assert LayerGradient(classifier).attribute(pixels(), 0).values.shape == (5, 8, 8)
     with pytest.raises(BadInput, match="got a regression; choose another method"):
         Gradient(classifier).attribute(pixels(), 0)
 
 
 def test_one_logit_has_two_sides():
-    classifier = Classifier(nets.made(lambda: nets.Net(1), torch.float32), layer="conv2")
+    classifier = Classifier(networks.seeded(lambda: networks.Net(1), torch.float32), layer="conv2")
     positive = LayerGradient(classifier).attribute(pixels(), "positive")
     negative = LayerGradient(classifier).attribute(pixels(), "negative")
     assert torch.equal(positive.values, -negative.values)

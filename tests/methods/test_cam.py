@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.methods.nets import ConvolutionalHead, DeepNet, FlatNet, GAPNet, bound, images
+from tests.networks import ConvolutionalHead, DeepNet, FlatNet, GAPNet, bound, images
 from xaikit.foundation.errors import BadInput, XaikitWarning
 from xaikit.methods.base import METHODS
 from xaikit.model.target import Contrast
@@ -39,18 +39,6 @@ class Normalised(nn.Module):
         return self.fc(self.norm(self.conv(x).relu().mean((2, 3))))
 
 
-class OneLogit(nn.Module):
-    """A single logit."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 5, 3)
-        self.fc = nn.Linear(5, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.conv(x).relu().mean((2, 3)))
-
-
 @pytest.mark.parametrize("network", [TwoLinear, Normalised, DeepNet, FlatNet])
 def test_a_head_that_is_not_linear_after_pooling_is_refused_with_the_reason(network: type[nn.Module]) -> None:
     clf = bound(network())
@@ -68,7 +56,7 @@ def test_the_reason_says_how_far_the_best_weights_are_off() -> None:
 
 
 def test_one_logit_is_seen_from_both_sides() -> None:
-    clf = bound(OneLogit())
+    clf = bound(GAPNet(1))
     cam = METHODS.get("cam")(clf)
     positive, negative = cam.attribute(images(), "positive"), cam.attribute(images(), "negative")
     assert torch.allclose(positive.values, -negative.values)
@@ -104,13 +92,9 @@ def test_a_class_map_of_one_logit_speaks_for_both_classes() -> None:
 
 @pytest.mark.parametrize("end", [nn.LogSoftmax(1), nn.Softmax(1)])
 def test_ablation_sees_the_softmax_that_a_network_ends_in(end: nn.Module) -> None:
-    class Ending(GAPNet):
-        def forward(self, x: Tensor) -> Tensor:
-            return end(super().forward(x))
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", XaikitWarning)
-        clf = bound(Ending())
+        clf = bound(GAPNet(end=end))
         ablation = METHODS.get("ablation-cam").build(clf, layer="relu")
         by_class, by_function = ablation.attribute(images(), 1), ablation.attribute(images(), lambda z: z[:, 1])
         contrast = ablation.attribute(images(), Contrast(1, 0))

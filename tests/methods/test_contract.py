@@ -9,10 +9,10 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from tests.methods.nets import GAPNet, bound, images
 from tests.methods.small import method
+from tests.networks import Failing, GAPNet, GraphlessNet, InPlaceSum, bound, images
 from tests.run.test_batch import NamedDevices
 from xaikit.foundation.errors import BadInput
 from xaikit.methods.base import METHODS, InputMethod, LayerMethod, attribute_all
@@ -21,24 +21,6 @@ from xaikit.run.context import Context
 pytestmark = pytest.mark.usefixtures("kept_regions")
 
 NAMES = METHODS.names()
-
-
-class Stumbling(nn.Module):
-    """GAPNet with BatchNorm and dropout, in train mode, that raises in a chosen forward."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = GAPNet()
-        self.norm = nn.BatchNorm2d(3)
-        self.drop = nn.Dropout(0.5)
-        self.left: int | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.left is not None:
-            self.left -= 1
-            if self.left < 0:
-                raise RuntimeError("stumbled")
-        return self.body(self.drop(self.norm(x)))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -124,12 +106,13 @@ def test_an_empty_batch_gives_an_empty_attribution(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("left", [None, 0, 1, 4])
 def test_nothing_is_left_behind(name: str, left: int | None) -> None:
-    network = Stumbling()
+    body = GAPNet()
+    network = Failing(nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(0.5), body))
     clf = bound(network)
     network.train()
-    network.body.conv1.eval()
-    network.body.fc.weight.requires_grad_(False)
-    network.body.conv2.weight.grad = torch.ones_like(network.body.conv2.weight)
+    body.conv1.eval()
+    body.fc.weight.requires_grad_(False)
+    body.conv2.weight.grad = torch.ones_like(body.conv2.weight)
     clf.outline()
     passes = 2 * method(name, clf).cost((8, 8)).forwards
     with unchanged(network):
@@ -212,12 +195,7 @@ def test_parameters_of_another_type_are_refused() -> None:
 
 
 def test_a_network_that_cuts_its_own_graph_is_refused_where_gradients_are_needed() -> None:
-    class Cut(GAPNet):
-        @torch.no_grad()
-        def forward(self, x: Tensor) -> Tensor:
-            return super().forward(x)
-
-    clf = bound(Cut())
+    clf = bound(GraphlessNet())
     for name in ("saliency", "integrated-gradients", "full-grad"):
         with pytest.raises(BadInput, match="expected a score with a gradient"):
             method(name, clf).attribute(images(1))
@@ -234,17 +212,6 @@ def test_no_tensor_is_made_on_the_default_device(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["saliency", "integrated-gradients", "full-grad", "guided-backprop"])
 def test_a_forward_that_overwrites_what_its_backward_needs_is_told_in_one_line(name: str) -> None:
-    class Overwriting(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv, self.fc = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4, 3)
-            self.more = nn.Conv2d(4, 4, 3, padding=1)
-
-        def forward(self, x: Tensor) -> Tensor:
-            x = self.conv(x).relu()
-            x += self.more(x)
-            return self.fc(x.mean((2, 3)))
-
     with pytest.raises(BadInput, match=r"got one that overwrites .*; write x = x \+ y in place of x \+= y") as caught:
-        method(name, bound(Overwriting())).attribute(images(), 1)
+        method(name, bound(InPlaceSum())).attribute(images(), 1)
     assert "\n" not in str(caught.value)

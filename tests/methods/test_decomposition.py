@@ -13,8 +13,8 @@ import torchvision
 from torch import Tensor, nn
 
 import xaikit
-from tests import nets
-from tests.methods.nets import ConvolutionalHead, DeepNet, GAPNet, bound, images
+from tests import networks
+from tests.networks import ConvolutionalHead, DeepNet, GAPNet, InPlaceSum, bound, images
 from xaikit.foundation.errors import BadInput, XaikitWarning
 from xaikit.methods.base import METHODS, InputMethod
 from xaikit.model.classifier import Classifier
@@ -145,22 +145,7 @@ def test_the_books_balance_on_what_cannot_be_folded(composite: str, bias: str) -
     assert float(found.values.abs().max()) > 0
 
 
-class AddingInPlace(nn.Module):
-    """A sum in place on what a convolution was given."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, padding=1), nn.Linear(4, 4)
-
-    def block(self, x: Tensor) -> Tensor:
-        x += self.conv(x)
-        return x
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.block(self.stem(x).relu()).relu().mean((2, 3)))
-
-
-class Adding(AddingInPlace):
+class Adding(InPlaceSum):
     def block(self, x: Tensor) -> Tensor:
         return x + self.conv(x)
 
@@ -169,7 +154,7 @@ class Adding(AddingInPlace):
 def test_sums_in_place_are_sums(name: str) -> None:
     layer = None if name in TO_THE_IMAGE else "conv"
     found, expected = (
-        METHODS.get(name).build(bound(one), layer).attribute(images(), 2) for one in (AddingInPlace(), Adding())
+        METHODS.get(name).build(bound(one), layer).attribute(images(), 2) for one in (InPlaceSum(), Adding())
     )
     assert torch.allclose(found.values, expected.values, atol=1e-12)
     assert float(expected.values.abs().max()) > 0
@@ -202,9 +187,9 @@ def test_a_softmax_at_the_end_is_refused_by_name(name: str, last: nn.Module, cal
 
 @pytest.mark.parametrize("name", TO_THE_IMAGE)
 def test_a_network_that_cuts_its_graph_is_refused(name: str) -> None:
-    clf = Classifier(nets.made(nets.FrozenStem), size=8)
+    clf = Classifier(networks.seeded(networks.FrozenStem), size=8)
     with pytest.raises(BadInput, match=r"under torch\.no_grad"):
-        METHODS.get(name)(clf).attribute(nets.pixels(), 1)
+        METHODS.get(name)(clf).attribute(networks.images(), 1)
 
 
 @pytest.mark.parametrize("name", [name for name in DECOMPOSITION if name not in ("lrp", "rap")])

@@ -11,39 +11,13 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from tests import nets
-from tests.methods.nets import GAPNet, bound, images
+from tests import networks
+from tests.networks import Activated, GAPNet, GraphlessNet, bound, images
 from xaikit.foundation.errors import BadInput
 from xaikit.methods.base import METHODS
 from xaikit.model.classifier import Classifier
 from xaikit.model.target import Contrast
 from xaikit.run.context import Context
-
-
-class Inner(nn.Module):
-    """convolution -> anything -> convolution -> mean -> linear."""
-
-    def __init__(self, inside: Callable[[Tensor], Tensor], channels: int = 4) -> None:
-        super().__init__()
-        self.inside = inside
-        self.conv1 = nn.Conv2d(3, 4, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, 5, 3, padding=1)
-        self.fc = nn.Linear(5, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.conv2(self.inside(self.conv1(x))).relu().mean((2, 3)))
-
-
-class Last(nn.Module):
-    """A network whose logits go through a function."""
-
-    def __init__(self, last: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.body = GAPNet()
-        self.last = last
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.last(self.body(x))
 
 
 def times_two(x: Tensor) -> Tensor:
@@ -117,14 +91,14 @@ INSIDE: dict[str, Callable[[Tensor], Tensor]] = {
     "dense": lambda x: F.interpolate(F.pad(x.relu(), (1, 1, 1, 1)), scale_factor=2, mode="bilinear"),
 }
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    "in place": nets.InPlace,
-    "reused": nets.Reused,
-    "reused in place": lambda: nets.Reused(inplace=True),
-    "functional": nets.Functional,
-    "residual": nets.Residual,
-    "concatenated": nets.Concat,
-    "gated": nets.SqueezeExcite,
-    "batch norm": nets.Stochastic,
+    "in place": networks.InPlace,
+    "reused": networks.Reused,
+    "reused in place": lambda: networks.Reused(inplace=True),
+    "functional": networks.Functional,
+    "residual": networks.Residual,
+    "concatenated": networks.Concat,
+    "gated": networks.SqueezeExcite,
+    "batch norm": networks.Stochastic,
 }
 
 
@@ -153,19 +127,19 @@ def difference(clf: Classifier, baseline: Tensor, index: Tensor, target: object)
 
 @pytest.mark.parametrize("inside", INSIDE)
 def test_the_sum_holds_for_every_operation(inside: str) -> None:
-    holds(bound(Inner(INSIDE[inside])), images(2))
+    holds(bound(Activated(INSIDE[inside])), images(2))
 
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_the_sum_holds_for_every_network(network: str) -> None:
-    holds(Classifier(nets.made(NETWORKS[network]), size=8), nets.pixels())
+    holds(Classifier(networks.seeded(NETWORKS[network]), size=8), networks.images())
 
 
 @pytest.mark.parametrize("last", [lambda z: z.softmax(1), lambda z: z.log_softmax(1), torch.sigmoid])
 def test_the_sum_holds_for_networks_that_end_in_probabilities(last: Callable[[Tensor], Tensor]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        clf = bound(Last(last))
+        clf = bound(GAPNet(end=last))
         holds(clf, images(2))
 
 
@@ -196,20 +170,15 @@ def test_an_image_that_is_its_own_baseline_has_no_values() -> None:
     ],
 )
 def test_an_operation_without_a_rule_is_refused_by_name(inside: Callable[[Tensor], Tensor], name: str) -> None:
-    clf = bound(Inner(inside))
+    clf = bound(Activated(inside))
     with pytest.raises(BadInput, match=f"expected .*{name}.*integrated-gradients|{name}.*pass dim to amax"):
         METHODS.get("deep-lift").build(clf).attribute(images(2))
 
 
 def test_a_network_that_cuts_its_own_graph_is_refused() -> None:
-    class Cut(GAPNet):
-        @torch.no_grad()
-        def forward(self, x: Tensor) -> Tensor:
-            return super().forward(x)
-
     for name in ("deep-lift", "deep-lift-shap", "expected-gradients"):
         with pytest.raises(BadInput, match="expected a score with a gradient"):
-            METHODS.get(name).build(bound(Cut())).attribute(images(1))
+            METHODS.get(name).build(bound(GraphlessNet())).attribute(images(1))
 
 
 def test_a_shared_baseline_runs_once_beside_the_images() -> None:

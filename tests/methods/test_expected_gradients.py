@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.methods.nets import DeepNet, bound, images
+from tests.networks import DeepNet, bound, images
 from xaikit.foundation.errors import BadInput
 from xaikit.methods.base import METHODS
 

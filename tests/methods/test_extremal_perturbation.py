@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import xaikit
-from tests.methods.nets import DeepNet, GAPNet, bound, images
+from tests.networks import DeepNet, GAPNet, bound, images
 from xaikit.foundation.errors import BadInput
 from xaikit.images.shapes import upsample
 from xaikit.images.synthetic import Scene, draw

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.methods.nets import DeepNet, GAPNet, LinearNet, bound, images
+from tests.networks import DeepNet, GAPNet, LinearNet, bound, images
 from xaikit.foundation.errors import BadInput, UnknownName
 from xaikit.methods.base import METHODS
 from xaikit.model.classifier import Classifier

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor, nn
 
-from tests.methods.nets import DeepNet, GAPNet, LinearNet, bound, images
+from tests.networks import DeepNet, GAPNet, LinearNet, bound, images
 from xaikit.foundation.errors import BadInput
 from xaikit.measures.cost.peak_memory import peak_bytes
 from xaikit.methods.base import METHODS

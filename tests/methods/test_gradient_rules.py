@@ -9,28 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests import nets
-from tests.methods.nets import GAPNet, LinearNet, bound, images
+from tests import networks
+from tests.networks import Activated, GAPNet, LinearNet, bound, images
 from xaikit.foundation.errors import BadInput
 from xaikit.methods.base import METHODS, attribute_all
 from xaikit.model.classifier import Classifier
 from xaikit.run.context import Context
 
 RULES = ["guided-backprop", "deconvolution"]
-
-
-class Activated(nn.Module):
-    """Two convolutions with any activations between."""
-
-    def __init__(self, first: Callable[[Tensor], Tensor], second: Callable[[Tensor], Tensor] = F.relu) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 6, 3, padding=1)
-        self.conv2 = nn.Conv2d(6, 5, 3, padding=1)
-        self.fc = nn.Linear(5, 4)
-        self.first, self.second = first, second
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.second(self.conv2(self.first(self.conv1(x)))).mean((2, 3)))
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -97,13 +83,25 @@ def test_other_activations_hand_back_their_gradient_and_are_flagged(other: Calla
 @pytest.mark.parametrize("name", RULES)
 def test_every_way_to_write_a_relu_counts(name: str) -> None:
     """Not the gradient, and the same for all: networks that write their ReLUs in different ways."""
-    x = nets.pixels()
-    ways = [nets.Net, nets.InPlace, nets.Reused, nets.Functional, nets.FunctionalInPlace, nets.Statement]
+    x = networks.images()
+    ways = [
+        networks.Net,
+        networks.InPlace,
+        networks.Reused,
+        networks.Functional,
+        networks.FunctionalInPlace,
+        networks.Statement,
+    ]
     found = [
-        METHODS.get(name).build(Classifier(nets.made(way), size=8), channels=True).attribute(x, 1).values
+        METHODS.get(name).build(Classifier(networks.seeded(way), size=8), channels=True).attribute(x, 1).values
         for way in ways
     ]
-    plain = METHODS.get("saliency").build(Classifier(nets.made(nets.Net), size=8), channels=True).attribute(x, 1).values
+    plain = (
+        METHODS.get("saliency")
+        .build(Classifier(networks.seeded(networks.Net), size=8), channels=True)
+        .attribute(x, 1)
+        .values
+    )
     assert all(torch.allclose(one, found[0], rtol=0, atol=1e-14) for one in found)
     assert not torch.allclose(found[0], plain)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from tests.methods.nets import GAPNet, LinearNet, bound, images
+from tests.networks import CellNet, GAPNet, bound, images
 from xaikit.foundation.errors import BadInput
 from xaikit.methods.base import METHODS, Method
 from xaikit.model.classifier import Classifier
@@ -19,14 +19,7 @@ def hsic(clf: Classifier, **params: object) -> Method:
 
 
 def test_the_cell_that_is_looked_at_stands_out_of_the_noise() -> None:
-    class Corner(LinearNet):
-        def forward(self, x: Tensor) -> Tensor:
-            seen = torch.zeros_like(x)
-            seen[:, :, 2:4, 4:6] = x[:, :, 2:4, 4:6]
-            seen[:, :, :2, :2] = 0.05 * x[:, :, :2, :2]
-            return super().forward(seen)
-
-    found = hsic(bound(Corner()), samples=200, grid=4).attribute(images(2), 1).values[:, ::2, ::2]
+    found = hsic(bound(CellNet(faint=0.05)), samples=200, grid=4).attribute(images(2), 1).values[:, ::2, ::2]
     others = found.flatten(1)[:, [place for place in range(16) if place not in (0, 6)]]
     assert (found[:, 1, 2] > 10 * others.amax(1)).all()
 

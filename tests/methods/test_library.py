@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.methods.nets import GAPNet, bound, images
+from tests.networks import GAPNet, bound, images
 from xaikit.foundation.errors import BadChecksum, BadInput
 from xaikit.methods.activation.library import Library, _Selection
 from xaikit.methods.base import METHODS

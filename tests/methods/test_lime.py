@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.methods.nets import DeepNet, LinearNet, bound, images
 from tests.methods.replicas.perturbation import QUARTERS, shares, summed
+from tests.networks import DeepNet, LinearNet, bound, images
 from xaikit.methods.base import METHODS
 from xaikit.methods.perturbation.lime import local_weights
 

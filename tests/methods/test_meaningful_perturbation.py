@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import xaikit
-from tests.methods.nets import GAPNet, bound, images
+from tests.networks import GAPNet, GraphlessNet, bound, images
 from xaikit.foundation.errors import BadInput
 from xaikit.images.fills import fill_values
 from xaikit.images.synthetic import draw
@@ -78,13 +78,8 @@ def test_passes_are_those_declared() -> None:
 
 
 def test_a_network_that_cuts_its_own_graph_is_refused() -> None:
-    class Cut(GAPNet):
-        @torch.no_grad()
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return super().forward(x)
-
     with pytest.raises(BadInput, match="with a gradient, got logits without"):
-        meaningful(bound(Cut()), steps=2).attribute(images(1))
+        meaningful(bound(GraphlessNet()), steps=2).attribute(images(1))
 
 
 @pytest.mark.parametrize(

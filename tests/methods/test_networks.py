@@ -12,9 +12,9 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from tests import nets
-from tests.methods.nets import GAPNet, bound, images
+from tests import networks
 from tests.methods.small import method
+from tests.networks import GAPNet, bound, images
 from xaikit.methods.base import METHODS, attribute_all
 from xaikit.model.classifier import Classifier
 from xaikit.run.attribution import Attribution
@@ -24,45 +24,45 @@ pytestmark = pytest.mark.usefixtures("kept_regions")
 
 NAMES = [name for name in METHODS.names() if METHODS.get(name).family != "control"]
 VARIANTS: dict[str, Callable[[], nn.Module]] = {
-    "in place": nets.InPlace,
-    "reused": nets.Reused,
-    "reused in place": lambda: nets.Reused(inplace=True),
-    "functional": nets.Functional,
-    "functional in place": nets.FunctionalInPlace,
-    "statement": nets.Statement,
-    "frozen": nets.frozen,
-    "data parallel": nets.parallel,
+    "in place": networks.InPlace,
+    "reused": networks.Reused,
+    "reused in place": lambda: networks.Reused(inplace=True),
+    "functional": networks.Functional,
+    "functional in place": networks.FunctionalInPlace,
+    "statement": networks.Statement,
+    "frozen": networks.frozen,
+    "data parallel": networks.parallel,
 }
 
 
 @cache
 def map_of_the_plain_network(name: str) -> Attribution:
-    return method(name, Classifier(nets.made(nets.Net), size=8)).attribute(nets.pixels(), [0, 1, 2])
+    return method(name, Classifier(networks.seeded(networks.Net), size=8)).attribute(networks.images(), [0, 1, 2])
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_same_weights_give_the_same_map(name: str, variant: str) -> None:
     expected = map_of_the_plain_network(name)
-    clf = Classifier(nets.made(VARIANTS[variant]), size=8)
-    found = method(name, clf).attribute(nets.pixels(), [0, 1, 2])
+    clf = Classifier(networks.seeded(VARIANTS[variant]), size=8)
+    found = method(name, clf).attribute(networks.images(), [0, 1, 2])
     assert torch.allclose(found.scores, expected.scores)
     assert torch.allclose(found.values, expected.values, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_train_mode_does_not_matter(name: str) -> None:
-    network = nets.made(nets.Stochastic)
+    network = networks.seeded(networks.Stochastic)
     evaluated = copy.deepcopy(network).eval()
-    x = nets.pixels()
+    x = networks.images()
     expected = method(name, Classifier(evaluated, size=8)).attribute(x, 1).values
     assert torch.equal(method(name, Classifier(network.train(), size=8)).attribute(x, 1).values, expected)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_callers_grad_mode_and_autocast_do_not_matter(name: str) -> None:
-    one = method(name, Classifier(nets.made(nets.InPlace), size=8))
-    x = nets.pixels()
+    one = method(name, Classifier(networks.seeded(networks.InPlace), size=8))
+    x = networks.images()
     expected = one.attribute(x).values
     for mode in (torch.no_grad(), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16)):
         with mode:
@@ -71,20 +71,20 @@ def test_the_callers_grad_mode_and_autocast_do_not_matter(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "cam"])
-@pytest.mark.parametrize("network", [nets.Residual, nets.Concat, nets.SqueezeExcite])
+@pytest.mark.parametrize("network", [networks.Residual, networks.Concat, networks.SqueezeExcite])
 def test_branches_and_gates(name: str, network: type[nn.Module]) -> None:
-    clf = Classifier(nets.made(network), layer="conv2", size=8)
-    found = method(name, clf).attribute(nets.pixels())
+    clf = Classifier(networks.seeded(network), layer="conv2", size=8)
+    found = method(name, clf).attribute(networks.images())
     assert found.values.isfinite().all()
-    assert torch.equal(found.scores, clf(nets.pixels()).amax(1).detach())
+    assert torch.equal(found.scores, clf(networks.images()).amax(1).detach())
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if METHODS.get(name).family != "perturbation"])
 def test_a_bfloat16_network_gives_nearly_the_same_map(name: str) -> None:
     """Perturbation is left out: the drops of this small network are below the rounding of its bfloat16 logits."""
-    exact = Classifier(nets.made(nets.Net, torch.float32), size=8)
-    coarse = Classifier(nets.made(nets.Net, torch.float32).to(torch.bfloat16), size=8)
-    x = nets.pixels(dtype=torch.float32)
+    exact = Classifier(networks.seeded(networks.Net, torch.float32), size=8)
+    coarse = Classifier(networks.seeded(networks.Net, torch.float32).to(torch.bfloat16), size=8)
+    x = networks.images(dtype=torch.float32)
     target = exact(x).argmax(1)
     expected = method(name, exact).attribute(x, target).heatmap().flatten(1)
     found = method(name, coarse).attribute(x, target)

@@ -12,7 +12,7 @@ from rich.progress import Progress
 from torch import Tensor
 
 import xaikit
-from tests.methods.nets import DeepNet, GAPNet, bound, images
+from tests.networks import DeepNet, GAPNet, bound, images
 from xaikit.cli.terminal import ProgressCallback
 from xaikit.foundation.errors import BadInput
 from xaikit.images.fills import inpainted, segment_mean

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 import xaikit
-from tests.methods.nets import DeepNet, bound, images
+from tests.networks import DeepNet, bound, images
 from xaikit.explaining.run import explain
 from xaikit.foundation.errors import BadInput
 from xaikit.methods.base import METHODS

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.methods.nets import DeepNet, bound, images
 from tests.methods.replicas.perturbation import smooth_masks
+from tests.networks import DeepNet, bound, images
 from xaikit.methods.base import METHODS
 from xaikit.methods.perturbation.rise import SmoothMasks
 from xaikit.model.classifier import Classifier

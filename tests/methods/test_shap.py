@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.methods.nets import DeepNet, LinearNet, bound, images
 from tests.methods.replicas.perturbation import game, shapley
+from tests.networks import DeepNet, LinearNet, bound, images
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import generator
 from xaikit.methods.base import METHODS

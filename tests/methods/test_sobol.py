@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from tests.methods.nets import GAPNet, LinearNet, bound, images
+from tests.networks import CellNet, GAPNet, LinearNet, bound, images
 from xaikit.foundation.errors import BadInput
 from xaikit.methods.base import METHODS, Method
 from xaikit.model.classifier import Classifier
@@ -29,13 +29,7 @@ def test_a_linear_score_shares_its_variance_by_squares() -> None:
 
 
 def test_only_the_cell_that_is_looked_at_counts() -> None:
-    class Corner(LinearNet):
-        def forward(self, x: Tensor) -> Tensor:
-            seen = torch.zeros_like(x)
-            seen[:, :, 2:4, 4:6] = x[:, :, 2:4, 4:6]
-            return super().forward(seen)
-
-    found = sobol(bound(Corner()), samples=128, grid=4, score="logit").attribute(images(2)).values
+    found = sobol(bound(CellNet()), samples=128, grid=4, score="logit").attribute(images(2)).values
     inside = torch.zeros(8, 8, dtype=torch.bool)
     inside[2:4, 4:6] = True
     assert (found[:, ~inside] == 0).all()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import xaikit
-from tests.methods.nets import DeepNet, GAPNet, bound, images
+from tests.networks import DeepNet, GAPNet, bound, images
 from xaikit.foundation.errors import BadInput
 from xaikit.images.synthetic import draw
 from xaikit.methods.base import METHODS, Method

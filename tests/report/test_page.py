@@ -52,16 +52,21 @@ class Reader(HTMLParser):
         self.text.append(data)
 
 
-@pytest.fixture
-def pictures(tmp_path):
-    found = {}
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder, found = tmp_path_factory.mktemp("pictures"), {}
     for image in [*{row["image_id"] for row in rows(8)}, EVIL]:
         files = {}
         for name in ("input", "evidence", "grad-cam", "saliency"):
-            files[name] = tmp_path / f"{len(found)}-{name}.png"
+            files[name] = folder / f"{len(found)}-{name}.png"
             Image.new("RGB", (200, 150), (len(found) * 20, 90, 40)).save(files[name])
         found[image] = files
     return {("drawn", "net"): found, ("</table>", "<u>"): found}
+
+
+@pytest.fixture(scope="module")
+def page(pictures):
+    return render(rows(8), RUN, pictures)
 
 
 def test_made_from_rows_alone_without_torch(tmp_path):
@@ -81,8 +86,7 @@ def test_made_from_rows_alone_without_torch(tmp_path):
     assert "from rows" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_nothing_is_fetched(pictures):
-    page = render(rows(8), RUN, pictures)
+def test_nothing_is_fetched(page):
     for tag, attributes in Reader(page).tags:
         assert tag not in {"link", "iframe", "object", "embed", "base"}
         for name in ("src", "href", "srcset", "data", "poster", "action"):
@@ -106,8 +110,7 @@ def test_names_appear_as_text(pictures):
     assert page.count("</script>") == 3
 
 
-def test_every_part_is_there(pictures):
-    page = render(rows(8), RUN, pictures, directions={})
+def test_every_part_is_there(page):
     reader = Reader(page)
     figures = [attributes["data-figure"] for _, attributes in reader.tags if "data-figure" in attributes]
     assert figures[:8] == ["api", "apd", "ir", "dr"] * 2
@@ -126,8 +129,7 @@ def test_every_part_is_there(pictures):
     assert {link.removeprefix("#") for link in links} <= set(ids)
 
 
-def test_both_questions_stand_above_the_summary(pictures):
-    page = render(rows(8), RUN, pictures)
+def test_both_questions_stand_above_the_summary(page):
     text = "".join(Reader(page).text)
     for sentence in ("brightness alone is rewarded", "only their order counts"):
         assert 0 < text.index(sentence) < text.index("95\xa0% intervals from resampling")

@@ -48,7 +48,7 @@ def test_what_the_test_does_not_tell_from_the_best_shares_its_mark():
     few = table_of({"a": 0.6, "b": 0.9, "c": 0.4}, control=0.0, images=2)
     assert [cell(few, name, "keep_auc_soft").mark for name in "abc"] == ["best", "best", "best"]
     assert [cell(few, name, "keep_auc_soft").tied for name in "abc"] == [True, False, True]
-    assert cell(few, "a", "keep_auc_soft").hint == "not told apart from b: p = 1 over 2 images"
+    assert cell(few, "a", "keep_auc_soft").hint == "not distinguished from b: p = 1 over 2 images"
     many = table_of({"a": 0.6, "b": 0.9, "c": 0.4}, control=0.0)
     assert not any(cell(many, name, "keep_auc_soft").tied for name in "abc")
     assert cell(many, "a", "keep_auc_soft").p == pytest.approx(2 * 2 / 2**8), "two flips of 256, twice by Holm"

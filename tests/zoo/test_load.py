@@ -66,7 +66,7 @@ def test_a_cifar_network_without_weights_says_what_to_give() -> None:
         load("cifar-resnet20")
     assert str(caught.value) == (
         "cifar-resnet20: expected weights from a file, got none; "
-        "give --weights FILE, or take a shipped model: lenet5-digits, texture-cnn"
+        "give --weights FILE, or use a shipped model: lenet5-digits, texture-cnn"
     )
 
 
@@ -174,5 +174,5 @@ def test_auto_is_the_gpu_where_there_is_one() -> None:
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta", "cpu:x", ""])
 def test_a_device_that_is_not_there_is_refused(device: str) -> None:
-    with pytest.raises(BadInput, match=rf"device: expected one of auto, cpu.*, got '{device}'; choose one"):
+    with pytest.raises(BadInput, match=rf"device: expected one of auto, cpu.*, got '{device}'"):
         load("texture-cnn", device=device)

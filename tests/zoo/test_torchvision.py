@@ -92,7 +92,7 @@ def test_without_network_one_line_names_the_ways_out(
         load("squeezenet1_0")
     assert str(caught.value) == (
         "squeezenet1_0: could not download the weights IMAGENET1K_V1 ([Errno -2] Name or service not known); "
-        "give --weights FILE, or take a shipped model: lenet5-digits, texture-cnn"
+        "give --weights FILE, or use a shipped model: lenet5-digits, texture-cnn"
     )
     assert len(offline) == 1
     assert capsys.readouterr() == ("", "")
@@ -167,7 +167,7 @@ def test_a_server_that_never_answers_is_left(cache: Path, monkeypatch: pytest.Mo
 def test_unknown_and_headless_weights_are_refused(offline: list[object]) -> None:
     with pytest.raises(UnknownName, match="unknown weights 'IMAGENET1K_V9'; did you mean IMAGENET1K_V"):
         load("resnet50", "IMAGENET1K_V9")
-    with pytest.raises(BadInput, match="IMAGENET1K_FEATURES of vgg16 has no classifier; take DEFAULT or IMAGENET1K_V1"):
+    with pytest.raises(BadInput, match="IMAGENET1K_FEATURES of vgg16 has no classifier; use DEFAULT or IMAGENET1K_V1"):
         from_enum("vgg16", "IMAGENET1K_FEATURES")
     assert weight_names("resnet50") == ["DEFAULT", "IMAGENET1K_V1", "IMAGENET1K_V2"]
     assert offline == []

@@ -19,8 +19,6 @@ backpropagation and deconvolution see ReLU modules only; images are flagged `fun
 Left out: attributions to a neuron, permutations across a batch of images, and those for text or data loaders.
 """
 
-from __future__ import annotations
-
 import inspect
 import math
 import warnings

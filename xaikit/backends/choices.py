@@ -7,8 +7,6 @@
 Shapes: masks (1, 1, H, W) int64; entries with the same number form one feature.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -5,8 +5,6 @@
 Parameters keep their names, except `method`, which `xaikit.attribute` already uses and which becomes `quadrature`.
 """
 
-from __future__ import annotations
-
 import importlib
 import inspect
 import re

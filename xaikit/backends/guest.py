@@ -12,8 +12,6 @@ cannot tell apart the calls of a module that runs several times, which is refuse
 Shapes: inputs (n, C, H, W), normalised; logits (n, K); values as the package returns them, one map per image.
 """
 
-from __future__ import annotations
-
 import copy
 import random
 from abc import abstractmethod

@@ -9,8 +9,6 @@ Default for a parameter that lime leaves open:
     random_seed    seed of the segmentation: the seed of the run
 """
 
-from __future__ import annotations
-
 import io
 from contextlib import redirect_stderr
 from dataclasses import dataclass

@@ -10,8 +10,6 @@ Guided backpropagation sees ReLU modules only; images are flagged `functional-re
 Left out: DeepFeatureFactorization, which explains concepts instead of a class.
 """
 
-from __future__ import annotations
-
 import inspect
 import io
 import math

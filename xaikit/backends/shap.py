@@ -17,8 +17,6 @@ raises; with `check_additivity=False` the images are flagged `incomplete` instea
 KernelExplainer and PartitionExplainer are in shap_perturbation.py. Left out: explainers of tabular features.
 """
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass
 

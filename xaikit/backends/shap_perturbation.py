@@ -12,8 +12,6 @@ Defaults for parameters that shap leaves open:
     masker    "inpaint_telea", which hides parts of the image; its pixels are in [0, 255]
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass

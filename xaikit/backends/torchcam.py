@@ -7,8 +7,6 @@ Included: every public extractor. The default here is `normalized=False`, which 
 Left out: LeGrad, which reads transformer blocks, and RefineCAM, which multiplies the maps of several layers.
 """
 
-from __future__ import annotations
-
 import inspect
 from dataclasses import dataclass
 from typing import Any

@@ -11,8 +11,6 @@ remain after the canonizers, which would double or lose relevance. Gradients see
 `functional-relu` if a ReLU is a function.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 

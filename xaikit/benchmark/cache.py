@@ -1,7 +1,5 @@
 """Cached attributions: one file for each map, named by everything it depends on, so that new measures reuse it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 

@@ -3,8 +3,6 @@
 Names that are not registered are skipped; measures that need masks are skipped when the data have none.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from xaikit.measures.base import MEASURES

@@ -1,7 +1,5 @@
 """The environment of a run: fixed threads and deterministic arithmetic, and the description that the report prints."""
 
-from __future__ import annotations
-
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager

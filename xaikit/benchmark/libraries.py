@@ -3,8 +3,6 @@
 DIR/libraries/<hash of model, layer and references>.safetensors
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -5,8 +5,6 @@ oracle = 1 on the evidence, 0 elsewhere        anti-oracle = 1 - oracle
 Shapes: masks (H, W) bool, keyed by the content hash of the image; values (N, H, W).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any

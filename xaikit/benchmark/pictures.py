@@ -6,8 +6,6 @@ A map is recomputed for the image alone, not in the batch of its row, so it may 
 last bits, which are not visible.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -7,8 +7,6 @@
 The units depend only on the suite and the data. A chunk computes whole batches and returns the rows of missing units.
 """
 
-from __future__ import annotations
-
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property

@@ -4,8 +4,6 @@ suite -> for each model: settings x images -> what DIR/rows lacks -> chunks -> e
 -> manifest.json: everything else that the report needs
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime

@@ -10,8 +10,6 @@ Shapes: pixels (N, C, H, W) in [0, 1]; labels (N,); masks (N, H, W) bool; o (N, 
 Units: milliseconds per image, explained in one batch; forwards and backwards count images sent through the network.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Container, Hashable, Iterable, Mapping, Sequence

@@ -6,8 +6,6 @@
 Every pass has one padded size and the worker a fixed number of threads, so a row has the same bits in every run.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

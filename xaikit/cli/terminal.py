@@ -1,7 +1,5 @@
 """Terminal output: tables on standard output; progress bars on standard error if it is a terminal."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager

@@ -7,8 +7,6 @@ and records of an image are written in one uninterrupted step, so they are consi
 one portion, whatever the number of images.
 """
 
-from __future__ import annotations
-
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence

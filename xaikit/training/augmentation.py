@@ -6,8 +6,6 @@
 Shapes: inputs (N, C, H, W), normalised, so that zero is the mean colour.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

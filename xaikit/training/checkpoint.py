@@ -5,8 +5,6 @@
 A checkpoint holds only tensors and plain values and is read with `weights_only=True`.
 """
 
-from __future__ import annotations
-
 import pickle
 import zipfile
 from dataclasses import dataclass, field

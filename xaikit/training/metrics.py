@@ -6,8 +6,6 @@ Shapes: confusion (K, K), row = true class, column = predicted class. 0 / 0 coun
 Averages: macro over classes; weighted by the number of images per class; micro over images (equal to the accuracy).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Preparation of a recipe: open its data and fill in its missing keys."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from xaikit.foundation.errors import BadInput

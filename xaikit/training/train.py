@@ -15,8 +15,6 @@ as an uninterrupted one, bit by bit on a CPU with the same number of threads. Dr
 torch's global generator, which is seeded for them and restored afterwards.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from pathlib import Path

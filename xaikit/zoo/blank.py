@@ -5,8 +5,6 @@ drawn(build)       random weights of seed 0; the state of torch's global generat
 classes_of(...)    number of classes of a state dict's head, found by building the network for 2 and for 3 classes
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

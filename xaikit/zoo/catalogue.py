@@ -5,8 +5,6 @@ models/<name>/recipe.toml          networks shipped with the package
 zoo/architectures/*.py             networks with weights from a file
 """
 
-from __future__ import annotations
-
 import tomllib
 from dataclasses import dataclass
 from functools import cache

@@ -8,8 +8,6 @@
 Each also takes weights="random": random weights of seed 0, for tests of speed and mechanics.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -6,8 +6,6 @@ Only tensors are unpickled. A folder written by `xaikit train` has weights.safet
 network is built.
 """
 
-from __future__ import annotations
-
 import pickle
 import struct
 import warnings

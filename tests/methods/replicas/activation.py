@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from tests.methods.nets import ConvolutionalHead, DeepNet, FlatNet, GAPNet, bound, images
 from tests.methods.replicas import close, ordinary, replicates
+from tests.networks import ConvolutionalHead, DeepNet, FlatNet, GAPNet, bound, images
 from xaikit.methods.activation.libra_cam import contrast
 from xaikit.methods.activation.library import Library
 from xaikit.methods.base import METHODS

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from tests.methods.nets import GAPNet, bound, images
 from tests.methods.replicas import close, replicates
+from tests.networks import GAPNet, bound, images
 from xaikit.methods.base import METHODS
 
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.methods.nets import DeepNet, GAPNet, LinearNet, bound, images
 from tests.methods.replicas import close, replicates
+from tests.networks import DeepNet, GAPNet, LinearNet, bound, images
 from xaikit.methods.base import METHODS
 from xaikit.methods.decomposition.composites import POSITIVE
 from xaikit.methods.decomposition.engine import Engine

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tests.methods.nets import DeepNet, LinearNet, bound, images
 from tests.methods.replicas import close, replicates
+from tests.networks import DeepNet, HiddenNet, LinearNet, bound, images
 from xaikit.foundation.identity import generator
 from xaikit.images.hashes import image_hashes
 from xaikit.methods.base import METHODS
@@ -54,20 +54,9 @@ def _deep_lift_of_a_linear_model() -> None:
     close(found, (clf.normalize(pixels) - clf.normalize(baseline)) * weights[2])
 
 
-class _OneLayer(nn.Module):
-    """One hidden ReLU layer: along a straight path its slope is the ratio of differences."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.hidden, self.out = nn.Linear(192, 6), nn.Linear(6, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.out(self.hidden(x.flatten(1)).relu())
-
-
 @replicates("deep-lift")
 def _deep_lift_of_one_hidden_layer_is_integrated_gradients() -> None:
-    clf, pixels, baseline = bound(_OneLayer()), images(2), images(1, seed=9)
+    clf, pixels, baseline = bound(HiddenNet()), images(2), images(1, seed=9)
     found = METHODS.get("deep-lift").build(clf, baseline=baseline).attribute(pixels, 0)
     path = METHODS.get("integrated-gradients").build(clf, baseline=baseline, steps=1000)
     close(found, path.attribute(pixels, 0).values, 2e-3)

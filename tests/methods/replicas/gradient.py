@@ -6,28 +6,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
-from torch import Tensor, nn
+from torch import Tensor
 
-from tests.methods.nets import DeepNet, GAPNet, LinearNet, bound, images
 from tests.methods.replicas import close, ordinary, replicates
+from tests.networks import DeepNet, GAPNet, HiddenNet, LinearNet, bound, images
 from xaikit.foundation.identity import generator
 from xaikit.images.hashes import image_hashes
 from xaikit.methods.base import METHODS
 from xaikit.model.classifier import Classifier
 
 COLOURS = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3]}
-
-
-class HiddenNet(nn.Module):
-    """One hidden ReLU layer: every rule at a ReLU has a closed form."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.into = nn.Linear(3 * 8 * 8, 7)
-        self.out = nn.Linear(7, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.out(F.relu(self.into(x.flatten(1))))
 
 
 def hidden(clf: Classifier, x: Tensor) -> Tensor:

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.methods.nets import ConvolutionalHead, DeepNet, FlatNet, GAPNet, LinearNet, bound, images
 from tests.methods.replicas import close, ordinary, replicates
+from tests.networks import ConvolutionalHead, DeepNet, FlatNet, GAPNet, LinearNet, bound, images
 from xaikit.methods.base import METHODS
 from xaikit.model.classifier import Classifier
 

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tests.methods.nets import DeepNet, LinearNet, bound, images
 from tests.methods.replicas import close, replicates
+from tests.networks import DeepNet, LinearNet, bound, images
 from xaikit.foundation.identity import generator, generators
 from xaikit.images.hashes import image_hashes
 from xaikit.methods.base import METHODS

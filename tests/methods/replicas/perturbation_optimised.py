@@ -15,8 +15,8 @@ from skimage.transform import resize
 from torch import Tensor
 from torch.quasirandom import SobolEngine
 
-from tests.methods.nets import DeepNet, bound, images
 from tests.methods.replicas import close, replicates
+from tests.networks import DeepNet, bound, images
 from xaikit.foundation.identity import generator, stream_seed
 from xaikit.methods.base import METHODS
 from xaikit.model.classifier import Classifier

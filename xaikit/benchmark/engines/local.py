@@ -7,8 +7,6 @@ A process takes seconds to start, which pays only after it has decoded hundreds 
 forked, which works on every system; they end when this process ends, however it ends.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -12,8 +12,6 @@ Source: Gu, Yang & Tresp, ACCV 2018, arXiv:1812.02100 (CLRP1 and CLRP2).
 Departs from source: signed; `part="positive"` clips at zero as the paper does. Biases are excluded.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Literal
 

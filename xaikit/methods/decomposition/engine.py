@@ -14,8 +14,6 @@ network runs as its folded copy (model/folding.py) where BatchNorm can be folded
 Source: Bach et al., PLoS ONE 2015.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial

@@ -16,8 +16,6 @@ Departs from source: the walk ends at the image (at a layer: layer_excitation_ba
     BatchNorm is folded into the map before it; the last map's two walks are propagated as one difference.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Literal
 

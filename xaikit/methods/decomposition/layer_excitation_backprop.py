@@ -18,8 +18,6 @@ Departs from source: a negative input excites through negative weights; the last
     difference.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import torch

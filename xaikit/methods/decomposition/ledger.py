@@ -10,8 +10,6 @@ The ledger makes the sum a check:  sum(values) + sum(absorbed) = sum(start).
 Shapes: each amount (n,), float64.
 """
 
-from __future__ import annotations
-
 from typing import Literal, get_args
 
 import torch

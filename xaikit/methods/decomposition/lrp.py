@@ -20,8 +20,6 @@ Source: Bach et al., PLoS ONE 2015; Montavon et al., Explainable AI 2019; Kohlbr
 Departs from source: the stabiliser is relative: 1e-6 of the mean |z| over a map's outputs for one image.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 

@@ -11,8 +11,6 @@
 A function in none of the tables is refused by name. The classes of modules do not matter.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -20,8 +20,6 @@ Departs from source: on signed inputs contributions are split by their own sign;
     the last map; BatchNorm is folded into the map before it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal

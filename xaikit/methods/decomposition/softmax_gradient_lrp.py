@@ -12,8 +12,6 @@ Source: Iwana, Kuroki & Uchida, ICCV Workshops 2019, arXiv:1908.04351, eq. 10.
 Departs from source: p_c (1 - p_c) is at least 1e-8, so that the map does not vanish where p_c rounds to 1.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -5,8 +5,6 @@
 A deeper colour is further from chance; each square shows its number.
 """
 
-from __future__ import annotations
-
 import math
 from html import escape
 

@@ -6,8 +6,6 @@
 Controls are drawn thin and grey behind the methods.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ redraws axis and marks when the reader chooses another reference.
 Source: paired differences as the headline of a comparison, instead of two intervals that overlap.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from html import escape

@@ -3,8 +3,6 @@
 DIR/figures/MODEL-DATASET-FIGURE.svg    FIGURE: curves-soft, curves-binary, cost, differences, agreement
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path

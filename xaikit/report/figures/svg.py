@@ -9,8 +9,6 @@ methods, also in print and for colour-blind readers. All text is escaped here.
 Units: user units of the view box, about a pixel at the usual width.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -12,8 +12,6 @@ Shapes: y (R,), o (R, T) for R rows and T thresholds t = j / J; values (N,) for 
 Source: the API, APD, IR and DR of Lee and Han, IJCAI 2022, read at every threshold.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args

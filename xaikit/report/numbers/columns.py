@@ -5,8 +5,6 @@
 A key names a mean of a result: a scalar, or `measure.NAME`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

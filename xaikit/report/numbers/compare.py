@@ -10,8 +10,6 @@ Controls are compared with the reference in a family of their own; they never le
 Shapes: ranks (M, K) for M methods and K columns, tau (K, K).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ tex    one `tabular` per dataset and model for the package booktabs; bold for th
        test cannot distinguish from it, underlined for the second, intervals small
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import math

@@ -7,8 +7,6 @@
 Without a manifest all rows belong to the report. Files whose name starts with a dot are ignored.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

@@ -14,8 +14,6 @@ Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993; Fisher, Th
 Scandinavian Journal of Statistics 1979; Kendall, Biometrika 1945.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import lru_cache
 

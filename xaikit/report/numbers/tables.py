@@ -7,8 +7,6 @@ are printed alike; second, the next after them; `beaten` if some control does as
 reader. The oracle does not count there: it is the evidence itself, so it may win under a sound measure.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby

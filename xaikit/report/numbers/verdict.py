@@ -4,8 +4,6 @@ soft masks      the map dims the image: how much of the class is left? Bright ma
 binary masks    the highest pixels stay as they are: does the map put the pixels in the right order?
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@
 The numbers behind the figures are added as JSON for the page's script.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ Images are never picked by hand: the sample depends only on seed and names, the 
 is the area under the confidence that binary masks leave, for the method with the highest mean area.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import math

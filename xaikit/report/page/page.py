@@ -8,8 +8,6 @@ Every text is escaped by jinja2, except the SVG of the figures, which escape the
 policy of the page forbids any request.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

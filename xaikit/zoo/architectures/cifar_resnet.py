@@ -11,8 +11,6 @@ Departs from source: half of a shortcut's zero channels come before the copied o
     weights; the paper does not specify their position.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from typing import cast
 

@@ -10,8 +10,6 @@ Departs from source: ReLU instead of tanh; average pooling without a trainable s
     equivalent linear layer; ten logits instead of the radial basis units.
 """
 
-from __future__ import annotations
-
 from typing import cast
 
 from torch import Tensor, nn

@@ -7,8 +7,6 @@ Shapes: inputs (N, C, H, W), normalised, H and W at least 4; logits (N, classes)
 Size:   47,990 parameters for 3 channels and 6 classes.
 """
 
-from __future__ import annotations
-
 from typing import cast
 
 from torch import Tensor, nn

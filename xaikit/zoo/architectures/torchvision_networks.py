@@ -5,8 +5,6 @@ Departs from source: no auxiliary heads, which are used in training only; for ot
     convolution is replaced.
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 import torchvision.models as tv

@@ -8,8 +8,6 @@
 torchvision's loader tries a download once, into torch hub's cache, with a timeout of 10 s per wait.
 """
 
-from __future__ import annotations
-
 import logging
 import pickle
 import re
