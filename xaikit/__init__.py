@@ -48,35 +48,17 @@ else:
     del measures, methods
 
 _HOMES = {
-    "xaikit.api": (
-        "attribute",
-        "attribute_many",
-        "build_library",
-        "get_measure",
-        "get_method",
-        "keep_curve",
-        "load",
-        "measures",
-        "methods",
-    ),
-    "xaikit.run.attribution": ("Attribution",),
-    "xaikit.model.classifier": ("Classifier",),
-    "xaikit.run.context": ("Context",),
-    "xaikit.foundation.errors": (
-        "BadChecksum",
-        "BadInput",
-        "LeftOut",
-        "MissingExtra",
-        "NoSuchLayer",
-        "UnknownName",
-        "XaikitError",
-        "XaikitWarning",
-    ),
-    "xaikit.model.target": ("Contrast",),
-    "xaikit.methods.activation.calibration": ("calibrate",),
-    "xaikit.methods.activation.library": ("Library",),
+    "xaikit.foundation.errors": "BadChecksum BadInput LeftOut MissingExtra NoSuchLayer UnknownName "
+    "XaikitError XaikitWarning",
+    "xaikit.methods.activation.calibration": "calibrate",
+    "xaikit.methods.activation.library": "Library",
+    "xaikit.model.classifier": "Classifier",
+    "xaikit.model.target": "Contrast",
+    "xaikit.run.attribution": "Attribution",
+    "xaikit.run.context": "Context",
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+"""Modules of the public names; those that are not listed are functions of `xaikit.api`."""
 
 __all__ = [
     "Attribution",
@@ -107,9 +89,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for, so that the command line starts without torch."""
-    if name not in _HOME_OF:
+    if name not in __all__:
         raise AttributeError(f"module 'xaikit' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME_OF[name]), name)
+    value = getattr(importlib.import_module(_HOME_OF.get(name, "xaikit.api")), name)
     globals()[name] = value
     return value
 

@@ -16,25 +16,13 @@ from torch import Tensor, nn
 from xaikit.foundation.errors import BadInput, LeftOut, UnknownName, XaikitError
 from xaikit.images.folders import class_folder
 from xaikit.measures.base import MEASURES, Measure
-from xaikit.measures.removal.keep_curve import keep_curve
+from xaikit.measures.removal.keep_curve import keep_curve as keep_curve
 from xaikit.methods.activation.library import Library
 from xaikit.methods.base import METHODS, Family, LayerMethod, Method, attribute_all
 from xaikit.model.classifier import Classifier
 from xaikit.run.attribution import Attribution
 from xaikit.run.context import Context
-from xaikit.zoo.load import load
-
-__all__ = [
-    "attribute",
-    "attribute_many",
-    "build_library",
-    "get_measure",
-    "get_method",
-    "keep_curve",
-    "load",
-    "measures",
-    "methods",
-]
+from xaikit.zoo.load import load as load
 
 _FOLDER_BATCH = 32
 

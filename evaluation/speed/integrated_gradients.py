@@ -21,13 +21,18 @@ def contests() -> Iterator[Contest]:
 
 
 def integrated_gradients(subject: Subject, steps: int = 50) -> Contest:
-    """Return the contest; it needs a forward and a backward for each image and step."""
-    total = steps * len(subject.pixels)
+    """Return the contest; it needs a forward and a backward for each image and step, and forwards of both ends."""
+    count = len(subject.pixels)
+
+    def bare() -> None:
+        subject.gradients(steps * count)
+        subject.forwards(2 * count)
+
     return subject.contest(
         "integrated-gradients",
         f"{steps} midpoint steps, {subject.portion} points of the paths in one pass",
         lambda: _explain(subject, steps),
-        lambda: subject.gradients(total),
+        bare,
         {"captum": lambda subject: _captum(subject, steps)},
     )
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as T
 
-from tests import nets
+from tests import networks
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import generators
 from xaikit.images.fills import blend, blurred, check_fill, fill_values, inpainted
@@ -18,11 +18,11 @@ MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 
 @pytest.fixture
 def classifier():
-    return Classifier(nets.made(nets.Net, torch.float32), MEAN, STD)
+    return Classifier(networks.seeded(networks.Net, torch.float32), MEAN, STD)
 
 
 def pixels():
-    return nets.pixels(2, dtype=torch.float32)
+    return networks.images(2, dtype=torch.float32)
 
 
 def test_mean_is_zero_and_the_dataset_colour(classifier):
@@ -79,7 +79,7 @@ def test_noise_depends_on_its_generator_alone(classifier):
 
 
 def test_blur_equals_torchvision():
-    images = nets.pixels(2, size=40, dtype=torch.float32)
+    images = networks.images(2, size=40, dtype=torch.float32)
     expected = T.gaussian_blur(images, [17, 17], [2.0, 2.0])
     assert torch.allclose(blurred(images, 2.0), expected, rtol=0, atol=1e-6)
     assert blurred(images, 0.0) is images
@@ -87,7 +87,7 @@ def test_blur_equals_torchvision():
 
 
 def test_blur_fill_is_ten_pixels_of_224(classifier):
-    images = nets.pixels(1, size=112, dtype=torch.float32)
+    images = networks.images(1, size=112, dtype=torch.float32)
     expected = classifier.normalize(blurred(images, 5.0))
     assert torch.equal(fill_values(classifier.normalize, images, "blur"), expected)
 
@@ -115,7 +115,7 @@ def test_removed_is_an_integer_floor():
 
 @pytest.mark.parametrize("level", range(11))
 def test_keep_drops_exactly_the_lowest(level):
-    maps = nets.pixels(2, dtype=torch.float32).mean(1)
+    maps = networks.images(2, dtype=torch.float32).mean(1)
     count = removed(level, 10, 64)
     masks = keep(ranks(maps), count, (8, 8))
     assert (~masks).flatten(1).sum(1).tolist() == [count, count]

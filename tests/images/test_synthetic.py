@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.interventions import INTERVENTIONS, intervene
 from xaikit.foundation.errors import BadInput, UnknownName
-from xaikit.images.synthetic import CLASSES, INTERVENTIONS, Scene, draw, intervene
+from xaikit.images.synthetic import CLASSES, Scene, draw
 
 COUNT = 24
 

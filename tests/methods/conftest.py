@@ -1,7 +1,5 @@
 """Computed once for all methods: the regions of each picture."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

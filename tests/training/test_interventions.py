@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tests.interventions import intervene
 from xaikit.foundation.files import package_data
-from xaikit.images.synthetic import Scene, draw, intervene
+from xaikit.images.synthetic import Scene, draw
 from xaikit.zoo.recipe import Recipe
 from xaikit.zoo.registry import architecture
 

@@ -3,7 +3,7 @@
     chunk -> read pictures -> blocks of one physical batch -> score -> rows
     a block that fails -> each method alone -> each image alone -> a row with the reason
 
-Every pass has one padded size and the worker a fixed number of threads, so a row has the same bits in every run.
+A batch always holds the same images and the worker has a fixed number of threads, so rows agree in every run.
 """
 
 from collections.abc import Mapping, Sequence

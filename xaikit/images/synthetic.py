@@ -6,21 +6,20 @@
     image        = object over distractors over background; no antialiasing, so the masks are exact
 
 Background, distractors and object of image i have separate random streams, keyed by (seed, i, name), so that
-`intervene` can redraw one factor and keep the others. Image i of a seed does not depend on the other images drawn.
+one factor can be redrawn while the others stay. Image i of a seed does not depend on the other images drawn.
 
 Shapes: pixels (N, 3, 64, 64) float32 in [0, 1]; labels (N,) int64, i mod 6 for image i; masks (N, 64, 64) bool.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Literal, get_args
+from dataclasses import dataclass, fields
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xaikit.foundation.errors import BadInput, UnknownName
+from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import generator
 
 SIZE = 64
@@ -42,17 +41,6 @@ _BLOCK = 256
 _DISTRACTORS = 3
 _MIN_CONTRAST, _MAX_CONTRAST = 0.3, 0.8
 _BOUND = torch.tensor([1.0, math.sqrt(2), 1.4])  # circumradius / radius of disc, square and triangle
-
-Intervention = Literal[
-    "object-removed",
-    "background-redrawn",
-    "distractors-redrawn",
-    "texture-replaced",
-    "object-only",
-    "object-filled",
-    "distractors-filled",
-]
-INTERVENTIONS: tuple[Intervention, ...] = get_args(Intervention)
 
 
 @dataclass(frozen=True)
@@ -113,58 +101,6 @@ def draw(
         for first in range(start, start + count, _BLOCK)
     ]
     return Scene(*(torch.cat([getattr(block, field.name) for block in blocks]) for field in fields(Scene)))
-
-
-def intervene(
-    kind: Intervention,
-    count: int,
-    seed: int = 0,
-    *,
-    start: int = 0,
-    fill: Sequence[float] | Tensor = (0.5, 0.5, 0.5),
-) -> Scene:
-    """Return the images of `draw(count, seed, start=start)` with one factor changed and everything else equal.
-
-    Masks and labels describe the changed image, except that images whose object is filled keep the label of the object.
-
-    Args:
-        kind: one of `INTERVENTIONS`. The first four redraw the images without the object, with another background,
-            with other distractors, or with the texture of class c + 1; the last three set the pixels outside the
-            object, of the object, or of the distractors to `fill`.
-        count: number of images.
-        seed: seed of the sequence of images.
-        start: index of the first image.
-        fill: the neutral colour of the network under test, usually its mean, one value per channel.
-
-    Raises:
-        UnknownName: no such intervention.
-    """
-    match kind:
-        case "object-removed":
-            return draw(count, seed, start=start, content="empty")
-        case "background-redrawn":
-            return draw(count, seed, start=start, background_seed=seed + 1)
-        case "distractors-redrawn":
-            return draw(count, seed, start=start, distractor_seed=seed + 1)
-        case "texture-replaced":
-            return draw(count, seed, start=start, class_shift=1)
-    scene = draw(count, seed, start=start)
-    match kind:
-        case "object-only":
-            filled = ~scene.objects
-        case "object-filled":
-            filled = scene.objects
-        case "distractors-filled":
-            filled = scene.distractors
-        case _:
-            raise UnknownName("intervention", kind, INTERVENTIONS)
-    colour = torch.as_tensor(fill, dtype=torch.float32).view(1, 3, 1, 1)
-    return replace(
-        scene,
-        pixels=torch.where(filled[:, None], colour, scene.pixels),
-        objects=scene.objects & ~filled,
-        distractors=scene.distractors & ~filled,
-    )
 
 
 def _render(

@@ -72,15 +72,16 @@ class Method(Parameters, ABC):
     scale: ClassVar[Scale] = "minmax"
     class_specific: ClassVar[bool] = True
     needs: ClassVar[frozenset[Need]] = frozenset()
+    passes: ClassVar[Cost]
     not_parameters = frozenset({"classifier", "layer"})
 
     @abstractmethod
     def compute(self, batch: Batch) -> Values:
         """Return the values of one portion; the network is borrowed during the call."""
 
-    @abstractmethod
     def cost(self, size: tuple[int, int]) -> Cost:
-        """Return the number of passes for one image of `size` = (H, W)."""
+        """Return the passes for one image of `size` = (H, W); `passes`, unless a method computes them."""
+        return self.passes
 
     def attribute(
         self,
@@ -251,8 +252,8 @@ def _explain(method: Method, batch: Batch) -> Attribution:
     diagnostics: dict[str, Tensor] = {}
     if len(batch):
         _, constant, invalid = unit(flat)
-        for image, names in enumerate(flags):
-            names.update({"constant"} if constant[image] else set(), {"invalid"} if invalid[image] else set())
+        for names, *marks in zip(flags, constant.tolist(), invalid.tolist(), strict=True):
+            names.update(name for name, mark in zip(("constant", "invalid"), marks, strict=True) if mark)
         spread = flat.flatten(1)
         diagnostics = {
             "minimum": spread.amin(1),

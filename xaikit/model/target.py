@@ -175,7 +175,8 @@ def resolve_target(target: Any, logits: Tensor, labels: Sequence[str] | None = N
         index = _indices(target.target, logits, labels)
         against = _runner_up(logits, index) if target.against is None else _indices(target.against, logits, labels)
         names = tuple(
-            f"{_name(int(c), labels)} against {_name(int(d), labels)}" for c, d in zip(index, against, strict=True)
+            f"{_name(c, labels)} against {_name(d, labels)}"
+            for c, d in zip(index.tolist(), against.tolist(), strict=True)
         )
         return Target(index, against, names=names)
     if callable(target) and not hasattr(target, "category"):
@@ -183,7 +184,7 @@ def resolve_target(target: Any, logits: Tensor, labels: Sequence[str] | None = N
         name = getattr(target, "__name__", type(target).__name__)
         return Target(logits.argmax(1), function=target, names=(name,) * count)
     index = _indices(target, logits, labels)
-    return Target(index, names=tuple(_name(int(c), labels) for c in index))
+    return Target(index, names=tuple(_name(c, labels) for c in index.tolist()))
 
 
 def _check_function(function: ScoreFunction, logits: Tensor) -> None:

@@ -33,6 +33,7 @@ class CAM(LayerMethod):
     family = "activation"
     source = "Zhou et al., CVPR 2016, arXiv:1512.04150"
     needs = frozenset({"activations"})
+    passes = Cost(1, 0)
 
     @cached_property
     def place(self) -> Layer:
@@ -60,7 +61,3 @@ class CAM(LayerMethod):
                 f"{head.reason}; use grad-cam"
             )
         return Values(torch.einsum("nk,nkhw->nhw", logit_gradients @ head.weights, activations))
-
-    def cost(self, size: tuple[int, int]) -> Cost:
-        """One forward."""
-        return Cost(1, 0)

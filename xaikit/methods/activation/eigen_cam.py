@@ -43,14 +43,11 @@ class EigenCAM(LayerMethod):
     source = "Muhammad & Yeasin, IJCNN 2020, arXiv:2008.00299"
     class_specific = False
     needs = frozenset({"activations"})
+    passes = Cost(1, 0)
 
     def compute(self, batch: Batch) -> Values:
         """Return B v_1, (n, h, w)."""
         return Values(first_direction(batch.activations(self.place), self.variant))
-
-    def cost(self, size: tuple[int, int]) -> Cost:
-        """One forward."""
-        return Cost(1, 0)
 
 
 def first_direction(maps: Tensor, variant: Variant) -> Tensor:

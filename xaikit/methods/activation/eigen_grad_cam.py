@@ -35,12 +35,9 @@ class EigenGradCAM(LayerMethod):
     family = "activation"
     source = "Gildenblat, pytorch-grad-cam, 2021"
     needs = frozenset({"gradients"})
+    passes = Cost(1, 0.1)
 
     def compute(self, batch: Batch) -> Values:
         """Return B v_1 of B = G (*) A, (n, h, w)."""
         activations, gradients = batch.activations_and_gradients(self.place)
         return Values(first_direction(gradients * activations, self.variant))
-
-    def cost(self, size: tuple[int, int]) -> Cost:
-        """One forward and a backward through the tail."""
-        return Cost(1, 0.1)

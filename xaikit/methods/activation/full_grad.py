@@ -49,6 +49,7 @@ class FullGrad(Method):
     source = "Srinivas & Fleuret, NeurIPS 2019, arXiv:1905.00780"
     signed = False
     needs = frozenset({"input-gradient"})
+    passes = Cost(1, 1)
 
     def compute(self, batch: Batch) -> Values:
         """Return the map (n, H, W) and the completeness gap of the decomposition."""
@@ -59,10 +60,6 @@ class FullGrad(Method):
         sums.add(batch.inputs * gradient)
         maps = torch.stack([_resized(maps, batch.size) for maps in sums.maps.values()]).sum(0)
         return Values(maps, completeness=sums.total - batch.scores, diagnostics={"promised": batch.scores})
-
-    def cost(self, size: tuple[int, int]) -> Cost:
-        """One forward and one backward."""
-        return Cost(1, 1)
 
 
 @dataclass

@@ -27,13 +27,10 @@ class GradCAM(LayerMethod):
     source = "Selvaraju et al., ICCV 2017, arXiv:1610.02391"
     signed = False
     needs = frozenset({"gradients"})
+    passes = Cost(1, 0.05)
 
     def compute(self, batch: Batch) -> Values:
         """Return relu(sum_k w_k A_k), (n, h, w)."""
         activations, gradients = batch.activations_and_gradients(self.place)
         weights = gradients.mean((2, 3))
         return Values(torch.einsum("nk,nkhw->nhw", weights, activations).relu())
-
-    def cost(self, size: tuple[int, int]) -> Cost:
-        """One forward; the backward runs through the tail only."""
-        return Cost(1, 0.05)

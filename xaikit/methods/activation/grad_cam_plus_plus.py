@@ -46,6 +46,7 @@ class GradCAMPlusPlus(LayerMethod):
     source = "Chattopadhay et al., WACV 2018, arXiv:1710.11063"
     signed = False
     needs = frozenset({"gradients"})
+    passes = Cost(1, 0.05)
 
     def compute(self, batch: Batch) -> Values:
         """Return relu(sum_k w_k A_k), (n, h, w)."""
@@ -61,10 +62,6 @@ class GradCAMPlusPlus(LayerMethod):
             torch.einsum("nk,nkhw->nhw", weights, activations).relu(),
             flags=[{"negative-activations"} if flagged else set() for flagged in negative],
         )
-
-    def cost(self, size: tuple[int, int]) -> Cost:
-        """One forward; the backward runs through the tail only."""
-        return Cost(1, 0.05)
 
     def _alphas(self, activations: Tensor, gradients: Tensor) -> Tensor:
         """Return the weights a (n, C, h, w) of the gradients, zero where the gradient is not positive."""

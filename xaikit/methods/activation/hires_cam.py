@@ -28,12 +28,9 @@ class HiResCAM(LayerMethod):
     family = "activation"
     source = "Draelos & Carin 2020, arXiv:2011.08891"
     needs = frozenset({"gradients"})
+    passes = Cost(1, 0.05)
 
     def compute(self, batch: Batch) -> Values:
         """Return sum_k G_k (*) A_k, (n, h, w)."""
         activations, gradients = batch.activations_and_gradients(self.place)
         return Values(torch.einsum("nkhw,nkhw->nhw", gradients, activations))
-
-    def cost(self, size: tuple[int, int]) -> Cost:
-        """One forward; the backward runs through the tail only."""
-        return Cost(1, 0.05)

@@ -42,6 +42,7 @@ class RelevanceCAM(LayerMethod):
     family = "activation"
     source = "Lee et al., CVPR 2021"
     needs = frozenset({"gradients"})
+    passes = Cost(1, 0.1)
 
     def compute(self, batch: Batch) -> Values:
         """Return sum_k w_k A_k, (n, h, w).
@@ -52,10 +53,6 @@ class RelevanceCAM(LayerMethod):
         """
         relevance = relevance_at(batch, self.place, POSITIVE, lambda: self._start(batch)).values
         return Values(torch.einsum("nk,nkhw->nhw", relevance.sum((2, 3)), batch.activations(self.place)))
-
-    def cost(self, size: tuple[int, int]) -> Cost:
-        """One forward and a modified backward through the tail."""
-        return Cost(1, 0.1)
 
     def _start(self, batch: Batch) -> Tensor:
         """Return the start vector (n, K)."""

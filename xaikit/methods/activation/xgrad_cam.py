@@ -31,6 +31,7 @@ class XGradCAM(LayerMethod):
     source = "Fu et al., BMVC 2020, arXiv:2008.02312"
     signed = False
     needs = frozenset({"gradients"})
+    passes = Cost(1, 0.05)
 
     def compute(self, batch: Batch) -> Values:
         """Return relu(sum_k w_k A_k), (n, h, w)."""
@@ -39,7 +40,3 @@ class XGradCAM(LayerMethod):
         active = totals.abs() > _EPSILON * activations.abs().sum((2, 3))
         weights = torch.where(active, (gradients * activations).sum((2, 3)) / torch.where(active, totals, 1), 0)
         return Values(torch.einsum("nk,nkhw->nhw", weights, activations).relu())
-
-    def cost(self, size: tuple[int, int]) -> Cost:
-        """One forward; the backward runs through the tail only."""
-        return Cost(1, 0.05)

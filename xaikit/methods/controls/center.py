@@ -27,6 +27,7 @@ class Center(Method):
     source = "control: centre prior"
     signed = False
     class_specific = False
+    passes = Cost(1, 0)
 
     def compute(self, batch: Batch) -> Values:
         """Return the Gaussian (n, H, W)."""
@@ -36,7 +37,3 @@ class Center(Method):
         )
         bell = torch.exp(-0.5 * (rows[:, None] ** 2 + columns[None, :] ** 2))
         return Values(bell.to(batch.pixels).expand(len(batch), *batch.size))
-
-    def cost(self, size: tuple[int, int]) -> Cost:
-        """One forward of the clean image, which gives the class."""
-        return Cost(1, 0)

@@ -28,6 +28,7 @@ class Edges(Method):
     source = "control: Sobel edges"
     signed = False
     class_specific = False
+    passes = Cost(1, 0)
 
     def compute(self, batch: Batch) -> Values:
         """Return the edge strength (n, H, W)."""
@@ -35,7 +36,3 @@ class Edges(Method):
         kernels = torch.stack([sobel, sobel.T])[:, None]
         grey = F.pad(batch.pixels.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
         return Values(F.conv2d(grey, kernels).square().sum(1).sqrt())
-
-    def cost(self, size: tuple[int, int]) -> Cost:
-        """One forward of the clean image, which gives the class."""
-        return Cost(1, 0)

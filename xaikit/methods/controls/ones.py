@@ -27,11 +27,8 @@ class Ones(Method):
     source = "control: a constant map"
     signed = False
     class_specific = False
+    passes = Cost(1, 0)
 
     def compute(self, batch: Batch) -> Values:
         """Return ones (n, H, W)."""
         return Values(torch.ones_like(batch.pixels[:, 0]))
-
-    def cost(self, size: tuple[int, int]) -> Cost:
-        """One forward of the clean image, which gives the class."""
-        return Cost(1, 0)

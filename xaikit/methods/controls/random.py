@@ -27,12 +27,9 @@ class Random(Method):
     source = "control: independent noise"
     signed = False
     class_specific = False
+    passes = Cost(1, 0)
 
     def compute(self, batch: Batch) -> Values:
         """Return noise (n, H, W)."""
         noise = [torch.rand(batch.size, generator=stream, device="cpu") for stream in batch.generators(self.name)]
         return Values(torch.stack(noise).to(batch.pixels) if noise else batch.pixels[:, 0])
-
-    def cost(self, size: tuple[int, int]) -> Cost:
-        """One forward of the clean image, which gives the class."""
-        return Cost(1, 0)

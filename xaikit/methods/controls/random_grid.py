@@ -34,13 +34,10 @@ class RandomGrid(Method):
     source = "control: coarse noise"
     signed = False
     class_specific = False
+    passes = Cost(1, 0)
 
     def compute(self, batch: Batch) -> Values:
         """Return noise (n, grid, grid)."""
         shape = (self.grid, self.grid)
         noise = [torch.rand(shape, generator=stream, device="cpu") for stream in batch.generators(self.name)]
         return Values(torch.stack(noise).to(batch.pixels) if noise else batch.pixels.new_zeros(0, *shape))
-
-    def cost(self, size: tuple[int, int]) -> Cost:
-        """One forward of the clean image, which gives the class."""
-        return Cost(1, 0)

@@ -49,6 +49,7 @@ class ExcitationBackprop(InputMethod):
     source = "Zhang et al., ECCV 2016, arXiv:1608.00507"
     signed = False
     needs = frozenset({"input-gradient"})
+    passes = Cost(2, 2)
 
     def compute(self, batch: Batch) -> Values:
         """Return probabilities (n, C, H, W).
@@ -61,10 +62,6 @@ class ExcitationBackprop(InputMethod):
             return accounted(walk)
         contrast = accounted(promising(walk, 0.0))
         return replace(contrast, values=contrast.values.sum(1).clamp_min(0))
-
-    def cost(self, size: tuple[int, int]) -> Cost:
-        """Two forwards, one of them through the folded copy, and a backward that recomputes each map."""
-        return Cost(2, 2)
 
 
 def one_at_the_class(batch: Batch, method: str) -> Tensor:

@@ -48,6 +48,7 @@ class LayerExcitationBackprop(LayerMethod):
     source = "Zhang et al., ECCV 2016, arXiv:1608.00507"
     signed = False
     needs = frozenset({"gradients"})
+    passes = Cost(1, 0.1)
 
     def compute(self, batch: Batch) -> Values:
         """Return probabilities (n, h, w).
@@ -63,10 +64,6 @@ class LayerExcitationBackprop(LayerMethod):
         contrast = accounted(promising(walk, 0.0))
         rounding = max(_ROUNDING, 4 * torch.finfo(batch.arithmetic).eps)
         return replace(contrast, values=_summed(contrast.values, rounding).clamp_min(0))
-
-    def cost(self, size: tuple[int, int]) -> Cost:
-        """One forward and a modified backward through the tail."""
-        return Cost(1, 0.1)
 
 
 def _summed(values: Tensor, rounding: float) -> Tensor:

@@ -53,6 +53,7 @@ class RAP(InputMethod):
     family = "decomposition"
     source = "Nam et al., AAAI 2020, arXiv:1904.00605"
     needs = frozenset({"input-gradient"})
+    passes = Cost(2, 4)
 
     def compute(self, batch: Batch) -> Values:
         """Return the relevance (n, C, H, W) of the score.
@@ -69,10 +70,6 @@ class RAP(InputMethod):
         )
         (result,) = relevance(batch, composite, lambda: [start_at_the_score(batch)])
         return accounted(result)
-
-    def cost(self, size: tuple[int, int]) -> Cost:
-        """Two forwards, one of them through the folded copy, and a backward that recomputes each map twice."""
-        return Cost(2, 4)
 
 
 def _within_its_range(step: LinearMap, relevance: Tensor, ledger: Ledger) -> list[Tensor]:

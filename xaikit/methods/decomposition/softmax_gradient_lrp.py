@@ -44,6 +44,7 @@ class SoftmaxGradientLRP(InputMethod):
     family = "decomposition"
     source = "Iwana et al., ICCV Workshops 2019, arXiv:1908.04351"
     needs = frozenset({"input-gradient"})
+    passes = Cost(2, 2)
 
     def compute(self, batch: Batch) -> Values:
         """Return the relevance (n, C, H, W) of the probability's gradient.
@@ -58,10 +59,6 @@ class SoftmaxGradientLRP(InputMethod):
         logits = batch.logits / 2 if self.classifier.output == "binary" else batch.logits  # [-z, z]: p = sigmoid(z)
         (result,) = relevance(batch, composite, lambda: [softmax_gradient(logits, batch.target.index)])
         return accounted(result)
-
-    def cost(self, size: tuple[int, int]) -> Cost:
-        """Two forwards, one of them through the folded copy, and a backward that recomputes each map."""
-        return Cost(2, 2)
 
 
 def softmax_gradient(logits: Tensor, index: Tensor) -> Tensor:

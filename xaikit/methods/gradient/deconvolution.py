@@ -26,12 +26,9 @@ class Deconvolution(InputMethod):
     family = "gradient"
     source = "Zeiler & Fergus, ECCV 2014, arXiv:1311.2901"
     needs = frozenset({"input-gradient"})
+    passes = Cost(1, 1)
 
     def compute(self, batch: Batch) -> Values:
         """Return the modified gradient at the input, (n, C, H, W)."""
         values, flags = rectified_gradients(batch, "deconvolution", self.name)
         return Values(values, flags=flags)
-
-    def cost(self, size: tuple[int, int]) -> Cost:
-        """Return one forward and one backward."""
-        return Cost(1, 1)

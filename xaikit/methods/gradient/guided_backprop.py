@@ -29,12 +29,9 @@ class GuidedBackprop(InputMethod):
     family = "gradient"
     source = "Springenberg et al. 2015, arXiv:1412.6806"
     needs = frozenset({"input-gradient"})
+    passes = Cost(1, 1)
 
     def compute(self, batch: Batch) -> Values:
         """Return the guided gradient (n, C, H, W)."""
         values, flags = rectified_gradients(batch, "guided", self.name)
         return Values(values, flags=flags)
-
-    def cost(self, size: tuple[int, int]) -> Cost:
-        """Return one forward and one backward."""
-        return Cost(1, 1)

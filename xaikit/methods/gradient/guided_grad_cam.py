@@ -28,13 +28,10 @@ class GuidedGradCAM(InputMethod, LayerMethod):
     family = "gradient"
     source = "Selvaraju et al., ICCV 2017, arXiv:1610.02391"
     needs = frozenset({"gradients", "input-gradient"})
+    passes = Cost(2, 1.05)
 
     def compute(self, batch: Batch) -> Values:
         """Return the guided gradient times the upsampled map, (n, C, H, W)."""
         maps = GradCAM(self.classifier, self.layer).compute(batch).values
         guided, flags = rectified_gradients(batch, "guided", self.name)
         return Values(guided * upsample(maps, batch.size)[:, None], flags=flags)
-
-    def cost(self, size: tuple[int, int]) -> Cost:
-        """Return the cost of Grad-CAM plus that of guided backpropagation."""
-        return Cost(2, 1.05)

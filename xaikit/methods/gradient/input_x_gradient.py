@@ -27,11 +27,8 @@ class InputXGradient(InputMethod):
     family = "gradient"
     source = "Shrikumar et al. 2016, arXiv:1605.01713"
     needs = frozenset({"input-gradient"})
+    passes = Cost(1, 1)
 
     def compute(self, batch: Batch) -> Values:
         """Return the gradient times the input, (n, C, H, W)."""
         return Values(batch.inputs * batch.input_gradients)
-
-    def cost(self, size: tuple[int, int]) -> Cost:
-        """Return one forward and one backward."""
-        return Cost(1, 1)

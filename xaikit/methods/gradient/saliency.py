@@ -26,11 +26,8 @@ class Saliency(InputMethod):
     signed = False
     reduction = "max-abs"
     needs = frozenset({"input-gradient"})
+    passes = Cost(1, 1)
 
     def compute(self, batch: Batch) -> Values:
         """Return the gradient (n, C, H, W)."""
         return Values(batch.input_gradients)
-
-    def cost(self, size: tuple[int, int]) -> Cost:
-        """Return one forward and one backward."""
-        return Cost(1, 1)

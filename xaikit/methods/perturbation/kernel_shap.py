@@ -26,17 +26,9 @@ from annotated_types import Ge
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
-from xaikit.foundation.parameters import Count
-from xaikit.methods.base import METHODS, InputMethod, Values
-from xaikit.methods.perturbation.scorer import MaskedFill, Score, Scorer
-from xaikit.methods.perturbation.segments import (
-    Segmentation,
-    check_segmentation,
-    flags_of,
-    segment,
-    segment_counts,
-    spread,
-)
+from xaikit.methods.base import METHODS, Values
+from xaikit.methods.perturbation.scorer import Scorer
+from xaikit.methods.perturbation.segment_method import SegmentMethod
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -45,35 +37,21 @@ _ENUMERATED = 12  # largest number of segments whose coalitions are all scored b
 
 @METHODS.register
 @dataclass(frozen=True)
-class KernelShap(InputMethod):
+class KernelShap(SegmentMethod):
     """Shapley values of the segments by weighted regression under the efficiency constraint.
 
     Args:
         samples: number of coalitions to score; None is 2 M + 2048, or all coalitions of at most 12 segments.
-        segmentation: slic, grid, quickshift, felzenszwalb, or segment numbers (H, W).
-        segments: approximate number of segments of slic and grid.
-        fill: content of missing segments: the name of a fill, or pixels that broadcast to the images.
-        score: "logit" is the explained score, "probability" is that of the class.
     """
 
     samples: Annotated[int, Ge(2)] | None = None
-    segmentation: Segmentation | Tensor = "slic"
-    segments: Count = 64
-    fill: MaskedFill | Tensor = "mean"
-    score: Score = "logit"
 
     name = "kernel-shap"
-    family = "perturbation"
     source = "Lundberg & Lee, NeurIPS 2017, arXiv:1705.07874"
-
-    def check(self) -> None:
-        """Check the segmentation."""
-        check_segmentation(self.segmentation)
 
     def compute(self, batch: Batch) -> Values:
         """Return each segment's Shapley value at its pixels, (n, H, W)."""
-        segments = segment(batch.pixels, self.segmentation, self.segments)
-        counts = segment_counts(segments)
+        segments, counts = self.segmented(batch)
         streams = batch.generators("kernel-shap")
         drawn = [
             draw_coalitions(count, self._budget(count), stream) for count, stream in zip(counts, streams, strict=True)
@@ -84,13 +62,8 @@ class KernelShap(InputMethod):
         for (kept, weights), scores, clean in zip(drawn, scorer.of_coalitions(with_empty), scorer.clean, strict=True):
             shapley_values.append(solve(kept, weights, scores[1:], scores[0], clean))
             gaps.append(shapley_values[-1].sum() - clean + scores[0])
-        return Values(
-            spread(shapley_values, segments),
-            completeness=torch.stack(gaps),
-            flags=flags_of(counts),
-            params={"samples": [len(kept) for kept, _ in drawn]},
-            diagnostics={"segments": torch.tensor(counts, device="cpu")},
-        )
+        samples = {"samples": [len(kept) for kept, _ in drawn]}
+        return self.spread(shapley_values, segments, counts, completeness=torch.stack(gaps), params=samples)
 
     def cost(self, size: tuple[int, int]) -> Cost:
         """Return a forward for the clean image, one for the empty coalition and one per scored coalition."""

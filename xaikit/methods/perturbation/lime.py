@@ -25,56 +25,37 @@ from annotated_types import Ge
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
-from xaikit.foundation.parameters import Count, NotNegative
-from xaikit.methods.base import METHODS, InputMethod, Values
+from xaikit.foundation.parameters import NotNegative
+from xaikit.methods.base import METHODS, Values
 from xaikit.methods.perturbation.scorer import MaskedFill, Score, Scorer
-from xaikit.methods.perturbation.segments import (
-    Segmentation,
-    check_segmentation,
-    flags_of,
-    segment,
-    segment_counts,
-    spread,
-)
+from xaikit.methods.perturbation.segment_method import SegmentMethod
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
 
 @METHODS.register
 @dataclass(frozen=True)
-class Lime(InputMethod):
+class Lime(SegmentMethod):
     """Coefficients of a linear model of the probability, one per segment.
 
     Args:
         samples: number of masked images, including the unchanged image.
-        segmentation: slic, grid, quickshift, felzenszwalb, or segment numbers (H, W).
-        segments: approximate number of segments of slic and grid.
-        fill: content of a removed segment: the name of a fill, or pixels that broadcast to the images.
         width: width of the kernel, in cosine distance.
         alpha: strength of the ridge penalty.
-        score: "probability" is that of the class, "logit" is the explained score.
     """
 
     samples: Annotated[int, Ge(2)] = 1000
-    segmentation: Segmentation | Tensor = "slic"
-    segments: Count = 64
     fill: MaskedFill | Tensor = "segment-mean"
     width: Annotated[float, Ge(1e-6)] = 0.25
     alpha: NotNegative = 1.0
     score: Score = "probability"
 
     name = "lime"
-    family = "perturbation"
     source = "Ribeiro et al., KDD 2016, arXiv:1602.04938"
-
-    def check(self) -> None:
-        """Check the segmentation."""
-        check_segmentation(self.segmentation)
 
     def compute(self, batch: Batch) -> Values:
         """Return each segment's coefficient at its pixels, (n, H, W)."""
-        segments = segment(batch.pixels, self.segmentation, self.segments)
-        counts = segment_counts(segments)
+        segments, counts = self.segmented(batch)
         if max(counts) >= self.samples:
             raise BadInput(
                 f"samples: expected more than the {max(counts)} segments, got {self.samples}; raise samples or lower "
@@ -86,14 +67,8 @@ class Lime(InputMethod):
             local_weights(kept, image_scores, self.width, self.alpha)
             for kept, image_scores in zip(drawn, scores, strict=True)
         ]
-        return Values(
-            spread([weights for weights, _ in fitted], segments),
-            flags=flags_of(counts),
-            diagnostics={
-                "segments": torch.tensor(counts, device="cpu"),
-                "fit": torch.tensor([fit for _, fit in fitted], device="cpu"),
-            },
-        )
+        fit = {"fit": torch.tensor([fit for _, fit in fitted], device="cpu")}
+        return self.spread([weights for weights, _ in fitted], segments, counts, diagnostics=fit)
 
     def cost(self, size: tuple[int, int]) -> Cost:
         """Return a forward for the clean image and one per sample."""

@@ -71,26 +71,6 @@ def segment(pixels: Tensor, segmentation: Segmentation | Tensor = "slic", count:
     return torch.stack(regions).to(pixels.device)
 
 
-def segment_counts(segments: Tensor) -> list[int]:
-    """Return the number of segments of each image from `segments` (N, H, W)."""
-    return [int(number) + 1 for number in segments.flatten(1).amax(1)]
-
-
-def flags_of(counts: list[int]) -> list[set[str]]:
-    """Return the flag `one-segment` for images with a single segment, such as images of one colour."""
-    return [{"one-segment"} if count == 1 else set() for count in counts]
-
-
-def spread(values: list[Tensor], segments: Tensor) -> Tensor:
-    """Return maps (N, H, W) in which each pixel has the value of its segment.
-
-    Args:
-        values: one tensor (M,) per image, with a value per segment.
-        segments: (N, H, W) segment numbers.
-    """
-    return torch.stack([image_values[numbers] for image_values, numbers in zip(values, segments, strict=True)])
-
-
 def _grid(size: tuple[int, int], count: int) -> Tensor:
     """Return the segment numbers (H, W) of about `count` equal rectangles, as square as possible."""
     down = min(size[0], count, max(1, round(math.sqrt(count * size[0] / size[1]))))

@@ -37,7 +37,6 @@ from xaikit.foundation.parameters import Count
 from xaikit.images.fills import Fill
 from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.methods.gradient.integrated_gradients import IntegratedGradients
-from xaikit.methods.perturbation.segments import flags_of
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -89,7 +88,7 @@ class XRAI(InputMethod):
             if batch.context.progress is not None:
                 batch.context.progress(index + 1, len(batch), "segmented images")
         values = torch.from_numpy(np.stack(maps)).to(base)
-        flags = flags_of([1 if count == len(_SCALES) else count for count in counts])  # one region per scale
+        flags = [{"one-segment"} if count == len(_SCALES) else set[str]() for count in counts]  # one region per scale
         return Values(values, flags=flags, diagnostics={"regions": torch.tensor(counts, device="cpu")})
 
     def cost(self, size: tuple[int, int]) -> Cost:

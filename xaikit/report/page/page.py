@@ -8,14 +8,12 @@ Every text is escaped by jinja2, except the SVG of the figures, which escape the
 policy of the page forbids any request.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from xaikit.foundation.errors import BadInput
 from xaikit.foundation.files import write_text
 from xaikit.report.figures.confidence import PANELS
 from xaikit.report.figures.files import write_figures
@@ -30,21 +28,6 @@ SAMPLE = 6
 """Number of images drawn at random; the images at the quantiles are added."""
 
 _EMPTY_RUN = {"title": "xaikit report", "command": "", "created": "", "environment": {}}
-
-
-def read_rows(path: str | Path) -> list[Row]:
-    """Return the rows of a JSON file.
-
-    Raises:
-        BadInput: the file does not exist or does not hold a list of rows.
-    """
-    try:
-        rows = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path}: expected rows as JSON, got something else ({error}); score first") from error
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise BadInput(f"{path}: expected a list of rows, got something else")
-    return rows
 
 
 def write_report(
