@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         XaikitWarning,
     )
     from xaikit.methods.activation.calibration import calibrate
-    from xaikit.methods.activation.library import Library
+    from xaikit.methods.activation.reference_library import Library
     from xaikit.model.classifier import Classifier
     from xaikit.model.target import Contrast
     from xaikit.run.attribution import Attribution
@@ -51,7 +51,7 @@ _HOMES = {
     "xaikit.foundation.errors": "BadChecksum BadInput LeftOut MissingExtra NoSuchLayer UnknownName "
     "XaikitError XaikitWarning",
     "xaikit.methods.activation.calibration": "calibrate",
-    "xaikit.methods.activation.library": "Library",
+    "xaikit.methods.activation.reference_library": "Library",
     "xaikit.model.classifier": "Classifier",
     "xaikit.model.target": "Contrast",
     "xaikit.run.attribution": "Attribution",

@@ -17,7 +17,7 @@ from xaikit.foundation.errors import BadInput, LeftOut, UnknownName, XaikitError
 from xaikit.images.folders import class_folder
 from xaikit.measures.base import MEASURES, Measure
 from xaikit.measures.removal.keep_curve import keep_curve as keep_curve
-from xaikit.methods.activation.library import Library
+from xaikit.methods.activation.reference_library import Library
 from xaikit.methods.base import METHODS, Family, LayerMethod, Method, attribute_all
 from xaikit.model.classifier import Classifier
 from xaikit.run.attribution import Attribution

@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.backends.cases import CIFAR
 from tests.backends.pairs import Pair
-from xaikit.backends.choices import squares
+from xaikit.backends.default_features import squares
 
 __all__ = ["PERTURBATION"]
 

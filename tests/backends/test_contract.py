@@ -150,7 +150,7 @@ def test_targets_that_are_no_class_are_refused(package: str) -> None:
 @pytest.mark.parametrize("name", ["captum/layer-grad-cam", "pytorch-grad-cam/grad-cam", "torchcam/score-cam"])
 def test_the_copy_is_freed_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     guests(name.partition("/")[0])
-    from xaikit.backends import guest
+    from xaikit.backends import foreign_method as guest
 
     alive: list[weakref.ref[nn.Module]] = []
     make = guest.Model.__init__

@@ -18,7 +18,7 @@ from torch import Tensor
 import xaikit
 from tests.backends.cases import Case, case_of
 from tests.backends.test_agreement import share_of_range
-from xaikit.backends.choices import squares
+from xaikit.backends.default_features import squares
 from xaikit.images.fills import segment_mean
 from xaikit.methods.base import METHODS
 from xaikit.methods.perturbation.kernel_shap import solve

@@ -28,9 +28,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from xaikit.backends.choices import positions, squares, windows
-from xaikit.backends.generate import behind, guest_package, method_name, parameters, required
-from xaikit.backends.guest import Guest, GuestLayer, Model
+from xaikit.backends.default_features import positions, squares, windows
+from xaikit.backends.foreign_method import Guest, GuestLayer, Model
+from xaikit.backends.generated_methods import behind, guest_package, method_name, parameters, required
 from xaikit.extend import Family, InputMethod, Need, Values
 from xaikit.foundation.errors import BadInput
 from xaikit.images.references import draw_references

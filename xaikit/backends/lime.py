@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from xaikit.backends.generate import behind, guest_package, method_name, parameters
-from xaikit.backends.guest import Guest, Model
+from xaikit.backends.foreign_method import Guest, Model
+from xaikit.backends.generated_methods import behind, guest_package, method_name, parameters
 from xaikit.extend import Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xaikit.backends.generate import behind, guest_package, method_name, parameters
-from xaikit.backends.guest import Guest, GuestLayer, Model
+from xaikit.backends.foreign_method import Guest, GuestLayer, Model
+from xaikit.backends.generated_methods import behind, guest_package, method_name, parameters
 from xaikit.extend import InputMethod, LayerMethod, Need, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost

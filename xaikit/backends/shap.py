@@ -24,8 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from xaikit.backends import shap_perturbation  # noqa: F401 - its explainers register themselves
-from xaikit.backends.generate import behind, guest_package, method_name, parameters
-from xaikit.backends.guest import Guest, Model
+from xaikit.backends.foreign_method import Guest, Model
+from xaikit.backends.generated_methods import behind, guest_package, method_name, parameters
 from xaikit.extend import InputMethod, Need, Values
 from xaikit.images.references import draw_references
 from xaikit.run.batch import Batch

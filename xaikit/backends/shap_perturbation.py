@@ -22,9 +22,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from xaikit.backends.choices import squares
-from xaikit.backends.generate import behind, guest_package, method_name, parameters
-from xaikit.backends.guest import Guest, Model
+from xaikit.backends.default_features import squares
+from xaikit.backends.foreign_method import Guest, Model
+from xaikit.backends.generated_methods import behind, guest_package, method_name, parameters
 from xaikit.extend import InputMethod, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost

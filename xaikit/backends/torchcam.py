@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-from xaikit.backends.generate import behind, guest_package, method_name, parameters
-from xaikit.backends.guest import GuestLayer, Model
+from xaikit.backends.foreign_method import GuestLayer, Model
+from xaikit.backends.generated_methods import behind, guest_package, method_name, parameters
 from xaikit.extend import Need, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xaikit.backends.generate import behind, guest_package, method_name, parameters, required
-from xaikit.backends.guest import Guest, Model
+from xaikit.backends.foreign_method import Guest, Model
+from xaikit.backends.generated_methods import behind, guest_package, method_name, parameters, required
 from xaikit.extend import Family, InputMethod, Need, Values
 from xaikit.foundation.errors import BadInput
 from xaikit.run.batch import Batch

@@ -13,7 +13,7 @@ from xaikit.api import build_library
 from xaikit.benchmark.dataset import Reader, Sample, open_data
 from xaikit.benchmark.suite_entries import Data, References
 from xaikit.foundation.identity import fingerprint
-from xaikit.methods.activation.library import Library
+from xaikit.methods.activation.reference_library import Library
 from xaikit.model.classifier import Classifier
 from xaikit.run.context import Context
 

@@ -3,7 +3,7 @@
     Columns            every column with its type; measures follow as `measure.NAME`, a number or None
     shared_columns     columns that are the same for all methods on an image
     own_columns        columns of one method: its map's curves, costs and flags
-    write, read        Parquet files, written whole or not at all
+    read               rows from a file; store.py writes them
 
 Adding a column changes only this file. Importing it does not import torch, so reports can be written without torch.
 
@@ -13,7 +13,6 @@ Units: milliseconds per image, explained in one batch; forwards and backwards co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, get_type_hints
 
@@ -21,7 +20,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from xaikit.foundation.errors import BadInput
-from xaikit.foundation.files import atomic
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,26 +92,6 @@ _ARROW = {
 COLUMNS: dict[str, pa.DataType] = {name: _ARROW[kind] for name, kind in get_type_hints(Columns).items()}
 """Columns of every row and their types in Parquet."""
 _ALWAYS = {"unit_id", "setting", "image_id", "method"}
-
-
-def write(file: Path, rows: Sequence[Mapping[str, Any]], measures: Iterable[str]) -> None:
-    """Write rows to a Parquet file, whole or not at all.
-
-    Args:
-        file: path of the Parquet file.
-        rows: rows of one chunk.
-        measures: names of all measures.
-
-    Raises:
-        BadInput: a row has a column that is not in the schema, or the file cannot be written.
-    """
-    types = COLUMNS | {f"{MEASURE}{name}": pa.float64() for name in measures}
-    for row in rows:
-        if unknown := row.keys() - types.keys():
-            raise BadInput(f"rows: expected the columns of the schema, got {', '.join(sorted(unknown))}")
-    records = [{name: row.get(name) for name in types} for row in rows]
-    with atomic(file) as temporary:
-        pq.write_table(pa.Table.from_pylist(records, schema=pa.schema(list(types.items()))), temporary)
 
 
 def read(file: Path) -> list[Row]:

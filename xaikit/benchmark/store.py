@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from xaikit.benchmark import rows as rows_file
+from xaikit.benchmark.rows import COLUMNS, MEASURE
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.files import atomic, output_directory, write_json
 
@@ -63,8 +63,23 @@ class Store:
         return [tuple(row[:4]) for file in self.files() for row in self._read(file, columns) if row[4] == "error"]
 
     def write(self, chunk: str, rows: Sequence[Mapping[str, Any]], measures: Iterable[str]) -> None:
-        """Write the rows of a chunk, whole or not at all."""
-        rows_file.write(self.path / "rows" / f"{chunk}.parquet", rows, measures)
+        """Write the rows of a chunk, completely or not at all.
+
+        Args:
+            chunk: name of the file.
+            rows: one per image and method.
+            measures: names of all measures.
+
+        Raises:
+            BadInput: a row has a column that is not in the schema, or the file cannot be written.
+        """
+        types = COLUMNS | {f"{MEASURE}{name}": pa.float64() for name in measures}
+        for row in rows:
+            if unknown := row.keys() - types.keys():
+                raise BadInput(f"rows: expected the columns of the schema, got {', '.join(sorted(unknown))}")
+        records = [{name: row.get(name) for name in types} for row in rows]
+        with atomic(self.path / "rows" / f"{chunk}.parquet") as temporary:
+            pq.write_table(pa.Table.from_pylist(records, schema=pa.schema(list(types.items()))), temporary)
 
     def sweep(self) -> None:
         """Remove files that killed processes left, and rows whose unit has a better row in another file."""

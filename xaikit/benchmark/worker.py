@@ -27,7 +27,7 @@ from xaikit.benchmark.suite import Suite
 from xaikit.foundation.errors import BadInput, XaikitError
 from xaikit.foundation.identity import SCHEMA_VERSION, canonical_json, fingerprint
 from xaikit.images.hashes import image_hashes
-from xaikit.methods.activation.library import Library
+from xaikit.methods.activation.reference_library import Library
 from xaikit.methods.base import Method
 from xaikit.model.classifier import Classifier
 from xaikit.run.context import Context

@@ -101,7 +101,7 @@ def _requests(
     kinds = [get_method(name) for name in dict.fromkeys(names)]
     by_method = parameters(params, kinds)
     if library is not None:
-        from xaikit.methods.activation.library import Library
+        from xaikit.methods.activation.reference_library import Library
 
         takers = [kind.name for kind in kinds if "library" in kind.parameter_names()]
         if not takers:

@@ -21,8 +21,8 @@ from xaikit.foundation.files import package_data
 from xaikit.images.reading import Resize
 from xaikit.model.classifier import Classifier
 from xaikit.model.outputs import Output
-from xaikit.zoo.blank import blank, classes_of, drawn
 from xaikit.zoo.catalogue import models, shipped_names
+from xaikit.zoo.empty_networks import blank, classes_of, drawn
 from xaikit.zoo.registry import Architecture, architecture, architectures
 from xaikit.zoo.sources.torchvision import DEFAULT, from_enum, from_file, weight_names
 from xaikit.zoo.weights import RANDOM, Loaded, fill, read_state, trained

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from xaikit.foundation.errors import BadInput
 from xaikit.images.reading import Resize
-from xaikit.zoo.blank import blank, drawn
+from xaikit.zoo.empty_networks import blank, drawn
 from xaikit.zoo.recipe import Recipe
 
 RANDOM = "random"

@@ -29,7 +29,7 @@ from xaikit.foundation.errors import BadInput
 from xaikit.foundation.parameters import Count
 from xaikit.images.shapes import unit, upsample
 from xaikit.methods.activation.calibration import LEVELS, Calibration, calibrated
-from xaikit.methods.activation.library import Library
+from xaikit.methods.activation.reference_library import Library
 from xaikit.methods.base import METHODS, LayerMethod, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost

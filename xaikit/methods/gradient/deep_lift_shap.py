@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from xaikit.methods.base import METHODS, InputMethod, Values
-from xaikit.methods.gradient.background import Background, background_inputs, background_size, check_background
 from xaikit.methods.gradient.multipliers import pair_multipliers
+from xaikit.methods.gradient.reference_images import Background, background_inputs, background_size, check_background
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 

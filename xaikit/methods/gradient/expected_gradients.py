@@ -24,7 +24,7 @@ from torch import Tensor
 from xaikit.foundation.identity import generator
 from xaikit.foundation.parameters import Count, NotNegative
 from xaikit.methods.base import METHODS, InputMethod, Values
-from xaikit.methods.gradient.background import Background, background_inputs, background_size, check_background
+from xaikit.methods.gradient.reference_images import Background, background_inputs, background_size, check_background
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 

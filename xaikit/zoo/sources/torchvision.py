@@ -28,8 +28,8 @@ from torch import Tensor, nn
 
 from xaikit.foundation.errors import BadInput, UnknownName
 from xaikit.images.reading import Interpolation, Resize
-from xaikit.zoo.blank import blank, classes_of, drawn
 from xaikit.zoo.catalogue import shipped_names
+from xaikit.zoo.empty_networks import blank, classes_of, drawn
 from xaikit.zoo.weights import RANDOM, Loaded, fill, read_state
 
 DEFAULT = "DEFAULT"

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
-from xaikit.backends.guest import OUR_WORDS, Guest
+from xaikit.backends.foreign_method import OUR_WORDS, Guest
 from xaikit.extend import METHODS
 from xaikit.foundation.errors import MissingExtra
 
