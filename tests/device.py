@@ -1,4 +1,4 @@
-"""A second device without hardware: tensors that say they are on `cuda:0`, though their numbers are on the CPU.
+"""A second device without hardware: its tensors say `cuda:0`, and their numbers are on the CPU.
 
     with second_device():
         classifier = Classifier(network.to(SECOND))
@@ -10,7 +10,7 @@ Operators treat the two devices as CUDA does. They refuse tensors of both, excep
 
 Random numbers without a generator come from the second device's own stream; a CPU generator is refused there.
 
-Torch itself sees the device type `lazy`: it is in every build, and its backward runs in the calling thread.
+Torch itself sees the device type `lazy`: every build knows it, and its backward runs in the calling thread.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["PEAK_BYTES", "SECOND", "second_device"]
+__all__ = ["NAME", "PEAK_BYTES", "SECOND", "second_device"]
 
 SECOND = torch.device("cuda:0")
+NAME = "a second device"  # what torch.cuda.get_device_name returns
 PEAK_BYTES = 3 * 2**20  # what torch.cuda.max_memory_allocated returns, whatever ran
 _SEEN_BY_TORCH = torch.device("lazy:0")
-_CPU = torch.device("cpu")
+_NAMES_A_DEVICE = (str, torch.device)
 _FROM_DATA = {torch.tensor, torch.as_tensor, torch.asarray}
-_INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_"}
+_INDEXING = {"index", "index_put", "index_put_"}
 _READS_A_NUMBER = {"index_put", "index_put_", "fill", "fill_", "masked_fill", "masked_fill_"}
 
 
@@ -44,15 +45,10 @@ class SecondTensor(Tensor):
 
     @staticmethod
     def __new__(cls, numbers: Tensor) -> SecondTensor:
+        strides, offset = numbers.stride(), numbers.storage_offset()
+        about = {"strides": strides, "storage_offset": offset, "dtype": numbers.dtype, "device": _SEEN_BY_TORCH}
         with torch.inference_mode(numbers.is_inference()):
-            return Tensor._make_wrapper_subclass(
-                cls,
-                numbers.shape,
-                strides=numbers.stride(),
-                storage_offset=numbers.storage_offset(),
-                dtype=numbers.dtype,
-                device=_SEEN_BY_TORCH,
-            )
+            return Tensor._make_wrapper_subclass(cls, numbers.shape, **about)
 
     def __init__(self, numbers: Tensor) -> None:
         self.numbers = numbers
@@ -78,9 +74,6 @@ class SecondTensor(Tensor):
     def new_tensor(self, data: Any, **options: Any) -> Tensor:
         return torch.tensor(data, **{"dtype": self.dtype, "device": SECOND} | options)
 
-    def data_ptr(self) -> int:
-        return self.numbers.data_ptr()
-
     def untyped_storage(self) -> torch.UntypedStorage:
         return self.numbers.untyped_storage()
 
@@ -90,10 +83,11 @@ class SecondTensor(Tensor):
 
 @contextmanager
 def second_device() -> Iterator[None]:
-    """Let tensors be made on the second device and moved to it and back."""
+    """Let tensors be made on the second device, and moved to it and back."""
     operators = _Operators()
     stand_ins: dict[str, Callable[..., Any]] = {
         "device": lambda device: nullcontext(),
+        "get_device_name": lambda device=SECOND: NAME,
         "get_rng_state": lambda device=SECOND: operators.random_state.clone(),
         "manual_seed": operators.seed,
         "max_memory_allocated": lambda device=SECOND: PEAK_BYTES,
@@ -101,7 +95,7 @@ def second_device() -> Iterator[None]:
         "memory_allocated": lambda device=SECOND: 0,
         "memory_reserved": lambda device=SECOND: 0,
         "reset_peak_memory_stats": lambda device=SECOND: None,
-        "set_rng_state": lambda state, device=SECOND: operators.restore(state),
+        "set_rng_state": lambda state, device=SECOND: setattr(operators, "random_state", state.clone()),
         "synchronize": lambda device=SECOND: None,
     }
     with ExitStack() as stack:
@@ -115,26 +109,27 @@ def second_device() -> Iterator[None]:
 class _Names(TorchFunctionMode):
     """Replaces the second device in arguments by the device that torch sees."""
 
-    inside_torch = False  # while torch's own Python code and backward run, which this mode does not reach
+    inside_torch = False  # while torch's own Python code and its backward run, whose calls do not come here
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if func is torch.device:
             return func(*args, **kwargs)
-        seen = {name: _seen(value) for name, value in kwargs.items()}
-        if func in _FROM_DATA and seen.get("device") == _SEEN_BY_TORCH:
-            return func(*args, **seen | {"device": _CPU}).to(_SEEN_BY_TORCH)
+        kwargs = {name: _seen(value) for name, value in kwargs.items()}
+        if func in _FROM_DATA and kwargs.get("device") == _SEEN_BY_TORCH:
+            return func(*args, **kwargs | {"device": "cpu"}).to(_SEEN_BY_TORCH)
         outside, _Names.inside_torch = _Names.inside_torch, True
         try:
-            return func(*map(_seen, args), **seen)
+            return func(*map(_seen, args), **kwargs)
         finally:
             _Names.inside_torch = outside
 
 
 def _seen(value: Any) -> Any:
-    if isinstance(value, str) and value.partition(":")[0] == SECOND.type:
+    """Return the device that torch sees for the second device, and any other value as it is."""
+    if isinstance(value, _NAMES_A_DEVICE) and str(value).partition(":")[0] == SECOND.type:
         return _SEEN_BY_TORCH
-    return _SEEN_BY_TORCH if isinstance(value, torch.device) and value.type == SECOND.type else value
+    return value
 
 
 class _Operators(TorchDispatchMode):
@@ -147,45 +142,31 @@ class _Operators(TorchDispatchMode):
     def seed(self, seed: int) -> None:
         self.random_state = torch.Generator().manual_seed(seed).get_state()
 
-    def restore(self, state: Tensor) -> None:
-        self.random_state = state.clone()
-
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if torch.is_inference_mode_enabled():  # operators arrive here before torch has split them into simpler ones
+        if torch.is_inference_mode_enabled():  # operators come here before torch has split them into simpler ones
             with self:
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
                 return result
-        name = func.overloadpacket.__name__
-        second: dict[int, SecondTensor] = {}  # by the identity of their numbers
-
-        def numbers(value: Any) -> Any:
-            if isinstance(value, SecondTensor):
-                second[id(value.numbers)] = value
-                return value.numbers
-            return _CPU if value == _SEEN_BY_TORCH else value
-
-        cpu_args = _each(numbers, args)
-        cpu_kwargs = {key: _each(numbers, value) for key, value in kwargs.items()}
-        to = kwargs.get("device")
-        on_second = bool(second) if to is None else to == _SEEN_BY_TORCH
-        if second and name != "copy_":
-            _refuse_mixed(func, name, args, kwargs)
-        if on_second:
-            _refuse_generator((*args, *kwargs.values()))
-        drawn = on_second and torch.Tag.nondeterministic_seeded in func.tags
-        with self._drawing() if drawn else nullcontext():
-            result = func(*cpu_args, **cpu_kwargs)
-        if not on_second or (name == "copy_" and not isinstance(args[0], SecondTensor)):
-            return result
+        values = list(_flat([args, *kwargs.values()]))
+        wrappers = {id(value.numbers): value for value in values if isinstance(value, SecondTensor)}
+        here = bool(wrappers) if kwargs.get("device") is None else kwargs["device"] == _SEEN_BY_TORCH
+        if not wrappers and not here:
+            return func(*args, **kwargs)
+        if wrappers and func.overloadpacket.__name__ != "copy_":
+            _refuse_mixed(func, args, kwargs)
+        if here and any(isinstance(value, torch.Generator) for value in values):
+            raise RuntimeError(f"Expected a '{SECOND.type}' device type for generator but found 'cpu'")
+        with self._drawing() if here and torch.Tag.nondeterministic_seeded in func.tags else nullcontext():
+            result = func(*_each(_on_cpu, args), **{name: _each(_on_cpu, value) for name, value in kwargs.items()})
 
         def wrapped(value: Any) -> Any:
-            if not isinstance(value, Tensor):
-                return value
-            return second[id(value)] if id(value) in second else SecondTensor(value)
+            if id(value) in wrappers or not isinstance(value, Tensor):
+                return wrappers.get(id(value), value)
+            return SecondTensor(value)
 
-        return _each(wrapped, result)
+        return _each(wrapped, result) if here else result
 
     @contextmanager
     def _drawing(self) -> Iterator[None]:
@@ -196,25 +177,27 @@ class _Operators(TorchDispatchMode):
             self.random_state = torch.get_rng_state()
 
 
-def _refuse_mixed(func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Raise as CUDA does for a CPU tensor among tensors of the second device."""
-    elementwise = torch.Tag.pointwise in func.tags or name in _READS_A_NUMBER
-    for place, value in enumerate([*args, *kwargs.values()]):
-        if name in _INDEXING and place == 1 and isinstance(args[0], SecondTensor):
-            continue
-        written = name.endswith("_") and place == 0
-        for tensor in _tensors(value):
-            if not isinstance(tensor, SecondTensor) and (tensor.ndim > 0 or written or not elementwise):
+def _refuse_mixed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raise as CUDA does for CPU tensors next to tensors of the second device."""
+    name = func.overloadpacket.__name__
+    reads_numbers = torch.Tag.pointwise in func.tags or name in _READS_A_NUMBER
+    for position, value in enumerate([*args, *kwargs.values()]):
+        indices = position == 1 and name in _INDEXING
+        written = position == 0 and name.endswith("_")
+        for tensor in _flat([value]):
+            if not isinstance(tensor, Tensor) or isinstance(tensor, SecondTensor) or indices:
+                continue
+            if tensor.ndim > 0 or written or not reads_numbers:
                 raise RuntimeError(
                     "Expected all tensors to be on the same device, but found at least two devices, "
                     f"{SECOND} and cpu! (when running {func})"
                 )
 
 
-def _refuse_generator(values: tuple[Any, ...]) -> None:
-    for value in values:
-        if isinstance(value, torch.Generator):
-            raise RuntimeError(f"Expected a '{SECOND.type}' device type for generator but found '{value.device.type}'")
+def _on_cpu(value: Any) -> Any:
+    if isinstance(value, SecondTensor):
+        return value.numbers
+    return torch.device("cpu") if isinstance(value, torch.device) and value == _SEEN_BY_TORCH else value
 
 
 def _each(change: Callable[[Any], Any], value: Any) -> Any:
@@ -222,7 +205,10 @@ def _each(change: Callable[[Any], Any], value: Any) -> Any:
     return type(value)(_each(change, item) for item in value) if isinstance(value, list | tuple) else change(value)
 
 
-def _tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, list | tuple):
-        return [tensor for item in value for tensor in _tensors(item)]
-    return [value] if isinstance(value, Tensor) else []
+def _flat(values: Any) -> Iterator[Any]:
+    """Yield the items of nested lists and tuples."""
+    for value in values:
+        if isinstance(value, list | tuple):
+            yield from _flat(value)
+        else:
+            yield value
