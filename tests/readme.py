@@ -13,6 +13,7 @@ import math
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -48,6 +49,7 @@ def rewritten(text: str) -> str:
     return text
 
 
+@cache
 def methods() -> list[str]:
     """Return the table of methods; what they cost is for one image with default parameters."""
     classifier = load(MODEL, weights="random", device="cpu")
@@ -67,6 +69,7 @@ def method_row(entry: type[Method], method: Method) -> list[str]:
     return [linked(entry), entry.family, *passes, "yes" if entry.signed else "–", cited(entry.source)]
 
 
+@cache
 def measures() -> list[str]:
     """Return the table of measures."""
     rows = [

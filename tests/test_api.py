@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 import xaikit
-from tests.methods.nets import GAPNet, bound, images
+from tests.networks import GAPNet, bound, images
 from xaikit.run.context import Context
 
 
@@ -127,7 +127,10 @@ def test_listing_works_whatever_is_imported_first(first: str) -> None:
         (lambda clf, x: xaikit.attribute(clf, x, method=None), "method: expected a name, got NoneType"),
         (lambda clf, x: xaikit.load(None), "model: expected a name or a folder, got None"),
         (lambda clf, x: xaikit.load(""), "model: expected a name or a folder, got ''"),
-        (lambda clf, x: xaikit.attribute(clf, x, chunk_size="3"), "chunk_size: expected a whole number from 1 or None, got '3'"),
+        (
+            lambda clf, x: xaikit.attribute(clf, x, chunk_size="3"),
+            "chunk_size: expected a whole number from 1 or None, got '3'",
+        ),
         (lambda clf, x: xaikit.attribute(clf, x, seed="a"), "seed: expected a whole number, got 'a'"),
         (lambda clf, x: xaikit.build_library(clf, [(x, ["a"])]), "labels: expected class indices, got list"),
     ],

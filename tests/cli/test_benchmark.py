@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -118,13 +119,16 @@ def test_the_report_is_rebuilt_from_rows_without_torch(output, tmp_path):
 
 
 def test_limit_and_shards(pictures, tmp_path, capsys):
-    assert benchmark(pictures, tmp_path / "few", "--limit", "2", "--no-pictures") == 0
-    assert len(read(tmp_path / "few")) == 2 * 8
-    assert benchmark(pictures, tmp_path / "half", "--shard", "0/2", "--no-pictures") == 0
-    assert benchmark(pictures, tmp_path / "half", "--shard", "1/2", "--no-pictures") == 0
-    assert len({row["unit_id"] for row in read(tmp_path / "half")}) == 48
+    two = tmp_path / "two"
+    for name in CLASSES[:2]:
+        shutil.copytree(pictures / name, two / name)
+    assert benchmark(two, tmp_path / "few", "--limit", "1", "--no-pictures") == 0
+    assert len(read(tmp_path / "few")) == 8
+    assert benchmark(two, tmp_path / "half", "--shard", "0/2", "--no-pictures") == 0
+    assert benchmark(two, tmp_path / "half", "--shard", "1/2", "--no-pictures") == 0
+    assert len({row["unit_id"] for row in read(tmp_path / "half")}) == 2 * 8
     capsys.readouterr()
-    assert benchmark(pictures, tmp_path / "none", "--shard", "5/6") == 0
+    assert benchmark(two, tmp_path / "none", "--shard", "5/6") == 0
     assert "no image is in this shard" in capsys.readouterr().out
 
 

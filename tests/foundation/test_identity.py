@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests import nets
+from tests import networks
 from xaikit.foundation.identity import canonical_json, fingerprint, generator, generators, stream_seed
 from xaikit.images.hashes import image_hashes
 from xaikit.model.fingerprint import model_fingerprint
@@ -37,7 +37,7 @@ def test_fingerprints_are_the_same_in_every_process():
 
 
 def test_image_hash_is_of_uint8_pixels():
-    images = nets.pixels(2, dtype=torch.float32)
+    images = networks.images(2, dtype=torch.float32)
     images = (images * 255).round() / 255
     one, other = image_hashes(images)
     assert one != other
@@ -49,15 +49,15 @@ def test_image_hash_is_of_uint8_pixels():
 
 
 def test_images_outside_of_the_unit_range_differ():
-    one, other = image_hashes(2 + 1e-4 * nets.pixels(2))
+    one, other = image_hashes(2 + 1e-4 * networks.images(2))
     assert one != other
 
 
 def test_model_fingerprint_sees_weights_buffers_and_types_alone():
-    network = nets.made(nets.Stochastic, torch.float32)
+    network = networks.seeded(networks.Stochastic, torch.float32)
     before = model_fingerprint(network)
     assert model_fingerprint(network.to(memory_format=torch.channels_last).eval()) == before
-    assert model_fingerprint(nets.made(nets.Stochastic, torch.bfloat16)) != before
+    assert model_fingerprint(networks.seeded(networks.Stochastic, torch.bfloat16)) != before
     network.norm.num_batches_tracked += 1
     assert model_fingerprint(network) != before
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import pytest
 import torch
 
-from tests import nets
+from tests import networks
 from xaikit.foundation.errors import BadInput
 from xaikit.images.shapes import upsample
 from xaikit.measures.base import Measure, Subject
@@ -35,8 +35,8 @@ class Share(Measure):
 
 
 def subject() -> Subject:
-    classifier = Classifier(nets.made(nets.Net, torch.float32))
-    pixels = nets.pixels(2, dtype=torch.float32)
+    classifier = Classifier(networks.seeded(networks.Net, torch.float32))
+    pixels = networks.images(2, dtype=torch.float32)
     return Subject(classifier, pixels, pixels.mean(1), torch.zeros(2, dtype=torch.long))
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.measures.networks import pictures, small
+from tests.networks import pictures, small
 from xaikit.foundation.identity import generators
 from xaikit.images.hashes import image_hashes
 from xaikit.measures.base import Subject

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.measures.networks import pictures, small, summing
+from tests.networks import pictures, small, summing
 from xaikit.measures.base import Subject
 from xaikit.measures.faithfulness.completeness import CompletenessGap
 from xaikit.methods.base import METHODS

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from tests.measures.networks import pictures, small
+from tests.networks import pictures, small
 from xaikit.measures.base import Measure, Subject
 from xaikit.measures.complexity.entropy import Entropy
 from xaikit.measures.complexity.sparseness import Sparseness

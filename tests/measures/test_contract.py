@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.measures.networks import heatmaps, pictures, small, summing
+from tests.networks import heatmaps, pictures, small, summing
 from xaikit.foundation.errors import BadInput
 from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.measures.removal.keep_curve import keep_curve

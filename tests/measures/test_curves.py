@@ -12,7 +12,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from tests.measures.networks import heatmaps, pictures, small, summing
+from tests.networks import heatmaps, pictures, small, summing
 from xaikit.foundation.errors import BadInput
 from xaikit.images.shapes import unit
 from xaikit.images.synthetic import draw

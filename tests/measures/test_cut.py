@@ -8,7 +8,7 @@ import pytest
 import torch
 from skimage.filters import threshold_otsu
 
-from tests.measures.networks import heatmaps, pictures, small, summing
+from tests.networks import heatmaps, pictures, small, summing
 from xaikit.foundation.errors import BadInput
 from xaikit.images.pixel_order import removed
 from xaikit.measures.removal.keep_curve import keep_curve

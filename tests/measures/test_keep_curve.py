@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tests.measures.networks import heatmaps, pictures, small, summing
+from tests.networks import Failing, heatmaps, pictures, small, summing
 from xaikit.foundation.errors import BadInput
 from xaikit.images.fills import fill_values
 from xaikit.measures.removal import masked_forwards
@@ -389,20 +389,8 @@ def test_nothing_is_left_behind() -> None:
 
 
 def test_the_network_comes_back_when_it_raises() -> None:
-    class Breaks(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = small().network
-            self.calls = 0
-
-        def forward(self, inputs: Tensor) -> Tensor:
-            self.calls += 1
-            if self.calls > 3:
-                raise ZeroDivisionError
-            return self.inner(inputs)  # type: ignore[no-any-return]
-
-    classifier = Classifier(Breaks().train())
-    with pytest.raises(ZeroDivisionError):
+    classifier = Classifier(Failing(small().network, left=3).train())
+    with pytest.raises(RuntimeError, match="stumbled"):
         keep_curve(classifier, pictures(3), heatmaps(3), chunk_size=3)
     assert all(module.training for module in classifier.network.modules())
     assert all(p.requires_grad for p in classifier.network.parameters())

@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score
 from torch import Tensor
 
-from tests.measures.networks import heatmaps, pictures, small
+from tests.networks import heatmaps, pictures, small
 from xaikit.foundation.errors import BadInput
 from xaikit.images.synthetic import Scene, draw
 from xaikit.measures.base import Measure, Subject

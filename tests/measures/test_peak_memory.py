@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from tests.measures.networks import pictures, small
+from tests.networks import pictures, small
 from xaikit.measures.base import Subject
 from xaikit.measures.cost.peak_memory import PeakMemory, peak_bytes
 from xaikit.methods.base import Method, Values

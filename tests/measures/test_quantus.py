@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.measures.networks import pictures, small
+from tests.networks import pictures, small
 from xaikit.foundation.identity import generators
 from xaikit.measures.base import Subject
 from xaikit.measures.complexity.entropy import Entropy

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.measures.networks import additive, pictures, small
+from tests.networks import additive, pictures, small
 from xaikit.foundation.errors import BadInput
 from xaikit.images.synthetic import draw
 from xaikit.measures.base import MEASURES, Subject

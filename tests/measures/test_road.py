@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tests.measures.networks import heatmaps, pictures, small, summing
+from tests.networks import heatmaps, pictures, small, summing
 from xaikit.foundation.errors import BadInput
 from xaikit.images.pixel_order import ranks
 from xaikit.measures.base import Measure, Subject

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.measures.networks import pictures, small, summing
+from tests.networks import pictures, small, summing
 from xaikit.foundation.errors import BadInput
 from xaikit.measures.base import Subject
 from xaikit.measures.robustness.max_sensitivity import MaxSensitivity

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.measures.networks import additive, heatmaps, pictures, small, true_shares
+from tests.networks import additive, heatmaps, pictures, small, true_shares
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import generators
 from xaikit.images.hashes import image_hashes

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.networks import GAPNet, bound, images
 from xaikit.foundation.errors import BadChecksum, BadInput
-from xaikit.methods.activation.library import Library, _Selection
+from xaikit.methods.activation.reference_library import Library, _Selection
 from xaikit.methods.base import METHODS
 from xaikit.model.classifier import Classifier
 

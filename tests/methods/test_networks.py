@@ -37,7 +37,7 @@ VARIANTS: dict[str, Callable[[], nn.Module]] = {
 
 @cache
 def map_of_the_plain_network(name: str) -> Attribution:
-    return method(name, Classifier(networks.seeded(networks.Net), size=8)).attribute(networks.images(), [0, 1, 2])
+    return method(name, Classifier(networks.seeded(networks.Net), size=8)).attribute(networks.images(2), [0, 1])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -45,7 +45,7 @@ def map_of_the_plain_network(name: str) -> Attribution:
 def test_the_same_weights_give_the_same_map(name: str, variant: str) -> None:
     expected = map_of_the_plain_network(name)
     clf = Classifier(networks.seeded(VARIANTS[variant]), size=8)
-    found = method(name, clf).attribute(networks.images(), [0, 1, 2])
+    found = method(name, clf).attribute(networks.images(2), [0, 1])
     assert torch.allclose(found.scores, expected.scores)
     assert torch.allclose(found.values, expected.values, atol=1e-12)
 
@@ -54,7 +54,7 @@ def test_the_same_weights_give_the_same_map(name: str, variant: str) -> None:
 def test_train_mode_does_not_matter(name: str) -> None:
     network = networks.seeded(networks.Stochastic)
     evaluated = copy.deepcopy(network).eval()
-    x = networks.images()
+    x = networks.images(2)
     expected = method(name, Classifier(evaluated, size=8)).attribute(x, 1).values
     assert torch.equal(method(name, Classifier(network.train(), size=8)).attribute(x, 1).values, expected)
 
@@ -62,7 +62,7 @@ def test_train_mode_does_not_matter(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_callers_grad_mode_and_autocast_do_not_matter(name: str) -> None:
     one = method(name, Classifier(networks.seeded(networks.InPlace), size=8))
-    x = networks.images()
+    x = networks.images(2)
     expected = one.attribute(x).values
     for mode in (torch.no_grad(), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16)):
         with mode:
@@ -74,9 +74,9 @@ def test_the_callers_grad_mode_and_autocast_do_not_matter(name: str) -> None:
 @pytest.mark.parametrize("network", [networks.Residual, networks.Concat, networks.SqueezeExcite])
 def test_branches_and_gates(name: str, network: type[nn.Module]) -> None:
     clf = Classifier(networks.seeded(network), layer="conv2", size=8)
-    found = method(name, clf).attribute(networks.images())
+    found = method(name, clf).attribute(networks.images(2))
     assert found.values.isfinite().all()
-    assert torch.equal(found.scores, clf(networks.images()).amax(1).detach())
+    assert torch.equal(found.scores, clf(networks.images(2)).amax(1).detach())
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if METHODS.get(name).family != "perturbation"])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import xaikit
-from xaikit.methods.activation.library import Library
+from xaikit.methods.activation.reference_library import Library
 from xaikit.model.classifier import Classifier
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]

@@ -17,6 +17,8 @@ from xaikit.methods.perturbation.xrai import grow, grow_in_order, regions_of
 from xaikit.model.classifier import Classifier
 from xaikit.run.context import Context
 
+pytestmark = pytest.mark.usefixtures("kept_regions")
+
 
 def xrai(clf: Classifier, **params: object) -> Method:
     return METHODS.get("xrai").build(clf, **params)

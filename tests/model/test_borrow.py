@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests import nets
+from tests import networks
 from tests.run.methods import Activation
 from xaikit.methods.base import attribute_all
 from xaikit.model.borrow import borrowing, unwrapped
@@ -54,7 +54,7 @@ def changed(before, after) -> list[str]:
 
 def mixed() -> nn.Module:
     """Train and eval modules, frozen and free weights, with and without gradients."""
-    network = nets.made(nets.Stochastic, torch.float32)
+    network = networks.seeded(networks.Stochastic, torch.float32)
     network.norm.eval()
     network.conv1.weight.requires_grad_(False)
     network.conv2.weight.grad = torch.full_like(network.conv2.weight, 3)
@@ -69,7 +69,7 @@ def disturb(network: nn.Module) -> None:
     network.norm.running_mean += 1
     network.norm.num_batches_tracked.data.add_(1)
     network.norm.running_var = network.norm.running_var * 2
-    network.head.bias.grad = torch.ones(nets.CLASSES)
+    network.head.bias.grad = torch.ones(networks.CLASSES)
     network.dropout.train()
 
 
@@ -110,16 +110,16 @@ def test_nested_gives_back_once_at_the_end():
 
 def test_an_untouched_buffer_is_not_written():
     """A write would make a graph of the user's, which keeps the buffer, unusable."""
-    network = nets.made(nets.Stochastic, torch.float32).eval()
-    loss = network(nets.pixels(dtype=torch.float32)).sum()
+    network = networks.seeded(networks.Stochastic, torch.float32).eval()
+    loss = network(networks.images(dtype=torch.float32)).sum()
     with Classifier(network, memory_format=None).borrowed():
-        network(nets.pixels(dtype=torch.float32))
+        network(networks.images(dtype=torch.float32))
     loss.backward()
     assert network.conv1.weight.grad is not None
 
 
 def test_modes_inside_and_after():
-    classifier = Classifier(nets.Net())
+    classifier = Classifier(networks.Net())
     with torch.inference_mode():
         with classifier.borrowed():
             assert torch.is_grad_enabled()
@@ -140,7 +140,7 @@ def test_construction_and_the_first_forward_change_nothing(memory_format):
 
 
 def test_unwrapped_finds_the_module_inside():
-    network = nets.Net()
+    network = networks.Net()
     assert unwrapped(nn.DataParallel(network)) is network
     compiled = nn.Module()
     compiled._orig_mod = nn.DataParallel(network)
@@ -148,8 +148,8 @@ def test_unwrapped_finds_the_module_inside():
 
 
 def test_threads_take_turns():
-    classifier = Classifier(nets.made(nets.Net, torch.float32))
-    images = nets.pixels(8, dtype=torch.float32)
+    classifier = Classifier(networks.seeded(networks.Net, torch.float32))
+    images = networks.images(8, dtype=torch.float32)
     alone = [attribute_all([Activation(classifier, "conv2")], one[None], 1, Context())[0].values for one in images]
 
     def explained(place):
@@ -162,6 +162,6 @@ def test_threads_take_turns():
 
 
 def test_one_lock_a_network_however_it_is_wrapped():
-    network = nets.made(nets.Net, torch.float32)
+    network = networks.seeded(networks.Net, torch.float32)
     assert borrowing(network) is borrowing(nn.DataParallel(network))
-    assert borrowing(network) is not borrowing(nets.made(nets.Net, torch.float32))
+    assert borrowing(network) is not borrowing(networks.seeded(networks.Net, torch.float32))

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from tests import nets
+from tests import networks
 from xaikit.api import attribute
 from xaikit.foundation.errors import BadInput, NoSuchLayer, XaikitError, XaikitWarning
 from xaikit.images.reading import Resize
@@ -21,12 +21,12 @@ from xaikit.model.classifier import Classifier
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def net(build=nets.Net, dtype=torch.float32):
-    return nets.made(build, dtype).eval()
+def net(build=networks.Net, dtype=torch.float32):
+    return networks.seeded(build, dtype).eval()
 
 
 def images(count: int = 3, channels: int = 3):
-    return nets.pixels(count, channels, dtype=torch.float32)
+    return networks.images(count, channels, dtype=torch.float32)
 
 
 # ---- arguments ------------------------------------------------------------------------------------------------------
@@ -88,8 +88,8 @@ def test_logits_are_the_networks():
 # ---- heads ----------------------------------------------------------------------------------------------------------
 
 
-def plain_logits(classes: int = nets.CLASSES):
-    return net(lambda: nets.Net(classes))(images())
+def plain_logits(classes: int = networks.CLASSES):
+    return net(lambda: networks.Net(classes))(images())
 
 
 @pytest.mark.parametrize(
@@ -104,12 +104,12 @@ def plain_logits(classes: int = nets.CLASSES):
 def test_probabilities(output, expected):
     classifier = Classifier(net(), output=output, memory_format=None)
     assert torch.equal(classifier.probabilities(images()), expected(plain_logits()))
-    assert classifier.classes == nets.CLASSES
+    assert classifier.classes == networks.CLASSES
     assert classifier.labels is None
 
 
 def test_one_logit_is_two_classes():
-    classifier = Classifier(net(lambda: nets.Net(1)), memory_format=None)
+    classifier = Classifier(net(lambda: networks.Net(1)), memory_format=None)
     z = plain_logits(1)
     assert classifier.output == "binary"
     assert classifier.classes == 2
@@ -119,23 +119,23 @@ def test_one_logit_is_two_classes():
 
 
 def test_own_labels_of_one_logit():
-    assert Classifier(net(lambda: nets.Net(1)), labels=["benign", "malignant"]).labels == ["benign", "malignant"]
+    assert Classifier(net(lambda: networks.Net(1)), labels=["benign", "malignant"]).labels == ["benign", "malignant"]
     with pytest.raises(BadInput, match="labels: expected 2, one per class, got 1"):
-        Classifier(net(lambda: nets.Net(1)), labels=["malignant"]).outline()
+        Classifier(net(lambda: networks.Net(1)), labels=["malignant"]).outline()
 
 
 @pytest.mark.parametrize("output", ["sigmoid", "regression"])
 def test_one_logit_of_another_kind(output):
-    classifier = Classifier(net(lambda: nets.Net(1)), output=output)
+    classifier = Classifier(net(lambda: networks.Net(1)), output=output)
     assert classifier.classes == 1
     assert classifier(images()).shape == (3, 1)
 
 
 def test_heads_that_do_not_fit():
     with pytest.raises(BadInput, match="use output='binary'"):
-        Classifier(net(lambda: nets.Net(1)), output="softmax")(images())
+        Classifier(net(lambda: networks.Net(1)), output="softmax")(images())
     with pytest.raises(BadInput, match="expected one logit for binary, got 2"):
-        Classifier(net(lambda: nets.Net(2)), output="binary")(images())
+        Classifier(net(lambda: networks.Net(2)), output="binary")(images())
     for _ in range(2):
         with pytest.raises(BadInput, match="labels: expected 4, one per class, got 3"):
             _ = Classifier(net(), labels=["a", "b", "c"]).layer
@@ -150,7 +150,7 @@ ENDS = {
 
 @pytest.mark.parametrize("kind", ENDS)
 def test_a_network_that_ends_in_softmax(kind):
-    classifier = Classifier(net(lambda: nets.Reshaped(ENDS[kind])))
+    classifier = Classifier(net(lambda: networks.Net(end=ENDS[kind])))
     with pytest.warns(XaikitWarning, match="already ends in a (log-)?softmax") as caught:
         classifier(images())
     assert len(caught) == 1
@@ -161,7 +161,7 @@ def test_a_network_that_ends_in_softmax(kind):
 @pytest.mark.parametrize("output", [None, "sigmoid"])
 @pytest.mark.parametrize("last", [torch.sigmoid, nn.Sigmoid(), lambda z: z.sigmoid()[:, :].flatten(1)])
 def test_a_multi_label_network_that_ends_in_a_sigmoid(last, output):
-    classifier = Classifier(net(lambda: nets.Reshaped(last)), output=output)
+    classifier = Classifier(net(lambda: networks.Net(end=last)), output=output)
     with pytest.warns(XaikitWarning, match="already ends in a sigmoid") as caught:
         logits = classifier(images())
     assert len(caught) == 1
@@ -170,16 +170,16 @@ def test_a_multi_label_network_that_ends_in_a_sigmoid(last, output):
 
 
 def test_one_probability():
-    classifier = Classifier(net(lambda: nets.Reshaped(torch.sigmoid, 1)))
+    classifier = Classifier(net(lambda: networks.Net(1, end=torch.sigmoid)))
     with pytest.warns(XaikitWarning, match="already ends in a sigmoid"):
         found = classifier(images())
     assert torch.allclose(found[:, 1:], plain_logits(1), atol=1e-5)
 
 
 @pytest.mark.parametrize("last", [lambda z: z * 0 + 0.3, lambda z: z.sigmoid() * 0.5 + 0.1, lambda z: z.relu()])
-@pytest.mark.parametrize("classes", [1, 2, nets.CLASSES])
+@pytest.mark.parametrize("classes", [1, 2, networks.CLASSES])
 def test_logits_that_lie_in_the_unit_interval_stay_logits(last, classes):
-    network = net(lambda: nets.Reshaped(last, classes))
+    network = net(lambda: networks.Net(classes, end=last))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = Classifier(network, output="regression")(images())
@@ -192,16 +192,16 @@ def test_logits_that_lie_in_the_unit_interval_stay_logits(last, classes):
 
 @pytest.mark.parametrize("kind", ["dict", "tuple", "object", "data parallel", "train mode"])
 def test_unwrapped_outputs(kind):
-    network = nets.made(nets.CLASSIFIERS[kind][0], torch.float32).eval()
-    assert Classifier(network)(images()).shape == (3, nets.CLASSES)
+    network = networks.seeded(networks.CLASSIFIERS[kind][0], torch.float32).eval()
+    assert Classifier(network)(images()).shape == (3, networks.CLASSES)
 
 
-@pytest.mark.parametrize("classes", [1, nets.CLASSES])
+@pytest.mark.parametrize("classes", [1, networks.CLASSES])
 @pytest.mark.parametrize("last", [torch.squeeze, lambda z: z.squeeze(1), lambda z: z[..., None, None]])
 def test_axes_of_length_one(last, classes):
-    classifier = Classifier(net(lambda: nets.Reshaped(last, classes)), output="regression")
+    classifier = Classifier(net(lambda: networks.Net(classes, end=last)), output="regression")
     for count in (1, 3):
-        expected = net(lambda: nets.Net(classes))(images(count))
+        expected = net(lambda: networks.Net(classes))(images(count))
         assert torch.allclose(classifier(images(count)), expected, rtol=0, atol=1e-6)
 
 
@@ -217,14 +217,14 @@ def test_axes_of_length_one(last, classes):
 )
 def test_outputs_that_are_no_logits(last, reason):
     with pytest.raises(BadInput, match=reason):
-        Classifier(net(lambda: nets.Reshaped(last)))(images())
+        Classifier(net(lambda: networks.Net(end=last)))(images())
 
 
 def test_grey_network():
-    classifier = Classifier(net(lambda: nets.Net(channels=1)), 0.5, 0.5, size=8)
+    classifier = Classifier(net(lambda: networks.Net(channels=1)), 0.5, 0.5, size=8)
     assert classifier.channels == 1
     assert classifier.read(Image.new("RGB", (20, 10), "white")).shape == (1, 1, 8, 8)
-    assert classifier(images(channels=1)).shape == (3, nets.CLASSES)
+    assert classifier(images(channels=1)).shape == (3, networks.CLASSES)
 
 
 def test_bfloat16_network_gives_float32_logits():
@@ -238,22 +238,22 @@ def test_float64_network_gives_float64_logits():
 
 
 def test_a_network_that_cannot_run_is_one_line():
-    with pytest.raises(BadInput, match=r"expected Plain to run on an image \(1, 3, 64, 64\).*set size=") as caught:
-        _ = Classifier(nets.Plain()).layer
+    with pytest.raises(BadInput, match=r"expected LinearNet to run on an image \(1, 3, 64, 64\).*set size=") as caught:
+        _ = Classifier(networks.LinearNet()).layer
     assert "\n" not in str(caught.value)
-    assert Classifier(nets.Plain(), size=8)(images()).shape == (3, nets.CLASSES)
+    assert Classifier(networks.LinearNet(), size=8)(images()).shape == (3, networks.CLASSES)
 
 
 @pytest.mark.parametrize("error", [ValueError, IndexError, AssertionError, NotImplementedError])
 def test_whatever_a_network_raises_at_first_is_one_line(error):
-    network = net(nets.Raising)
+    network = net(networks.Raising)
     network.error = error("some\nlines")
     with pytest.raises(BadInput, match=f"got {error.__name__}: some lines"):
         Classifier(network).outline()
 
 
 def test_memory_that_runs_out_is_not_the_networks_fault():
-    network = net(nets.Raising)
+    network = net(networks.Raising)
     network.error = torch.OutOfMemoryError("no")
     with pytest.raises(torch.OutOfMemoryError):
         Classifier(network).outline()
@@ -263,12 +263,12 @@ def test_memory_that_runs_out_is_not_the_networks_fault():
 
 
 def test_no_default_layer_is_refused_with_the_layers():
-    with pytest.raises(BadInput, match="found no default target layer in Plain; give one of: it has none"):
-        _ = Classifier(nets.Plain(), size=8).layer
+    with pytest.raises(BadInput, match="found no default target layer in LinearNet; give one of: it has none"):
+        _ = Classifier(networks.LinearNet(), size=8).layer
 
 
 def test_layer_by_name_module_and_wrapped_name():
-    network = nets.made(nets.parallel, torch.float32)
+    network = networks.seeded(networks.parallel, torch.float32)
     for layer in ("conv1", "module.conv1", network.module.conv1):
         assert Classifier(network, layer=layer).layer == "conv1"
     with pytest.raises(NoSuchLayer, match="conv1"):
@@ -284,7 +284,7 @@ def test_a_child_that_is_called_module():
 
 
 def test_layers_and_reused_default():
-    classifier = Classifier(net(nets.Reused), size=8)
+    classifier = Classifier(net(networks.Reused), size=8)
     assert classifier.layers() == {"conv1": (5, 8, 8), "conv2": (6, 8, 8), "relu": (6, 8, 8)}
     assert classifier.layer == "relu:1"
     assert classifier.resolve_layer("relu:0").call == 0
@@ -292,7 +292,7 @@ def test_layers_and_reused_default():
 
 def test_the_functional_relu_of_the_default_layer_comes_along():
     """Asking for the default layer by its name means the default layer."""
-    classifier = Classifier(net(nets.Functional), size=8)
+    classifier = Classifier(net(networks.Functional), size=8)
     assert classifier.layer == "conv2"
     assert classifier.resolve_layer("conv2") == classifier.resolve_layer(None)
     assert classifier.resolve_layer("conv2").follow == "relu"
@@ -310,7 +310,7 @@ def test_pickled_and_copied():
 def test_activation_bytes_grow_with_the_image():
     classifier = Classifier(net())
     small = classifier.activation_bytes((8, 8))
-    assert small == 4 * (8 * 8 * (5 + 6) + 2 * nets.CLASSES)
+    assert small == 4 * (8 * 8 * (5 + 6) + 2 * networks.CLASSES)
     assert classifier.activation_bytes((16, 16)) == 4 * small
 
 
@@ -428,12 +428,12 @@ def test_batch_norm_without_statistics_is_told():
 
 @pytest.mark.parametrize("memory_format", [torch.channels_last, None])
 def test_a_network_that_writes_into_its_input_leaves_ours(memory_format):
-    class Writing(nets.Net):
+    class Writing(networks.Net):
         def forward(self, x):
             return super().forward(x.sub_(0.5).div_(0.25))
 
-    clf = Classifier(nets.made(Writing), size=8, memory_format=memory_format)
-    inputs = nets.pixels().contiguous(memory_format=torch.channels_last)
+    clf = Classifier(networks.seeded(Writing), size=8, memory_format=memory_format)
+    inputs = networks.images().contiguous(memory_format=torch.channels_last)
     before = inputs.clone()
     first = clf.logits(inputs)
     assert torch.equal(inputs, before)
@@ -445,13 +445,13 @@ def test_a_network_that_writes_into_its_input_leaves_ours(memory_format):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("network", [torch.bfloat16, torch.float32, torch.float64])
 def test_pixels_get_the_networks_type_but_at_least_float32(dtype, network):
-    clf = Classifier(nets.made(nets.Net, network), size=8)
+    clf = Classifier(networks.seeded(networks.Net, network), size=8)
     expected = torch.float64 if network == torch.float64 else torch.float32
     assert clf.check(torch.rand(1, 3, 8, 8).to(dtype)).dtype == expected
 
 
 def test_labels_by_index_and_labels_that_are_none():
-    network = nets.made(nets.Net, torch.float32)
+    network = networks.seeded(networks.Net, torch.float32)
     names = {2: "c", 0: "a", 1: "b", 3: "d"}
     assert Classifier(network, size=8, labels=names).labels == ["a", "b", "c", "d"]
     for labels in ("bird", 4, {"a": 0, "b": 1}):
@@ -462,8 +462,8 @@ def test_labels_by_index_and_labels_that_are_none():
 
 
 def test_a_plain_call_refuses_what_is_no_picture():
-    clf = Classifier(nets.made(nets.Net, torch.float32), mean=0.5, std=0.25, size=8)
-    pixels = nets.pixels(dtype=torch.float32)
+    clf = Classifier(networks.seeded(networks.Net, torch.float32), mean=0.5, std=0.25, size=8)
+    pixels = networks.images(dtype=torch.float32)
     for wrong in (pixels * 255, (pixels * 255).byte(), pixels[:, :1], pixels / 0, pixels[0]):
         with pytest.raises(BadInput, match="inputs: expected"):
             clf.probabilities(wrong)
@@ -473,10 +473,6 @@ def test_a_plain_call_refuses_what_is_no_picture():
     "mixing", [lambda z: z.mean(0, keepdim=True), lambda z: torch.cat([z, z]), lambda z: z[:, :0], lambda z: z.T]
 )
 def test_logits_that_are_not_one_row_an_image_are_refused(mixing):
-    class Mixing(nets.Net):
-        def forward(self, x):
-            return mixing(super().forward(x))
-
-    clf = Classifier(nets.made(Mixing, torch.float32), size=8)
+    clf = Classifier(networks.seeded(lambda: networks.Net(end=mixing), torch.float32), size=8)
     with pytest.raises(BadInput, match="model: expected logits"):
-        attribute(clf, nets.pixels(dtype=torch.float32), method="saliency")
+        attribute(clf, networks.images(dtype=torch.float32), method="saliency")

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import xaikit
-from tests import nets
+from tests import networks
 from xaikit.foundation.errors import BadChecksum
 from xaikit.model.classifier import Classifier
 
@@ -26,7 +26,7 @@ from xaikit.model.classifier import Classifier
     ids=["data", "numpy", "another storage", "the same sum", "in place"],
 )
 def test_every_write_changes_it(change: Callable[[nn.Module], object]) -> None:
-    classifier = Classifier(nets.made(nets.Net), size=8)
+    classifier = Classifier(networks.seeded(networks.Net), size=8)
     before = classifier.fingerprint
     assert classifier.fingerprint == before
     change(classifier.network)
@@ -34,7 +34,7 @@ def test_every_write_changes_it(change: Callable[[nn.Module], object]) -> None:
 
 
 def test_a_library_of_the_weights_before_is_refused() -> None:
-    classifier = Classifier(nets.made(nets.Net), size=8)
+    classifier = Classifier(networks.seeded(networks.Net), size=8)
     images = torch.rand(12, 3, 8, 8).double()
     labels = classifier(images).argmax(1)
     library = xaikit.build_library(classifier, [(images, labels)], 2)

@@ -9,7 +9,7 @@ import torch
 import torchvision
 from torch import nn
 
-from tests import nets
+from tests import networks
 from xaikit.foundation.errors import BadInput
 from xaikit.model.classifier import Classifier
 from xaikit.model.folding import fold_batch_norm, trace
@@ -41,10 +41,12 @@ def left(graph: nn.Module) -> int:
     ("name", "norms"), [("resnet18", 0), ("densenet121", 62), ("mobilenet_v2", 0), ("squeezenet1_1", 0)]
 )
 def test_folding_leaves_the_function_and_the_network_alone(name, norms):
-    network = randomised(nets.made(lambda: getattr(torchvision.models, name)(num_classes=7), torch.float32)).train()
+    network = randomised(
+        networks.seeded(lambda: getattr(torchvision.models, name)(num_classes=7), torch.float32)
+    ).train()
     before = copy.deepcopy(network.state_dict())
     network.eval()
-    inputs = nets.pixels(2, size=64, dtype=torch.float32)
+    inputs = networks.images(2, size=64, dtype=torch.float32)
     with torch.no_grad():
         expected = network(inputs)
         network.train()
@@ -72,11 +74,11 @@ class Flat(nn.Module):
 
 @pytest.mark.parametrize(("options", "norms"), [({}, 0), ({"affine": False}, 1), ({"track_running_stats": False}, 1)])
 def test_linear_maps_and_bare_norms(options, norms):
-    network = nets.made(lambda: Flat(**options)).eval()
+    network = networks.seeded(lambda: Flat(**options)).eval()
     if network.norm.track_running_stats:
         randomised(network)
     graph = fold_batch_norm(trace(network))
-    inputs = nets.pixels(6, size=2)[:, 0].flatten(1)
+    inputs = networks.images(6, size=2)[:, 0].flatten(1)
     assert left(graph) == norms
     assert torch.allclose(graph(inputs), network(inputs), rtol=0, atol=1e-12)
 
@@ -101,10 +103,10 @@ class Shared(nn.Module):
 
 @pytest.mark.parametrize("kind", ["convolution", "norm", "output"])
 def test_what_is_shared_is_not_folded(kind):
-    network = randomised(nets.made(lambda: Shared(kind)).eval())
+    network = randomised(networks.seeded(lambda: Shared(kind)).eval())
     graph = fold_batch_norm(trace(network))
     assert left(graph) == (2 if kind == "convolution" else 1)
-    assert torch.allclose(graph(nets.pixels()), network(nets.pixels()), rtol=0, atol=1e-12)
+    assert torch.allclose(graph(networks.images()), network(networks.images()), rtol=0, atol=1e-12)
 
 
 class Branch(nn.Module):
@@ -135,9 +137,9 @@ def test_a_network_that_cannot_be_copied_is_refused():
 
 
 def test_reused_and_functional_calls_are_nodes():
-    graph = trace(nets.made(nets.Reused))
+    graph = trace(networks.seeded(networks.Reused))
     assert [str(node.target) for node in graph.graph.nodes if node.op == "call_module"].count("relu") == 2
-    graph = trace(nets.made(nets.Functional))
+    graph = trace(networks.seeded(networks.Functional))
     assert (
         sum(node.op == "call_function" and node.target is torch.nn.functional.relu for node in graph.graph.nodes) == 2
     )
@@ -145,7 +147,7 @@ def test_reused_and_functional_calls_are_nodes():
 
 def folded(clf: Classifier, pixels: torch.Tensor | None = None) -> Classifier:
     """Return the copy that explains some images, or the classifier itself."""
-    pixels = nets.pixels(dtype=clf.dtype) if pixels is None else pixels
+    pixels = networks.images(dtype=clf.dtype) if pixels is None else pixels
     with clf.borrowed():
         return Batch(clf, clf.check(pixels), None, Context()).folded.classifier
 
@@ -154,7 +156,7 @@ def folding() -> Classifier:
     def build() -> nn.Module:
         return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
 
-    return Classifier(randomised(nets.made(build)).eval(), mean=[0.5] * 3, std=[0.2] * 3, size=8)
+    return Classifier(randomised(networks.seeded(build)).eval(), mean=[0.5] * 3, std=[0.2] * 3, size=8)
 
 
 def test_the_folded_copy_is_kept_while_nothing_changes():
@@ -164,11 +166,11 @@ def test_the_folded_copy_is_kept_while_nothing_changes():
     assert left(twin.network) == 0
     assert folded(clf) is twin
     clf.network.train()
-    clf(nets.pixels())
+    clf(networks.images())
     clf.network.eval()
     folded_anew = folded(clf)  # the statistics have moved
     assert folded_anew is not twin
-    assert torch.allclose(folded_anew(nets.pixels()), clf(nets.pixels()), rtol=0, atol=1e-12)
+    assert torch.allclose(folded_anew(networks.images()), clf(networks.images()), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -189,14 +191,16 @@ def test_the_folded_copy_is_made_anew_once_something_changes(change):
     change(clf.network)
     anew = folded(clf)
     assert anew is not twin
-    inputs = nets.pixels(dtype=clf.dtype)
+    inputs = networks.images(dtype=clf.dtype)
     assert anew.dtype == clf.dtype
     assert torch.allclose(anew(inputs), clf(inputs), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("build", [nets.Net, lambda: nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(192, 2))])
+@pytest.mark.parametrize(
+    "build", [networks.Net, lambda: nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(192, 2))]
+)
 def test_where_nothing_folds_the_classifier_itself_is_used(build):
-    clf = Classifier(nets.made(build).eval(), size=8)
+    clf = Classifier(networks.seeded(build).eval(), size=8)
     assert folded(clf) is clf
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests import nets
+from tests import networks
 from xaikit.foundation.errors import BadInput, NoSuchLayer
 from xaikit.model.classifier import Classifier
 from xaikit.model.hooks import Layer, Probe, parse_layer
@@ -47,10 +47,10 @@ def explained(classifier: Classifier, inputs, name: str):
         return batch.activations_and_gradients(parse_layer(name))
 
 
-@pytest.mark.parametrize("kind", [kind for kind in nets.CLASSIFIERS if kind != "own no_grad"])
+@pytest.mark.parametrize("kind", [kind for kind in networks.CLASSIFIERS if kind != "own no_grad"])
 def test_gradients_equal_plain_autograd(kind):
-    build, layer = nets.CLASSIFIERS[kind]
-    network, inputs = nets.made(build), nets.pixels()
+    build, layer = networks.CLASSIFIERS[kind]
+    network, inputs = networks.seeded(build), networks.images()
     activation, gradient = explained(Classifier(network, memory_format=None), inputs, layer)
     expected_activation, expected_gradient = ordinary(network, inputs, layer)
     assert expected_gradient.abs().max() > 0
@@ -61,27 +61,27 @@ def test_gradients_equal_plain_autograd(kind):
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 @pytest.mark.parametrize("kind", ["in place", "frozen", "residual inside", "train mode"])
 def test_gradients_under_the_users_own_mode(kind, mode):
-    build, layer = nets.CLASSIFIERS[kind]
-    network = nets.made(build)
-    expected = ordinary(network, nets.pixels(), layer)[1]
+    build, layer = networks.CLASSIFIERS[kind]
+    network = networks.seeded(build)
+    expected = ordinary(network, networks.images(), layer)[1]
     classifier = Classifier(network, memory_format=None)
     with mode():
-        inputs = classifier.check(nets.pixels())
+        inputs = classifier.check(networks.images())
         assert torch.equal(explained(classifier, inputs, layer)[1], expected)
         assert not torch.is_grad_enabled()
 
 
 def test_gradients_of_a_network_that_switches_them_off_in_its_stem():
-    network, inputs = nets.made(nets.FrozenStem), nets.pixels()
+    network, inputs = networks.seeded(networks.FrozenStem), networks.images()
     for layer in ("conv1", "conv2"):
-        expected = ordinary(nets.made(nets.Net), inputs, layer)
+        expected = ordinary(networks.seeded(networks.Net), inputs, layer)
         found = explained(Classifier(network, memory_format=None), inputs, layer)
         assert torch.equal(found[0], expected[0])
         assert torch.equal(found[1], expected[1])
 
 
 def test_bfloat16_gradients_come_in_float32():
-    network, inputs = nets.made(nets.Net, torch.bfloat16), nets.pixels(dtype=torch.float32)
+    network, inputs = networks.seeded(networks.Net, torch.bfloat16), networks.images(dtype=torch.float32)
     activation, gradient = explained(Classifier(network, memory_format=None), inputs, "conv1")
     expected = ordinary(network, inputs.bfloat16(), "conv1")[1]
     assert activation.dtype == gradient.dtype == torch.float32
@@ -89,7 +89,7 @@ def test_bfloat16_gradients_come_in_float32():
 
 
 def test_several_layers_at_once_equal_one_at_a_time():
-    network, inputs = nets.made(nets.Residual).eval(), nets.pixels()
+    network, inputs = networks.seeded(networks.Residual).eval(), networks.images()
     with torch.no_grad(), Probe(network) as probe:
         taps = [probe.attach(Layer(name)) for name in ("conv1", "conv2", "conv3")]
         score = network(inputs)[:, TARGET].sum()
@@ -99,7 +99,7 @@ def test_several_layers_at_once_equal_one_at_a_time():
 
 
 def test_stem_has_no_graph_and_weights_no_gradients():
-    network, inputs = nets.made(nets.Guarded), nets.pixels()
+    network, inputs = networks.seeded(networks.Guarded), networks.images()
     with pytest.raises(AssertionError, match="differentiated"):
         torch.autograd.grad(network(inputs).sum(), network.conv1.weight)
     saved = []
@@ -123,12 +123,12 @@ class Guardless(nn.Module):
 
 
 def test_grad_mode_and_hooks_are_gone_after_the_block():
-    network = nets.made(nets.Net).eval()
+    network = networks.seeded(networks.Net).eval()
     torch.set_grad_enabled(False)
     try:
         with pytest.raises(ZeroDivisionError), Probe(network) as probe:  # noqa: PT012 - the block is what is left
             probe.attach(Layer("conv1"))
-            network(nets.pixels())
+            network(networks.images())
             assert torch.is_grad_enabled()
             _ = 1 / 0
         assert not torch.is_grad_enabled()
@@ -138,13 +138,13 @@ def test_grad_mode_and_hooks_are_gone_after_the_block():
 
 
 def test_a_probe_that_is_never_entered_leaves_no_hook():
-    network = nets.Net()
+    network = networks.Net()
     Probe(network)
     assert not network._forward_pre_hooks
 
 
 def test_record_is_a_copy_from_before_an_in_place_relu():
-    network, inputs = nets.made(nets.InPlace).eval(), nets.pixels()
+    network, inputs = networks.seeded(networks.InPlace).eval(), networks.images()
     with torch.no_grad(), Probe(network) as probe:
         tap = probe.record(Layer("conv1"))
         network(inputs)
@@ -152,17 +152,17 @@ def test_record_is_a_copy_from_before_an_in_place_relu():
 
 
 def test_a_probe_serves_several_forwards():
-    network = nets.made(nets.Net).eval()
+    network = networks.seeded(networks.Net).eval()
     with torch.no_grad(), Probe(network) as probe:
         tap = probe.record(Layer("conv1"))
         for seed in (1, 2):
-            inputs = nets.pixels(seed=seed)
+            inputs = networks.images(seed=seed)
             network(inputs)
             assert torch.equal(tap.activation, F.conv2d(inputs, network.conv1.weight, network.conv1.bias, padding=1))
 
 
 def test_follow_takes_the_functional_relu_of_a_layer():
-    network, inputs = nets.made(nets.FunctionalInPlace).eval(), nets.pixels()
+    network, inputs = networks.seeded(networks.FunctionalInPlace).eval(), networks.images()
     layer = Layer("conv2", follow="relu")
     with torch.no_grad(), Probe(network) as probe:
         tap = probe.attach(layer)
@@ -174,7 +174,7 @@ def test_follow_takes_the_functional_relu_of_a_layer():
 
 
 def test_grid_turns_tokens_into_maps():
-    class Tokens(nets.Net):
+    class Tokens(networks.Net):
         def __init__(self):
             super().__init__()
             self.token = nn.Identity()
@@ -183,7 +183,7 @@ def test_grid_turns_tokens_into_maps():
             tokens = self.token(super().features(x).flatten(2).transpose(1, 2))
             return tokens.transpose(1, 2).unflatten(2, (8, 8))
 
-    network, inputs = nets.made(Tokens), nets.pixels()
+    network, inputs = networks.seeded(Tokens), networks.images()
     classifier = Classifier(network, memory_format=None)
     layer = Layer("token", to_grid=lambda tokens: tokens.transpose(1, 2).unflatten(2, (8, 8)))
     with classifier.borrowed():
@@ -197,9 +197,11 @@ def test_grid_turns_tokens_into_maps():
         Batch(classifier, inputs, TARGET, Context()).activations_and_gradients(Layer("token"))
 
 
-@pytest.mark.parametrize(("build", "name"), [(nets.Net, "conv2"), (nets.Residual, "conv2"), (nets.InPlace, "relu1")])
+@pytest.mark.parametrize(
+    ("build", "name"), [(networks.Net, "conv2"), (networks.Residual, "conv2"), (networks.InPlace, "relu1")]
+)
 def test_tail_with_an_expanded_batch_equals_full_runs(build, name):
-    network, image = nets.made(build).eval(), nets.pixels(1)
+    network, image = networks.seeded(build).eval(), networks.images(1)
     factors = torch.linspace(0, 2, 5, dtype=torch.float64)[:, None, None, None]
     with torch.no_grad(), Probe(network) as probe:
         tap = probe.replace(Layer(name), lambda output: output * factors)
@@ -227,10 +229,18 @@ class _Guided(torch.autograd.Function):
 
 
 @pytest.mark.parametrize(
-    "build", [nets.Net, nets.InPlace, nets.Reused, nets.Functional, nets.FunctionalInPlace, nets.Statement]
+    "build",
+    [
+        networks.Net,
+        networks.InPlace,
+        networks.Reused,
+        networks.Functional,
+        networks.FunctionalInPlace,
+        networks.Statement,
+    ],
 )
 def test_guided_relu_by_hand(build):
-    network, inputs = nets.made(build).eval().requires_grad_(False), nets.pixels().requires_grad_(True)
+    network, inputs = networks.seeded(build).eval().requires_grad_(False), networks.images().requires_grad_(True)
     with Probe(network) as probe:
         probe.rule(RELUS, lambda function, args, kwargs: _Guided.apply(args[0]))
         logits = network(inputs)
@@ -249,26 +259,26 @@ def test_guided_relu_by_hand(build):
 
 
 def test_reused_layer_needs_an_index():
-    network = nets.made(nets.Reused).eval()
+    network = networks.seeded(networks.Reused).eval()
     with Probe(network) as probe:
         probe.attach(Layer("relu"))
         with pytest.raises(BadInput, match="several; choose a call as relu:0"):
-            network(nets.pixels())
+            network(networks.images())
 
 
 @pytest.mark.parametrize("layer", [Layer("unused"), Layer("relu", call=7)])
 def test_layer_that_is_not_reached_is_refused(layer):
-    network = nets.made(nets.Reused).eval()
+    network = networks.seeded(networks.Reused).eval()
     network.unused = nn.Conv2d(1, 1, 1)
     with torch.no_grad(), Probe(network) as probe:
         tap = probe.attach(layer)
-        network(nets.pixels())
+        network(networks.images())
         with pytest.raises(BadInput, match="expected the forward to reach it"):
             _ = tap.activation
 
 
 def test_unknown_layer_has_near_names():
-    with pytest.raises(NoSuchLayer, match="did you mean conv1"), Probe(nets.Net()) as probe:
+    with pytest.raises(NoSuchLayer, match="did you mean conv1"), Probe(networks.Net()) as probe:
         probe.attach(Layer("conv_1"))
 
 
@@ -281,15 +291,15 @@ def test_layer_that_gives_no_tensor_is_refused():
     with Probe(network) as probe:
         probe.record(Layer("0"))
         with pytest.raises(BadInput, match="got tuple; choose a layer inside it"):
-            network(nets.pixels())
+            network(networks.images())
 
 
 def test_layer_by_another_of_its_names():
-    network = nets.made(nets.Net).eval()
+    network = networks.seeded(networks.Net).eval()
     network.alias = network.conv1
     with torch.no_grad(), Probe(network) as probe:
         tap = probe.record(Layer("alias"))
-        network(nets.pixels())
+        network(networks.images())
         assert tap.activation.shape[1] == 5
 
 
@@ -306,7 +316,7 @@ def test_a_reflected_operator_does_not_write():
         def forward(self, x):
             return (1 - x) + (2 / (x + 1)) + 2**x
 
-    network, inputs = Reflected(), nets.pixels() + 0.5
+    network, inputs = Reflected(), networks.images() + 0.5
     seen = []
 
     def rule(function, args, kwargs):
@@ -323,7 +333,7 @@ def test_a_reflected_operator_does_not_write():
 
 
 def test_forwards_of_other_threads_are_left_alone():
-    network, inputs = nets.made(nets.Net).eval(), nets.pixels()
+    network, inputs = networks.seeded(networks.Net).eval(), networks.images()
     plain = network(inputs)
     with Probe(network) as probe:
         tap = probe.replace(Layer("conv2"), lambda output: 2 * output)

@@ -6,23 +6,23 @@ import pytest
 import torch
 from torch import nn
 
-from tests import nets
+from tests import networks
 from xaikit.model.hooks import Layer
 from xaikit.model.layers import Outline, outline
 from xaikit.model.outputs import unwrap_output
 
 
 def seen(build, size: int = 8) -> Outline:
-    network = nets.made(build, torch.float32).eval()
-    return outline(network, nets.pixels(1, size=size, dtype=torch.float32), unwrap_output)
+    network = networks.seeded(build, torch.float32).eval()
+    return outline(network, networks.images(1, size=size, dtype=torch.float32), unwrap_output)
 
 
-class FunctionalPool(nets.Net):
+class FunctionalPool(networks.Net):
     """All that has no weights is a function."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.head = nn.Linear(6 * 16, nets.CLASSES)
+        self.head = nn.Linear(6 * 16, networks.CLASSES)
 
     def forward(self, x):
         return self.head(nn.functional.max_pool2d(self.features(x), 2).flatten(1))
@@ -31,12 +31,12 @@ class FunctionalPool(nets.Net):
 @pytest.mark.parametrize(
     ("build", "layer"),
     [
-        (nets.InPlace, Layer("relu2")),
-        (nets.Reused, Layer("relu", 1)),
-        (nets.Functional, Layer("conv2", follow="relu")),
-        (nets.FunctionalInPlace, Layer("conv2", follow="relu")),
-        (nets.SqueezeExcite, Layer("conv2", follow="relu")),
-        (nets.Concat, None),
+        (networks.InPlace, Layer("relu2")),
+        (networks.Reused, Layer("relu", 1)),
+        (networks.Functional, Layer("conv2", follow="relu")),
+        (networks.FunctionalInPlace, Layer("conv2", follow="relu")),
+        (networks.SqueezeExcite, Layer("conv2", follow="relu")),
+        (networks.Concat, None),
         (FunctionalPool, Layer("conv2", follow="relu")),
     ],
 )
@@ -78,12 +78,12 @@ def test_a_class_map_is_stepped_over():
 
 
 def test_layers_calls_and_memory():
-    found = seen(nets.Reused)
+    found = seen(networks.Reused)
     assert list(found.layers) == ["conv1", "conv2", "relu"]
     assert found.calls["relu"] == 2
     assert found.size == (8, 8)
-    assert found.classes == nets.CLASSES
-    assert found.activation_bytes == 4 * (64 * 2 * (5 + 6) + 2 * nets.CLASSES)
+    assert found.classes == networks.CLASSES
+    assert found.activation_bytes == 4 * (64 * 2 * (5 + 6) + 2 * networks.CLASSES)
 
 
 @pytest.mark.parametrize(
@@ -99,20 +99,20 @@ def test_layers_calls_and_memory():
         (lambda z: z.sigmoid() + 1, "logits"),
         (lambda z: z.sigmoid() * z, "logits"),
         (lambda z: z * torch.nan, "logits"),
-        (lambda z: torch.eye(nets.CLASSES)[:1] + 0 * z, "logits"),
+        (lambda z: torch.eye(networks.CLASSES)[:1] + 0 * z, "logits"),
     ],
 )
 def test_end(last, end):
-    assert seen(lambda: nets.Reshaped(last)).ends_in == end
+    assert seen(lambda: networks.Net(end=last)).ends_in == end
 
 
 def test_a_gate_in_the_middle_is_no_end():
-    assert seen(nets.SqueezeExcite).ends_in == "logits"
+    assert seen(networks.SqueezeExcite).ends_in == "logits"
 
 
 def test_the_network_is_left_without_hooks():
-    network = nets.made(nets.Net, torch.float32).eval()
-    outline(network, nets.pixels(1, dtype=torch.float32), unwrap_output)
+    network = networks.seeded(networks.Net, torch.float32).eval()
+    outline(network, networks.images(1, dtype=torch.float32), unwrap_output)
     assert not any(module._forward_hooks for module in network.modules())
 
 
@@ -139,23 +139,9 @@ def test_a_class_map_is_stepped_over_before_a_softmax_too(last):
     assert about.class_map == Layer("2")
 
 
-class Summing(nn.Module):
-    """What is pooled has no name: a sum in place changed the tensor that once came out of a module."""
-
-    def __init__(self, rectify):
-        super().__init__()
-        self.stem, self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, padding=1), nn.Linear(4, 2)
-        self.rectify = rectify
-
-    def forward(self, x):
-        x = self.rectify(self.stem(x))
-        x += self.conv(x)
-        return self.fc(self.rectify(x).mean((2, 3)))
-
-
 @pytest.mark.parametrize("rectify", [torch.relu, torch.relu_, torch.nn.functional.silu, lambda x: x])
 def test_a_tensor_that_a_sum_changed_is_no_longer_what_its_module_gave(rectify):
-    assert seen(lambda: Summing(rectify)).default is None
+    assert seen(lambda: networks.InPlaceSum(rectify)).default is None
     assert seen(lambda: nn.Sequential(Summed(), nn.AdaptiveAvgPool2d(1), nn.Flatten())).default == Layer("0")
 
 

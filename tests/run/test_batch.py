@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
-from tests import nets
+from tests import networks
 from tests.run.methods import Activation, Gradient, LayerGradient
 from xaikit.foundation.errors import BadInput
 from xaikit.images.fills import blend, blurred, fill_values
@@ -24,11 +24,11 @@ LAYER = Layer("conv2")
 
 @pytest.fixture
 def classifier():
-    return Classifier(nets.made(nets.Stochastic, torch.float32), 0.5, 0.25)
+    return Classifier(networks.seeded(networks.Stochastic, torch.float32), 0.5, 0.25)
 
 
 def pixels(count: int = 3):
-    return nets.pixels(count, dtype=torch.float32)
+    return networks.images(count, dtype=torch.float32)
 
 
 def test_each_fact_is_computed_once(classifier):
@@ -39,7 +39,7 @@ def test_each_fact_is_computed_once(classifier):
         for _ in range(2):
             assert batch.activations_and_gradients(LAYER)[1] is gradient
             assert batch.activations(LAYER) is activation
-            assert batch.logits.shape == (3, nets.CLASSES)
+            assert batch.logits.shape == (3, networks.CLASSES)
             assert batch.scores.equal(batch.logits[:, 1])
             assert batch.probabilities.equal(batch.logits.softmax(1)[:, 1])
         assert (context.counters.forwards, context.counters.backwards) == (3, 3)
@@ -70,7 +70,7 @@ def test_input_gradients_equal_plain_autograd(classifier):
 
 
 def test_a_network_without_gradient_is_refused():
-    classifier = Classifier(nets.made(lambda: nets.Reshaped(lambda z: (z > 0).float()), torch.float32))
+    classifier = Classifier(networks.seeded(lambda: networks.Net(end=lambda z: (z > 0).float()), torch.float32))
     with classifier.borrowed():
         batch = Batch(classifier, pixels(), 0, Context())
         for gradients in (
@@ -83,7 +83,7 @@ def test_a_network_without_gradient_is_refused():
 
 
 def test_nan_weights_are_refused():
-    classifier = Classifier(nets.made(nets.with_nan, torch.float32))
+    classifier = Classifier(networks.seeded(networks.with_nan, torch.float32))
     for fact in ("logits", "input_gradients"):
         with pytest.raises(BadInput, match="got NaN or infinity for image 0; check its weights"), classifier.borrowed():
             getattr(Batch(classifier, pixels(), None, Context()), fact)
@@ -125,7 +125,7 @@ class NamedDevices(TorchFunctionMode):
 
 def test_no_tensor_is_made_on_the_default_device(classifier):
     methods = [LayerGradient(classifier, "conv2"), Activation(classifier, "conv2"), Gradient(classifier, noise=0.1)]
-    network, images = nets.made(nets.Net, torch.float32), pixels()
+    network, images = networks.seeded(networks.Net, torch.float32), pixels()
     with NamedDevices():
         with pytest.raises(AssertionError, match="zeros without a device"):
             torch.zeros(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests import nets
+from tests import networks
 from tests.run.methods import Gradient, LayerGradient
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.memory import free_memory, out_of_memory
@@ -16,11 +16,11 @@ from xaikit.run.context import Context
 
 @pytest.fixture
 def classifier():
-    return Classifier(nets.made(nets.Stochastic, torch.float32))
+    return Classifier(networks.seeded(networks.Stochastic, torch.float32))
 
 
 def pixels(count: int = 7):
-    return nets.pixels(count, dtype=torch.float32)
+    return networks.images(count, dtype=torch.float32)
 
 
 @pytest.mark.parametrize("arguments", [{"chunk_size": 0}, {"chunk_size": -1}, {"precision": "float16"}])

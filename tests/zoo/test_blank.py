@@ -7,7 +7,7 @@ import torch
 import torchvision.models as tv
 from torch import nn
 
-from xaikit.zoo.blank import blank, classes_of, drawn
+from xaikit.zoo.empty_networks import blank, classes_of, drawn
 
 
 def test_a_blank_network_has_names_and_shapes_but_no_memory() -> None:

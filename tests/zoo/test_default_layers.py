@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from xaikit.foundation.errors import BadInput
 from xaikit.model.classifier import Classifier
-from xaikit.zoo.blank import blank
+from xaikit.zoo.empty_networks import blank
 from xaikit.zoo.sources.torchvision import _build
 
 EXPECTED = {

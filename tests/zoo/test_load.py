@@ -13,8 +13,8 @@ from xaikit.foundation.errors import BadInput, NoSuchLayer, UnknownName
 from xaikit.foundation.files import package_data
 from xaikit.zoo import load as loading
 from xaikit.zoo.architectures.cifar_resnet import CIFAR10_LABELS, CifarResNet
-from xaikit.zoo.blank import drawn
 from xaikit.zoo.catalogue import KnownModel, models
+from xaikit.zoo.empty_networks import drawn
 from xaikit.zoo.load import load, resolve_device
 
 

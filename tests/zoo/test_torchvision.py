@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from xaikit.foundation.errors import BadInput, UnknownName
-from xaikit.zoo.blank import drawn
+from xaikit.zoo.empty_networks import drawn
 from xaikit.zoo.load import load
 from xaikit.zoo.sources import torchvision as zoo
 from xaikit.zoo.sources.torchvision import from_enum, from_file, weight_names

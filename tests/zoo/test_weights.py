@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from xaikit.foundation.errors import BadInput, UnknownName
 from xaikit.zoo.architectures.cifar_resnet import CifarResNet
 from xaikit.zoo.architectures.lenet import LeNet5
-from xaikit.zoo.blank import blank, drawn
+from xaikit.zoo.empty_networks import blank, drawn
 from xaikit.zoo.weights import fill, read_state, trained
 
 STATE = {"conv.weight": torch.arange(8.0).reshape(2, 1, 2, 2), "conv.bias": torch.ones(2), "count": torch.tensor(3)}

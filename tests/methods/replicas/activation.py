@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from tests.methods.replicas import close, ordinary, replicates
 from tests.networks import ConvolutionalHead, DeepNet, FlatNet, GAPNet, bound, images
 from xaikit.methods.activation.libra_cam import contrast
-from xaikit.methods.activation.library import Library
+from xaikit.methods.activation.reference_library import Library
 from xaikit.methods.base import METHODS
 from xaikit.model.target import Contrast
 

@@ -217,6 +217,6 @@ def _partition_shap_by_the_recursion_over_halves() -> None:
 @replicates("partition-shap")
 def _partition_shap_of_a_linear_model() -> None:
     clf = bound(LinearNet())
-    x = images(2)
+    x = images(1)
     found = METHODS.get("partition-shap").build(clf, samples=20_000).attribute(x, 2)
     close(found, shares(clf, x, 2))

@@ -1,8 +1,8 @@
-"""Small networks, one for each way in which users' networks differ."""
+"""One small network, in the ways in which users write theirs."""
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,31 +11,26 @@ from torch import Tensor, nn
 CLASSES = 4
 
 
-class Net(nn.Module):
-    """conv1 -> relu -> conv2 -> relu -> mean -> head; the base of most others."""
+def unchanged(logits: Tensor) -> Tensor:
+    """Return the logits: what `end` does by default."""
+    return logits
 
-    def __init__(self, classes: int = CLASSES, channels: int = 3) -> None:
+
+class Net(nn.Module):
+    """conv1 -> relu -> conv2 -> relu -> mean -> head -> end; the base of most others."""
+
+    def __init__(self, classes: int = CLASSES, channels: int = 3, end: Callable[[Tensor], Any] = unchanged) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, 5, 3, padding=1)
         self.conv2 = nn.Conv2d(5, 6, 3, padding=1)
         self.head = nn.Linear(6, classes)
+        self.end = end
 
     def features(self, x: Tensor) -> Tensor:
         return self.conv2(self.conv1(x).relu()).relu()
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x).mean((2, 3)))
-
-
-class Reshaped(Net):
-    """A network whose logits go through one more function."""
-
-    def __init__(self, last, classes: int = CLASSES) -> None:
-        super().__init__(classes)
-        self.last = last
-
-    def forward(self, x: Tensor):
-        return self.last(super().forward(x))
+    def forward(self, x: Tensor) -> Any:
+        return self.end(self.head(self.features(x).mean((2, 3))))
 
 
 class InPlace(Net):
@@ -146,17 +141,6 @@ class FrozenStem(Net):
         return self.head(self.conv2(x.relu()).relu().mean((2, 3)))
 
 
-class Plain(nn.Module):
-    """No convolution at all."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.head = nn.Linear(3 * 8 * 8, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(x.flatten(1))
-
-
 class Raising(Net):
     """Fails in the middle of a forward, once told to."""
 
@@ -185,6 +169,21 @@ class Guarded(Net):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(_NoBackward.apply(self.conv1(x)[:, :3].contiguous()) + 0 * x)
+
+
+class Failing(nn.Module):
+    """Runs another network `left` more times, then raises; None never raises."""
+
+    def __init__(self, network: nn.Module, left: int | None = None) -> None:
+        super().__init__()
+        self.network, self.left = network, left
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                raise RuntimeError("stumbled")
+        return self.network(x)
 
 
 def frozen() -> Net:
@@ -221,20 +220,15 @@ CLASSIFIERS = {
     "frozen": (frozen, "conv1"),
     "own no_grad": (FrozenStem, "conv1"),
     "data parallel": (parallel, "conv1"),
-    "dict": (lambda: Reshaped(lambda z: {"features": z * 0, "logits": z}), "conv1"),
-    "tuple": (lambda: Reshaped(lambda z: (z, z * 0)), "conv1"),
-    "object": (lambda: Reshaped(lambda z: SimpleNamespace(logits=z)), "conv1"),
+    "dict": (lambda: Net(end=lambda z: {"features": z * 0, "logits": z}), "conv1"),
+    "tuple": (lambda: Net(end=lambda z: (z, z * 0)), "conv1"),
+    "object": (lambda: Net(end=lambda z: SimpleNamespace(logits=z)), "conv1"),
     "one logit": (lambda: Net(1), "conv1"),
 }
 
 
-def made(build, dtype: torch.dtype = torch.float64, seed: int = 0) -> nn.Module:
+def seeded(build: Callable[[], nn.Module], dtype: torch.dtype = torch.float64, seed: int = 0) -> nn.Module:
     """Build a network with reproducible weights, leaving the global random state alone."""
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(seed)
         return build().to(dtype)
-
-
-def pixels(count: int = 3, channels: int = 3, size: int = 8, dtype: torch.dtype = torch.float64, seed: int = 1):
-    stream = torch.Generator().manual_seed(seed)
-    return torch.rand(count, channels, size, size, generator=stream, dtype=dtype)
