@@ -25,8 +25,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["NAME", "PEAK_BYTES", "SECOND", "second_device"]
+__all__ = ["CPU", "NAME", "PEAK_BYTES", "SECOND", "same", "second_device"]
 
+CPU = torch.device("cpu")
 SECOND = torch.device("cuda:0")
 NAME = "a second device"  # what torch.cuda.get_device_name returns
 PEAK_BYTES = 3 * 2**20  # what torch.cuda.max_memory_allocated returns, whatever ran
@@ -212,3 +213,10 @@ def _flat(values: Any) -> Iterator[Any]:
             yield from _flat(value)
         else:
             yield value
+
+
+def same(here: Tensor, there: Tensor) -> None:
+    """Assert that one tensor is on the CPU, the other on the second device, and that their numbers are equal."""
+    assert here.device == CPU
+    assert there.device == SECOND
+    torch.testing.assert_close(there.cpu(), here, rtol=1e-9, atol=1e-12)
