@@ -62,7 +62,8 @@ def borrow(network: nn.Module, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def _prepared(network: nn.Module, device: torch.device) -> Iterator[None]:
-    modes = [(module, module.training) for module in network.modules()]
+    modules = list(network.modules())
+    modes = [(module, module.training) for module in modules]
     parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in network.parameters()]
     with (
         torch.inference_mode(False),
@@ -70,19 +71,24 @@ def _prepared(network: nn.Module, device: torch.device) -> Iterator[None]:
         torch.autocast(device.type, enabled=False),
         _random_states(device),
     ):
-        buffers = _Buffers(network)
+        buffers = _Buffers(modules)
         try:
-            for module, _ in modes:
-                module.training = False
-            for parameter, _, _ in parameters:
-                parameter.requires_grad_(False)
+            for module, training in modes:
+                if training:
+                    module.training = False
+            for parameter, required, _ in parameters:
+                if required:
+                    parameter.requires_grad_(False)
             yield
         finally:
             for module, training in modes:
-                module.training = training
+                if module.training != training:
+                    module.training = training
             for parameter, required, gradient in parameters:
-                parameter.requires_grad_(required)
-                parameter.grad = gradient
+                if parameter.requires_grad != required:
+                    parameter.requires_grad_(required)
+                if parameter.grad is not gradient:
+                    parameter.grad = gradient
             buffers.restore()
 
 
@@ -100,10 +106,8 @@ def _random_states(device: torch.device) -> Iterator[None]:
 class _Buffers:
     """The buffers of a network. Those of one dtype are saved and compared as one flat tensor, in one GPU operation."""
 
-    def __init__(self, network: nn.Module) -> None:
-        self._owners = [
-            (module, name, buffer) for module in network.modules() for name, buffer in module._buffers.items()
-        ]
+    def __init__(self, modules: list[nn.Module]) -> None:
+        self._owners = [(module, name, buffer) for module in modules for name, buffer in module._buffers.items()]
         self._groups: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
         for buffer in {id(buffer): buffer for _, _, buffer in self._owners if buffer is not None}.values():
             self._groups.setdefault((buffer.dtype, buffer.device), []).append(buffer.detach())
