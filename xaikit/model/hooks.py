@@ -4,6 +4,7 @@
     attach     cut the graph at a layer: the stem runs without a graph, gradients end at the layer
     replace    change a layer's output by a function, for tail re-runs and batch expansion
     rule       replace a function such as relu by a rule, in modules and functional calls
+    otherwise  replace all functions without a rule by another rule
     observe    call back after every module and every function call
 
     with Probe(network) as probe:
@@ -170,6 +171,11 @@ class Probe:
         self._functions.rules.update(dict.fromkeys(functions, rule))
         self._use_functions()
 
+    def otherwise(self, rule: Rule) -> None:
+        """Compute every call of a function that has no rule as `rule(function, args, kwargs)`."""
+        self._functions.otherwise = rule
+        self._use_functions()
+
     def observe(self, on_module: OnModule | None, on_function: OnFunction) -> None:
         """Call `on_module(name, module, output)` and `on_function(function, args, kwargs, output)` after each call."""
         if on_module is not None:
@@ -234,6 +240,7 @@ class _Functions(TorchFunctionMode):
         self.entered = False
         self.rules: dict[Callable[..., Any], Rule] = {}
         self.awaited: list[tuple[Tensor, Tap]] = []
+        self.otherwise: Rule | None = None
         self.observer: OnFunction | None = None
 
     def __torch_function__(
@@ -251,7 +258,7 @@ class _Functions(TorchFunctionMode):
                     return output.copy_(result) if writes(func) else result
         if func in self.rules:
             return self._ruled(self.rules[func], func, args, kwargs)
-        result = func(*args, **kwargs)
+        result = func(*args, **kwargs) if self.otherwise is None else self.otherwise(func, args, kwargs)
         if self.observer is not None:
             self.observer(func, args, kwargs, result)
         return result

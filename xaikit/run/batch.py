@@ -11,7 +11,7 @@ Shapes: pixels and inputs (n, C, H, W); logits (n, K); activations and gradients
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, TypeVar, cast
 
@@ -213,29 +213,26 @@ class Batch:
             self._activations[layer] = _full(layer.to_grid(activation.detach()))
             self._layers[layer] = self._activations[layer], _full(layer.to_grid(gradient))
 
-    def carried_back(
-        self, layer: Layer, install: Callable[[Probe], None], starts: Callable[[Tensor], Iterable[Tensor]]
-    ) -> Tensor:
-        """Return the sum of start vectors propagated back to a layer by rules, (n, C, h, w), at least float32.
+    def layer_and_logits(
+        self, layer: Layer, install: Callable[[Probe], None], replaced: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Return a layer's output and the logits (n, K), with their graph from the image on, of a forward by rules.
 
         Args:
-            layer: the layer at which propagation ends.
+            layer: the layer.
             install: callable that installs the rules on the probe of this forward.
-            starts: callable that returns start vectors (n, K) for the logits with their graph.
+            replaced: callable from the layer's raw output to the one that is used and returned.
         """
+        inputs = self.inputs.detach().requires_grad_(True)
         with torch.enable_grad(), self.classifier.probe() as probe:
-            tap = probe.attach(layer)
+            tap = probe.replace(layer, replaced)
             install(probe)
-            logits = self.context.forward(self.classifier, self.inputs)
+            logits = self.context.forward(self.classifier, inputs.clone())
             activation = tap.activation
         self.keep_logits(logits.detach())
         self._activations.setdefault(layer, _full(layer.to_grid(activation.detach())))
         check_graph(logits)
-        total = torch.zeros_like(activation)
-        for start in starts(logits):
-            self.context.counters.backwards += len(self)
-            total = total + torch.autograd.grad(logits, activation, start.to(logits), retain_graph=True)[0]
-        return _full(layer.to_grid(total))
+        return activation, logits
 
     @cached_property
     def input_gradients(self) -> Tensor:

@@ -6,7 +6,8 @@
 
 b_l is the bias of a convolution, or beta - mean * gamma / sqrt(var + eps) for a BatchNorm. Biases of linear layers have
 no position in the image: they count in the completeness, not in the map. The gap is the contribution of other
-operations (LayerNorm, SiLU, sigmoid gates).
+operations (LayerNorm, SiLU, sigmoid gates, the ceiling of ReLU6); an image whose gap exceeds 1 % of the score gets the
+flag `incomplete`.
 
 scaling "layer"    as above, the authors' code
 scaling "channel"  min-max per channel, as pytorch-grad-cam does, so that all channels have equal weight
@@ -31,6 +32,8 @@ from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
 _EPSILON = 1e-6
+_LARGEST_GAP = 0.01  # largest gap without the flag `incomplete`, as a share of the score
+_ROUNDING = 1e-5  # the same as a share of all contributions, where they cancel
 
 
 @METHODS.register
@@ -59,17 +62,21 @@ class FullGrad(Method):
             gradient = batch.input_gradients_anew()
         sums.add(batch.inputs * gradient)
         maps = torch.stack([_resized(maps, batch.size) for maps in sums.maps.values()]).sum(0)
-        return Values(maps, completeness=sums.total - batch.scores, diagnostics={"promised": batch.scores})
+        gap = sums.total - batch.scores
+        missed = gap.abs() > _LARGEST_GAP * batch.scores.abs() + _ROUNDING * sums.size
+        flags: list[set[str]] = [{"incomplete"} if flagged else set() for flagged in missed.tolist()]
+        return Values(maps, completeness=gap, flags=flags, diagnostics={"promised": batch.scores})
 
 
 @dataclass
 class _Sums:
-    """Sums of the scaled maps (n, h, w) by size, and of all contributions (n,)."""
+    """Sums of the scaled maps (n, h, w) by size, of all contributions (n,), and of their absolute values by layer."""
 
     images: int
     scaling: str
     maps: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
     total: Tensor | float = 0.0
+    size: Tensor | float = 0.0
 
     def add_bias(self, bias: Tensor, gradient: Tensor) -> None:
         """Add one layer's bias, shaped to broadcast, times the gradient of its output (m, ...).
@@ -93,7 +100,8 @@ class _Sums:
         self.maps[size] = self.maps[size] + scaled if size in self.maps else scaled
 
     def _add_total(self, product: Tensor) -> None:
-        self.total = self.total + product.flatten(1).sum(1).to(torch.promote_types(product.dtype, torch.float32))
+        total = product.flatten(1).sum(1).to(torch.promote_types(product.dtype, torch.float32))
+        self.total, self.size = self.total + total, self.size + total.abs()
 
 
 class _Observe(torch.autograd.Function):

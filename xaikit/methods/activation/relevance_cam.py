@@ -14,13 +14,14 @@ Departs from source: others = 1/K for K classes (the published code has 1/1000 f
     published code adds a convolution's bias to both partial sums).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from xaikit.foundation.parameters import Share
 from xaikit.methods.base import METHODS, LayerMethod, Values
+from xaikit.methods.decomposition.balance import accounted
 from xaikit.methods.decomposition.composites import POSITIVE
 from xaikit.methods.decomposition.engine import relevance_at
 from xaikit.run.batch import Batch
@@ -51,8 +52,10 @@ class RelevanceCAM(LayerMethod):
             BadInput: the target is not a class, an operation after the layer has no rule, or the network ends in a
                 softmax.
         """
-        relevance = relevance_at(batch, self.place, POSITIVE, lambda: self._start(batch)).values
-        return Values(torch.einsum("nk,nkhw->nhw", relevance.sum((2, 3)), batch.activations(self.place)))
+        relevance = accounted(relevance_at(batch, self.place, POSITIVE, lambda: self._start(batch)))
+        weights = relevance.values.sum((2, 3))
+        maps = torch.einsum("nk,nkhw->nhw", weights, batch.activations(self.place))
+        return replace(relevance, values=maps, completeness=None)
 
     def _start(self, batch: Batch) -> Tensor:
         """Return the start vector (n, K)."""

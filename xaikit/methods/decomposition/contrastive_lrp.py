@@ -21,8 +21,9 @@ from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
 from xaikit.methods.base import METHODS, InputMethod, Values
+from xaikit.methods.decomposition.balance import Relevance, accounted, promising
 from xaikit.methods.decomposition.composites import Bias, CompositeName, Strength, composed
-from xaikit.methods.decomposition.engine import Relevance, accounted, promising, relevance
+from xaikit.methods.decomposition.engine import relevance
 from xaikit.methods.decomposition.ledger import Ledger
 from xaikit.methods.decomposition.rules import LinearMap, negative_parts, shared
 from xaikit.run.batch import Batch

@@ -2,11 +2,13 @@
 
     forward     every operation computes its usual output; linear maps keep their inputs
     backward    a linear map shares its relevance by the composite's rule, an activation passes it on, a product gives
-                it to its signal; operations that move values use autograd's own backward
+                it to its signal (signals.py); operations that move values use autograd's own backward, and an
+                operation without a rule refuses the relevance that arrives there
     ledger      records the relevance that a step does not pass on
 
 The probe shows operations as function calls, so functional, in-place and reused ones are each seen separately. The
-network runs as its folded copy (model/folding.py) where BatchNorm can be folded, else unchanged.
+relevance at a layer is the relevance at the image, read where it passes the layer; what passes other branches is
+recorded. The network runs as its folded copy (model/folding.py) where BatchNorm can be folded, else unchanged.
 
     result, = relevance(batch, composite, lambda: [start])
     result.values.sum() + sum(result.absorbed) = start.sum()
@@ -14,48 +16,30 @@ network runs as its folded copy (model/folding.py) where BatchNorm can be folded
 Source: Bach et al., PLoS ONE 2015.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.graph import GradientEdge
+from torch.utils._pytree import tree_leaves, tree_map
 
 from xaikit.foundation.errors import BadInput
-from xaikit.methods.base import Values
+from xaikit.methods.decomposition.balance import Relevance, balance
 from xaikit.methods.decomposition.composites import Composite
-from xaikit.methods.decomposition.ledger import Ledger, Reason
-from xaikit.methods.decomposition.operations import CHOICES, LINEAR, SUMS, Reader, Reading, as_mean, is_signal
+from xaikit.methods.decomposition.ledger import Ledger
+from xaikit.methods.decomposition.operations import CHOICES, LINEAR, SPREADS, Reader, Reading, as_mean, is_signal
+from xaikit.methods.decomposition.signals import Path, Step, before, carries, present, signals_of
 from xaikit.model.hooks import Layer, Probe
 from xaikit.model.outputs import Output
-from xaikit.model.torch_functions import ACTIVATIONS, GATES, JOINS, MAX_POOLS, PADS, PRODUCTS, QUOTIENTS, Call
+from xaikit.model.torch_functions import ACTIVATIONS, GATES, MAX_POOLS, PADS, PRODUCTS, QUOTIENTS, Call, writes
 from xaikit.run.batch import Batch
 
 Share = Callable[[Tensor], Sequence[Tensor | None]]
 _NUMBERED = ("convolution", "dense")
-_UNBALANCED = 0.01
-
-
-@dataclass(frozen=True)
-class Relevance:
-    """The result of propagating one start.
-
-    Args:
-        values: relevance (n, C, H, W), at least float32.
-        promised: sum that the values should have, (n,); by default the sum of the start.
-        size: sum of the start's absolute values, (n,).
-        absorbed: relevance that did not arrive, (n,) per reason.
-        gap: sum of the values minus `promised`, (n,).
-        balanced: whether gap and absorbed cancel to within 1 % of `size`, (n,).
-    """
-
-    values: Tensor
-    promised: Tensor
-    size: Tensor
-    absorbed: dict[Reason, Tensor]
-    gap: Tensor
-    balanced: Tensor
 
 
 def relevance(batch: Batch, composite: Composite, starts: Callable[[], Sequence[Tensor]]) -> list[Relevance]:
@@ -78,7 +62,9 @@ def relevance(batch: Batch, composite: Composite, starts: Callable[[], Sequence[
         logits = batch.context.forward(view, inputs.clone())
     if view is batch.classifier:
         batch.keep_logits(logits.detach())
-    engine.look_at(logits)
+    if not logits.requires_grad:
+        raise _without_graph()
+    engine.look_at(logits, inputs)
     vectors = list(starts())
     results = []
     for start in vectors:
@@ -108,18 +94,20 @@ def relevance_at(batch: Batch, layer: Layer, composite: Composite, start: Callab
             a graph.
     """
     _check_end(batch)
-    network = batch.classifier.module
-    constants = frozenset(_memory(tensor) for tensor in (*network.parameters(), *network.buffers()))
-    engine = Engine(composite, len(batch), constants)
-
-    def starts(logits: Tensor) -> Iterator[Tensor]:
-        engine.look_at(logits)
-        if composite.last is not None and not engine.maps:
-            raise BadInput(f"layer {layer}: expected a linear map after it, got none; choose an earlier layer")
-        return map(engine.begin, engine.passes(start(), batch.classifier.output))
-
-    values = batch.carried_back(layer, engine.install, starts)
-    return engine.balanced(values, start())
+    engine = Engine(composite, len(batch))
+    activation, logits = batch.layer_and_logits(layer, engine.install, engine.end_at)
+    path = engine.look_at(logits, activation)
+    if composite.last is not None and not engine.maps:
+        raise BadInput(f"layer {layer}: expected a linear map after it, got none; choose an earlier layer")
+    vector = start()
+    values = torch.zeros_like(activation)
+    for backward in engine.passes(vector, batch.classifier.output):
+        batch.context.counters.backwards += len(batch)
+        values = values + engine.arriving(path, logits, activation, engine.begin(backward))
+    values = layer.to_grid(values)
+    result = engine.balanced(values if values.dtype == torch.float64 else values.float(), vector)
+    hidden = torch.full_like(result.size, engine.without_stem, dtype=torch.bool)
+    return replace(result, flags=result.flags | {"stem-without-graph": hidden})
 
 
 def _check_end(batch: Batch) -> None:
@@ -130,38 +118,16 @@ def _check_end(batch: Batch) -> None:
 
 
 def _gradient(logits: Tensor, inputs: Tensor, start: Tensor, *, keep: bool) -> Tensor:
-    values = None
-    if logits.requires_grad:
-        (values,) = torch.autograd.grad(logits, inputs, start.to(logits), retain_graph=keep, allow_unused=True)
+    (values,) = torch.autograd.grad(logits, inputs, start.to(logits), retain_graph=keep, allow_unused=True)
     if values is None:
-        raise BadInput(
-            "relevance: expected a network with a graph from the image to the logits, got one that runs partly under "
-            "torch.no_grad; use a method without gradients, such as occlusion"
-        )
+        raise _without_graph()
     return values if values.dtype == torch.float64 else values.float()
 
 
-def _balanced(values: Tensor, promised: Tensor, size: Tensor, absorbed: dict[Reason, Tensor]) -> Relevance:
-    gap = values.flatten(1).sum(1).double() - promised
-    missing = gap + sum(absorbed.values())
-    return Relevance(values, promised, size, absorbed, gap, missing.abs() <= _UNBALANCED * size)
-
-
-def promising(result: Relevance, promised: float) -> Relevance:
-    """Return the relevance with another promised sum, for rules that do not preserve the sum of the start."""
-    return _balanced(result.values, torch.full_like(result.promised, promised), result.size, result.absorbed)
-
-
-def accounted(result: Relevance) -> Values:
-    """Return values with the gap, the promised sum, the absorbed amounts and the flag `unbalanced`."""
-    return Values(
-        result.values,
-        completeness=result.gap.to(result.values.dtype),
-        flags=[set() if balanced else {"unbalanced"} for balanced in result.balanced.tolist()],
-        diagnostics={
-            "promised": result.promised,
-            **{f"absorbed_{reason}": amount for reason, amount in result.absorbed.items()},
-        },
+def _without_graph() -> BadInput:
+    return BadInput(
+        "relevance: expected a network with a graph from the image to the logits, got one that runs partly under "
+        "torch.no_grad; use a method without gradients, such as occlusion"
     )
 
 
@@ -177,39 +143,58 @@ class _Carry(torch.autograd.Function):
     """An operation whose backward shares relevance among its sources."""
 
     @staticmethod
-    def forward(ctx: Any, share: Share, number: int | None, compute: Callable[[], Tensor], *sources: Tensor) -> Tensor:
-        ctx.share, ctx.number = share, number
-        return compute()
+    def forward(
+        ctx: Any,
+        share: Share,
+        step: Step,
+        number: int | None,
+        present: Tensor | None,
+        compute: Callable[[], Tensor],
+        *sources: Tensor,
+    ) -> Tensor:
+        output = compute()
+        ctx.share, ctx.step, ctx.number, ctx.present, ctx.size = share, step, number, present, output.numel()
+        return output
 
     @staticmethod
     def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, None, *ctx.share(relevance)
+        return None, None, None, None, None, *ctx.share(relevance)
 
 
-def _numbers(logits: Tensor) -> list[int]:
-    """Return the numbers of the maps that logits depend on.
+class _Refusal:
+    """The share of an operation without a rule: raises `error` for relevance on its way to the end of the pass."""
+
+    def __init__(self, error: BadInput) -> None:
+        self.error = error
+        self.on_path = False
+
+    def __call__(self, relevance: Tensor) -> Sequence[Tensor]:
+        if self.on_path and bool((relevance != 0).any()):
+            raise self.error
+        return (torch.zeros_like(relevance),)
+
+
+def _numbers(nodes: Iterable[Any]) -> list[int]:
+    """Return the numbers of the maps among the nodes of a path, whose operations without a rule then refuse relevance.
 
     Raises:
-        BadInput: the graph contains a custom `autograd.Function`, whose computation is unknown.
+        BadInput: one of them is a custom `autograd.Function`, whose computation is unknown.
     """
-    waiting: list[Any] = [logits.grad_fn]
-    seen: set[Any] = {None}
     numbers = []
-    while waiting:
-        node = waiting.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        waiting += [before for before, _ in node.next_functions]
-        if isinstance(getattr(node, "number", None), int):
+    for node in nodes:
+        if isinstance(getattr(node, "share", None), _Refusal):
+            node.share.on_path = True
+        elif isinstance(getattr(node, "number", None), int):
             numbers.append(node.number)
-        elif isinstance(node, torch.autograd.function.BackwardCFunction) and not hasattr(node, "share"):
-            name = type(node).__name__.removesuffix("Backward")
-            raise BadInput(
-                f"relevance: expected operations that have a rule, got the autograd.Function {name}; use another "
-                "method, or a layer after it"
-            )
+        elif isinstance(node, torch.autograd.function.BackwardCFunction) and not carries(node):
+            raise _without_rule(f"the autograd.Function {type(node).__name__.removesuffix('Backward')}")
     return numbers
+
+
+def _without_rule(operation: str) -> BadInput:
+    return BadInput(
+        f"relevance: expected operations that have a rule, got {operation}; use another method, or a layer after it"
+    )
 
 
 class Pass(NamedTuple):
@@ -230,56 +215,106 @@ class Engine:
     Args:
         composite: rule of each map.
         images: number of images in the batch; None is the length of each recorded amount.
-        constants: addresses of the network's parameters and buffers, for a pass that ends at a layer: any other tensor
-            without a graph bypassed that layer. None for a pass to the image.
     """
 
-    def __init__(
-        self, composite: Composite, images: int | None = None, constants: frozenset[int] | None = None
-    ) -> None:
+    def __init__(self, composite: Composite, images: int | None = None) -> None:
         self.composite = composite
         self.ledger = Ledger(images)
         self.maps = 0
-        self._constants = constants
+        self.without_stem = False
+        self._arrived = torch.zeros((), device="cpu")
         self._count = 0
         self._normalises = False
         self._ends = (0, 0)
         self._negated = False
-        self._gates: dict[int, Tensor] = {}
 
     def install(self, probe: Probe) -> None:
         """Register the rules on a probe; the forward must run while the probe is active."""
-        probe.rule(LINEAR, self._linear)
-        probe.rule(ACTIVATIONS, self._activation)
-        probe.rule(GATES, self._gate)
+        for function, reader in LINEAR.items():
+            probe.rule([function], partial(self._read, reader))
+        probe.rule(ACTIVATIONS, partial(self._activation, "pointwise"))
+        probe.rule(GATES, partial(self._activation, "gate"))
         probe.rule(PRODUCTS, self._product)
         probe.rule(QUOTIENTS, self._quotient)
         probe.rule(PADS, self._border)
-        probe.rule(JOINS, self._join)
         if self.composite.max_pool == "mean":
             probe.rule(MAX_POOLS, partial(self._read, as_mean))
-        probe.observe(None, _refuse_unknown)
-
-    def _linear(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        args = self._with_bypasses(args) if function in SUMS else args
-        return self._read(LINEAR[function], function, args, kwargs)
+        probe.otherwise(self._otherwise)
 
     def _read(self, reader: Reader, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        reading = reader(function, args, kwargs)
+        try:
+            reading = reader(function, args, kwargs)
+        except BadInput as error:
+            return self._refused(error, function, args, kwargs)
         if reading is None:
-            output = function(*args, **kwargs)
-            _refuse_unknown(function, args, kwargs, output)
-            return output
-        number = None
-        if reading.step.kind in _NUMBERED:
+            return self._otherwise(function, args, kwargs)
+        marks = [present(source) for source in reading.sources]
+        reading = Reading(reading.step.within(marks), reading.sources)
+        kind, number = reading.step.kind, None
+        if kind in _NUMBERED:
             number, self._count = self._count, self._count + 1
-        return self._run(self._share(reading, number), function, args, kwargs, reading.sources, number)
+        step: Step = "pointwise" if kind in ("scale", "shift") else "move" if function in SPREADS else "map"
+        mark = _united(marks) if kind in ("scale", "shift", "sum") else None
+        share = self._share(reading, number)
+        return self._run(share, function, args, kwargs, reading.sources, step=step, number=number, present=mark)
 
-    def look_at(self, logits: Tensor) -> None:
-        """Determine, after the forward, the first and last map that the logits depend on."""
-        numbers = _numbers(logits)
+    def _otherwise(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run an operation that moves values, or one without a rule, which refuses relevance."""
+        name = getattr(function, "__name__", str(function))
+        if function in CHOICES or name in ("__get__", "__setitem__"):
+            return function(*args, **kwargs)
+        return self._refused(_without_rule(name), function, args, kwargs)
+
+    def _refused(self, error: BadInput, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run an operation whose backward raises `error` if relevance arrives on its way to the end of the pass."""
+        if not any(is_signal(value) for value in tree_leaves((args, kwargs))):
+            return function(*args, **kwargs)
+        in_place = bool(args) and writes(function)
+        output = function(args[0].clone(), *args[1:], **kwargs) if in_place else function(*args, **kwargs)
+
+        def refusing(value: Any) -> Any:
+            return _Carry.apply(_Refusal(error), "map", None, None, value.clone, value) if is_signal(value) else value
+
+        output = tree_map(refusing, output)
+        return args[0].copy_(output) if in_place else output
+
+    def look_at(self, logits: Tensor, end: Tensor | None = None) -> Path:
+        """Determine, after the forward, the maps on the path between the logits and the end of the pass.
+
+        The engine does not keep the path: the nodes of the graph refer to the engine.
+
+        Args:
+            logits: logits with their graph.
+            end: tensor at which relevance is read; None takes the maps that the logits depend on.
+        """
+        path = Path(logits, end)
+        numbers = _numbers(path.nodes)
         self.maps = len(numbers)
         self._ends = (min(numbers, default=0), max(numbers, default=0))
+        return path
+
+    def end_at(self, output: Tensor) -> Tensor:
+        """Return a layer's output, at which the pass ends; gradients are on from there."""
+        torch.set_grad_enabled(True)
+        self.without_stem = not output.requires_grad
+        source = output.detach().requires_grad_(True) if self.without_stem else output
+
+        def share(relevance: Tensor) -> Sequence[Tensor | None]:
+            self._arrived = relevance
+            return (None,)
+
+        end: Tensor = _Carry.apply(share, "move", None, present(output), source.clone, source)
+        return end
+
+    def arriving(self, path: Path, logits: Tensor, end: Tensor, start: Tensor) -> Tensor:
+        """Return the relevance of `start` (n, K) that arrives at the end of the pass, and record what bypasses it."""
+        self._arrived = torch.zeros_like(end)
+        edges = [*path.bypasses(), *(GradientEdge(*place) for place in before(end.grad_fn))]
+        bypasses = torch.autograd.grad(logits, edges, start.to(logits), retain_graph=True, allow_unused=True)
+        for amount in bypasses[:-1]:
+            if amount is not None:
+                self.ledger.book("bypass", amount)
+        return self._arrived
 
     def passes(self, start: Tensor, output: Output) -> list[Pass]:
         """Return the passes, at least one, whose starts sum to `start`.
@@ -306,7 +341,7 @@ class Engine:
     def balanced(self, values: Tensor, start: Tensor) -> Relevance:
         """Return the result (n, C, H, W) of a start (n, K) with its absorbed amounts, and clear the ledger."""
         absorbed = {reason: amount.to(values.device) for reason, amount in self.ledger.absorbed(len(values)).items()}
-        return _balanced(values, start.double().sum(1), start.double().abs().sum(1), absorbed)
+        return balance(values, start.double().sum(1), start.double().abs().sum(1), absorbed)
 
     def _share(self, reading: Reading, number: int | None) -> Share:
         step, ahead = reading.step, self._is_ahead()
@@ -330,98 +365,70 @@ class Engine:
 
     def _is_ahead(self) -> bool:
         """Return whether no map has run yet: a scale or shift is then the image's normalisation."""
-        return self._constants is None and self._count == 0
+        return self._count == 0
 
-    def _activation(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _activation(self, step: Step, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         inputs = args[0] if args else kwargs["input"]
-        if not inputs.requires_grad:
+        if not is_signal(inputs):
             return function(*args, **kwargs)
-        if kwargs.get("inplace"):
+        if kwargs.get("inplace") and step == "pointwise":
             with torch.no_grad():
                 function(inputs.detach(), *args[1:], **kwargs)
             return inputs
-        return self._run(_unchanged, function, args, kwargs, (inputs,))
-
-    def _gate(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        output = self._activation(function, args, kwargs)
-        self._gates[id(output)] = output
-        return output
+        in_place = kwargs.get("inplace", False)
+        kwargs = kwargs | {"inplace": False} if in_place else kwargs
+        output = self._run(_unchanged, function, args, kwargs, (inputs,), step=step, present=present(inputs))
+        return inputs.copy_(output) if in_place else output
 
     def _product(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        args = self._with_bypasses(args)
         self._normalises |= self._is_ahead()
-        other = args[1] if len(args) > 1 else kwargs["other"]
-        factors = [factor for factor in (args[0], other) if is_signal(factor)]
+        factors = tuple(factor for factor in (*args, *kwargs.values()) if is_signal(factor))
         if not factors:
             return function(*args, **kwargs)
-        signals = self._signals(factors)
+        signals = signals_of(*factors) if len(factors) == 2 else factors
 
         def share(relevance: Tensor) -> Sequence[Tensor]:
             return [(relevance / len(signals)).sum_to_size(signal.shape) for signal in signals]
 
-        return self._run(share, function, args, kwargs, signals)
-
-    def _signals(self, factors: list[Tensor]) -> tuple[Tensor, ...]:
-        """Return the factors that get relevance: all but the gate, which is the bounded or the smaller factor."""
-        signals = [factor for factor in factors if id(factor) not in self._gates]
-        if 0 < len(signals) < len(factors):
-            return tuple(signals)
-        largest = max(factor.numel() for factor in factors)
-        return tuple(factor for factor in factors if factor.numel() == largest)
+        if len(signals) == 2:
+            return self._run(share, function, args, kwargs, signals)
+        return self._run(share, function, args, kwargs, signals, step="pointwise", present=present(signals[0]))
 
     def _quotient(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        args = self._with_bypasses(args)
-        if not is_signal(args[0]):
-            output = function(*args, **kwargs)
-            _refuse_unknown(function, args, kwargs, output)
-            return output
+        numerator = args[0] if args else kwargs["input"]
+        if not is_signal(numerator):
+            return self._otherwise(function, args, kwargs)
         self._normalises |= self._is_ahead()
-        return self._run(_unchanged, function, args, kwargs, (args[0],))
+        shape = numerator.shape
+
+        def share(relevance: Tensor) -> Sequence[Tensor]:
+            return (relevance.sum_to_size(shape),)
+
+        return self._run(share, function, args, kwargs, (numerator,), step="pointwise", present=present(numerator))
 
     def _border(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        inputs = args[0] if args else kwargs["input"]
+        names = ("input", "pad", "mode", "value") if function is F.pad else ("input", "pad", "value")
+        options = dict(zip(names, args, strict=False)) | kwargs
+        inputs = options.pop("input")
         if not is_signal(inputs):
             return function(*args, **kwargs)
-        shape, rest = inputs.shape, args[1:]
+        shape = inputs.shape
+        constant = options.get("mode", "constant") == "constant"
+        options |= {"value": 0} if constant else {}
 
         def share(relevance: Tensor) -> Sequence[Tensor]:
             with torch.enable_grad():
                 zeros = relevance.new_zeros(shape).requires_grad_(True)
-                (inside,) = torch.autograd.grad(function(zeros, *rest, **kwargs), zeros, relevance)
+                (inside,) = torch.autograd.grad(function(zeros, **options), zeros, relevance)
             rows = inside.shape[0]
             self.ledger.book("bias", relevance.reshape(rows, -1).sum(1) - inside.reshape(rows, -1).sum(1))
             return (inside,)
 
-        return self._run(share, function, args, kwargs, (inputs,))
-
-    def _join(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not args:
-            return function(**kwargs)
-        return function(self._with_bypasses(tuple(args[0])), *args[1:], **kwargs)
-
-    def _with_bypasses(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return the arguments with each tensor that bypassed the layer wrapped to record its share."""
-        signal = next((value for value in args if is_signal(value)), None)
-        if self._constants is None or signal is None:
-            return args
-        return tuple(self._recorded(value, signal) if self._bypasses(value, signal) else value for value in args)
-
-    def _bypasses(self, value: Any, signal: Tensor) -> bool:
-        return (
-            isinstance(value, Tensor)
-            and not value.requires_grad
-            and value.ndim == signal.ndim
-            and value.shape[:1] == signal.shape[:1]
-            and _memory(value) not in (self._constants or ())
-        )
-
-    def _recorded(self, bypass: Tensor, signal: Tensor) -> Tensor:
-        def share(relevance: Tensor) -> Sequence[Tensor | None]:
-            self.ledger.book("bypass", relevance)
-            return (None,)
-
-        output: Tensor = _Carry.apply(share, None, lambda: bypass.detach(), signal)
-        return output
+        mark = present(inputs)
+        if constant and mark is None:
+            mark = torch.ones_like(inputs.detach())
+        mark = None if mark is None else function(mark, **options)
+        return self._run(share, function, args, kwargs, (inputs,), step="move", present=mark)
 
     def _run(
         self,
@@ -430,35 +437,27 @@ class Engine:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         sources: tuple[Tensor, ...],
+        *,
+        step: Step = "map",
         number: int | None = None,
+        present: Tensor | None = None,
     ) -> Tensor:
         """Run an operation whose backward shares relevance among `sources` by `share`."""
         plain = tuple(_detached(value) for value in args)
         named = {name: _detached(value) for name, value in kwargs.items()}
-        output: Tensor = _Carry.apply(share, number, lambda: function(*plain, **named), *sources)
+        output: Tensor = _Carry.apply(share, step, number, present, lambda: function(*plain, **named), *sources)
         return output
+
+
+def _united(marks: Sequence[Tensor | None]) -> Tensor | None:
+    """Return 1 where one of several broadcasting values is present, or None where one of them is present everywhere."""
+    found = [mark for mark in marks if mark is not None]
+    return reduce(torch.maximum, found) if len(found) == len(marks) else None
 
 
 def _detached(value: Any) -> Any:
     return value.detach() if isinstance(value, Tensor) else value
 
 
-def _memory(tensor: Tensor) -> int:
-    """Return the address of a tensor's memory, which its views share."""
-    return tensor.untyped_storage().data_ptr()
-
-
 def _unchanged(relevance: Tensor) -> Sequence[Tensor]:
     return (relevance,)
-
-
-def _refuse_unknown(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-    """Refuse an operation without a rule: autograd would return its gradient, not relevance."""
-    outputs = output if isinstance(output, tuple | list) else [output]
-    if function in CHOICES or not any(is_signal(value) for value in outputs):
-        return
-    name = getattr(function, "__name__", str(function))
-    if name != "__get__":
-        raise BadInput(
-            f"relevance: expected operations that have a rule, got {name}; use another method, or a layer after it"
-        )

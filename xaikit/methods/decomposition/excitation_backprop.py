@@ -23,8 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xaikit.methods.base import METHODS, InputMethod, Values
+from xaikit.methods.decomposition.balance import accounted, promising
 from xaikit.methods.decomposition.composites import POSITIVE, Composite
-from xaikit.methods.decomposition.engine import accounted, promising, relevance
+from xaikit.methods.decomposition.engine import relevance
 from xaikit.methods.decomposition.ledger import Ledger
 from xaikit.methods.decomposition.rules import LinearMap, negative_parts, positive_parts, shared
 from xaikit.run.batch import Batch

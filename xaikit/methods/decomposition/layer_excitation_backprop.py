@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from xaikit.methods.base import METHODS, LayerMethod, Values
-from xaikit.methods.decomposition.engine import accounted, promising, relevance_at
+from xaikit.methods.decomposition.balance import accounted, promising
+from xaikit.methods.decomposition.engine import relevance_at
 from xaikit.methods.decomposition.excitation_backprop import WALKS, Variant, one_at_the_class
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost

@@ -7,12 +7,15 @@ both logits, for a callable each logit times the gradient of the score with resp
 
 Completeness: absorbed relevance is recorded, so that sum(values) + absorbed_bias + absorbed_stabiliser +
 absorbed_dead = score, with the amounts in the diagnostics; `completeness` is the gap without them. Images for which
-this sum is off by more than 1 % (outputs close to zero at the precision used) are flagged `unbalanced`.
+this sum is off by more than 1 % (outputs close to zero at the precision used) are flagged `unbalanced`; images of which
+more than 90 % was absorbed, so that the map shows a small rest, are flagged `relevance-lost`.
 
 A scale or shift of the image before the first map is normalisation and passes all relevance on.
 
 BatchNorm is folded into the map before it, on a copy. Without such a map (DenseNet) it is a scale and a bias.
-LayerNorm is a linear map with its standard deviation held constant; gates are constants.
+LayerNorm is a linear map with its standard deviation held constant. Gates are constants (signals.py), so that an
+activation written as a product, such as x * sigmoid(x), passes all relevance on, as the activation does. A border of
+constants is no input but part of the bias, whether the convolution pads or the network does.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) summed over channels, or (N, C, H, W) with `channels=True`.
 Units:  score.
@@ -28,6 +31,7 @@ from annotated_types import Ge
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.parameters import NotNegative
 from xaikit.methods.base import METHODS, InputMethod, Values
+from xaikit.methods.decomposition.balance import accounted
 from xaikit.methods.decomposition.composites import (
     Bias,
     Composite,
@@ -37,7 +41,7 @@ from xaikit.methods.decomposition.composites import (
     Strength,
     composed,
 )
-from xaikit.methods.decomposition.engine import accounted, relevance, start_at_the_score
+from xaikit.methods.decomposition.engine import relevance, start_at_the_score
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 

@@ -3,12 +3,12 @@
     linear map    convolution, linear, matmul with a weight, BatchNorm and LayerNorm (standard deviation held constant),
                   mean pooling, interpolation, sums: a `LinearMap`, shared by a rule
     activation    every output is a function of one input: relevance passes unchanged
-    product       the gate is a constant and the signal gets everything; two signals get half each
-    border        padding: its relevance is recorded as bias
+    product       the gate is a constant and the signal gets everything; two signals get half each (signals.py)
+    border        padding with a constant: no input of the maps that read it; what still arrives is recorded as bias
     move          values are moved, copied or selected (flatten, cat, max-pooling): autograd's own backward
                   a composite may share max-pooling as mean pooling (amax and max always use the winner)
 
-A function in none of the tables is refused by name. The classes of modules do not matter.
+A function in none of the tables is refused by name where relevance arrives at it. The classes of modules do not matter.
 """
 
 import math
@@ -38,9 +38,10 @@ from xaikit.model.torch_functions import (
     named,
 )
 
-SUMS = PLUS | MINUS | REVERSED_MINUS
-CHOICES = MOVES | MAX_POOLS | LARGEST | named("max_unpool2d")
+CHOICES = MOVES | MAX_POOLS | LARGEST | named("max_unpool2d copy")
 """Calls whose own backward passes relevance on: they move, copy or select values."""
+SPREADS = named("interpolate upsample")
+"""Linear maps that bring values to more positions."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def _linear(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Re
 
 
 def _matmul(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading | None:
-    inputs, weight = args[0], _argument(args, kwargs, 1, "other")
+    inputs, weight = _argument(args, kwargs, 0, "input"), _argument(args, kwargs, 1, "other")
     if not is_signal(inputs) or weight.requires_grad:
         return None
     kind: Kind = "dense" if inputs.ndim == 2 else "convolution"
@@ -205,7 +206,7 @@ def as_mean(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Re
 
 def _sum(signs: tuple[int, int], function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading | None:
     """Read the sum or difference of two values; a value that is not a signal is a bias."""
-    first, second = args[0], _argument(args, kwargs, 1, "other")
+    first, second = _argument(args, kwargs, 0, "input"), _argument(args, kwargs, 1, "other")
     factors = (signs[0], signs[1] * kwargs.get("alpha", 1))
     if not is_signal(first) and not is_signal(second):
         return None
@@ -237,7 +238,7 @@ LINEAR: dict[Call, Reader] = {
     **dict.fromkeys(BATCH_NORMS, _batch_norm),
     F.layer_norm: _layer_norm,
     F.group_norm: _group_norm,
-    **dict.fromkeys(MEANS | MEAN_POOLS | named("sum interpolate"), _pooled),
+    **dict.fromkeys(MEANS | MEAN_POOLS | SPREADS | named("sum"), _pooled),
     **dict.fromkeys(named("adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d"), _pooled),
     **dict.fromkeys(PLUS, partial(_sum, (1, 1))),
     **dict.fromkeys(MINUS, partial(_sum, (1, -1))),

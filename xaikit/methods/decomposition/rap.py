@@ -28,8 +28,9 @@ import torch
 from torch import Tensor
 
 from xaikit.methods.base import METHODS, InputMethod, Values
+from xaikit.methods.decomposition.balance import accounted
 from xaikit.methods.decomposition.composites import Composite
-from xaikit.methods.decomposition.engine import accounted, relevance, start_at_the_score
+from xaikit.methods.decomposition.engine import relevance, start_at_the_score
 from xaikit.methods.decomposition.ledger import Ledger
 from xaikit.methods.decomposition.rules import Given, LinearMap, negative_parts, positive_parts, z_box
 from xaikit.run.batch import Batch
@@ -75,8 +76,10 @@ class RAP(InputMethod):
 def _within_its_range(step: LinearMap, relevance: Tensor, ledger: Ledger) -> list[Tensor]:
     """Share by z-box with the smallest and largest input of each image."""
     inputs = torch.cat([part.inputs.flatten(1) for part in step.parts], 1)
+    inside = torch.cat([part.at_inputs(torch.ones_like(part.inputs)).flatten(1) for part in step.parts], 1) != 0
     shape = (-1, *[1] * (step.parts[0].inputs.ndim - 1))
-    low, high = inputs.amin(1).reshape(shape), inputs.amax(1).reshape(shape)
+    low = torch.where(inside, inputs, torch.inf).amin(1).reshape(shape)
+    high = torch.where(inside, inputs, -torch.inf).amax(1).reshape(shape)
     return z_box(step, relevance, ledger, low=low, high=high)
 
 

@@ -50,12 +50,19 @@ class Part:
         inputs: x.
         weight: w; None where f has its own coefficients, none of them negative.
         source: index of x among the inputs of the map.
+        present: 1 where an entry of x is an input, and 0 where it is a constant that counts as bias; None is 1
+            everywhere.
     """
 
     apply: Callable[[Tensor, Tensor | None], Tensor]
     inputs: Tensor
     weight: Tensor | None = None
     source: int = 0
+    present: Tensor | None = None
+
+    def at_inputs(self, values: Tensor) -> Tensor:
+        """Return values of the shape of x, and zero where x is no input."""
+        return values if self.present is None else values * self.present
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,25 @@ class LinearMap:
     parts: tuple[Part, ...]
     bias: Tensor | None = None
     idle: Tensor | None = None
+
+    def within(self, present: Sequence[Tensor | None]) -> LinearMap:
+        """Return the map with what the constants among its inputs contribute added to the bias.
+
+        Args:
+            present: for each source, 1 where an entry is an input and 0 where it is a constant; None is 1 everywhere.
+        """
+        if all(mark is None for mark in present):
+            return self
+        parts, bias = [], self.bias
+        for part in self.parts:
+            part = replace(part, present=present[part.source])
+            inside = part.at_inputs(part.inputs)
+            outside = _wide(part.inputs - inside)
+            if bool(outside.any()):
+                constant = part.apply(outside, _wide(part.weight)).detach()
+                bias = constant if bias is None else bias + constant
+            parts.append(replace(part, inputs=inside))
+        return replace(self, parts=tuple(parts), bias=bias)
 
     def without_bias(self) -> LinearMap:
         """Return the map with its bias excluded from the relevance."""
@@ -210,7 +236,7 @@ def z_box(step: LinearMap, relevance: Tensor, ledger: Ledger, *, low: Tensor, hi
     parts = []
     for part in step.parts:
         assert part.weight is not None
-        ends = [_at(end.to(part.inputs), part.inputs) for end in (low, high)]
+        ends = [part.at_inputs(_at(end.to(part.inputs), part.inputs)) for end in (low, high)]
         parts += [
             part,
             replace(part, inputs=ends[0], weight=-part.weight.clamp_min(0)),
@@ -279,7 +305,7 @@ def _favoured(part: Part, sign: int, factor: float) -> list[Part]:
 
 def _ones(part: Part, weigh: Callable[[Tensor], Tensor]) -> Part:
     weight = None if part.weight is None else weigh(part.weight)
-    return replace(part, inputs=torch.ones_like(part.inputs), weight=weight)
+    return replace(part, inputs=part.at_inputs(torch.ones_like(part.inputs)), weight=weight)
 
 
 def _clamp(tensor: Tensor, sign: int) -> Tensor:

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
 from xaikit.methods.base import METHODS, InputMethod, Values
+from xaikit.methods.decomposition.balance import accounted
 from xaikit.methods.decomposition.composites import Bias, CompositeName, Strength, composed
-from xaikit.methods.decomposition.engine import accounted, relevance
+from xaikit.methods.decomposition.engine import relevance
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 

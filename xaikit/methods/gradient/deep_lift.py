@@ -3,7 +3,8 @@
     values = (x - x') * M        M by the rules of `multiplier_rules`, in one forward and one backward of [x; x']
 
 Completeness: sum(values) = score(x) - score(x'), exact up to rounding. The gap is reported per image; an image whose
-gap exceeds 1 % of the difference gets the flag `incomplete`. An operation without a rule raises BadInput.
+gap exceeds 1 % of the difference gets the flag `incomplete`. An operation without a rule on the way to the score raises
+BadInput.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) summed over channels, or (N, C, H, W) with `channels=True`.
 Units:  score.
@@ -23,7 +24,8 @@ from xaikit.methods.gradient.multipliers import pair_multipliers
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-_RELATIVE_GAP, _ABSOLUTE_GAP = 0.01, 1e-6  # largest gap without the flag `incomplete`
+_LARGEST_GAP = 0.01  # largest gap without the flag `incomplete`, as a share of the difference
+_ROUNDING = 1e-6  # the same as a share of the scores, where their difference is smaller
 
 
 @METHODS.register
@@ -50,7 +52,8 @@ class DeepLIFT(InputMethod):
         values = (batch.inputs - baselines) * result.values
         expected = batch.scores - result.others
         gap = values.flatten(1).sum(1) - expected
-        missed = gap.abs() > _RELATIVE_GAP * expected.abs() + _ABSOLUTE_GAP
+        size = torch.maximum(batch.scores.abs(), result.others.abs())
+        missed = gap.abs() > _LARGEST_GAP * expected.abs() + _ROUNDING * size
         flags: list[set[str]] = [{"incomplete"} if flagged else set() for flagged in missed.tolist()]
         return Values(values, completeness=gap, flags=flags)
 

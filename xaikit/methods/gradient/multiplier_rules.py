@@ -105,6 +105,22 @@ def carried(run: Callable[..., tuple[Tensor, Back]], *inputs: Tensor) -> Tensor:
     return output
 
 
+def refusing(error: BadInput, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return the output of an operation without a rule, whose backward raises `error` if a multiplier arrives."""
+
+    def back(multipliers: Tensor) -> tuple[Tensor, ...]:
+        if bool((multipliers != 0).any()):
+            raise error
+        return (multipliers,)
+
+    def refused(value: Any) -> Any:
+        return carried(lambda inputs: (inputs.clone(), back), value) if activations_in(value) else value
+
+    if args and writes(function):
+        return args[0].copy_(refused(function(args[0].clone(), *args[1:], **kwargs)))
+    return tree_map(refused, function(*args, **kwargs))
+
+
 def _of_activations(function: Call, args: Any, kwargs: Any) -> tuple[Call, list[Tensor]]:
     """Return a call as a function of its activations alone, free of in-place writes, and these activations."""
 

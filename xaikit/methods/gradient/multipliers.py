@@ -5,7 +5,8 @@
 One forward runs the inputs and the x' that they are compared with, [x; x']; one backward propagates multipliers instead
 of gradients. Linear operations keep their gradient, all others use a rule of `multiplier_operations`. The probe sees
 each call of an operation, so functional, in-place and reused operations are covered. An operation without a rule raises
-BadInput, because its gradient is not a multiplier and would silently break the sum.
+BadInput where a multiplier arrives at it, because its gradient is not a multiplier and would silently break the sum; in
+a branch that the score does not depend on it does not matter.
 
 Shapes: x (m, C, H, W); x' (u, C, H, W), each shared by one or more x; M (m, C, H, W).
 Source: Shrikumar, Greenside & Kundaje, ICML 2017, arXiv:1704.02685.
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
 from xaikit.methods.gradient.multiplier_operations import RULES
-from xaikit.methods.gradient.multiplier_rules import Pairing, activations_in
+from xaikit.methods.gradient.multiplier_rules import Pairing, activations_in, refusing
 from xaikit.model.target import Target
 from xaikit.model.torch_functions import named
 from xaikit.run.batch import Batch, check_graph
@@ -30,10 +31,10 @@ _LINEAR = named(
     "getitem setitem select narrow index_select gather take_along_dim flip roll rot90 "
     "flatten unflatten view view_as reshape reshape_as squeeze unsqueeze expand expand_as broadcast_to repeat tile "
     "repeat_interleave permute transpose t swapaxes swapdims movedim moveaxis ravel contiguous clone "
-    "to float double half bfloat16 type type_as cpu cuda requires_grad "
+    "copy to float double half bfloat16 type type_as cpu cuda requires_grad "
     "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d "
     "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout "
-    "pad interpolate upsample pixel_shuffle pixel_unshuffle channel_shuffle unfold fold"
+    "pad constant_pad_nd interpolate upsample pixel_shuffle pixel_unshuffle channel_shuffle unfold fold"
 )
 
 
@@ -64,7 +65,7 @@ def pair_multipliers(
         mates: (m,) index of the other that each input is compared with; None if all inputs share one.
 
     Raises:
-        BadInput: the network has an operation without a rule, or its forward detaches the graph.
+        BadInput: the score depends on an operation without a rule, or the forward detaches the graph.
     """
     count, context = len(inputs), batch.context
     context.counters.forwards += count + len(others)
@@ -74,7 +75,7 @@ def pair_multipliers(
     with torch.enable_grad(), batch.classifier.probe() as probe:
         for functions, rule in RULES:
             probe.rule(functions, _where_activations(pairing, rule))
-        probe.observe(None, _refuse_unknown)
+        probe.otherwise(_otherwise)
         logits = context.run(batch.classifier, both)
         scores, other_scores = _scores(batch.target.take(rows), logits, pairing)
     check_graph(scores)
@@ -101,18 +102,22 @@ def _where_activations(pairing: Pairing, rule: Callable[..., Any]) -> Callable[.
         in_place = bool(kwargs.get("inplace"))
         args = (kwargs["input"], *args) if "input" in kwargs else args
         kwargs = {name: value for name, value in kwargs.items() if name not in ("input", "inplace")}
-        output = rule(pairing, function, args, kwargs)
+        try:
+            output = rule(pairing, function, args, kwargs)
+        except BadInput as error:
+            output = refusing(error, function, args, kwargs)
         return args[0].copy_(output) if in_place else output
 
     return call
 
 
-def _refuse_unknown(function: Callable[..., Any], args: Any, kwargs: Any, output: Any) -> None:
-    """Raise BadInput for an operation on activations that has no rule."""
-    if function in _LINEAR or not activations_in(output):
-        return
-    if function.__name__ != "__get__":
-        raise BadInput(
-            f"multipliers: expected operations with a rule, got {function.__name__.strip('_')}; "
-            "use integrated-gradients, which needs none"
-        )
+def _otherwise(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run a linear operation, or one without a rule, which refuses multipliers."""
+    name = getattr(function, "__name__", str(function))
+    if function in _LINEAR or name == "__get__" or not activations_in((args, kwargs)):
+        return function(*args, **kwargs)
+    error = BadInput(
+        f"multipliers: expected operations with a rule, got {name.strip('_')}; "
+        "use integrated-gradients, which needs none"
+    )
+    return refusing(error, function, args, kwargs)

@@ -1,0 +1,207 @@
+"""Signals: which values carry relevance, read from the autograd graph of the forward.
+
+    move        values are copied, moved or selected: a node of torch's own
+    pointwise   each output is a function of one input (activations, products and sums with constants)
+    gate        pointwise or softmax, and bounded
+    map         everything else: linear maps, products of two signals, unknown operations
+
+The gate of a product is a constant to relevance; its other factor, the signal, gets all. Of two factors, the signal is
+
+    1. the one that is closer to a value which both depend on: `x` in x * gate(x), whatever `gate` does
+    2. the one that is not bounded: `a` in a * sigmoid(b)
+    3. the one with more values, before they were spread over positions
+
+and if nothing tells them apart, both are signals. Operations are followed through all moves, so it does not matter how
+a gate is brought to the shape of its signal.
+
+A constant (a parameter, a mask, a comparison, a border of zeros) has no gradient and gets no relevance.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.autograd.function import BackwardCFunction
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+Step = Literal["move", "pointwise", "gate", "map"]
+Place = tuple[Any, int]
+"""A value in the graph: its node and its index among the node's outputs."""
+
+
+def carries(node: Any) -> bool:
+    """Return whether a node shares relevance by a rule; it then has a `step`, a `size` and a `present`."""
+    return hasattr(node, "share")
+
+
+def before(node: Any) -> list[Place]:
+    """Return the values that a node reads; `copy_` does not read the values that it overwrites."""
+    edges = node.next_functions[1:] if node.name().endswith("CopyBackwards") else node.next_functions
+    return [place for place in edges if place[0] is not None]
+
+
+def signals_of(first: Tensor, second: Tensor) -> tuple[Tensor, ...]:
+    """Return the factors of a product that get relevance: one if the other is its gate, else both."""
+    distances = _distance(first, second), _distance(second, first)
+    if distances[0] != distances[1]:
+        return (first,) if distances[0] < distances[1] else (second,)
+    bounded = _bounded(_place(first)), _bounded(_place(second))
+    if bounded[0] != bounded[1]:
+        return (second,) if bounded[0] else (first,)
+    sizes = (min(factor.numel(), _size(_place(factor))) for factor in (first, second))
+    larger, smaller = next(sizes), next(sizes)
+    if larger == smaller:
+        return (first, second)
+    return (first,) if larger > smaller else (second,)
+
+
+def _place(tensor: Tensor) -> Place:
+    edge = get_gradient_edge(tensor)
+    return edge.node, edge.output_nr
+
+
+def _step(node: Any) -> Step:
+    step: Step = getattr(node, "step", "map" if isinstance(node, BackwardCFunction) else "move")
+    return step
+
+
+def _distance(factor: Tensor, other: Tensor) -> float:
+    """Return the number of functions between a factor and the nearest value that the other factor depends on too.
+
+    Only values of which the factor is a pointwise function count; infinity if the other depends on none of them.
+    """
+    trunk = dict(_trunk(factor))
+    nearest = float("inf")
+    waiting, seen = [_place(other)], set()
+    while waiting:
+        place = waiting.pop()
+        if place in seen:
+            continue
+        seen.add(place)
+        if place in trunk:
+            nearest = min(nearest, trunk[place])
+        else:
+            waiting += before(place[0])
+    return nearest
+
+
+def _trunk(factor: Tensor) -> Iterator[tuple[Place, int]]:
+    """Yield the values of which a factor is a pointwise function, each with the number of functions between."""
+    place, functions = _place(factor), 0
+    while True:
+        yield place, functions
+        node = place[0]
+        sources = before(node)
+        if _step(node) == "map" or len(sources) != 1:
+            return
+        functions += _step(node) != "move"
+        place = sources[0]
+        if carries(place[0]) and place[0].size != factor.numel():
+            return
+
+
+def _bounded(place: Place) -> bool:
+    """Return whether a value was made by a gate, with only moves and pointwise functions since."""
+    step, sources = _step(place[0]), before(place[0])
+    return step == "gate" or (step != "map" and bool(sources) and all(_bounded(source) for source in sources))
+
+
+def _size(place: Place) -> float:
+    """Return the number of values from which moves made a value."""
+    node = place[0]
+    if carries(node) and _step(node) != "move":
+        size: float = node.size
+        return size
+    sources = before(node)
+    return sum(_size(source) for source in sources) if sources else float("inf")
+
+
+def present(signal: Tensor) -> Tensor | None:
+    """Return 1 where an entry of a signal depends on the start and 0 where it is a constant; None is 1 everywhere.
+
+    Moves are linear: what they make of ones at the values before them is found by differentiating their backward.
+    """
+    node = signal.grad_fn
+    if _ends_moves(node):
+        return getattr(node, "present", None)
+    sources, constants = _sources(node)
+    if not constants and all(getattr(source, "present", None) is None for source, _ in sources):
+        return None
+    with torch.enable_grad():
+        ones = torch.ones_like(signal.detach()).requires_grad_(True)
+        edges = [GradientEdge(*place) for place in sources]
+        pulled = torch.autograd.grad(signal, edges, ones, create_graph=True)
+        marks = [
+            torch.ones_like(values) if (mark := getattr(source, "present", None)) is None else mark
+            for values, (source, _) in zip(pulled, sources, strict=True)
+        ]
+        (found,) = torch.autograd.grad(pulled, ones, marks)
+    inside = found != 0
+    return None if bool(inside.all()) else inside.to(signal)
+
+
+def _ends_moves(node: Any) -> bool:
+    """Return whether a node is no move, or the start of the graph."""
+    return node is None or carries(node) or isinstance(node, BackwardCFunction) or not before(node)
+
+
+def _sources(node: Any) -> tuple[list[Place], bool]:
+    """Return the values from which moves made the output of a node, and whether they may have added constants."""
+    sources: list[Place] = []
+    constants = False
+    waiting, seen = [node], {node}
+    while waiting:
+        node = waiting.pop()
+        constants |= any(source is None for source, _ in node.next_functions) or node.name().startswith("Im2Col")
+        for place in before(node):
+            if _ends_moves(place[0]):
+                sources += [] if place in sources else [place]
+            elif place[0] not in seen:
+                seen.add(place[0])
+                waiting.append(place[0])
+    return sources, constants
+
+
+class Path:
+    """The nodes between the logits and the tensor at which relevance is read.
+
+    Args:
+        logits: logits with their graph.
+        end: the tensor; None takes all nodes.
+    """
+
+    def __init__(self, logits: Tensor, end: Tensor | None = None) -> None:
+        self._start = _place(logits)
+        self._end = None if end is None else _place(end)
+        users: dict[Any, list[Any]] = defaultdict(list)
+        reached: set[Any] = set()
+        waiting = [] if self._start == self._end else [self._start[0]]
+        while waiting:
+            node = waiting.pop()
+            if node in reached:
+                continue
+            reached.add(node)
+            for place in before(node):
+                users[None if place == self._end else place[0]].append(node)
+                waiting += [] if place == self._end else [place[0]]
+        self.nodes = reached if end is None else _closure(users[None], users)
+
+    def bypasses(self) -> list[GradientEdge]:
+        """Return the values that the nodes of the path read besides those of the path, or else the logits."""
+        places = {self._start, *(place for node in self.nodes for place in before(node))}
+        return [GradientEdge(*place) for place in places if place != self._end and place[0] not in self.nodes]
+
+
+def _closure(nodes: list[Any], users: dict[Any, list[Any]]) -> set[Any]:
+    found: set[Any] = set()
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            waiting += users[node]
+    return found
