@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -11,8 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tests.methods.test_decomposition import noise, trained_on_noise
 from tests.networks import bound, images
 from xaikit.methods.base import METHODS
+from xaikit.model.classifier import Classifier
 from xaikit.run.attribution import Attribution
 
 SCALE = {"mean": [0.5, 0.4, 0.6], "std": [0.25, 0.3, 0.2]}
@@ -233,3 +236,28 @@ def test_rap_keeps_its_sum_with_padding_written_out() -> None:
     found = explained(Padded(FORMS["pad"]), "rap", {})
     total = found.values.sum((1, 2)) + found.diagnostics["absorbed_dead"] + found.diagnostics["absorbed_stabiliser"]
     assert torch.allclose(total, found.scores)
+
+
+def _written_out(network: nn.Module) -> nn.Module:
+    """Return a copy of a network whose convolutions do not pad: a module before each of them does."""
+    network = copy.deepcopy(network)
+    for parent in list(network.modules()):
+        for name, conv in list(parent.named_children()):
+            if isinstance(conv, nn.Conv2d) and any(conv.padding):
+                rows, columns = conv.padding
+                conv.padding = (0, 0)
+                setattr(parent, name, nn.Sequential(nn.ZeroPad2d((columns, columns, rows, rows)), conv))
+    return network
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small"])
+def test_padding_written_out_on_torchvision_networks(name: str) -> None:
+    clf = trained_on_noise(name, torch.float64)
+    options = {"mean": [0.5] * 3, "std": [0.25] * 3, "size": 96}
+    other, x = Classifier(_written_out(clf.network), **options), noise(torch.float64)
+    for method, params in COMPARED[:4]:
+        found, expected = (METHODS.get(method).build(one, **params).attribute(x, 1) for one in (other, clf))
+        scale = float(expected.values.abs().max())
+        assert torch.allclose(found.values, expected.values, rtol=0, atol=1e-8 * scale), (method, params)
+        assert found.flags == expected.flags

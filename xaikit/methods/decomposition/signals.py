@@ -111,13 +111,10 @@ def _bounded(place: Place) -> bool:
 
 
 def _size(place: Place) -> float:
-    """Return the number of values from which moves made a value."""
-    node = place[0]
-    if carries(node) and _step(node) != "move":
-        size: float = node.size
-        return size
-    sources = before(node)
-    return sum(_size(source) for source in sources) if sources else float("inf")
+    """Return the number of values from which moves and pointwise functions made a value."""
+    node, sources = place[0], before(place[0])
+    own: float = node.size if carries(node) else float("inf")
+    return own if _step(node) == "map" or not sources else min(own, sum(_size(source) for source in sources))
 
 
 def present(signal: Tensor) -> Tensor | None:
