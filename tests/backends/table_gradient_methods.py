@@ -59,16 +59,6 @@ RECTIFIED = [
 
 PATHS = [
     Pair("integrated-gradients", "captum/integrated-gradients", CIFAR, params={"steps": 6}, their_params=MIDDLE),
-    # With so many steps ours runs on the folded copy: in float32 its rounding crosses kinks, 2e-4 of the range.
-    Pair(
-        "integrated-gradients",
-        "captum/integrated-gradients",
-        CIFAR,
-        params={"steps": 14},
-        their_params=MIDDLE | {"n_steps": 14},
-        images=2,
-        dtype=torch.float64,
-    ),
     Pair(
         "integrated-gradients",
         "captum/integrated-gradients",

@@ -1,1 +1,1 @@
-"""The wrapped network: pixels in, logits out; its layers, hooks, targets and folded copy."""
+"""The wrapped network: pixels in, logits out; its layers, hooks and targets."""

@@ -23,16 +23,11 @@ from xaikit.foundation.identity import generators
 from xaikit.images.fills import Fill, fill_values
 from xaikit.images.hashes import image_hashes
 from xaikit.model.classifier import Classifier
-from xaikit.model.folding import folded_copies
 from xaikit.model.hooks import Layer, Probe
 from xaikit.model.target import Target, resolve_target
 from xaikit.run.context import Context
 
 T = TypeVar("T")
-
-_SAME_LOGITS = 1e-4  # tolerance for logits of a folded copy, relative to the largest logit
-_REPAID = 12  # passes per image above which a folded copy and its check save more than they cost
-_ROUNDING_STEPS = 8  # the same tolerance in rounding steps of the dtype, if that is larger
 
 
 class Batch:
@@ -114,32 +109,6 @@ class Batch:
     def hashes(self) -> list[str]:
         """Content hash of each image, which seeds its random stream."""
         return image_hashes(self.pixels)
-
-    def on(self, classifier: Classifier) -> Batch:
-        """Return a batch of the same images and targets for another classifier of the same network."""
-        batch = Batch(classifier, self.pixels, None, self.context, self._rows, self._count)
-        batch.inputs, batch.target = self.inputs, self.target
-        return batch
-
-    @cached_property
-    def folded(self) -> Batch:
-        """The same images on a copy of the network with folded BatchNorms, or this batch if its logits differ."""
-        tolerance = max(_SAME_LOGITS, _ROUNDING_STEPS * torch.finfo(self.arithmetic).eps)
-        for copied in folded_copies(self.classifier):
-            batch = self.on(copied)
-            difference = (batch.logits - self.logits).abs().amax(1)
-            if bool((difference <= tolerance * self.logits.abs().amax(1)).all()):
-                return batch
-        return self
-
-    def folded_for(self, passes: int) -> Batch:
-        """Return `folded` if the number of passes per image repays the copy, otherwise this batch.
-
-        A pass takes a fifth less time on a CPU. In float32, rounding moves some path points across a kink of the
-        network: on cifar-resnet20 single pixels change by 2e-4 of the range, 1e-5 on average; in float64 none change.
-        """
-        exact = self.arithmetic in (torch.float32, torch.float64)
-        return self.folded if exact and passes >= _REPAID else self
 
     def at(self, inputs: Tensor, rows: Tensor) -> Batch:
         """Return a batch of other inputs, each with the target of one of these images.

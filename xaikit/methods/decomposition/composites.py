@@ -11,7 +11,7 @@
 
 A linear layer applied at several positions counts as a 1x1 convolution. Every composite shares sums (also with
 constants) and mean poolings by signed contributions (epsilon). Max-pooling gives its relevance to the winner, or is
-shared as mean pooling (`max_pool`). Normalisations that cannot be folded get the convolution's rule. "First" and
+shared as mean pooling (`max_pool`). Normalisations that are not folded get the convolution's rule. "First" and
 "last" are the first and last map to run among those that the score depends on.
 
 Source: Montavon et al., Explainable AI 2019; Kohlbrenner et al., IJCNN 2020.
@@ -106,7 +106,7 @@ class Composite:
     """A rule for each kind of linear map.
 
     Args:
-        convolution: rule of convolutions and of normalisations that cannot be folded.
+        convolution: rule of convolutions and of normalisations that are not folded.
         dense: rule of linear layers with flat inputs.
         first: rule of the first map, in place of `convolution` or `dense`.
         last: rule of the last map, in place of all the above.

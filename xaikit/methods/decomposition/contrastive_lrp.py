@@ -71,7 +71,7 @@ class ContrastiveLRP(InputMethod):
         return values if self.part == "signed" else replace(values, values=values.values.sum(1).clamp_min(0))
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """Two forwards, one of them through the folded copy, and two backwards that recompute each map."""
+        """Return a forward for the logits, one for each set of rules, and two backwards that recompute each map."""
         return Cost(2 if self.opposite == "classes" else 3, 4)
 
     def _both(self, batch: Batch) -> tuple[Relevance, Relevance]:

@@ -7,8 +7,9 @@
     ledger      records the relevance that a step does not pass on
 
 The probe shows operations as function calls, so functional, in-place and reused ones are each seen separately. The
+network runs as it is written; BatchNorm and other constants are folded into the maps before them (folding.py). The
 relevance at a layer is the relevance at the image, read where it passes the layer; what passes other branches is
-recorded. The network runs as its folded copy (model/folding.py) where BatchNorm can be folded, else unchanged.
+recorded.
 
     result, = relevance(batch, composite, lambda: [start])
     result.values.sum() + sum(result.absorbed) = start.sum()
@@ -30,8 +31,20 @@ from torch.utils._pytree import tree_leaves, tree_map
 from xaikit.foundation.errors import BadInput
 from xaikit.methods.decomposition.balance import Relevance, balance
 from xaikit.methods.decomposition.composites import Composite
+from xaikit.methods.decomposition.folding import Fold, Weighted, settle
 from xaikit.methods.decomposition.ledger import Ledger
-from xaikit.methods.decomposition.operations import CHOICES, LINEAR, SPREADS, Reader, Reading, as_mean, is_signal
+from xaikit.methods.decomposition.operations import (
+    CHOICES,
+    LINEAR,
+    SPREADS,
+    Reader,
+    Rescaling,
+    as_mean,
+    is_signal,
+    kept,
+    scaled_by_constant,
+)
+from xaikit.methods.decomposition.rules import LinearMap
 from xaikit.methods.decomposition.signals import Path, Step, before, carries, present, signals_of
 from xaikit.model.hooks import Layer, Probe
 from xaikit.model.outputs import Output
@@ -39,6 +52,7 @@ from xaikit.model.torch_functions import ACTIVATIONS, GATES, MAX_POOLS, PADS, PR
 from xaikit.run.batch import Batch
 
 Share = Callable[[Tensor], Sequence[Tensor | None]]
+Record = Weighted | Fold | None
 _NUMBERED = ("convolution", "dense")
 
 
@@ -54,14 +68,12 @@ def relevance(batch: Batch, composite: Composite, starts: Callable[[], Sequence[
         BadInput: an operation has no rule, the network ends in a softmax, or part of it runs without a graph.
     """
     _check_end(batch)
-    view = batch.folded.classifier
     engine = Engine(composite, len(batch))
     inputs = batch.inputs.detach().requires_grad_(True)
-    with torch.enable_grad(), view.probe() as probe:
+    with torch.enable_grad(), batch.classifier.probe() as probe:
         engine.install(probe)
-        logits = batch.context.forward(view, inputs.clone())
-    if view is batch.classifier:
-        batch.keep_logits(logits.detach())
+        logits = batch.context.forward(batch.classifier, inputs.clone())
+    batch.keep_logits(logits.detach())
     if not logits.requires_grad:
         raise _without_graph()
     engine.look_at(logits, inputs)
@@ -147,13 +159,13 @@ class _Carry(torch.autograd.Function):
         ctx: Any,
         share: Share,
         step: Step,
-        number: int | None,
+        record: Record,
         present: Tensor | None,
         compute: Callable[[], Tensor],
         *sources: Tensor,
     ) -> Tensor:
         output = compute()
-        ctx.share, ctx.step, ctx.number, ctx.present, ctx.size = share, step, number, present, output.numel()
+        ctx.share, ctx.step, ctx.record, ctx.present, ctx.size = share, step, record, present, output.numel()
         return output
 
     @staticmethod
@@ -182,10 +194,11 @@ def _numbers(nodes: Iterable[Any]) -> list[int]:
     """
     numbers = []
     for node in nodes:
+        record = getattr(node, "record", None)
         if isinstance(getattr(node, "share", None), _Refusal):
             node.share.on_path = True
-        elif isinstance(getattr(node, "number", None), int):
-            numbers.append(node.number)
+        elif isinstance(record, Weighted):
+            numbers.append(record.number)
         elif isinstance(node, torch.autograd.function.BackwardCFunction) and not carries(node):
             raise _without_rule(f"the autograd.Function {type(node).__name__.removesuffix('Backward')}")
     return numbers
@@ -232,7 +245,7 @@ class Engine:
         """Register the rules on a probe; the forward must run while the probe is active."""
         for function, reader in LINEAR.items():
             probe.rule([function], partial(self._read, reader))
-        probe.rule(ACTIVATIONS, partial(self._activation, "pointwise"))
+        probe.rule(ACTIVATIONS - LINEAR.keys(), partial(self._activation, "pointwise"))
         probe.rule(GATES, partial(self._activation, "gate"))
         probe.rule(PRODUCTS, self._product)
         probe.rule(QUOTIENTS, self._quotient)
@@ -248,15 +261,34 @@ class Engine:
             return self._refused(error, function, args, kwargs)
         if reading is None:
             return self._otherwise(function, args, kwargs)
+        if isinstance(reading, Rescaling):
+            return self._rescale(reading, function, args, kwargs)
         marks = [present(source) for source in reading.sources]
-        reading = Reading(reading.step.within(marks), reading.sources)
-        kind, number = reading.step.kind, None
-        if kind in _NUMBERED:
-            number, self._count = self._count, self._count + 1
-        step: Step = "pointwise" if kind in ("scale", "shift") else "move" if function in SPREADS else "map"
-        mark = _united(marks) if kind in ("scale", "shift", "sum") else None
-        share = self._share(reading, number)
-        return self._run(share, function, args, kwargs, reading.sources, step=step, number=number, present=mark)
+        reading = replace(reading, step=reading.step.within(marks))
+        weighted = None
+        if reading.step.kind in _NUMBERED:
+            weighted, self._count = Weighted(self._count, reading), self._count + 1
+        step: Step = "move" if function in SPREADS else "map"
+        mark = _united(marks) if reading.step.kind == "sum" else None
+        share = self._share(reading.step, weighted)
+        return self._run(share, function, args, kwargs, reading.sources, step=step, record=weighted, present=mark)
+
+    def _rescale(self, reading: Rescaling, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """Run an operation with constants, which passes relevance on unless its shift absorbs some."""
+        source, ahead, fold = reading.source, self._is_ahead(), Fold.of(reading)
+        self._normalises |= ahead
+        shape, mark = source.shape, present(source)
+        absorbs = self.composite.bias == "absorb" and not ahead and (reading.shift is not None or mark is not None)
+        known = reading.step(kept(source)).within([mark]) if absorbs and not fold.direct else None
+
+        def share(relevance: Tensor) -> Sequence[Tensor]:
+            if absorbs and fold.refused:
+                step = reading.step(fold.outputs()) if known is None else known
+                if step.bias is not None:
+                    return self.composite.rule(step.kind, first=False, last=False)(step, relevance, self.ledger)
+            return (relevance.sum_to_size(shape),)
+
+        return self._run(share, function, args, kwargs, (source,), step="pointwise", record=fold, present=mark)
 
     def _otherwise(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operation that moves values, or one without a rule, which refuses relevance."""
@@ -279,7 +311,7 @@ class Engine:
         return args[0].copy_(output) if in_place else output
 
     def look_at(self, logits: Tensor, end: Tensor | None = None) -> Path:
-        """Determine, after the forward, the maps on the path between the logits and the end of the pass.
+        """Determine, after the forward, what is folded, and the maps between the logits and the end of the pass.
 
         The engine does not keep the path: the nodes of the graph refer to the engine.
 
@@ -287,6 +319,7 @@ class Engine:
             logits: logits with their graph.
             end: tensor at which relevance is read; None takes the maps that the logits depend on.
         """
+        settle(logits)
         path = Path(logits, end)
         numbers = _numbers(path.nodes)
         self.maps = len(numbers)
@@ -343,22 +376,17 @@ class Engine:
         absorbed = {reason: amount.to(values.device) for reason, amount in self.ledger.absorbed(len(values)).items()}
         return balance(values, start.double().sum(1), start.double().abs().sum(1), absorbed)
 
-    def _share(self, reading: Reading, number: int | None) -> Share:
-        step, ahead = reading.step, self._is_ahead()
-        rescales = step.kind in ("scale", "shift")
-        self._normalises |= ahead and rescales
-
+    def _share(self, step: LinearMap, weighted: Weighted | None) -> Share:
         def share(relevance: Tensor) -> Sequence[Tensor]:
-            first, last = (number == end for end in self._ends)
+            first, last = (weighted is not None and weighted.number == end for end in self._ends)
             if first and self.composite.boxed and self._normalises:
                 raise BadInput(
                     "z-box: expected a network that is given normalised images, got one that normalises them itself; "
                     "set the classifier's mean and std instead, or use first='flat'"
                 )
             rule = self.composite.rule(step.kind, first=first, last=last)
-            bare = step.without_bias() if self.composite.bias == "zero" or (ahead and rescales) else step
-            if bare.kind in ("scale", "shift") and bare.bias is None:
-                return (relevance,)
+            bare = step if weighted is None else weighted.step
+            bare = bare.without_bias() if self.composite.bias == "zero" else bare
             return rule(bare.negated() if last and self._negated else bare, relevance, self.ledger)
 
         return share
@@ -371,20 +399,17 @@ class Engine:
         inputs = args[0] if args else kwargs["input"]
         if not is_signal(inputs):
             return function(*args, **kwargs)
-        if kwargs.get("inplace") and step == "pointwise":
-            with torch.no_grad():
-                function(inputs.detach(), *args[1:], **kwargs)
-            return inputs
-        in_place = kwargs.get("inplace", False)
-        kwargs = kwargs | {"inplace": False} if in_place else kwargs
         output = self._run(_unchanged, function, args, kwargs, (inputs,), step=step, present=present(inputs))
-        return inputs.copy_(output) if in_place else output
+        return inputs.copy_(output) if output.is_set_to(inputs) else output  # `inplace` overwrote the inputs
 
     def _product(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        self._normalises |= self._is_ahead()
+        reading = scaled_by_constant(function, args, kwargs)
+        if reading is not None:
+            return self._rescale(reading, function, args, kwargs)
         factors = tuple(factor for factor in (*args, *kwargs.values()) if is_signal(factor))
         if not factors:
             return function(*args, **kwargs)
+        self._normalises |= self._is_ahead()
         signals = signals_of(*factors) if len(factors) == 2 else factors
 
         def share(relevance: Tensor) -> Sequence[Tensor]:
@@ -398,6 +423,9 @@ class Engine:
         numerator = args[0] if args else kwargs["input"]
         if not is_signal(numerator):
             return self._otherwise(function, args, kwargs)
+        reading = scaled_by_constant(function, args, kwargs)
+        if reading is not None:
+            return self._rescale(reading, function, args, kwargs)
         self._normalises |= self._is_ahead()
         shape = numerator.shape
 
@@ -439,13 +467,13 @@ class Engine:
         sources: tuple[Tensor, ...],
         *,
         step: Step = "map",
-        number: int | None = None,
+        record: Record = None,
         present: Tensor | None = None,
     ) -> Tensor:
         """Run an operation whose backward shares relevance among `sources` by `share`."""
         plain = tuple(_detached(value) for value in args)
         named = {name: _detached(value) for name, value in kwargs.items()}
-        output: Tensor = _Carry.apply(share, step, number, present, lambda: function(*plain, **named), *sources)
+        output: Tensor = _Carry.apply(share, step, record, present, lambda: function(*plain, **named), *sources)
         return output
 
 

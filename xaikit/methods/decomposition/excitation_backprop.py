@@ -50,7 +50,7 @@ class ExcitationBackprop(InputMethod):
     source = "Zhang et al., ECCV 2016, arXiv:1608.00507"
     signed = False
     needs = frozenset({"input-gradient"})
-    passes = Cost(2, 2)
+    passes = Cost(1, 2)
 
     def compute(self, batch: Batch) -> Values:
         """Return probabilities (n, C, H, W).

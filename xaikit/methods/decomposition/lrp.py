@@ -12,7 +12,8 @@ more than 90 % was absorbed, so that the map shows a small rest, are flagged `re
 
 A scale or shift of the image before the first map is normalisation and passes all relevance on.
 
-BatchNorm is folded into the map before it, on a copy. Without such a map (DenseNet) it is a scale and a bias.
+BatchNorm, like any constant factor and shift per channel, is folded into the map before it (folding.py). Without such
+a map (DenseNet) it is a scale and a bias.
 LayerNorm is a linear map with its standard deviation held constant. Gates are constants (signals.py), so that an
 activation written as a product, such as x * sigmoid(x), passes all relevance on, as the activation does. A border of
 constants is no input but part of the bias, whether the convolution pads or the network does.
@@ -96,9 +97,9 @@ class LRP(InputMethod):
         return accounted(result)
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """A forward, one more where BatchNorm is folded, and a backward that recomputes each map."""
+        """Return one forward, and a backward that recomputes each map."""
         several = {"zero": 2, "epsilon": 2, "z-plus": 2, "epsilon-plus": 2, "epsilon-plus-flat": 2}
-        return Cost(2, several.get(self.composite, 4))
+        return Cost(1, several.get(self.composite, 4))
 
     def _composed(self) -> Composite:
         return composed(

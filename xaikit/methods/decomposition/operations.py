@@ -1,7 +1,9 @@
 """Operations: how each call of a torch function treats relevance.
 
-    linear map    convolution, linear, matmul with a weight, BatchNorm and LayerNorm (standard deviation held constant),
-                  mean pooling, interpolation, sums: a `LinearMap`, shared by a rule
+    linear map    convolution, linear, matmul with a weight, LayerNorm (standard deviation held constant), mean pooling,
+                  interpolation, sums: a `LinearMap`, shared by a rule
+    constants     BatchNorm with running statistics, products, quotients and sums with constants, negation: a
+                  `Rescaling`, folded into the map before it (folding.py), else a scale and a bias
     activation    every output is a function of one input: relevance passes unchanged
     product       the gate is a constant and the signal gets everything; two signals get half each (signals.py)
     border        padding with a constant: no input of the maps that read it; what still arrives is recorded as bias
@@ -15,14 +17,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
-from xaikit.methods.decomposition.rules import Kind, LinearMap, Part
+from xaikit.methods.decomposition.rules import Kind, LinearMap, Part, wide
 from xaikit.model.torch_functions import (
     BATCH_NORMS,
     LARGEST,
@@ -33,6 +35,7 @@ from xaikit.model.torch_functions import (
     MINUS,
     MOVES,
     PLUS,
+    QUOTIENTS,
     REVERSED_MINUS,
     Call,
     named,
@@ -45,14 +48,60 @@ SPREADS = named("interpolate upsample")
 
 
 @dataclass(frozen=True)
+class Channels:
+    """The output channels of a map with a weight.
+
+    Args:
+        axis: their axis in the output, counted from the end.
+        across: lays out one number per channel (C,) to broadcast to the weight.
+    """
+
+    axis: int
+    across: Callable[[Tensor], Tensor]
+
+    def along(self, values: Tensor) -> Tensor:
+        """Return one number per channel (C,), laid out to broadcast to the output."""
+        return values.reshape(-1, *[1] * (-1 - self.axis))
+
+
+@dataclass(frozen=True)
 class Reading:
-    """A call read as a linear map of some of its arguments."""
+    """A call read as a linear map of some of its arguments.
+
+    Args:
+        step: the map.
+        sources: the arguments.
+        channels: output channels of a map with a weight; None if its weight is no vector per channel.
+    """
 
     step: LinearMap
     sources: tuple[Tensor, ...]
+    channels: Channels | None = None
 
 
-def _kept(tensor: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class Rescaling:
+    """A call read as factor * source + shift with constants, both of which broadcast to the source.
+
+    Args:
+        kind: "scale", or "shift" if it is a sum.
+        source: the argument.
+        factor: constant factor.
+        shift: constant shift; None is zero.
+    """
+
+    kind: Literal["scale", "shift"]
+    source: Tensor
+    factor: Tensor
+    shift: Tensor | None = None
+
+    def step(self, inputs: Tensor) -> LinearMap:
+        """Return the map for the values (n, ...) of its source."""
+        factor = self.factor if self.shift is None else self.factor + torch.zeros_like(self.shift)
+        return LinearMap(self.kind, (Part(_scaled, inputs, factor),), self.shift)
+
+
+def kept(tensor: Tensor) -> Tensor:
     """Return a copy that later in-place operations cannot change."""
     return tensor.detach().clone()
 
@@ -70,26 +119,42 @@ def _without(kwargs: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in kwargs.items() if name not in names}
 
 
-def _weighted(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any], kind: Kind, axes: int) -> Reading | None:
-    """Read a map of (input, weight, bias, ...); `axes` axes of the output follow that of the bias."""
+def _weighted(
+    function: Call, args: tuple[Any, ...], kwargs: dict[str, Any], kind: Kind, channels: Channels
+) -> Reading | None:
+    """Read a map of (input, weight, bias, ...)."""
     names = ("input", "weight", "bias")
     inputs, weight, bias = (_argument(args, kwargs, position, name) for position, name in enumerate(names))
     if weight.requires_grad or not is_signal(inputs):
         return None
     rest, named = args[3:], _without(kwargs, *names)
-    part = Part(lambda x, w: function(x, w, None, *rest, **named), _kept(inputs), weight.detach())
-    bias = None if bias is None else bias.detach().reshape(-1, *[1] * axes)
-    return Reading(LinearMap(kind, (part,), bias), (inputs,))
+    part = Part(lambda x, w: function(x, w, None, *rest, **named), kept(inputs), weight.detach())
+    bias = None if bias is None else channels.along(bias.detach())
+    return Reading(LinearMap(kind, (part,), bias), (inputs,), channels if weight.ndim > 1 else None)
 
 
 def _convolution(axes: int, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading | None:
-    return _weighted(function, args, kwargs, "convolution", axes)
+    channels = Channels(-1 - axes, lambda values: values.reshape(-1, *[1] * (axes + 1)))
+    return _weighted(function, args, kwargs, "convolution", channels)
+
+
+def _transposed(axes: int, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading | None:
+    """Read a transposed convolution, whose weight is (inputs, outputs of a group, ...) with groups of inputs."""
+    groups, inputs = _argument(args, kwargs, 6, "groups", 1), _argument(args, kwargs, 1, "weight").shape[0]
+
+    def across(values: Tensor) -> Tensor:
+        by_group = values.reshape(groups, -1).repeat_interleave(inputs // groups, 0)
+        return by_group.reshape(*by_group.shape, *[1] * axes)
+
+    return _weighted(function, args, kwargs, "convolution", Channels(-1 - axes, across))
 
 
 def _linear(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading | None:
     """Read a linear layer; applied at several positions it is a 1x1 convolution."""
     dense = _argument(args, kwargs, 0, "input").ndim == 2
-    return _weighted(function, args, kwargs, "dense" if dense else "convolution", 0)
+    return _weighted(
+        function, args, kwargs, "dense" if dense else "convolution", Channels(-1, lambda values: values[:, None])
+    )
 
 
 def _matmul(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading | None:
@@ -97,24 +162,25 @@ def _matmul(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Re
     if not is_signal(inputs) or weight.requires_grad:
         return None
     kind: Kind = "dense" if inputs.ndim == 2 else "convolution"
-    return Reading(LinearMap(kind, (Part(torch.matmul, _kept(inputs), weight.detach()),)), (inputs,))  # type: ignore[arg-type]
+    step = LinearMap(kind, (Part(torch.matmul, kept(inputs), weight.detach()),))  # type: ignore[arg-type]
+    return Reading(step, (inputs,), Channels(-1, lambda values: values) if weight.ndim == 2 else None)
 
 
-def _batch_norm(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading | None:
-    """Read a BatchNorm with running statistics as a scale and a bias per channel."""
+def _batch_norm(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Rescaling | None:
+    """Read a BatchNorm or InstanceNorm with running statistics."""
     names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
-    if function is torch.batch_norm:
+    if function in (torch.batch_norm, torch.instance_norm):
         names = ("input", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps")
     arguments = dict(zip(names, args, strict=False)) | kwargs
     inputs, mean, variance = arguments["input"], arguments["running_mean"], arguments["running_var"]
-    if not is_signal(inputs) or mean is None or arguments.get("training"):
+    measured = arguments.get("use_input_stats", arguments.get("training", function is F.instance_norm))
+    if not is_signal(inputs) or mean is None or measured:
         return None
     weight, bias = arguments.get("weight"), arguments.get("bias")
-    scale = (variance + arguments.get("eps", 1e-5)).rsqrt() * (1 if weight is None else weight)
+    scale = (wide(variance) + arguments.get("eps", 1e-5)).rsqrt() * (1 if weight is None else weight)
     shift = -mean * scale + (0 if bias is None else bias)
     shape = (-1, *[1] * (inputs.ndim - 2))
-    part = Part(_scaled, _kept(inputs), scale.detach().reshape(shape))
-    return Reading(LinearMap("scale", (part,), shift.detach().reshape(shape)), (inputs,))
+    return Rescaling("scale", inputs, scale.detach().reshape(shape), shift.detach().reshape(shape))
 
 
 def _scaled(x: Tensor, w: Tensor | None) -> Tensor:
@@ -143,8 +209,8 @@ def _centred(inputs: Tensor, rows: tuple[int, ...], weight: Any, bias: Any, eps:
     def mean(x: Tensor, w: Tensor | None) -> Tensor:
         return _scaled(x.reshape(rows).mean(-1, keepdim=True).expand(rows).reshape(shape), w)
 
-    kept = _kept(inputs)
-    parts = (Part(_scaled, kept, scale), Part(mean, kept, -scale))
+    values = kept(inputs)
+    parts = (Part(_scaled, values, scale), Part(mean, values, -scale))
     shift = None if bias is None else bias.detach().reshape(*bias.shape, *[1] * affine)
     return Reading(LinearMap("normalisation", parts, shift), (inputs,))
 
@@ -175,7 +241,7 @@ def _pooled(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Re
     if not is_signal(inputs):
         return None
     rest, named = args[1:], _without(kwargs, "input")
-    part = Part(lambda x, w: function(x, *rest, **named), _kept(inputs))
+    part = Part(lambda x, w: function(x, *rest, **named), kept(inputs))
     return Reading(LinearMap("pool", (part,)), (inputs,))
 
 
@@ -200,42 +266,66 @@ def as_mean(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Re
             f"max_pool: expected windows without dilation and indices for 'mean', got {name}; use max_pool='winner'"
         )
     mean = getattr(F, name.replace("max", "avg"))
-    part = Part(lambda x, w: mean(x, **options), _kept(inputs))
+    part = Part(lambda x, w: mean(x, **options), kept(inputs))
     return Reading(LinearMap("pool", (part,)), (inputs,))
 
 
-def _sum(signs: tuple[int, int], function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading | None:
-    """Read the sum or difference of two values; a value that is not a signal is a bias."""
-    first, second = _argument(args, kwargs, 0, "input"), _argument(args, kwargs, 1, "other")
+def _sum(
+    signs: tuple[int, int], function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Reading | Rescaling | None:
+    """Read the sum or difference of two values; a value that is not a signal is a constant."""
+    terms = (_argument(args, kwargs, 0, "input"), _argument(args, kwargs, 1, "other"))
     factors = (signs[0], signs[1] * kwargs.get("alpha", 1))
-    if not is_signal(first) and not is_signal(second):
+    sources = [term for term in terms if is_signal(term)]
+    if len(sources) == 2:
+        scaled = [
+            term.detach() * factor if factor != 1 else kept(term) for term, factor in zip(terms, factors, strict=True)
+        ]
+        parts = tuple(Part(_itself, term, source=place) for place, term in enumerate(scaled))
+        return Reading(LinearMap("sum", parts), tuple(sources))
+    if not sources:
         return None
-    parts: list[Part] = []
-    sources: list[Tensor] = []
-    bias: Tensor | None = None
-    for term, factor in zip((first, second), factors, strict=True):
-        if is_signal(term):
-            kept = term.detach() * factor if factor != 1 else _kept(term)
-            parts.append(Part(_itself, kept, source=len(sources)))
-            sources.append(term)
-        else:
-            constant = term.detach() if isinstance(term, Tensor) else torch.tensor(float(term), device="cpu")
-            bias = constant * factor
-    bias = None if bias is None else bias.to(device=sources[0].device, dtype=sources[0].dtype)
-    return Reading(LinearMap("sum" if len(parts) > 1 else "shift", tuple(parts), bias), tuple(sources))
+    own = 0 if is_signal(terms[0]) else 1
+    factor, shift = (_constant(value, sources[0]) for value in (factors[own], terms[1 - own]))
+    return Rescaling("shift", sources[0], factor, shift * factors[1 - own])
+
+
+def scaled_by_constant(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Rescaling | None:
+    """Read the product of a signal and a constant, or the quotient of a signal by a constant."""
+    first, second = _argument(args, kwargs, 0, "input"), _argument(args, kwargs, 1, "other")
+    if function in QUOTIENTS:
+        readable = is_signal(first) and not is_signal(second) and kwargs.get("rounding_mode") is None
+        return Rescaling("scale", first, _constant(second, first).reciprocal()) if readable else None
+    if is_signal(first) == is_signal(second):
+        return None
+    source, constant = (first, second) if is_signal(first) else (second, first)
+    return Rescaling("scale", source, _constant(constant, source))
+
+
+def _negation(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Rescaling | None:
+    inputs = _argument(args, kwargs, 0, "input")
+    return Rescaling("scale", inputs, _constant(-1, inputs)) if is_signal(inputs) else None
+
+
+def _constant(value: Any, source: Tensor) -> Tensor:
+    """Return a number or tensor as a constant for `source`, at least float32."""
+    tensor = value.detach() if isinstance(value, Tensor) else torch.tensor(float(value), device="cpu")
+    return tensor.to(source.device, torch.promote_types(source.dtype, torch.float32))
 
 
 def _itself(x: Tensor, w: Tensor | None) -> Tensor:
     return x
 
 
-Reader = Callable[[Call, tuple[Any, ...], dict[str, Any]], Reading | None]
+Reader = Callable[[Call, tuple[Any, ...], dict[str, Any]], Reading | Rescaling | None]
 
 LINEAR: dict[Call, Reader] = {
-    **{conv: partial(_convolution, axes) for axes in (1, 2, 3) for conv in named(f"conv{axes}d conv_transpose{axes}d")},
+    **{conv: partial(_convolution, axes) for axes in (1, 2, 3) for conv in named(f"conv{axes}d")},
+    **{conv: partial(_transposed, axes) for axes in (1, 2, 3) for conv in named(f"conv_transpose{axes}d")},
     **dict.fromkeys(LINEARS, _linear),
     **dict.fromkeys(named("matmul mm"), _matmul),
-    **dict.fromkeys(BATCH_NORMS, _batch_norm),
+    **dict.fromkeys(BATCH_NORMS | named("instance_norm"), _batch_norm),
+    **dict.fromkeys(named("neg negative"), _negation),
     F.layer_norm: _layer_norm,
     F.group_norm: _group_norm,
     **dict.fromkeys(MEANS | MEAN_POOLS | SPREADS | named("sum"), _pooled),

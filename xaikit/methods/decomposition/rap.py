@@ -54,7 +54,7 @@ class RAP(InputMethod):
     family = "decomposition"
     source = "Nam et al., AAAI 2020, arXiv:1904.00605"
     needs = frozenset({"input-gradient"})
-    passes = Cost(2, 4)
+    passes = Cost(1, 4)
 
     def compute(self, batch: Batch) -> Values:
         """Return the relevance (n, C, H, W) of the score.

@@ -93,12 +93,19 @@ class LinearMap:
         for part in self.parts:
             part = replace(part, present=present[part.source])
             inside = part.at_inputs(part.inputs)
-            outside = _wide(part.inputs - inside)
+            outside = wide(part.inputs - inside)
             if bool(outside.any()):
-                constant = part.apply(outside, _wide(part.weight)).detach()
+                constant = part.apply(outside, wide(part.weight)).detach()
                 bias = constant if bias is None else bias + constant
             parts.append(replace(part, inputs=inside))
         return replace(self, parts=tuple(parts), bias=bias)
+
+    def outputs(self) -> Tensor:
+        """Return the outputs of the forward, with all constants, at least float32."""
+        outputs = Given(self.parts).outputs
+        for constant in (self.bias, self.idle):
+            outputs = outputs if constant is None else outputs + wide(constant)
+        return outputs
 
     def without_bias(self) -> LinearMap:
         """Return the map with its bias excluded from the relevance."""
@@ -130,7 +137,7 @@ def shared(
         One tensor per source.
     """
     total = Given(parts)
-    outputs = total.outputs if bias is None else total.outputs + _wide(bias)
+    outputs = total.outputs if bias is None else total.outputs + wide(bias)
     return total.handed_back(_messages(outputs, bias, relevance.to(outputs.dtype), ledger, share))
 
 
@@ -143,9 +150,9 @@ class Given:
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self._parts = parts
-        self._inputs = [_wide(part.inputs.detach()).requires_grad_(True) for part in parts]
+        self._inputs = [wide(part.inputs.detach()).requires_grad_(True) for part in parts]
         with torch.enable_grad():
-            terms = [part.apply(inputs, _wide(part.weight)) for part, inputs in zip(parts, self._inputs, strict=True)]
+            terms = [part.apply(inputs, wide(part.weight)) for part, inputs in zip(parts, self._inputs, strict=True)]
             self._total = reduce(torch.add, terms)
         self.outputs = self._total.detach()
 
@@ -174,7 +181,7 @@ def _messages(outputs: Tensor, bias: Tensor | None, relevance: Tensor, ledger: L
     if share:
         ledger.book("stabiliser", torch.linalg.vecdot(messages.flatten(1), offset.flatten(1)))
     if bias is not None:
-        ledger.book("bias", _summed(messages, bias) * _wide(bias))
+        ledger.book("bias", _summed(messages, bias) * wide(bias))
     return messages
 
 
@@ -206,9 +213,7 @@ def alpha_beta(step: LinearMap, relevance: Tensor, ledger: Ledger, alpha: float 
 
 def gamma(step: LinearMap, relevance: Tensor, ledger: Ledger, factor: float = 0.25) -> list[Tensor]:
     """Share by contributions, where those with the sign of the output count 1 + factor times."""
-    outputs = Given(step.parts).outputs
-    for constant in (step.bias, step.idle):
-        outputs = outputs if constant is None else outputs + _wide(constant)
+    outputs = step.outputs()
     totals: list[Tensor] = []
     for sign in (1, -1):
         selected = torch.where(outputs * sign > 0, relevance, 0)
@@ -317,9 +322,9 @@ def _clamped(bias: Tensor | None, sign: int) -> Tensor | None:
 
 
 @overload
-def _wide(tensor: Tensor) -> Tensor: ...
+def wide(tensor: Tensor) -> Tensor: ...
 @overload
-def _wide(tensor: None) -> None: ...
-def _wide(tensor: Tensor | None) -> Tensor | None:
+def wide(tensor: None) -> None: ...
+def wide(tensor: Tensor | None) -> Tensor | None:
     """Return a tensor in at least float32."""
     return tensor if tensor is None or tensor.dtype == torch.float64 else tensor.float()

@@ -54,14 +54,13 @@ class BlurIntegratedGradients(InputMethod):
     def compute(self, batch: Batch) -> Values:
         """Return the sum along the path, (n, C, H, W)."""
         width = self.sigma / self.steps
-        folded = batch.folded_for(self.steps)
         values = torch.zeros_like(batch.inputs)
 
         def products(rows: Tensor, steps: Tensor) -> Tensor:
             path, change = self._blurred(batch.inputs[rows], steps.double() * width)
-            return change.mul_(folded.score_gradients(path, rows)[1])
+            return change.mul_(batch.score_gradients(path, rows)[1])
 
-        for rows, _, product in folded.pairs(self.steps, products, "path points"):
+        for rows, _, product in batch.pairs(self.steps, products, "path points"):
             values.index_add_(0, rows, product, alpha=-width)
         all_rows = torch.arange(len(batch), device=values.device)
         end = self._blurred(batch.inputs, torch.full((len(batch),), self.sigma, device="cpu").double())[0]

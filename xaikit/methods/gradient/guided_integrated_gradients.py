@@ -64,11 +64,10 @@ class GuidedIntegratedGradients(InputMethod):
         start = batch.filled(self.baseline, "baseline").expand_as(batch.inputs)
         difference = batch.inputs - start
         distance = difference.abs()
-        folded = batch.folded_for(self.steps)
         values, progress = torch.zeros_like(difference), torch.zeros_like(difference)
         scores = []
         for step in range(1, self.steps + 1):
-            score, gradient = folded.score_gradients(torch.lerp(start, batch.inputs, progress))
+            score, gradient = batch.score_gradients(torch.lerp(start, batch.inputs, progress))
             scores.append(score)
             advanced = self._advanced(progress, distance, gradient.abs(), step)
             values += (advanced - progress) * difference * gradient

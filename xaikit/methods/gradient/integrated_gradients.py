@@ -67,9 +67,8 @@ class IntegratedGradients(InputMethod):
         expected = batch.scores - torch.stack([batch.scores_of(start, rows) for start in starts]).mean(0)
         values, gaps = torch.zeros_like(batch.inputs), torch.zeros_like(expected)
         steps, steps_used = self.steps or _FIRST, [0] * len(batch)
-        folded = batch.folded_for(steps * len(starts))
         while len(rows):
-            integral = self._integrate(folded, starts, rows, steps)
+            integral = self._integrate(batch, starts, rows, steps)
             gap = integral.flatten(1).sum(1) - expected[rows]
             values[rows], gaps[rows] = integral, gap
             for row in rows.tolist():

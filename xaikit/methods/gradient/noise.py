@@ -22,7 +22,6 @@ from xaikit.foundation.identity import generator
 from xaikit.foundation.parameters import Count, NotNegative
 from xaikit.images.shapes import per_image
 from xaikit.methods.base import METHODS, InputMethod, LayerMethod, Method, check_output
-from xaikit.methods.gradient.saliency import Saliency
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -79,17 +78,16 @@ class NoisyMethod(InputMethod):
             BadInput: the base method needs probabilities and the network is a regression.
         """
         check_output(self.inner)
-        noisy_batch = batch.folded_for(self.samples) if isinstance(self.inner, Saliency) else batch
         image_range = batch.inputs.amax((1, 2, 3)) - batch.inputs.amin((1, 2, 3))
         sigma = per_image(self.level * image_range, batch.inputs)
 
         def explain(rows: Tensor, copies: Tensor) -> Tensor:
             noise = [_noise(batch, row, copy) for row, copy in zip(rows.tolist(), copies.tolist(), strict=True)]
             noisy = batch.inputs[rows] + sigma[rows] * torch.stack(noise).to(batch.inputs)
-            return self.inner.compute(noisy_batch.at(noisy, rows)).values.detach()
+            return self.inner.compute(batch.at(noisy, rows)).values.detach()
 
         totals: list[Tensor] = []
-        for rows, _, values in noisy_batch.pairs(self.samples, explain, "noisy copies"):
+        for rows, _, values in batch.pairs(self.samples, explain, "noisy copies"):
             totals = totals or [values.new_zeros(len(batch), *values.shape[1:]) for _ in terms]
             for total, term in zip(totals, terms, strict=True):
                 total.index_add_(0, rows, term(values, rows))

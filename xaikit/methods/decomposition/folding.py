@@ -1,0 +1,189 @@
+"""Folding: constant factors and shifts per channel become part of the map before them.
+
+    s (f(x, w) + b) + t = f(x, s w) + (s b + t)
+
+A BatchNorm with running statistics is such a pair (s, t), in whatever form it is written; so are products and sums with
+constants. The rules then see the map that the network computes, and the constants pass relevance on unchanged.
+
+This is decided on the autograd graph of each forward: `Fold.of` follows it from the constants to the maps before them,
+and `settle` counts, once the logits are known, how often each value on the way is used. A pair is folded if
+
+    only moves lie between      each output of the maps reaches exactly one place (flatten, transpose, cat, clone)
+    it is per channel           s and t do not vary within an output channel of a map
+    nothing else uses them      neither the outputs of the maps nor the values on the way lead to the logits elsewhere
+
+Any other pair is a scale and a bias of its own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge
+
+from xaikit.methods.decomposition.operations import Reading, Rescaling
+from xaikit.methods.decomposition.rules import LinearMap, wide
+from xaikit.methods.decomposition.signals import before, carries
+
+
+class Weighted:
+    """A map with a weight, kept at its node of the graph.
+
+    Args:
+        number: number of the map in the forward.
+        reading: the call.
+    """
+
+    def __init__(self, number: int, reading: Reading) -> None:
+        self.number = number
+        self.channels = reading.channels
+        self._step = reading.step
+        self._factor: Tensor | None = None
+        self._shift: Tensor | None = None
+
+    def rescale(self, factor: Tensor, shift: Tensor | None) -> None:
+        """Fold a factor and a shift per output channel (C,), applied after those folded before."""
+        self._factor = factor if self._factor is None else self._factor * factor
+        self._shift = None if self._shift is None else self._shift * factor
+        if shift is not None:
+            self._shift = shift if self._shift is None else self._shift + shift
+
+    @property
+    def step(self) -> LinearMap:
+        """The map with what was folded into it."""
+        if self._factor is None or self.channels is None:
+            return self._step
+        (part,) = self._step.parts
+        assert part.weight is not None
+        bias = None if self._step.bias is None else wide(self._step.bias) * self.channels.along(self._factor)
+        if self._shift is not None:
+            shift = self.channels.along(self._shift)
+            bias = shift if bias is None else bias + shift
+        weight = wide(part.weight) * self.channels.across(self._factor)
+        return replace(self._step, parts=(replace(part, weight=weight),), bias=bias)
+
+
+class Fold:
+    """Constants and the maps that they follow.
+
+    Args:
+        nodes: nodes of the graph from the input of the constants back to the maps, both included.
+        shares: each map with the factor and the shift of its output channels; none if the constants are not folded.
+    """
+
+    def __init__(self, nodes: list[Any], shares: list[tuple[Weighted, Tensor, Tensor | None]]) -> None:
+        self.refused = not shares
+        self._nodes = nodes
+        self._shares = shares
+
+    @classmethod
+    def of(cls, reading: Rescaling) -> Fold:
+        """Return the fold of constants into the maps before them, refused if other operations lie between."""
+        source, factor, shift = reading.source, reading.factor, reading.shift
+        nodes, maps = _maps_before(source.grad_fn)
+        if not maps or not _broadcasts(factor if shift is None else factor + shift, source):
+            return cls([], [])
+        factors = _per_channel(source, maps, factor)
+        shifts = [None] * len(maps) if shift is None else _per_channel(source, maps, shift)
+        if factors is None or shifts is None:
+            return cls([], [])
+        records = [node.record for node in maps]
+        return cls(nodes, list(zip(records, factors, shifts, strict=True)))
+
+    @property
+    def direct(self) -> bool:
+        """Whether the constants follow one map immediately."""
+        return len(self._nodes) == 1
+
+    def outputs(self) -> Tensor:
+        """Return the outputs of the map that the constants follow immediately."""
+        ((weighted, _, _),) = self._shares
+        return weighted.step.outputs()
+
+    def settle(self, uses: Counter[Any]) -> None:
+        """Fold the constants if nothing else uses the values before them, otherwise refuse.
+
+        Args:
+            uses: number of uses of each node.
+        """
+        self.refused |= any(uses[node] > 1 for node in self._nodes)
+        for weighted, factor, shift in () if self.refused else self._shares:
+            weighted.rescale(factor, shift)
+
+
+def settle(logits: Tensor) -> None:
+    """Decide, once the logits of a forward are known, which constants are folded."""
+    waiting = [logits.grad_fn]
+    uses: Counter[Any] = Counter(waiting)
+    while waiting:
+        for node, _ in before(waiting.pop()):
+            if not uses[node]:
+                waiting.append(node)
+            uses[node] += 1
+    for node in reversed(uses):  # constants that follow others were found first and are folded after them
+        record = getattr(node, "record", None)
+        if isinstance(record, Fold):
+            record.settle(uses)
+
+
+def _broadcasts(constant: Tensor, source: Tensor) -> bool:
+    """Return whether a constant broadcasts to the shape of the source."""
+    sizes = zip(reversed(constant.shape), reversed(source.shape), strict=False)
+    return constant.ndim <= source.ndim and all(size in (1, expected) for size, expected in sizes)
+
+
+def _maps_before(node: Any) -> tuple[list[Any], list[Any]]:
+    """Return the nodes from `node` back to the nearest maps, and the maps; nothing if other operations lie between."""
+    nodes: list[Any] = []
+    maps: list[Any] = []
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in nodes:
+            return [], []
+        nodes.append(node)
+        record = getattr(node, "record", None)
+        if isinstance(record, Weighted) and record.channels is not None:
+            maps.append(node)
+            continue
+        moves = not carries(node) or (isinstance(record, Fold) and not record.refused)
+        sources = before(node) if moves else []
+        if not sources:
+            return [], []
+        waiting += [source for source, _ in sources]
+    return nodes, maps
+
+
+def _per_channel(source: Tensor, maps: Sequence[Any], value: Tensor) -> list[Tensor] | None:
+    """Return the values (C,) at the output channels of each map, or None if they differ within a channel.
+
+    Args:
+        source: the tensor that the constants are applied to.
+        maps: nodes of the maps.
+        value: constant that broadcasts to `source`.
+    """
+    values: tuple[Tensor, ...]
+    value = value.reshape(*[1] * (source.ndim - value.ndim), *value.shape)
+    if maps[0] is source.grad_fn:
+        values, sizes = (value,), [source.shape]
+    else:
+        edges = [GradientEdge(node, 0) for node in maps]
+        counts, values = (
+            torch.autograd.grad(source, edges, one.to(source).expand_as(source), retain_graph=True)
+            for one in (torch.ones_like(value), value)
+        )
+        if any(bool((count != 1).any()) for count in counts):
+            return None
+        sizes = [pulled.shape for pulled in values]
+    results = []
+    for node, pulled, size in zip(maps, values, sizes, strict=True):
+        rows = pulled.movedim(node.record.channels.axis, 0).flatten(1)
+        if not bool((rows == rows[:, :1]).all()):
+            return None
+        results.append(rows[:, 0].expand(size[node.record.channels.axis]))
+    return results
