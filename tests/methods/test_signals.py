@@ -260,6 +260,41 @@ def test_a_constant_bypasses_no_layer(name: str, how: str) -> None:
             assert torch.allclose(alone.values[0], values, rtol=0, atol=1e-9 * float(values.abs().max()))
 
 
+class Unregistered(nn.Module):
+    """A network with weights that no module holds, which keep their own gradient, or the same as buffers."""
+
+    def __init__(self, how: str, *, gradient: bool) -> None:
+        super().__init__()
+        stream = torch.Generator().manual_seed(0)
+        self.conv1, self.conv2, self.fc = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 5, 3, padding=1), nn.Linear(5, 4)
+        self.values = torch.rand(1, 4, 8, 8, generator=stream, dtype=torch.float64).requires_grad_(gradient)
+        self.weight = torch.rand(4, 4, 3, 3, generator=stream, dtype=torch.float64).requires_grad_(gradient)
+        self.how = how
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.conv1(x))
+        values = self.values.tanh().exp()
+        if self.how == "cat":
+            x = torch.cat([x[:, :2], values[:, :2].expand(len(x), -1, -1, -1)], 1)
+        else:
+            x = {"sum": lambda: x + values, "product": lambda: x * values}.get(
+                self.how, lambda: F.conv2d(x, self.weight, padding=1)
+            )()
+        return self.fc(F.relu(self.conv2(x)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("how", ["sum", "product", "convolution", "cat"])
+def test_a_weight_that_no_module_holds_is_a_constant(how: str) -> None:
+    for name in ("lrp", "rap", "layer-excitation-backprop", "deep-lift"):
+        layer = "conv1" if name == "layer-excitation-backprop" else None
+        found, expected = (
+            METHODS.get(name).build(bound(Unregistered(how, gradient=own), seed=1), layer).attribute(images(), 1)
+            for own in (True, False)
+        )
+        assert torch.equal(found.values, expected.values)
+        assert found.flags == expected.flags
+
+
 class Skips(nn.Module):
     """A branch around `conv2` that joins in many ways."""
 

@@ -192,12 +192,13 @@ class Batch:
             install: callable that installs the rules on the probe of this forward.
             replaced: callable from the layer's raw output to the one that is used and returned.
         """
-        inputs = self.inputs.detach().requires_grad_(True)
-        with torch.enable_grad(), self.classifier.probe() as probe:
-            tap = probe.replace(layer, replaced)
-            install(probe)
-            logits = self.context.forward(self.classifier, inputs.clone())
-            activation = tap.activation
+        with torch.enable_grad():
+            inputs = self.inputs.detach().requires_grad_(True).clone()
+            with self.classifier.probe() as probe:
+                tap = probe.replace(layer, replaced)
+                install(probe)
+                logits = self.context.forward(self.classifier, inputs)
+                activation = tap.activation
         self.keep_logits(logits.detach())
         self._activations.setdefault(layer, _full(layer.to_grid(activation.detach())))
         check_graph(logits)

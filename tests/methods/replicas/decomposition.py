@@ -373,9 +373,10 @@ def caught(clf: Classifier, pixels: Tensor, name: str, start: Tensor) -> Tensor:
     seen: list[Tensor] = []
     engine = Engine(POSITIVE, len(pixels))
     handle = clf.network.get_submodule(name).register_forward_hook(lambda module, args, output: seen.append(output))
+    inputs = clf.normalize(pixels).requires_grad_(True).clone()
     with clf.borrowed(), torch.enable_grad(), clf.probe() as probe:
         engine.install(probe)
-        logits = clf.logits(clf.normalize(pixels).requires_grad_(True))
+        logits = clf.logits(inputs)
         engine.look_at(logits)
         (walk,) = torch.autograd.grad(logits, seen[-1], start.to(logits), allow_unused=True)
     handle.remove()

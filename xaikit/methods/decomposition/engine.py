@@ -45,8 +45,8 @@ from xaikit.methods.decomposition.operations import (
     scaled_by_constant,
 )
 from xaikit.methods.decomposition.rules import LinearMap
-from xaikit.methods.decomposition.signals import Path, Step, before, carries, present, signals_of
-from xaikit.model.hooks import Layer, Probe
+from xaikit.methods.decomposition.signals import Path, Step, before, carries, constants_cut, present, signals_of
+from xaikit.model.hooks import Layer, Probe, Rule
 from xaikit.model.outputs import Output
 from xaikit.model.torch_functions import ACTIVATIONS, GATES, MAX_POOLS, PADS, PRODUCTS, QUOTIENTS, Call, writes
 from xaikit.run.batch import Batch
@@ -70,9 +70,11 @@ def relevance(batch: Batch, composite: Composite, starts: Callable[[], Sequence[
     _check_end(batch)
     engine = Engine(composite, len(batch))
     inputs = batch.inputs.detach().requires_grad_(True)
-    with torch.enable_grad(), batch.classifier.probe() as probe:
-        engine.install(probe)
-        logits = batch.context.forward(batch.classifier, inputs.clone())
+    with torch.enable_grad():
+        signal = inputs.clone()
+        with batch.classifier.probe() as probe:
+            engine.install(probe)
+            logits = batch.context.forward(batch.classifier, signal)
     batch.keep_logits(logits.detach())
     if not logits.requires_grad:
         raise _without_graph()
@@ -243,16 +245,18 @@ class Engine:
 
     def install(self, probe: Probe) -> None:
         """Register the rules on a probe; the forward must run while the probe is active."""
-        for function, reader in LINEAR.items():
-            probe.rule([function], partial(self._read, reader))
-        probe.rule(ACTIVATIONS - LINEAR.keys(), partial(self._activation, "pointwise"))
-        probe.rule(GATES, partial(self._activation, "gate"))
-        probe.rule(PRODUCTS, self._product)
-        probe.rule(QUOTIENTS, self._quotient)
-        probe.rule(PADS, self._border)
-        if self.composite.max_pool == "mean":
-            probe.rule(MAX_POOLS, partial(self._read, as_mean))
-        probe.otherwise(self._otherwise)
+        rules: list[tuple[Iterable[Call], Rule]] = [
+            *(([function], partial(self._read, reader)) for function, reader in LINEAR.items()),
+            (ACTIVATIONS - LINEAR.keys(), partial(self._activation, "pointwise")),
+            (GATES, partial(self._activation, "gate")),
+            (PRODUCTS, self._product),
+            (QUOTIENTS, self._quotient),
+            (PADS, self._border),
+            (MAX_POOLS if self.composite.max_pool == "mean" else (), partial(self._read, as_mean)),
+        ]
+        for functions, rule in rules:
+            probe.rule(functions, constants_cut(rule))
+        probe.otherwise(constants_cut(self._otherwise))
 
     def _read(self, reader: Reader, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:

@@ -14,7 +14,8 @@ The gate of a product is a constant to relevance; its other factor, the signal, 
 and if nothing tells them apart, both are signals. Operations are followed through all moves, so it does not matter how
 a gate is brought to the shape of its signal.
 
-A constant (a parameter, a mask, a comparison, a border of zeros) has no gradient and gets no relevance.
+A constant (a parameter, a mask, a comparison, a border of zeros) has no gradient and gets no relevance; the gradient of
+a weight that no module holds is cut off.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.utils._pytree import tree_map
+
+from xaikit.model.hooks import Rule
+from xaikit.model.torch_functions import Call
 
 Step = Literal["move", "pointwise", "gate", "map"]
 Place = tuple[Any, int]
@@ -42,6 +47,18 @@ def before(node: Any) -> list[Place]:
     """Return the values that a node reads; `copy_` does not read the values that it overwrites."""
     edges = node.next_functions[1:] if node.name().endswith("CopyBackwards") else node.next_functions
     return [place for place in edges if place[0] is not None]
+
+
+def constants_cut(rule: Rule) -> Rule:
+    """Return a rule for which tensors that have a gradient of their own, such as weights in a list, are constants."""
+
+    def cut(value: Any) -> Any:
+        return value.detach() if isinstance(value, Tensor) and value.is_leaf and value.requires_grad else value
+
+    def call(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return rule(function, *tree_map(cut, (args, kwargs)))
+
+    return call
 
 
 def signals_of(first: Tensor, second: Tensor) -> tuple[Tensor, ...]:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
+from xaikit.methods.decomposition.signals import constants_cut
 from xaikit.methods.gradient.multiplier_operations import RULES
 from xaikit.methods.gradient.multiplier_rules import Pairing, activations_in, refusing
 from xaikit.model.target import Target
@@ -72,12 +73,14 @@ def pair_multipliers(
     context.counters.backwards += count + len(others)
     pairing = Pairing(count, len(others), mates)
     both = torch.cat([inputs, others]).detach().requires_grad_(True)
-    with torch.enable_grad(), batch.classifier.probe() as probe:
-        for functions, rule in RULES:
-            probe.rule(functions, _where_activations(pairing, rule))
-        probe.otherwise(_otherwise)
-        logits = context.run(batch.classifier, both)
-        scores, other_scores = _scores(batch.target.take(rows), logits, pairing)
+    with torch.enable_grad():
+        activations = both.clone()
+        with batch.classifier.probe() as probe:
+            for functions, rule in RULES:
+                probe.rule(functions, constants_cut(_where_activations(pairing, rule)))
+            probe.otherwise(constants_cut(_otherwise))
+            logits = context.run(batch.classifier, activations)
+            scores, other_scores = _scores(batch.target.take(rows), logits, pairing)
     check_graph(scores)
     (multipliers,) = torch.autograd.grad(scores.sum(), both)
     return Multipliers(multipliers[:count], scores.detach(), other_scores.detach())
