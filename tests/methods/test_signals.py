@@ -273,7 +273,8 @@ class Unregistered(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.conv1(x))
-        values = self.values.tanh().exp()
+        self.values.data = self.values.data.clamp(0.2, 0.8)
+        values = self.values.mT.tanh().exp()
         if self.how == "cat":
             x = torch.cat([x[:, :2], values[:, :2].expand(len(x), -1, -1, -1)], 1)
         else:

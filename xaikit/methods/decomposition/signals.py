@@ -36,6 +36,8 @@ from xaikit.model.torch_functions import Call
 Step = Literal["move", "pointwise", "gate", "map"]
 Place = tuple[Any, int]
 """A value in the graph: its node and its index among the node's outputs."""
+_ATTRIBUTES = ("__get__", "__set__", "__delete__")
+"""Calls that read or write an attribute of the tensor itself, such as `data`."""
 
 
 def carries(node: Any) -> bool:
@@ -53,12 +55,19 @@ def constants_cut(rule: Rule) -> Rule:
     """Return a rule for which tensors that have a gradient of their own, such as weights in a list, are constants."""
 
     def cut(value: Any) -> Any:
-        return value.detach() if isinstance(value, Tensor) and value.is_leaf and value.requires_grad else value
+        return value.detach() if _has_own_gradient(value) else value
 
     def call(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return rule(function, *tree_map(cut, (args, kwargs)))
+        if getattr(function, "__name__", "") not in _ATTRIBUTES:
+            return rule(function, *tree_map(cut, (args, kwargs)))
+        value = rule(function, args, kwargs)
+        return value.detach() if _has_own_gradient(args[0]) and isinstance(value, Tensor) else value
 
     return call
+
+
+def _has_own_gradient(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_leaf and value.requires_grad
 
 
 def signals_of(first: Tensor, second: Tensor) -> tuple[Tensor, ...]:
