@@ -78,7 +78,7 @@ def test_passes_are_those_declared() -> None:
 
 
 def test_a_network_that_cuts_its_own_graph_is_refused() -> None:
-    with pytest.raises(BadInput, match="with a gradient, got logits without"):
+    with pytest.raises(BadInput, match="expected a score with a gradient"):
         meaningful(bound(GraphlessNet()), steps=2).attribute(images(1))
 
 

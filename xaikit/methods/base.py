@@ -232,23 +232,37 @@ def _rank(method: Method) -> int:
     return next((index for index, need in enumerate(order) if need in method.needs), len(order))
 
 
+_FAILURES = {
+    "modified by an inplace operation": (
+        "one that overwrites a tensor needed in the backward; write x = x + y in place of x += y"
+    ),
+    "Can't call numpy()": "one that leaves torch for NumPy; use a method without gradients, such as occlusion",
+    "torch.utils.checkpoint": "one with torch.utils.checkpoint around the layer; turn it off while explaining",
+    "functorch transforms": "one that runs inside torch.func, where rules cannot act; use a method without rules",
+    "is not implemented": "an operation without a derivative; use a method without gradients, such as occlusion",
+}
+"""Parts of autograd's messages, and what they mean for the user."""
+
+
 def _explain(method: Method, batch: Batch) -> Attribution:
     begin = _clock(batch)
     try:
         result = method.compute(batch)
     except RuntimeError as error:
-        if "modified by an inplace operation" not in str(error):
+        reason = next((reason for text, reason in _FAILURES.items() if text in str(error)), None)
+        if reason is None:
             raise
-        raise BadInput(
-            "model: expected a forward that autograd can differentiate, got one that overwrites a tensor needed in "
-            "the backward; write x = x + y in place of x += y"
-        ) from error
+        raise BadInput(f"model: expected a forward that autograd can differentiate, got {reason}") from error
     seconds = _clock(batch) - begin
     values = result.values.detach()
     values = values if values.dtype == torch.float64 else values.float()
     values = method.reduce(values) if isinstance(method, InputMethod) else values
     flat = values if values.ndim == 3 else values.flatten(2)
     flags = [set(names) for names in result.flags] or [set() for _ in range(len(batch))]
+    recorded = any(name.startswith("absorbed_") for name in result.diagnostics)  # relevance takes gates as constants
+    if not recorded and method.needs & {"gradients", "input-gradient"} and batch.cuts:
+        for names in flags:
+            names.add("cut-gradient")
     diagnostics: dict[str, Tensor] = {}
     if len(batch):
         _, constant, invalid = unit(flat)

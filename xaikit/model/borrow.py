@@ -12,12 +12,15 @@ import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import MethodType
+from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+_WRITTEN = "_torchdynamo_orig_callable"  # where a compiled function keeps the one it compiled
 _LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
 _LOCKS_LOCK = threading.Lock()
 _BORROWED: WeakSet[nn.Module] = WeakSet()
@@ -63,7 +66,7 @@ def borrow(network: nn.Module, device: torch.device) -> Iterator[None]:
 @contextmanager
 def _prepared(network: nn.Module, device: torch.device) -> Iterator[None]:
     modules = list(network.modules())
-    modes = [(module, module.training) for module in modules]
+    modes = [(module, getattr(module, "training", None)) for module in modules]  # frozen TorchScript has no such flag
     parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in network.parameters()]
     with (
         torch.inference_mode(False),
@@ -72,7 +75,9 @@ def _prepared(network: nn.Module, device: torch.device) -> Iterator[None]:
         _random_states(device),
     ):
         buffers = _Buffers(modules)
+        compiled = _Compiled(modules)
         try:
+            compiled.bypass()
             for module, training in modes:
                 if training:
                     module.training = False
@@ -82,7 +87,7 @@ def _prepared(network: nn.Module, device: torch.device) -> Iterator[None]:
             yield
         finally:
             for module, training in modes:
-                if module.training != training:
+                if training is not None and module.training != training:
                     module.training = training
             for parameter, required, gradient in parameters:
                 if parameter.requires_grad != required:
@@ -90,6 +95,7 @@ def _prepared(network: nn.Module, device: torch.device) -> Iterator[None]:
                 if parameter.grad is not gradient:
                     parameter.grad = gradient
             buffers.restore()
+            compiled.restore()
 
 
 @contextmanager
@@ -103,13 +109,57 @@ def _random_states(device: torch.device) -> Iterator[None]:
         np.random.set_state(numpy)  # noqa: NPY002 - the user's own state
 
 
+class _Compiled:
+    """The compiled functions of a network, which neither hooks nor rules see into; they run as they were written.
+
+    `torch.compile` returns a function that keeps the one it compiled; as an attribute of a module, in its `forward` (a
+    compiled module) or in its class. `module.compile()` keeps the compiled call in the module.
+    """
+
+    def __init__(self, modules: list[nn.Module]) -> None:
+        plain = [module for module in modules if not isinstance(module, torch.jit.ScriptModule)]
+        self._calls = [(module, module._compiled_call_impl) for module in plain if module._compiled_call_impl]
+        self._attributes: list[tuple[dict[str, Any], str, Any, Any]] = []
+        for module in plain:
+            own = vars(module)
+            for name, value in {"forward": type(module).forward, **own}.items():
+                written = getattr(value, _WRITTEN, None) if callable(value) else None
+                if written is not None:
+                    bound = written if name in own else MethodType(written, module)
+                    self._attributes.append((own, name, own.get(name), bound))
+
+    def bypass(self) -> None:
+        for module, _ in self._calls:
+            module._compiled_call_impl = None
+        for own, name, _, written in self._attributes:
+            own[name] = written
+
+    def restore(self) -> None:
+        for module, call in self._calls:
+            module._compiled_call_impl = call
+        for own, name, compiled, _ in self._attributes:
+            if compiled is None:
+                del own[name]
+            else:
+                own[name] = compiled
+
+
 class _Buffers:
     """The buffers of a network. Those of one dtype are saved and compared as one flat tensor, in one GPU operation."""
 
     def __init__(self, modules: list[nn.Module]) -> None:
-        self._owners = [(module, name, buffer) for module in modules for name, buffer in module._buffers.items()]
+        buffers = [
+            (module, name, buffer)
+            for module in modules
+            for name, buffer in (
+                module.named_buffers(recurse=False)
+                if isinstance(module, torch.jit.ScriptModule)
+                else module._buffers.items()
+            )
+        ]
+        self._owners = [owner for owner in buffers if not isinstance(owner[0], torch.jit.ScriptModule)]
         self._groups: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
-        for buffer in {id(buffer): buffer for _, _, buffer in self._owners if buffer is not None}.values():
+        for buffer in {id(buffer): buffer for _, _, buffer in buffers if buffer is not None}.values():
             self._groups.setdefault((buffer.dtype, buffer.device), []).append(buffer.detach())
         self._before = {kind: _flat(group) for kind, group in self._groups.items()}
 

@@ -21,7 +21,7 @@ from xaikit.images.reading import ReadPolicy, Resize, Source, read_batch, read_e
 from xaikit.images.shapes import check_images, check_range
 from xaikit.model.borrow import borrow, unwrapped
 from xaikit.model.fingerprint import model_fingerprint
-from xaikit.model.function import BlackBox, Gives, Takes
+from xaikit.model.function import BlackBox, Gives, Scripted, Takes
 from xaikit.model.hooks import Layer, Probe
 from xaikit.model.inspection import inspect, look, warn_of_batch_statistics
 from xaikit.model.layers import Outline, find_layer
@@ -74,7 +74,7 @@ class Classifier(nn.Module):
             raise BadInput("network: expected the bare network, got a Classifier; use it as it is")
         check_network(network)
         check_output(output)
-        self.network = network
+        self.network = Scripted(network) if isinstance(network, torch.jit.ScriptModule) else network
         self.channels = first_channels(network) if channels is None else channels
         self.size = input_size(size)
         self.resize = own_resize(resize, self.size)
@@ -227,7 +227,7 @@ class Classifier(nn.Module):
             NoSuchLayer: the network has no layer of that name.
             BadInput: the module is not part of the network, or there is no default layer.
         """
-        if isinstance(self.module, BlackBox):
+        if isinstance(self.module, BlackBox | Scripted):
             raise BadInput(self.module.refusal("layers"))
         requested = self._layer if layer is None else find_layer(self.module, layer)
         default = self.outline().default

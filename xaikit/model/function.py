@@ -148,6 +148,18 @@ class BlackBox(nn.Module):
         return torch.logit(values.clamp(0, 1), eps=torch.finfo(values.dtype).eps)
 
 
+class Scripted(nn.Sequential):
+    """A TorchScript network: it runs and has a gradient, but takes no hooks, and no function calls show inside it."""
+
+    def refusal(self, what: str) -> str:
+        """Return the message for a method that needs `what`."""
+        return (
+            f"classifier: expected a network with {what}, got TorchScript, which takes no hooks; give the network as "
+            "it was before torch.jit, or use a method without layers such as saliency or rise; "
+            "Classifier.from_function explains any function of pixels"
+        )
+
+
 def _floats(values: Any) -> NDArray[Any]:
     array = np.asarray(values)
     return np.ascontiguousarray(array, dtype=np.float32 if array.dtype in (np.float32, np.float16) else np.float64)

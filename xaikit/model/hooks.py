@@ -3,8 +3,10 @@
     record     keep a layer's output
     attach     cut the graph at a layer: the stem runs without a graph, gradients end at the layer
     replace    change a layer's output by a function, for tail re-runs and batch expansion
+    watch      keep a layer's output and catch its gradient in the backward, without cutting the graph
     rule       replace a function such as relu by a rule, in modules and functional calls
     otherwise  replace all functions without a rule by another rule
+    graph      name the operations that no function call shows
     observe    call back after every module and every function call
 
     with Probe(network) as probe:
@@ -15,12 +17,15 @@
 Hooks exist only inside the `with` block. Rules and functional taps use a `TorchFunctionMode`, which sees in-place,
 reused and functional calls one by one, so no class names are listed and no module is changed. Hooks and rules act only
 on forwards of the thread that entered the block.
+
+Scripted functions, an `autograd.Function` and compiled code run operations that are no function calls; graph.py finds
+them. TorchScript modules take no hooks, so their layers cannot be read.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -28,10 +33,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from xaikit.foundation.errors import BadInput, NoSuchLayer
+from xaikit.model.graph import Graph
 from xaikit.model.grids import grid
 from xaikit.model.torch_functions import RELUS, writes
 
@@ -85,25 +92,53 @@ class Tap:
             BadInput: the forward did not reach the layer.
         """
         if self._activation is None:
-            call = f" {self.layer.call + 1} times" if self.layer.call is not None else ""
-            raise BadInput(
-                f"layer {str(self.layer)!r}: expected the forward to reach it{call}, it did not; choose another layer"
-            )
+            raise BadInput(_not_reached(self.layer))
         return self._activation
 
     def fill(self, output: Any) -> Tensor | None:
         """Take the layer's output; return its replacement, or None to keep it."""
-        if not isinstance(output, Tensor):
-            raise BadInput(
-                f"layer {self.layer.name!r}: expected a tensor, got {type(output).__name__}; choose a layer inside it"
-            )
-        self._activation, replacement = self._use(output)
+        self._activation, replacement = self._use(_checked(self.layer, output))
         return replacement
 
     def reset(self) -> None:
         """Clear the state of the last forward."""
         self.calls = 0
         self._activation = None
+
+
+class Watch:
+    """The output of one layer in a forward, and its gradient after the backward.
+
+    Args:
+        layer: the layer.
+    """
+
+    def __init__(self, layer: Layer) -> None:
+        self.layer = layer
+        self._activation: Tensor | None = None
+        self.gradient: Tensor | None = None
+
+    @property
+    def activation(self) -> Tensor:
+        """A copy of the raw output.
+
+        Raises:
+            BadInput: the forward did not reach the layer.
+        """
+        if self._activation is None:
+            raise BadInput(_not_reached(self.layer))
+        return self._activation
+
+    def see(self, output: Any) -> None:
+        """Take an output; a checkpoint runs the layer twice, and only one of the outputs gets a gradient."""
+        output = _checked(self.layer, output)
+        if self._activation is None:
+            self._activation = output.detach().clone()
+        if output.requires_grad:
+            output.register_hook(self._catch)
+
+    def _catch(self, gradient: Tensor) -> None:
+        self.gradient = gradient if self.gradient is None else self.gradient + gradient
 
 
 class Probe:
@@ -172,21 +207,67 @@ class Probe:
         self._use_functions()
 
     def otherwise(self, rule: Rule) -> None:
-        """Compute every call of a function that has no rule as `rule(function, args, kwargs)`."""
+        """Compute every call of a function that has no rule as `rule(function, args, kwargs)`.
+
+        Unlike a rule for named functions, this one writes the result of an in-place call itself.
+        """
         self._functions.otherwise = rule
         self._use_functions()
+
+    def graph(self) -> Graph:
+        """Return the record of the autograd graph of a forward, which names the operations that no call shows."""
+        self._functions.graph = Graph()
+        self._use_functions()
+        return self._functions.graph
+
+    def watch(self, layer: Layer) -> Watch:
+        """Return the layer's output and, after a backward of the whole graph inside the block, its gradient.
+
+        Raises:
+            BadInput: the layer is one of several calls, which a checkpoint does not keep apart, or a functional ReLU.
+        """
+        if layer.call is not None or layer.follow:
+            raise BadInput(
+                f"layer {str(layer)!r}: expected a layer with a gradient, got none (no graph, or a checkpoint around "
+                "one of several calls); turn checkpointing off, or choose another layer or a method without gradients"
+            )
+        watch = Watch(layer)
+
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            watch.see(output)
+
+        self._handles.append(self._hookable(layer).register_forward_hook(self._here(hook)))
+        return watch
 
     def observe(self, on_module: OnModule | None, on_function: OnFunction) -> None:
         """Call `on_module(name, module, output)` and `on_function(function, args, kwargs, output)` after each call."""
         if on_module is not None:
             for name, module in self._network.named_modules():
+                if isinstance(module, torch.jit.ScriptModule):
+                    continue
                 self._handles.append(module.register_forward_hook(self._here(_module_observer(name, on_module))))
         self._functions.observer = on_function
         self._use_functions()
 
-    def _tap(self, layer: Layer, use: Callable[[Tensor], tuple[Tensor, Tensor | None]]) -> Tap:
+    def _hookable(self, layer: Layer) -> nn.Module:
+        """Return the module of a layer.
+
+        Raises:
+            NoSuchLayer: the network has no such module.
+            BadInput: it is a TorchScript module.
+        """
         if layer.name not in self._modules or not layer.name:
             raise NoSuchLayer(layer.name, [name for name in self._modules if name])
+        module: nn.Module = self._modules[layer.name]
+        if isinstance(module, torch.jit.ScriptModule):
+            raise BadInput(
+                f"layer {layer.name!r}: expected a module that takes hooks, got TorchScript; give the network before "
+                "torch.jit, or choose a method without layers"
+            )
+        return module
+
+    def _tap(self, layer: Layer, use: Callable[[Tensor], tuple[Tensor, Tensor | None]]) -> Tap:
+        module = self._hookable(layer)
         tap = Tap(layer, use)
 
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
@@ -203,7 +284,7 @@ class Probe:
                 return None
             return tap.fill(output)
 
-        self._handles.append(self._modules[layer.name].register_forward_hook(self._here(hook)))
+        self._handles.append(module.register_forward_hook(self._here(hook)))
         self._taps.append(tap)
         if layer.follow:
             self._use_functions()
@@ -232,6 +313,25 @@ def _module_observer(name: str, on_module: OnModule) -> Callable[[nn.Module, Any
     return hook
 
 
+def _not_reached(layer: Layer) -> str:
+    call = f" {layer.call + 1} times" if layer.call is not None else ""
+    return f"layer {str(layer)!r}: expected the forward to reach it{call}, it did not; choose another layer"
+
+
+def _checked(layer: Layer, output: Any) -> Tensor:
+    """Return a layer's output, if it is a tensor of floating-point numbers."""
+    if not isinstance(output, Tensor):
+        raise BadInput(
+            f"layer {layer.name!r}: expected a tensor, got {type(output).__name__}; choose a layer inside it"
+        )
+    if not output.is_floating_point():
+        raise BadInput(
+            f"layer {layer.name!r}: expected floating-point numbers, got {output.dtype}; choose another layer, or a "
+            "method without layers"
+        )
+    return output
+
+
 class _Functions(TorchFunctionMode):
     """Intercepts every torch function call, except those nested inside another."""
 
@@ -239,6 +339,7 @@ class _Functions(TorchFunctionMode):
         super().__init__()
         self.entered = False
         self.rules: dict[Callable[..., Any], Rule] = {}
+        self.graph: Graph | None = None
         self.awaited: list[tuple[Tensor, Tap]] = []
         self.otherwise: Rule | None = None
         self.observer: OnFunction | None = None
@@ -247,6 +348,18 @@ class _Functions(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func is torch.autograd.backward and kwargs.get("inputs") is None:
+            return self._backward(*args, **kwargs)
+        if func is torch.autograd.grad:
+            return func(*args, **kwargs)
+        if self.graph is None:
+            return self._computed(func, args, kwargs)
+        self.graph.before((args, kwargs))
+        result = self._computed(func, args, kwargs)
+        self.graph.after((result, args[:1]))
+        return result
+
+    def _computed(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.awaited and func in RELUS:
             argument = args[0] if args else kwargs.get("input")
             for index, (output, tap) in enumerate(self.awaited):
@@ -262,6 +375,14 @@ class _Functions(TorchFunctionMode):
         if self.observer is not None:
             self.observer(func, args, kwargs, result)
         return result
+
+    def _backward(self, tensors: Sequence[Tensor], **kwargs: Any) -> None:
+        """Run a backward with this mode on, so that rules act on what a checkpoint computes again.
+
+        Gradient edges in place of tensors keep the call from being intercepted a second time.
+        """
+        with self:
+            torch.autograd.backward([get_gradient_edge(tensor) for tensor in tensors], **kwargs)
 
     def _ruled(self, rule: Rule, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Apply a rule; for an in-place function also write the result into its first argument."""

@@ -77,3 +77,21 @@ MOVES = (
     | named("to type type_as float double half bfloat16 cpu cuda pixel_shuffle pixel_unshuffle channel_shuffle")
 )
 """Calls that move, copy or select values without changing them."""
+
+BLANKS = named(
+    "zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full new_empty new_tensor"
+)
+"""Calls that take the shape of a tensor, not its values."""
+
+LINEAR_MAPS = named(
+    "add sub subtract rsub neg negative positive sum mean cumsum diff "
+    "cat concat concatenate stack hstack vstack dstack chunk split tensor_split unbind "
+    "getitem setitem select narrow index_select gather take_along_dim flip roll rot90 "
+    "flatten unflatten view view_as reshape reshape_as squeeze unsqueeze expand expand_as broadcast_to repeat tile "
+    "repeat_interleave permute transpose t swapaxes swapdims movedim moveaxis ravel contiguous clone "
+    "copy to float double half bfloat16 type type_as cpu cuda requires_grad "
+    "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d "
+    "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout "
+    "pad constant_pad_nd interpolate upsample pixel_shuffle pixel_unshuffle channel_shuffle unfold fold"
+)
+"""Calls that are linear in the activations among their arguments."""

@@ -12,11 +12,13 @@ Shapes: pixels and inputs (n, C, H, W); logits (n, K); activations and gradients
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from contextlib import suppress
+from functools import cached_property, partial
 from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import CheckpointError
 
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import generators
@@ -26,6 +28,8 @@ from xaikit.model.classifier import Classifier
 from xaikit.model.hooks import Layer, Probe
 from xaikit.model.target import Target, resolve_target
 from xaikit.run.context import Context
+from xaikit.run.cuts import cuts
+from xaikit.run.gradients import check_graph, gradients, has_checkpoint, moved, trusted
 
 T = TypeVar("T")
 
@@ -106,6 +110,11 @@ class Batch:
         return self.target.confidence(self.logits, self.classifier.output)
 
     @cached_property
+    def cuts(self) -> frozenset[str]:
+        """Names of the functions that cut the graph of the forward; see cuts.py."""
+        return cuts(self.classifier, self.inputs[:1])
+
+    @cached_property
     def hashes(self) -> list[str]:
         """Content hash of each image, which seeds its random stream."""
         return image_hashes(self.pixels)
@@ -172,15 +181,49 @@ class Batch:
         missing = [layer for layer in layers if layer not in self._layers]
         if not missing:
             return
+        for layer, (activation, gradient) in zip(missing, self._cut_at(missing), strict=True):
+            true = trusted(gradient, activation, self.scores, partial(self._moved_layer, layer), f"layer {layer}")
+            self._activations[layer] = _full(layer.to_grid(activation.detach()))
+            self._layers[layer] = self._activations[layer], _full(layer.to_grid(true))
+
+    def _cut_at(self, layers: Sequence[Layer]) -> list[tuple[Tensor, Tensor | None]]:
+        """Return each layer's output and gradient, with a graph that begins at the layers.
+
+        A layer inside a checkpoint cannot begin a graph, or gets no gradient; then the graph begins at the image.
+        """
         with torch.enable_grad(), self.classifier.probe() as probe:
-            taps = [probe.attach(layer) for layer in missing]
+            taps = [probe.attach(layer) for layer in layers]
             logits = self.context.forward(self.classifier, self.inputs)
             activations = [tap.activation for tap in taps]
         self.keep_logits(logits.detach())
-        gradients = self._gradients(self.target.score(logits), activations)
-        for layer, activation, gradient in zip(missing, activations, gradients, strict=True):
-            self._activations[layer] = _full(layer.to_grid(activation.detach()))
-            self._layers[layer] = self._activations[layer], _full(layer.to_grid(gradient))
+        score = self.target.score(logits)
+        found: list[Tensor | None] = []
+        with suppress(CheckpointError):
+            found = self._gradients(score, activations) if score.requires_grad else []
+        complete = found and (all(gradient is not None for gradient in found) or not has_checkpoint(score))
+        return list(zip(activations, found, strict=True)) if complete else self._watched(layers)
+
+    def _watched(self, layers: Sequence[Layer]) -> list[tuple[Tensor, Tensor | None]]:
+        """Return each layer's output and gradient, with a graph from the image; a checkpoint runs the layers again."""
+        with torch.enable_grad(), self.classifier.probe() as probe:
+            watches = [probe.watch(layer) for layer in layers]
+            inputs = self.inputs.detach().requires_grad_(True)
+            self._gradients(self.target.score(self.context.forward(self.classifier, inputs)), [inputs])
+            return [(watch.activation, watch.gradient) for watch in watches]
+
+    def _moved_layer(self, layer: Layer, step: float) -> tuple[Tensor, Tensor | None]:
+        """Return the score and its gradient by a layer whose output is moved."""
+        outputs: list[Tensor] = []
+
+        def move(output: Tensor) -> Tensor:
+            torch.set_grad_enabled(True)
+            outputs.append(moved(output.detach(), step).requires_grad_(True))
+            return outputs[-1].clone()
+
+        with torch.enable_grad(), self.classifier.probe() as probe:
+            probe.replace(layer, move)
+            score = self.target.score(self.context.forward(self.classifier, self.inputs))
+        return score, self._gradients(score, outputs)[0] if score.requires_grad else None
 
     def layer_and_logits(
         self, layer: Layer, install: Callable[[Probe], None], replaced: Callable[[Tensor], Tensor]
@@ -207,14 +250,16 @@ class Batch:
     @cached_property
     def input_gradients(self) -> Tensor:
         """(n, C, H, W) gradient of the score by the inputs in the network's coordinates."""
-        return self.input_gradients_anew()
+        return self._trusted(self.inputs, lambda logits: self.target.score(logits))[1]
 
     def input_gradients_anew(self) -> Tensor:
-        """Return the input gradients without the cache, for callers that have installed rules."""
-        inputs = self.inputs.detach().requires_grad_(True)
-        logits = self.context.forward(self.classifier, inputs)
-        self.keep_logits(logits.detach())
-        return self._gradients(self.target.score(logits), [inputs])[0]
+        """Return the input gradients without the cache, for callers that have installed rules.
+
+        Rules may make them zero. If they are zero everywhere, `input_gradients`, read without the rules, tells whether
+        the network has a gradient at all.
+        """
+        gradient = self._differentiated(self.inputs, lambda logits: self.target.score(logits))[1]
+        return torch.zeros_like(self.inputs) if gradient is None else gradient
 
     def score_gradients(self, inputs: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the score (m,) and its gradient (m, C, H, W) at other inputs.
@@ -224,9 +269,30 @@ class Batch:
             rows: (m,) index of the image that each input belongs to; None if m = n.
         """
         target = self.target if rows is None else self.target.take(rows)
-        inputs = inputs.detach().requires_grad_(True)
-        score = target.score(self.context.forward(self.classifier, inputs))
-        return score.detach(), self._gradients(score, [inputs])[0]
+        return self._trusted(inputs, target.score)
+
+    def confidence_gradients(self, inputs: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `Target.confidence` (m,) and its gradient (m, C, H, W) at other inputs, as in `score_gradients`."""
+        target, output = self.target.take(rows), self.classifier.output
+        return self._trusted(inputs, lambda logits: target.confidence(logits, output))
+
+    def _trusted(self, inputs: Tensor, read: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Return what `read` takes from the logits, (m,), and its gradient by inputs (m, C, H, W), once it is true."""
+        score, gradient = self._differentiated(inputs, read)
+
+        def trial(step: float) -> tuple[Tensor, Tensor | None]:
+            return self._differentiated(moved(inputs, step), read)
+
+        return score, trusted(gradient, inputs, score, trial, "the input")
+
+    def _differentiated(self, inputs: Tensor, read: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor | None]:
+        leaf = inputs.detach().requires_grad_(True)
+        with torch.enable_grad():
+            logits = self.context.forward(self.classifier, leaf)
+            if inputs is self.inputs:
+                self.keep_logits(logits.detach())
+            score = read(logits)
+        return score.detach(), self._gradients(score, [leaf])[0]
 
     def scores_of(self, inputs: Tensor, rows: Tensor) -> Tensor:
         """Return the scores (m,) of inputs (m, C, H, W), each for the target of image `rows` (m,)."""
@@ -276,14 +342,11 @@ class Batch:
         for indices, result in self.packed(total, lambda indices: work(indices // count, indices % count), unit):
             yield indices // count, indices % count, result
 
-    def _gradients(self, score: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
+    def _gradients(self, score: Tensor, tensors: Sequence[Tensor]) -> list[Tensor | None]:
+        """Return the gradient of the scores by each tensor, or None, and count the pass."""
         self.context.counters.backwards += len(score)
         check_graph(score)
-        gradients = torch.autograd.grad(score.sum(), tensors, allow_unused=True)
-        return [
-            torch.zeros_like(tensor) if gradient is None else gradient
-            for tensor, gradient in zip(tensors, gradients, strict=True)
-        ]
+        return gradients(score, tensors)
 
     def keep_logits(self, logits: Tensor) -> None:
         """Store the logits (n, K) of the unchanged images, unless they are already known.
@@ -302,15 +365,6 @@ class Batch:
         if bad:
             raise BadInput(f"model: expected finite logits, got NaN or infinity for image {bad[0]}; check its weights")
         self._logits = logits
-
-
-def check_graph(score: Tensor) -> None:
-    """Check that autograd can differentiate the score, whose gradient would otherwise be taken as zero."""
-    if not score.requires_grad:
-        raise BadInput(
-            "model: expected a score with a gradient, got one without (the forward runs under torch.no_grad, or the "
-            "output or the target is not differentiable); use a method without gradients, such as occlusion"
-        )
 
 
 def _full(tensor: Tensor) -> Tensor:

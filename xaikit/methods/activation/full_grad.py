@@ -58,8 +58,12 @@ class FullGrad(Method):
         """Return the map (n, H, W) and the completeness gap of the decomposition."""
         sums = _Sums(len(batch), self.scaling)
         with batch.classifier.probe() as probe:
+            graph = probe.graph()
             probe.rule(_BIASED, lambda function, args, kwargs: _observed(function, args, kwargs, sums.add_bias))
             gradient = batch.input_gradients_anew()
+            graph.refuse_hidden(None, self.name, "use saliency, which needs no biases")
+        if not bool(gradient.any()):
+            gradient = batch.input_gradients  # refuses a network without a gradient
         sums.add(batch.inputs * gradient)
         maps = torch.stack([_resized(maps, batch.size) for maps in sums.maps.values()]).sum(0)
         gap = sums.total - batch.scores

@@ -19,7 +19,7 @@ Source: Bach et al., PLoS ONE 2015.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import partial, reduce
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -45,11 +45,13 @@ from xaikit.methods.decomposition.operations import (
     scaled_by_constant,
 )
 from xaikit.methods.decomposition.rules import LinearMap
-from xaikit.methods.decomposition.signals import Path, Step, before, carries, constants_cut, present, signals_of
+from xaikit.methods.decomposition.signals import Path, Step, before, carries, constants_cut, present, signals_of, united
+from xaikit.model.graph import Graph
 from xaikit.model.hooks import Layer, Probe, Rule
 from xaikit.model.outputs import Output
 from xaikit.model.torch_functions import ACTIVATIONS, GATES, MAX_POOLS, PADS, PRODUCTS, QUOTIENTS, Call, writes
 from xaikit.run.batch import Batch
+from xaikit.run.gradients import has_checkpoint
 
 Share = Callable[[Tensor], Sequence[Tensor | None]]
 Record = Weighted | Fold | None
@@ -111,6 +113,8 @@ def relevance_at(batch: Batch, layer: Layer, composite: Composite, start: Callab
     engine = Engine(composite, len(batch))
     activation, logits = batch.layer_and_logits(layer, engine.install, engine.end_at)
     path = engine.look_at(logits, activation)
+    if not path.leads_to_end and has_checkpoint(logits):
+        raise BadInput(f"layer {layer}: expected a layer outside reentrant checkpoints, got one inside; choose another")
     if composite.last is not None and not engine.maps:
         raise BadInput(f"layer {layer}: expected a linear map after it, got none; choose an earlier layer")
     vector = start()
@@ -242,9 +246,11 @@ class Engine:
         self._normalises = False
         self._ends = (0, 0)
         self._negated = False
+        self._graph: Graph | None = None
 
     def install(self, probe: Probe) -> None:
         """Register the rules on a probe; the forward must run while the probe is active."""
+        self._graph = probe.graph()
         rules: list[tuple[Iterable[Call], Rule]] = [
             *(([function], partial(self._read, reader)) for function, reader in LINEAR.items()),
             (ACTIVATIONS - LINEAR.keys(), partial(self._activation, "pointwise")),
@@ -273,7 +279,7 @@ class Engine:
         if reading.step.kind in _NUMBERED:
             weighted, self._count = Weighted(self._count, reading), self._count + 1
         step: Step = "move" if function in SPREADS else "map"
-        mark = _united(marks) if reading.step.kind == "sum" else None
+        mark = united(marks) if reading.step.kind == "sum" else None
         share = self._share(reading.step, weighted)
         return self._run(share, function, args, kwargs, reading.sources, step=step, record=weighted, present=mark)
 
@@ -317,7 +323,7 @@ class Engine:
     def look_at(self, logits: Tensor, end: Tensor | None = None) -> Path:
         """Determine, after the forward, what is folded, and the maps between the logits and the end of the pass.
 
-        The engine does not keep the path: the nodes of the graph refer to the engine.
+        The engine does not keep the path and the graph: the nodes refer to the engine.
 
         Args:
             logits: logits with their graph.
@@ -326,6 +332,9 @@ class Engine:
         settle(logits)
         path = Path(logits, end)
         numbers = _numbers(path.nodes)
+        if self._graph is not None:
+            path.refuse_hidden(self._graph, logits)
+            self._graph = None
         self.maps = len(numbers)
         self._ends = (min(numbers, default=0), max(numbers, default=0))
         return path
@@ -479,12 +488,6 @@ class Engine:
         named = {name: _detached(value) for name, value in kwargs.items()}
         output: Tensor = _Carry.apply(share, step, record, present, lambda: function(*plain, **named), *sources)
         return output
-
-
-def _united(marks: Sequence[Tensor | None]) -> Tensor | None:
-    """Return 1 where one of several broadcasting values is present, or None where one of them is present everywhere."""
-    found = [mark for mark in marks if mark is not None]
-    return reduce(torch.maximum, found) if len(found) == len(marks) else None
 
 
 def _detached(value: Any) -> Any:

@@ -21,7 +21,8 @@ a weight that no module holds is cut off.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import reduce
 from typing import Any, Literal
 
 import torch
@@ -30,6 +31,7 @@ from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.utils._pytree import tree_map
 
+from xaikit.model.graph import Graph
 from xaikit.model.hooks import Rule
 from xaikit.model.torch_functions import Call
 
@@ -212,11 +214,24 @@ class Path:
                 users[None if place == self._end else place[0]].append(node)
                 waiting += [] if place == self._end else [place[0]]
         self.nodes = reached if end is None else _closure(users[None], users)
+        self.leads_to_end = end is None or bool(self.nodes) or self._start == self._end
+
+    def refuse_hidden(self, graph: Graph, logits: Tensor) -> None:
+        """Raise BadInput for an operation on the path that is no function call, so that no rule acted on it."""
+        graph.before(logits)
+        own = (node for node in self.nodes if not carries(node))
+        graph.refuse_hidden(own, "relevance", "use another method, or a layer after it")
 
     def bypasses(self) -> list[GradientEdge]:
         """Return the values that the nodes of the path read besides those of the path, or else the logits."""
         places = {self._start, *(place for node in self.nodes for place in before(node))}
         return [GradientEdge(*place) for place in places if place != self._end and place[0] not in self.nodes]
+
+
+def united(marks: Sequence[Tensor | None]) -> Tensor | None:
+    """Return 1 where one of several broadcasting values is present, or None where one of them is present everywhere."""
+    found = [mark for mark in marks if mark is not None]
+    return reduce(torch.maximum, found) if len(found) == len(marks) else None
 
 
 def _closure(nodes: list[Any], users: dict[Any, list[Any]]) -> set[Any]:

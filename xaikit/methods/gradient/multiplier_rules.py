@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._pytree import tree_leaves, tree_map
 
 from xaikit.foundation.errors import BadInput
@@ -136,11 +137,20 @@ def _of_activations(function: Call, args: Any, kwargs: Any) -> tuple[Call, list[
     return call, activations_in((args, kwargs))
 
 
-def _vector_times_jacobian(call: Call, inputs: Sequence[Tensor], vector: Tensor) -> tuple[Tensor, ...]:
-    with torch.enable_grad():
+def _pullback(call: Call, inputs: Sequence[Tensor]) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    """Return the map from a vector to the vector times the Jacobian of a call; it is used once.
+
+    The call runs now, while no rule acts on it; a checkpoint around it keeps none of its tensors.
+    """
+    with torch.enable_grad(), saved_tensors_hooks(_itself, _itself):
         leaves = [tensor.detach().requires_grad_(True) for tensor in inputs]
         output = call(*leaves)
-        return torch.autograd.grad(output, leaves, vector.to(output))
+    dtype = output.dtype
+    return lambda vector: torch.autograd.grad(output, leaves, vector.to(dtype))
+
+
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 def elementwise(pairing: Pairing, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
@@ -172,7 +182,7 @@ def slope(call: Call, x: Tensor, other_x: Tensor, y: Tensor, other_y: Tensor) ->
     if bool(precise.all()):
         return ratio
     middle = (x + other_x) / 2
-    (derivative,) = _vector_times_jacobian(call, [middle], torch.ones_like(middle))
+    (derivative,) = _pullback(call, [middle])(torch.ones_like(middle))
     return torch.where(precise, ratio, derivative)
 
 
@@ -192,11 +202,10 @@ def product(pairing: Pairing, function: Call, args: tuple[Any, ...], kwargs: dic
         )
 
     def run(*inputs: Tensor) -> tuple[Tensor, Back]:
-        middles = [pairing.middle(activation) for activation in inputs]
+        pullback = _pullback(call, [pairing.middle(activation) for activation in inputs])
 
         def back(multipliers: Tensor) -> tuple[Tensor, ...]:
-            products = _vector_times_jacobian(call, middles, pairing.first(multipliers))
-            return tuple(pairing.whole(tensor) for tensor in products)
+            return tuple(pairing.whole(tensor) for tensor in pullback(pairing.first(multipliers)))
 
         return call(*inputs), back
 

@@ -22,21 +22,14 @@ from xaikit.foundation.errors import BadInput
 from xaikit.methods.decomposition.signals import constants_cut
 from xaikit.methods.gradient.multiplier_operations import RULES
 from xaikit.methods.gradient.multiplier_rules import Pairing, activations_in, refusing
+from xaikit.model.graph import nodes
+from xaikit.model.hooks import Probe, Rule
 from xaikit.model.target import Target
-from xaikit.model.torch_functions import named
-from xaikit.run.batch import Batch, check_graph
+from xaikit.model.torch_functions import LINEAR_MAPS
+from xaikit.run.batch import Batch
+from xaikit.run.gradients import check_graph, gradients
 
-_LINEAR = named(
-    "add sub subtract rsub neg negative positive sum mean cumsum diff "
-    "cat concat concatenate stack hstack vstack dstack chunk split tensor_split unbind "
-    "getitem setitem select narrow index_select gather take_along_dim flip roll rot90 "
-    "flatten unflatten view view_as reshape reshape_as squeeze unsqueeze expand expand_as broadcast_to repeat tile "
-    "repeat_interleave permute transpose t swapaxes swapdims movedim moveaxis ravel contiguous clone "
-    "copy to float double half bfloat16 type type_as cpu cuda requires_grad "
-    "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d "
-    "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout "
-    "pad constant_pad_nd interpolate upsample pixel_shuffle pixel_unshuffle channel_shuffle unfold fold"
-)
+_WITHOUT_RULES = "use integrated-gradients, which needs no rules"
 
 
 class Multipliers(NamedTuple):
@@ -76,13 +69,21 @@ def pair_multipliers(
     with torch.enable_grad():
         activations = both.clone()
         with batch.classifier.probe() as probe:
-            for functions, rule in RULES:
-                probe.rule(functions, constants_cut(_where_activations(pairing, rule)))
-            probe.otherwise(constants_cut(_otherwise))
+            graph = probe.graph()
+            _install(probe, pairing, constants_cut)
             logits = context.run(batch.classifier, activations)
             scores, other_scores = _scores(batch.target.take(rows), logits, pairing)
-    check_graph(scores)
-    (multipliers,) = torch.autograd.grad(scores.sum(), both)
+            check_graph(scores)
+            graph.before(scores)
+            graph.refuse_hidden(nodes(scores, {None}), "multipliers", _WITHOUT_RULES)
+            _install(probe, pairing, lambda rule: rule)  # a checkpoint computes again, from copies without a graph
+            (multipliers,) = gradients(scores, [both])
+            graph.refuse_hidden(None, "multipliers", _WITHOUT_RULES)
+    if multipliers is None:
+        raise BadInput(
+            "multipliers: expected a graph from the image to the score, got none (detached, quantised or outside torch "
+            "in between); use a method without gradients, such as occlusion"
+        )
     return Multipliers(multipliers[:count], scores.detach(), other_scores.detach())
 
 
@@ -94,6 +95,13 @@ def _scores(target: Target, logits: Tensor, pairing: Pairing) -> tuple[Tensor, T
         scores = target.score(logits)
         return scores[:count], scores[mates]
     return target.score(logits[:count]), target.score(logits[mates])
+
+
+def _install(probe: Probe, pairing: Pairing, adapt: Callable[[Rule], Rule]) -> None:
+    """Register the rules, each changed by `adapt`, on a probe."""
+    for functions, rule in RULES:
+        probe.rule(functions, adapt(_where_activations(pairing, rule)))
+    probe.otherwise(adapt(_otherwise))
 
 
 def _where_activations(pairing: Pairing, rule: Callable[..., Any]) -> Callable[..., Any]:
@@ -117,7 +125,7 @@ def _where_activations(pairing: Pairing, rule: Callable[..., Any]) -> Callable[.
 def _otherwise(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run a linear operation, or one without a rule, which refuses multipliers."""
     name = getattr(function, "__name__", str(function))
-    if function in _LINEAR or name == "__get__" or not activations_in((args, kwargs)):
+    if function in LINEAR_MAPS or name == "__get__" or not activations_in((args, kwargs)):
         return function(*args, **kwargs)
     error = BadInput(
         f"multipliers: expected operations with a rule, got {name.strip('_')}; "

@@ -4,26 +4,58 @@
     deconvolution   R = g * [g > 0]
     guided          R = g * [x > 0] * [g > 0]
 
-For a ReLU with an upper bound, such as ReLU6 or a clamp from zero, [x > 0] means that x lies between both bounds. The
-probe sees each call of a ReLU, so modules, functions, reused and in-place ReLUs are covered; any other operation uses
-its gradient.
+For a ReLU with an upper bound, such as ReLU6 or a clamp from zero, [x > 0] means that x lies between both bounds.
+
+A ReLU is what behaves as one, whatever its name: a call whose output is min(max(x, 0), bound) for one of its arguments
+x. A function of one tensor is tried on a row of numbers; with more tensors (`maximum`, `where`, `x * (x > 0)`) its
+values and its derivative at the activations decide. Every other call that is not linear in the activations uses its
+gradient, and so do operations that are no function calls (scripted code, an `autograd.Function`).
 
 Shapes: g, x and R have the same shape.
 Source: Springenberg et al., 2015, arXiv:1412.6806, figure 1.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from xaikit.foundation.errors import BadInput
-from xaikit.model.torch_functions import CLAMPS, HARDTANHS, LEAKY_ACTIVATIONS, RELUS, Call, named
+from xaikit.model.graph import tensors_in
+from xaikit.model.torch_functions import (
+    BATCH_NORMS,
+    BLANKS,
+    CONVOLUTIONS,
+    LARGEST,
+    LINEAR_MAPS,
+    LINEARS,
+    MAX_POOLS,
+    MOVES,
+    PADS,
+    PRODUCTS,
+    QUOTIENTS,
+    Call,
+    named,
+    writes,
+)
 from xaikit.run.batch import Batch
 
 Rectification = Literal["deconvolution", "guided"]
+
+_NO_ACTIVATION = (
+    LINEAR_MAPS
+    | MOVES
+    | PADS
+    | MAX_POOLS
+    | BATCH_NORMS
+    | named("copy layer_norm group_norm instance_norm rms_norm local_response_norm normalize")
+)
+_BILINEAR = CONVOLUTIONS | LINEARS | PRODUCTS | QUOTIENTS | named("matmul rmatmul mm bmm mv einsum addmm bilinear")
+_POSITIVE = (1e-6, 1e-4, 1e-2, 0.1, 0.5, 1.0, 2.0, 3.0, 5.0, 7.0, 20.0, 1e4)
+_NUMBERS = (*(-number for number in _POSITIVE), 0.0, *_POSITIVE)
+_FAILURES = (RuntimeError, TypeError, ValueError, LookupError)
 
 
 def rectified_gradients(batch: Batch, by: Rectification, method: str) -> tuple[Tensor, list[set[str]]]:
@@ -35,81 +67,161 @@ def rectified_gradients(batch: Batch, by: Rectification, method: str) -> tuple[T
         method: name of the method, for messages.
 
     Returns:
-        The values and the flags; `not-only-relu` marks a network in which other activations use their gradient.
+        The values and the flags; `not-only-relu` marks a network in which other nonlinear operations use their
+        gradient.
 
     Raises:
-        BadInput: the network has no ReLU.
+        BadInput: the network has no ReLU, or its score changes without a gradient.
     """
     rectifiers = _Rectifiers(by)
     with torch.enable_grad(), batch.classifier.probe() as probe:
-        probe.rule(RELUS | HARDTANHS | named("relu6") | CLAMPS, rectifiers.rectify)
-        probe.observe(None, rectifiers.note)
+        graph = probe.graph()
+        probe.otherwise(rectifiers.call)
         values = batch.input_gradients_anew()
+    others = rectifiers.others | set(graph.hidden())
+    if not bool(values.any()):
+        _ = batch.input_gradients  # refuses a network without a gradient
     if not rectifiers.count:
-        others = ", ".join(sorted(rectifiers.others)) or "no activations at all"
+        names = ", ".join(sorted(others)) or "no activations at all"
         raise BadInput(
-            f"{method}: expected a network with ReLUs, got {others}; it would equal the plain gradient: use saliency"
+            f"{method}: expected a network with ReLUs, got {names}; it would equal the plain gradient: use saliency"
         )
-    flags = {"not-only-relu"} if rectifiers.others else set()
+    flags = {"not-only-relu"} if others else set()
     return values, [set(flags) for _ in range(len(batch))]
 
 
 @dataclass
 class _Rectifiers:
-    """The rule on every ReLU of a forward, the number of ReLU calls, and the names of other activations."""
+    """The rule on every call of a forward, the number of ReLU calls, and the names of other nonlinear functions.
+
+    `made` holds the tensors without a gradient that were computed from activations, such as the mask x > 0; they are
+    kept alive, so that an `id` identifies one tensor.
+    """
 
     by: Rectification
     count: int = 0
     others: set[str] = field(default_factory=set)
+    made: dict[int, Tensor] = field(default_factory=dict)
 
-    def rectify(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        call = _parsed(function, args, kwargs)
-        if call is None:
-            return function(*args, **kwargs)
-        if call.min_val != 0 or call.max_val <= 0:
-            self.others.add(_name(function))
-            return function(*args, **kwargs)
+    def call(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        tensors = list(tensors_in((args, kwargs)))
+        signals = [tensor for tensor in tensors if tensor.requires_grad]
+        masked = any(id(tensor) in self.made and not tensor.requires_grad for tensor in tensors)
+        traced = signals and torch.is_grad_enabled()  # off inside the forward of an autograd.Function
+        if not traced or not (masked or _is_nonlinear(function, args, signals)):
+            output = function(*args, **kwargs)
+        elif len(tensors) == 1:
+            output = self._function_of_one(function, args, kwargs, tensors[0])
+        elif writes(function) or function is Tensor.__setitem__:
+            output = self._written(function, args, kwargs, masked=masked)
+        else:
+            output = self._function_of_several(function, args, kwargs, signals, masked=masked)
+        if (signals or masked) and function not in BLANKS:
+            for tensor in tensors_in(output):
+                if not tensor.requires_grad and (tensor.is_floating_point() or tensor.dtype == torch.bool):
+                    self.made[id(tensor)] = tensor
+        return output
+
+    def _function_of_one(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any], inputs: Tensor) -> Any:
+        row = torch.tensor(_NUMBERS, dtype=inputs.dtype, device=inputs.device)
+        try:
+            bound = _bound(row, _with(function, args, kwargs, inputs, row.clone()))
+        except _FAILURES:
+            bound = None
+        if bound is None:
+            return self._other(function, args, kwargs)
+        output = self._rectified(inputs, bound)
+        in_place = writes(function) or any(value is True for value in (*args, *kwargs.values()))
+        return inputs.copy_(output) if in_place else output
+
+    def _function_of_several(
+        self,
+        function: Call,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        signals: list[Tensor],
+        *,
+        masked: bool,
+    ) -> Any:
+        """Run `maximum`, `where`, a product with a mask. Without a mask, it has to be a ReLU of -x as well."""
+        output = function(*args, **kwargs)
+        for inputs in signals:
+            bound = _bound(inputs, output)
+            if bound is not None and _has_derivative(inputs, output, bound):
+                negative = -inputs.detach()
+                if masked or _bound(negative, _with(function, args, kwargs, inputs, negative)) is not None:
+                    return self._rectified(inputs, bound)
+        self._note(function, args, output)
+        return output
+
+    def _written(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any], *, masked: bool) -> Any:
+        """Run a call that writes into its first argument, such as `x[x < 0] = 0`."""
+        before = args[0].clone()
+        written = before.clone()
+        output = function(written, *args[1:], **kwargs)
+        bound = _bound(before, written) if masked and before.requires_grad else None
+        if bound is None or not _has_derivative(before, written, bound):
+            self._note(function, args, written)
+        else:
+            written = self._rectified(before, bound)
+        args[0].copy_(written)
+        return None if output is None else args[0]
+
+    def _other(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        output = function(*args, **kwargs)
+        self._note(function, args, output)
+        return output
+
+    def _note(self, function: Call, args: tuple[Any, ...], output: Any) -> None:
+        if any(tensor.requires_grad for tensor in tensors_in(output)) and not _pools(function, args, output):
+            self.others.add(function.__name__.strip("_"))
+
+    def _rectified(self, inputs: Tensor, bound: float) -> Tensor:
         self.count += 1
-        output = _Rectifier.apply(call.input, call.max_val, self.by)
-        return call.input.copy_(output) if call.inplace else output
-
-    def note(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        if function in LEAKY_ACTIVATIONS:
-            self.others.add(_name(function))
+        output: Tensor = _Rectifier.apply(inputs, bound, self.by)
+        return output
 
 
-def _name(function: Call) -> str:
-    return function.__name__.rstrip("_")
+def _is_nonlinear(function: Call, args: tuple[Any, ...], signals: list[Tensor]) -> bool:
+    """Return whether a call may be a ReLU or another activation."""
+    if function in _NO_ACTIVATION or function.__name__ in ("__get__", "__set__"):
+        return False
+    if function in QUOTIENTS and isinstance(args[-1], Tensor) and args[-1].requires_grad:
+        return True
+    return function not in _BILINEAR or len(signals) > 1
 
 
-class _Relu(NamedTuple):
-    """The arguments of `F.relu`, and its bounds."""
-
-    input: Tensor
-    inplace: bool = False
-    min_val: float = 0.0
-    max_val: float = torch.inf
+def _pools(function: Call, args: tuple[Any, ...], output: Any) -> bool:
+    """Return whether a call takes the largest value of each channel of (N, C, h, w)."""
+    largest = next(tensors_in(output))
+    return function in LARGEST and args[0].ndim == 4 and largest.shape[:2].numel() == largest.numel()
 
 
-class _Hardtanh(NamedTuple):
-    """The arguments of `F.hardtanh`, which ReLU6 modules call."""
-
-    input: Tensor
-    min_val: float = -1.0
-    max_val: float = 1.0
-    inplace: bool = False
+def _with(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any], old: Tensor, new: Tensor) -> Any:
+    """Return the output of a call with one tensor replaced."""
+    new_args, new_kwargs = tree_map(lambda leaf: new if leaf is old else leaf, (args, kwargs))
+    with torch.no_grad():
+        return function(*new_args, **new_kwargs)
 
 
-def _parsed(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Relu | _Hardtanh | None:
-    """Return a call's arguments; None for a clamp whose lower bound is not zero, which is not an activation."""
-    if function in HARDTANHS:
-        return _Hardtanh(*args, **kwargs)
-    if function in CLAMPS:
-        low, high = (args[index] if len(args) > index else kwargs.get(name) for index, name in ((1, "min"), (2, "max")))
-        bounded = isinstance(low, int | float) and low == 0 and (high is None or isinstance(high, int | float))
-        return _Relu(args[0], max_val=torch.inf if high is None else high) if bounded else None
-    call = _Relu(*args, **kwargs)
-    return call._replace(max_val=6.0) if function is F.relu6 else call
+def _bound(inputs: Tensor, output: Any) -> float | None:
+    """Return the bound if output is min(max(inputs, 0), bound), infinity without one; None if it is anything else."""
+    if not isinstance(output, Tensor) or output.shape != inputs.shape or output.dtype != inputs.dtype:
+        return None
+    rectified, output = inputs.detach().clamp_min(0), output.detach()
+    if torch.equal(output, rectified):
+        return torch.inf
+    bound = float(output.max())
+    return bound if bound > 0 and torch.equal(output, rectified.clamp_max(bound)) else None
+
+
+def _has_derivative(inputs: Tensor, output: Tensor, bound: float) -> bool:
+    """Return whether autograd's derivative is that of the ReLU, apart from its kink."""
+    ones = torch.ones_like(output)
+    (derivative,) = torch.autograd.grad(output, inputs, ones, retain_graph=True, allow_unused=True)
+    values = inputs.detach()
+    passes = ((values > 0) & (values < bound)).to(values.dtype)
+    return derivative is not None and torch.equal(torch.where(values == 0, passes, derivative), passes)
 
 
 class _Rectifier(torch.autograd.Function):

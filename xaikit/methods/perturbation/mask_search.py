@@ -19,7 +19,6 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from xaikit.foundation.errors import BadInput
 from xaikit.images.shapes import per_image
 from xaikit.run.batch import Batch
 from xaikit.run.context import estimate
@@ -118,16 +117,5 @@ def _advance(batch: Batch, search: Search, rows: Tensor, step: int) -> None:
 
 def _score_gradient(batch: Batch, inputs: Tensor, rows: Tensor, score: SearchScore) -> Tensor:
     """Return the gradient (m, C, H, W) of the score or the probability with respect to the inputs."""
-    if score == "logit":
-        return batch.score_gradients(inputs, rows)[1]
-    with torch.enable_grad():
-        inputs = inputs.detach().requires_grad_(True)
-        logits = batch.context.forward(batch.classifier, inputs)
-        confidences = batch.target.take(rows).confidence(logits, batch.classifier.output)
-    if not confidences.requires_grad:
-        raise BadInput(
-            "model: expected logits with a gradient, got logits without: its forward runs under torch.no_grad; "
-            "use a method without gradients, such as occlusion"
-        )
-    batch.context.counters.backwards += len(rows)
-    return torch.autograd.grad(confidences.sum(), inputs)[0]
+    gradients = batch.score_gradients if score == "logit" else batch.confidence_gradients
+    return gradients(inputs, rows)[1]

@@ -1,0 +1,165 @@
+"""A gradient of zero is returned where it is the derivative, and refused where autograd cannot see the derivative."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tests.methods.small import method
+from tests.networks import Activated, GAPNet, bound, images, seeded
+from xaikit.foundation.errors import BadInput
+from xaikit.methods.base import METHODS
+from xaikit.model.classifier import Classifier
+from xaikit.run.gradients import gradients
+
+BY_GRADIENT = [
+    "saliency",
+    "input-x-gradient",
+    "integrated-gradients",
+    "smooth-grad",
+    "grad-cam",
+    "hires-cam",
+    "layer-cam",
+]
+BY_GRADIENT += ["full-grad", "guided-backprop", "deconvolution", "lrp", "deep-lift", "meaningful-perturbation"]
+
+
+def layered(name: str, clf: Classifier) -> dict[str, str]:
+    return {"layer": "conv1"} if name.endswith("-cam") else {}
+
+
+def by_numpy(x: Tensor) -> Tensor:
+    return torch.from_numpy(np.maximum(x.detach().numpy(), 0))
+
+
+def by_numpy_undetached(x: Tensor) -> Tensor:
+    return torch.from_numpy(np.maximum(x.numpy(), 0))
+
+
+@torch.no_grad()
+def without_graph(x: Tensor) -> Tensor:
+    return F.relu(x)
+
+
+def one_hot(x: Tensor) -> Tensor:
+    return F.one_hot(x.argmax(1), x.shape[1]).permute(0, 3, 1, 2).to(x.dtype)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("name", BY_GRADIENT)
+@pytest.mark.parametrize(
+    "inside",
+    [
+        lambda x: F.relu(x.detach()),
+        lambda x: (F.relu(x) * 16).round() / 16,
+        lambda x: F.relu(x).mul(16).floor().div(16),
+        lambda x: torch.sign(x),
+        lambda x: (x > 0).to(x.dtype),
+        one_hot,
+        by_numpy,
+        by_numpy_undetached,
+        without_graph,
+    ],
+    ids=["detach", "round", "floor", "sign", "step", "argmax", "numpy", "numpy of a graph", "no_grad"],
+)
+def test_a_cut_in_the_middle_is_refused_in_one_line(inside: Callable[[Tensor], Tensor], name: str, count: int) -> None:
+    clf = bound(Activated(F.relu, inside))
+    with torch.no_grad():
+        assert float((clf(images(count)) - clf(images(count, seed=2))).abs().max()) > 1e-4
+    with pytest.raises(BadInput) as told:
+        method(name, clf, **layered(name, clf)).attribute(images(count), 1)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["occlusion", "rise", "score-cam"])
+def test_perturbation_explains_a_network_with_a_cut(name: str) -> None:
+    clf = bound(Activated(F.relu, lambda x: (F.relu(x) * 64).round() / 64))
+    assert bool(method(name, clf, **layered(name, clf)).attribute(images(2), 1).values.any())
+
+
+@pytest.mark.parametrize("name", ["saliency", "grad-cam", "hires-cam", "integrated-gradients", "smooth-grad", "lrp"])
+def test_a_quantised_network_is_refused(name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net = torch.ao.quantization.quantize_dynamic(seeded(GAPNet, torch.float32).eval(), {nn.Linear})
+        clf = Classifier(net, size=8, layer="conv2")
+        with pytest.raises(BadInput):
+            METHODS.get(name)(clf).attribute(images(2).float(), 1)
+        assert bool(method("occlusion", clf).attribute(images(2).float(), 1).values.any())
+
+
+@pytest.mark.parametrize("name", ["saliency", "grad-cam", "hires-cam", "integrated-gradients", "full-grad"])
+def test_dead_relus_have_a_gradient_of_zero(name: str) -> None:
+    """At black every ReLU is off, but not elsewhere: zero is the derivative."""
+    clf = bound(Activated(F.relu, F.relu))
+    with torch.no_grad():
+        clf.network.conv1.bias.zero_()
+        clf.network.conv2.bias.zero_()
+    dark = torch.zeros(1, 3, 8, 8, dtype=torch.float64)
+    place = dark.clone().requires_grad_(True)
+    assert not torch.autograd.grad(clf(place)[0, 1], place)[0].any()
+    params = {"baseline": "black"} if name == "integrated-gradients" else {}
+    found = method(name, clf, **layered(name, clf), **params).attribute(dark, 1)
+    assert not found.values.any()
+    assert "constant" in found.flags[0]
+
+
+def test_a_constant_network_and_a_layer_without_influence_have_a_gradient_of_zero() -> None:
+    clf = bound(GAPNet())
+    with torch.no_grad():
+        clf.network.fc.weight.zero_()
+    for name in ("saliency", "hires-cam"):
+        assert METHODS.get(name)(clf).attribute(images(2), 1).flags == [{"constant"}] * 2
+
+    class Side(GAPNet):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(F.relu(self.conv2(F.relu(self.conv1(x)))).mean((2, 3))) + 0 * self.relu(x).sum()
+
+    found = METHODS.get("hires-cam")(bound(Side()), layer="relu").attribute(images(2), 1)
+    assert found.flags == [{"constant"}] * 2
+
+
+def test_a_layer_that_is_detached_behind_is_refused_though_the_score_has_a_gradient() -> None:
+    class Cut(GAPNet):
+        def forward(self, x: Tensor) -> Tensor:
+            first = F.relu(self.conv1(x))
+            return self.fc(self.relu(self.conv2(first)).detach().mean((2, 3)) + first.mean((2, 3))[:, :5])
+
+    clf = Classifier(seeded(Cut), size=8)
+    for name in ("hires-cam", "grad-cam"):
+        with pytest.raises(BadInput, match="gradient of the score by layer conv2, got zero, though"):
+            METHODS.get(name)(clf, layer="conv2").attribute(images(2), 1)
+
+
+def test_a_layer_beside_the_score_is_refused() -> None:
+    class Beside(GAPNet):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            first = F.relu(self.conv1(x))
+            return self.fc(first.mean((2, 3))[:, :5]), self.relu(self.conv2(first))
+
+    clf = Classifier(seeded(Beside), size=8, layer="conv1")
+    for name in ("hires-cam", "layer-cam"):
+        with pytest.raises(BadInput, match="expected a score that depends on layer relu, got one that does not"):
+            METHODS.get(name)(clf, layer="relu").attribute(images(2), 1)
+
+
+def test_gradients_equal_autograd_and_leave_no_trace() -> None:
+    leaf = torch.rand(3, 4, dtype=torch.float64, requires_grad=True)
+    other = torch.ones(4, dtype=torch.float64, requires_grad=True)
+    other.grad = torch.full((4,), 7.0, dtype=torch.float64)
+    middle = leaf.sin() * other
+    score = middle.square().sum(1)
+    found = gradients(score, [leaf, middle])
+    score = (middle := leaf.sin() * other).square().sum(1)
+    expected = torch.autograd.grad(score.sum(), [leaf, middle])
+    assert all(torch.equal(first, second) for first, second in zip(found, expected, strict=True))
+    assert leaf.grad is None
+    assert torch.equal(other.grad, torch.full((4,), 7.0, dtype=torch.float64))
+    apart = torch.rand(2, requires_grad=True)
+    assert gradients(leaf.sum(1), [apart]) == [None]

@@ -1,0 +1,104 @@
+"""Gradients by one backward, and the check that a gradient of zero is true.
+
+    gradients    d sum(score) / d tensor for several tensors, also through checkpoints
+    trusted      zeros are returned only where the score does not change with the tensor, or where it is flat here but
+                 not elsewhere (a dead ReLU); otherwise an operation without a derivative lies between the two
+
+The backward is `torch.autograd.backward`: reentrant checkpoints refuse `torch.autograd.grad`, and rules that are
+installed on the network act on what a checkpoint computes again.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from xaikit.foundation.errors import BadInput
+from xaikit.model.graph import nodes
+
+_STEPS = (0.1, 1.0)  # how far the check moves a tensor, in its standard deviations
+
+Trial = Callable[[float], tuple[Tensor, Tensor | None]]
+
+
+def gradients(score: Tensor, tensors: Sequence[Tensor]) -> list[Tensor | None]:
+    """Return the gradient of the sum of the score by each tensor; None where autograd does not lead to it.
+
+    Args:
+        score: (n,) with a graph.
+        tensors: tensors that require a gradient. The `.grad` of every tensor stays as it was.
+    """
+    leaves = [node.variable for node in nodes(score, {None}) if node.name().endswith("AccumulateGrad")]
+    before = [leaf.grad for leaf in leaves]
+    for leaf in leaves:
+        leaf.grad = None
+    for tensor in tensors:
+        tensor.retain_grad()
+    try:
+        torch.autograd.backward(score.sum())
+        return [tensor.grad for tensor in tensors]
+    finally:
+        for tensor in tensors:
+            tensor.grad = None
+        for leaf, gradient in zip(leaves, before, strict=True):
+            leaf.grad = gradient
+
+
+def has_checkpoint(score: Tensor) -> bool:
+    """Return whether the score depends on a reentrant checkpoint."""
+    return any(node.name().startswith("CheckpointFunction") for node in nodes(score, {None}))
+
+
+def check_graph(score: Tensor) -> None:
+    """Check that autograd can differentiate the score, whose gradient would otherwise be taken as zero."""
+    if not score.requires_grad:
+        raise BadInput(
+            "model: expected a score with a gradient, got one without (the forward runs under torch.no_grad or in a "
+            "reentrant checkpoint, or the output or target is not differentiable); use a method without gradients, "
+            "such as occlusion"
+        )
+
+
+def trusted(gradient: Tensor | None, tensor: Tensor, score: Tensor, trial: Trial, name: str) -> Tensor:
+    """Return the gradient, or zeros where that is the true gradient.
+
+    Args:
+        gradient: gradient of the score by `tensor`, or None.
+        tensor: the input, or the output of a layer.
+        score: (n,) score.
+        trial: returns the score (n,) and its gradient, or None, after `moved(tensor, step)` took the tensor's place.
+        name: name of the tensor, for the message.
+
+    Raises:
+        BadInput: the score changes with the tensor, but its gradient is zero at every value that was tried; or the
+            tensor does not lead to the score at all.
+    """
+    if gradient is not None and bool(gradient.any()):
+        return gradient
+    changes = False
+    for step in _STEPS:
+        other, other_gradient = trial(step)
+        if other_gradient is not None and bool(other_gradient.any()):
+            return torch.zeros_like(tensor)
+        changes |= _differ(other.detach(), score.detach())
+    if changes:
+        raise BadInput(
+            f"model: expected a gradient of the score by {name}, got zero, though the score changes with it (detached, "
+            "rounded, quantised or outside torch in between); use a method without gradients, such as occlusion"
+        )
+    if gradient is None:
+        raise BadInput(f"model: expected a score that depends on {name}, got one that does not; choose another layer")
+    return torch.zeros_like(tensor)
+
+
+def moved(tensor: Tensor, step: float) -> Tensor:
+    """Return a tensor plus uniform noise from 0 to 2 * `step` of its standard deviations, the same in each call."""
+    generator = torch.Generator("cpu").manual_seed(0)
+    noise = torch.rand(tensor.shape, generator=generator, device="cpu").to(tensor) * 2
+    deviation = tensor.std() if tensor.numel() > 1 else tensor.abs().sum()
+    return tensor + step * noise * torch.where(deviation > 0, deviation, torch.ones_like(deviation))
+
+
+def _differ(first: Tensor, second: Tensor) -> bool:
+    tolerance = torch.finfo(first.dtype).eps ** 0.5
+    return bool(((first - second).abs() > tolerance * (first.abs() + second.abs())).any())
