@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -16,6 +17,7 @@ from xaikit.benchmark.run import run
 from xaikit.benchmark.store import Store
 from xaikit.benchmark.suite import Suite
 from xaikit.benchmark.worker import Worker
+from xaikit.foundation.errors import BadInput
 
 pytestmark = [
     pytest.mark.slow,
@@ -46,13 +48,34 @@ def test_two_actors_one_of_them_killed_give_the_rows_of_a_local_run(tmp_path):
     worker = Worker(suite, Store.open(tmp_path / "ray"), "cpu", 1)
     model = worker.model(0)
     missing = chunks(0, model.settings, model.pictures, set(), suite.batch)
-    with Actors(worker, 2, None) as actors:
+    notices = list[str]()
+    with Actors(worker, 2, None, notice=notices.append) as actors:
         victim = process_of(actors, 0)
         for place, _ in enumerate(actors.compute(missing)):
             if place == 2:
                 os.kill(victim, signal.SIGKILL)
         assert process_of(actors, 0) != victim, "it was started again"
     assert_same(rows(tmp_path / "ray"), rows(tmp_path / "local"))
+    assert len(notices) == 1
+    assert "an actor died" in notices[0]
+
+
+def test_an_actor_that_dies_again_and_again_ends_the_run_in_one_line(tmp_path):
+    """Each actor is killed while it starts, so that its chunk is never computed."""
+    suite, notices = Suite.of(**ASKED), list[str]()
+    worker = Worker(suite, Store.open(tmp_path / "ray"), "cpu", 1)
+    model = worker.model(0)
+    missing = chunks(0, model.settings, model.pictures, set(), suite.batch)[:1]
+    (tmp_path / "deadly.py").write_text("import os\nos.kill(os.getpid(), 9)\n", encoding="utf-8")
+    begin = time.monotonic()
+    with (
+        Actors(worker, 1, None, [tmp_path / "deadly.py"], notices.append) as actors,
+        pytest.raises(BadInput, match=r"^ray: an actor died 4 times with the same chunk \(.+\); run again$"),
+    ):
+        list(actors.compute(missing))
+    assert time.monotonic() - begin < 120
+    assert len(notices) == 3
+    assert all("a new one computes its chunks again" in line and "\n" not in line for line in notices)
 
 
 def test_the_engine_is_chosen_by_name(tmp_path):

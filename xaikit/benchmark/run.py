@@ -78,7 +78,8 @@ def run(
         address: address of a ray cluster.
         plugins: Python files that were loaded before the suite was read; actors load them too.
         progress: called with the number of units done and their total.
-        notice: called with one line for each announcement, and for each new reason why an image failed.
+        notice: called with one line for each announcement, each new reason why an image failed, and each process that
+            died and whose work is done again.
         command: command line to record in the manifest.
 
     Raises:
@@ -111,7 +112,7 @@ def run(
         if costly := _beyond_budget(suite, model):
             notice(f"{model.classifier.name}: beyond their budget: {', '.join(costly)}")
         total.expect(len(planned), len(planned) - sum(map(len, missing)))
-        for rows in _compute(engine, worker, missing, workers, address, plugins):
+        for rows in _compute(engine, worker, missing, workers, address, plugins, notice):
             outcome.computed += sum(row["status"] == "ok" for row in rows)
             for row in rows:
                 if row["status"] == "error" and (row["image_id"], row["error"]) not in reported:
@@ -132,12 +133,13 @@ def _compute(
     workers: int | None,
     address: str | None,
     plugins: Sequence[str | Path],
+    notice: Callable[[str], None],
 ) -> Iterator[list[Row]]:
     if engine == "local" or not missing:
-        return local.compute(worker, missing)
+        return local.compute(worker, missing, notice=notice)
     from xaikit.benchmark.engines.ray import compute
 
-    return compute(worker, missing, workers, address, plugins)
+    return compute(worker, missing, workers, address, plugins, notice)
 
 
 class _Total:

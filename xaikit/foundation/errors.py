@@ -12,10 +12,15 @@ A message is one line: what was expected, what the value is, and what to do abou
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class XaikitError(Exception):
-    """Base class of all errors that xaikit raises."""
+    """Base class of all errors that xaikit raises; it keeps its class and message between processes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the message, not the arguments that it was made from."""
+        return _with_message, (type(self), str(self))
 
 
 class BadInput(XaikitError, ValueError):
@@ -68,3 +73,7 @@ def near_names(name: str, known: Iterable[str], count: int = 3) -> list[str]:
     longer = [candidate for candidate in by_lower if len(wanted) > 2 and candidate.startswith(wanted)]
     close = difflib.get_close_matches(wanted, by_lower, n=count, cutoff=0.55)
     return [by_lower[candidate] for candidate in dict.fromkeys([*sorted(longer, key=len), *close])][:count]
+
+
+def _with_message(kind: type[XaikitError], message: str) -> XaikitError:
+    return kind.__new__(kind, message)

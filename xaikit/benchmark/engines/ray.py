@@ -1,7 +1,8 @@
 """The ray engine: actors on one machine or a cluster, each with a GPU or a share of the cores, compute and write rows.
 
     driver: chunks -> at most two in flight per actor -> rows, already written
-    actor:  one worker, its model loaded once; restarted if it dies, and its chunk retried
+    actor:  one worker, its model loaded once
+    an actor that dies -> a new one in its place; its chunks are computed again, three times at most
 
 The actors write rows to the results folder, which all machines of a cluster must share. Ray stops the actors when the
 driver ends. The rows equal those of the local engine: the worker is the same, and its number of threads is recorded.
@@ -9,7 +10,8 @@ driver ends. The rows equal those of the local engine: the worker is the same, a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from xaikit.foundation.registry import load_plugin
 
 _RETRIES = 3
 _IN_FLIGHT = 2
+_PATIENCE = 30.0  # seconds without a result after which the cluster is asked whether the actors still have a place
 
 
 class Actor:
@@ -55,6 +58,7 @@ class Actors:
         count: number of actors; None starts one per GPU of the cluster, or one per `threads` cores without GPUs.
         address: address of a cluster, "auto" for the one running on this machine; None starts one on this machine.
         plugins: Python files that every actor loads first.
+        notice: called with one line for each actor that dies.
 
     Raises:
         MissingExtra: ray is not installed.
@@ -62,7 +66,12 @@ class Actors:
     """
 
     def __init__(
-        self, worker: Worker, count: int | None, address: str | None, plugins: Sequence[str | Path] = ()
+        self,
+        worker: Worker,
+        count: int | None,
+        address: str | None,
+        plugins: Sequence[str | Path] = (),
+        notice: Callable[[str], None] = lambda line: None,
     ) -> None:
         try:
             import ray
@@ -82,19 +91,20 @@ class Actors:
         cores = int(resources.get("CPU", 1))
         cpus = min(worker.threads, cores / max(1, count or 1))
         share: dict[str, Any] = {"num_gpus": 1} if gpus else {"num_cpus": cpus}
-        actor_class: Any = self._ray.remote(max_restarts=-1, max_task_retries=_RETRIES, **share)(Actor)
+        self._needs = ("GPU", 1) if gpus else ("CPU", cpus)
+        self._class: Any = self._ray.remote(**share)(Actor)
         folder, files = str(worker.store.path.resolve()), [str(Path(file).resolve()) for file in plugins]
-        arguments = (worker.suite.model_dump_json(), folder, worker.device, worker.threads, files)
+        self._arguments = (worker.suite.model_dump_json(), folder, worker.device, worker.threads, files)
+        self._notice = notice
         count = count or gpus or max(1, cores // worker.threads)
-        self.actors: list[Any] = [actor_class.remote(*arguments) for _ in range(count)]
+        self.actors: list[Any] = [self._class.remote(*self._arguments) for _ in range(count)]
 
     def __enter__(self) -> Actors:
         return self
 
     def __exit__(self, *error: object) -> None:
         for actor in self.actors:
-            with suppress(ValueError, RuntimeError):
-                self._ray.kill(actor)
+            self._kill(actor)
         if self._own:
             self._ray.shutdown()
 
@@ -102,22 +112,56 @@ class Actors:
         """Yield the rows of each chunk as it is done, in any order.
 
         Raises:
-            BadInput: actors died on a chunk more often than it is retried.
+            BadInput: actors died on a chunk more often than it is retried, or no machine is left for them.
         """
-        waiting, running = list(reversed(chunks)), {}
-        for actor in self.actors * _IN_FLIGHT:
+        waiting, deaths = list(reversed(chunks)), Counter[str]()
+        running: dict[Any, tuple[int, Any, Chunk]] = {}
+
+        def submit(place: int) -> None:
             if waiting:
-                running[actor.work.remote(waiting.pop())] = actor
+                chunk, actor = waiting.pop(), self.actors[place]
+                running[actor.work.remote(chunk)] = place, actor, chunk
+
+        for place in [*range(len(self.actors))] * _IN_FLIGHT:
+            submit(place)
         while running:
-            (ready,), _ = self._ray.wait(list(running), num_returns=1)
-            actor = running.pop(ready)
+            ready = self._next(list(running))
+            place, actor, chunk = running.pop(ready)
             try:
                 rows: list[Row] = self._ray.get(ready)
-            except self._ray.exceptions.RayActorError as error:
-                raise BadInput(f"ray: an actor died {_RETRIES + 1} times with the same chunk; run again") from error
-            yield rows
-            if waiting:
-                running[actor.work.remote(waiting.pop())] = actor
+            except self._ray.exceptions.RayTaskError:
+                raise
+            except self._ray.exceptions.RayError as error:
+                deaths[chunk.id] += 1
+                self._replace(place, actor, error, deaths[chunk.id])
+                waiting.append(chunk)
+            else:
+                yield rows
+            submit(place)
+
+    def _next(self, running: list[Any]) -> Any:
+        """Return the next result that is ready."""
+        while True:
+            ready, _ = self._ray.wait(running, num_returns=1, timeout=_PATIENCE)
+            if ready:
+                return ready[0]
+            resource, least = self._needs
+            if self._ray.cluster_resources().get(resource, 0) < least:
+                raise BadInput(f"ray: expected a machine with a {resource} for each actor, got none left; run again")
+
+    def _replace(self, place: int, actor: Any, error: Exception, deaths: int) -> None:
+        """Start an actor in place of one that has died."""
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+        if deaths > _RETRIES:
+            raise BadInput(f"ray: an actor died {deaths} times with the same chunk ({reason}); run again") from error
+        if self.actors[place] is actor:
+            self._notice(f"ray: an actor died ({reason}); a new one computes its chunks again")
+            self._kill(actor)
+            self.actors[place] = self._class.remote(*self._arguments)
+
+    def _kill(self, actor: Any) -> None:
+        with suppress(ValueError, RuntimeError):
+            self._ray.kill(actor)
 
 
 def compute(
@@ -126,9 +170,10 @@ def compute(
     count: int | None = None,
     address: str | None = None,
     plugins: Sequence[str | Path] = (),
+    notice: Callable[[str], None] = lambda line: None,
 ) -> Iterator[list[Row]]:
     """Yield the rows of each chunk of one model in any order, after they have been written."""
     if not chunks:
         return
-    with Actors(worker, count, address, plugins) as actors:
+    with Actors(worker, count, address, plugins, notice) as actors:
         yield from actors.compute(chunks)
