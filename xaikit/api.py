@@ -21,7 +21,8 @@ from xaikit.methods.activation.reference_library import Library
 from xaikit.methods.base import METHODS, Family, LayerMethod, Method, attribute_all
 from xaikit.model.classifier import Classifier
 from xaikit.run.attribution import Attribution
-from xaikit.run.context import Context
+from xaikit.run.context import Context, Progress
+from xaikit.run.progress import reported
 from xaikit.zoo.load import load as load
 
 _FOLDER_BATCH = 32
@@ -37,6 +38,7 @@ def attribute(
     seed: int = 0,
     chunk_size: int | None = None,
     context: Context | None = None,
+    progress: Progress | bool | None = None,
     **params: Any,
 ) -> Attribution:
     """Return the attribution of a batch by one method.
@@ -49,7 +51,9 @@ def attribute(
         layer: target layer of methods that read one, a dotted name or a module; None is the classifier's target layer.
         seed: seed of random draws, combined with each image's content.
         chunk_size: largest number of images in one pass; None chooses it by the free memory.
-        context: settings of the run, in place of `seed` and `chunk_size`.
+        context: settings of the run, in place of `seed`, `chunk_size` and `progress`.
+        progress: True shows a line of progress on standard error, False none; None shows it in a terminal once the work
+            has taken two seconds; or a function called as `progress(done, total, unit)` after every portion.
         **params: the method's parameters.
 
     Raises:
@@ -57,7 +61,7 @@ def attribute(
         BadInput: an argument is invalid; the message says what was expected.
     """
     bound = METHODS.get(method).build(classifier, layer, **params)
-    return bound.attribute(inputs, target, seed=seed, chunk_size=chunk_size, context=context)
+    return bound.attribute(inputs, target, seed=seed, chunk_size=chunk_size, context=context, progress=progress)
 
 
 def attribute_many(
@@ -70,6 +74,7 @@ def attribute_many(
     seed: int = 0,
     chunk_size: int | None = None,
     context: Context | None = None,
+    progress: Progress | bool | None = None,
     params: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Attribution]:
     """Return the attributions of a batch by several methods, which share forwards and backwards.
@@ -83,6 +88,7 @@ def attribute_many(
         seed: as in `attribute`.
         chunk_size: as in `attribute`.
         context: as in `attribute`.
+        progress: as in `attribute`.
         params: parameters by method name.
 
     Returns:
@@ -109,8 +115,9 @@ def attribute_many(
     for name in dict.fromkeys(methods):
         kind = METHODS.get(name)
         bound.append(kind.build(classifier, layer if issubclass(kind, LayerMethod) else None, **params.get(name, {})))
-    context = context or Context(seed=seed, chunk_size=chunk_size)
-    attributions = attribute_all(bound, inputs, target, context)
+    with reported(progress) as report:
+        context = context or Context(seed, chunk_size, progress=report)
+        attributions = attribute_all(bound, inputs, target, context)
     return {method.name: attribution for method, attribution in zip(bound, attributions, strict=True)}
 
 

@@ -29,8 +29,9 @@ from xaikit.model.hooks import Layer
 from xaikit.model.target import check_target, target_rows
 from xaikit.run.attribution import Attribution, Reduction, Scale, reduced
 from xaikit.run.batch import Batch
-from xaikit.run.context import Context
+from xaikit.run.context import Context, Progress
 from xaikit.run.cost import Cost
+from xaikit.run.progress import reported
 
 Family = Literal["activation", "gradient", "decomposition", "perturbation", "control"]
 Need = Literal["activations", "gradients", "input-gradient", "probabilities", "library"]
@@ -91,6 +92,7 @@ class Method(Parameters, ABC):
         seed: int = 0,
         chunk_size: int | None = None,
         context: Context | None = None,
+        progress: Progress | bool | None = None,
     ) -> Attribution:
         """Return the attribution of a batch.
 
@@ -99,13 +101,17 @@ class Method(Parameters, ABC):
             target: None (top class), index, label, sequence, tensor, `Contrast` or callable.
             seed: seed of random draws, combined with each image's content.
             chunk_size: largest number of images in one pass; None chooses it by the free memory.
-            context: settings of the run, in place of `seed` and `chunk_size`.
+            context: settings of the run, in place of `seed`, `chunk_size` and `progress`.
+            progress: True shows a line of progress, False none; None shows it in a terminal after two seconds; or a
+                function called as `progress(done, total, unit)`.
 
         Raises:
             BadInput: the inputs or the target are not valid for the classifier.
         """
-        context = context or Context(seed=seed, chunk_size=chunk_size)
-        return attribute_all([self], inputs, target, context)[0]
+        if context is not None:
+            return attribute_all([self], inputs, target, context)[0]
+        with reported(progress) as report:
+            return attribute_all([self], inputs, target, Context(seed, chunk_size, progress=report))[0]
 
     __call__ = attribute
 
@@ -203,7 +209,7 @@ def attribute_all(methods: Sequence[Method], inputs: Tensor, target: Any, contex
 
     with classifier.borrowed():
         size = context.portion(classifier, (pixels.shape[-2], pixels.shape[-1]))
-        portions = list(context.portions(count, size, explain))
+        portions = list(context.portions(count, size, explain, "explained images" if count > size else ""))
     joined = [Attribution.join(parts) for parts in zip(*portions, strict=True)]
     if context.halved:
         for attribution in joined:

@@ -8,6 +8,7 @@ The portion size changes speed and memory use, and results only by rounding.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -72,6 +73,7 @@ class Context(Parameters):
     halved: bool = False
 
     not_parameters = frozenset({"progress", "counters", "halved"})
+    largest = math.inf  # any seed
 
     def portion(self, classifier: Classifier, size: tuple[int, int]) -> int:
         """Return the number of images of `size` = (H, W) in one pass."""
@@ -133,9 +135,12 @@ def estimate(begin: float, done: int, total: int) -> str:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     seconds = (time.perf_counter() - begin) * total / done
-    if seconds < _NOTICEABLE:
-        return ""
+    return "" if seconds < _NOTICEABLE else f", about {duration(seconds)}"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration to one digit, such as "40 s" or "2 min"."""
     for unit, length in (("s", 1), ("min", 60), ("h", 3600)):
         if seconds < 90 * length or unit == "h":
             break
-    return f", about {float(f'{seconds / length:.1g}'):,.0f} {unit}"
+    return f"{float(f'{seconds / length:.1g}'):,.0f} {unit}"

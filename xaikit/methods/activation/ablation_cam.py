@@ -86,6 +86,10 @@ class AblationCAM(LayerMethod):
                 if scores is None or not _close(scores[0], batch.scores[image], batch.arithmetic):
                     return None
                 drops[image, ablated] = scores[0] - scores[1:]
+                if batch.context.progress is not None:
+                    last = start + len(ablated) == len(channels)
+                    done = drops.shape[1] if last else int(ablated[-1]) + 1
+                    batch.context.progress(image * drops.shape[1] + done, drops.numel(), "ablated channels")
         return drops
 
     def _masked_scores(self, batch: Batch, image: int, kept: Tensor) -> Tensor | None:
