@@ -7,9 +7,12 @@
     Blur(sigma="x")      BadInput: sigma: expected a number above 0, got 'x'; the default is 10.0
 
 The constructor, `build` and the command line use the same validation. A string that spells a number is accepted as the
-number, as in a shell; True is not.
+number, as in a shell; True is not. No number may exceed a million, unless its class raises `largest`: such a count
+would run for days, and float32 loses sums of more terms and products of larger factors. Bounds that follow from the
+size of the image are checked where the parameter meets the image.
 """
 
+import math
 import types
 from collections.abc import Callable, Iterable
 from dataclasses import Field, fields
@@ -28,6 +31,10 @@ Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
 Share = Annotated[float, Ge(0), Le(1)]
 
+LARGEST_TABLE = 2**28
+"""Largest number of random numbers that a method draws at once: 2 GiB in float64."""
+
+_SHOWN = 60  # largest number of characters of a value in a message
 _BOUNDS = {Ge: ("from", "ge"), Gt: ("above", "gt"), Le: ("up to", "le"), Lt: ("below", "lt")}
 _WORDS = {
     int: "a whole number",
@@ -44,6 +51,9 @@ class Parameters:
 
     not_parameters: ClassVar[frozenset[str]] = frozenset()
     """Fields that are not parameters and are not validated."""
+
+    largest: ClassVar[float] = 1e6
+    """Largest magnitude of a number."""
 
     def __post_init__(self) -> None:
         """Validate every parameter, then their combination."""
@@ -91,7 +101,7 @@ class Parameters:
         """Return the value of a parameter converted to its declared type.
 
         Raises:
-            BadInput: the value cannot be converted.
+            BadInput: the value cannot be converted, or is too large.
         """
         owner: Any = cls
         value = value.item() if isinstance(value, np.generic) else value
@@ -101,6 +111,9 @@ class Parameters:
             raise _refusal(cls, name, value) from error
         if isinstance(value, bool) and not isinstance(result, bool):
             raise _refusal(cls, name, value)
+        numbers = [number for number in _several(result) if isinstance(number, int | float)]
+        if any(abs(number) > cls.largest for number in numbers):
+            raise _refusal(cls, name, value, f"at most {cls.largest:,.0f}")
         return result
 
 
@@ -119,12 +132,46 @@ def _adapter(cls: Any, name: str) -> TypeAdapter[Any]:
     return TypeAdapter(_hint(cls, name), config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False))
 
 
-def _refusal(cls: Any, name: str, value: Any) -> BadInput:
+def check_table(name: str, rows: int, columns: int, remedy: str) -> None:
+    """Check that a table of random numbers fits into memory.
+
+    Args:
+        name: the parameter to blame.
+        rows: number of rows.
+        columns: number of columns.
+        remedy: what the user can do.
+
+    Raises:
+        BadInput: the table has more than `LARGEST_TABLE` numbers.
+    """
+    if rows * columns > LARGEST_TABLE:
+        raise BadInput(
+            f"{name}: expected at most {LARGEST_TABLE:,} numbers in memory, got {rows:,} x {columns:,}; {remedy}"
+        )
+
+
+def _refusal(cls: Any, name: str, value: Any, expected: str = "") -> BadInput:
     owner = f"{cls.name}: " if isinstance(getattr(cls, "name", None), str) else ""
-    got = repr(value) if isinstance(value, str | int | float | tuple | list) else type(value).__name__
     field = _parameters(cls)[name]
     remedy = f"; the default is {field.default}" if isinstance(field.default, int | float | tuple) else ""
-    return BadInput(f"{owner}{name}: expected {_described(_hint(cls, name))}, got {got}{remedy}")
+    return BadInput(f"{owner}{name}: expected {expected or _described(_hint(cls, name))}, got {_shown(value)}{remedy}")
+
+
+def _several(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _shown(value: Any) -> str:
+    """Return a value as it stands in a message, in a few words."""
+    if not isinstance(value, str | int | float | tuple | list):
+        return type(value).__name__
+    if isinstance(value, int) and abs(value) >= 10**_SHOWN:
+        return f"a number of {int(math.log10(abs(value))) + 1:,} digits"
+    try:
+        text = repr(value)
+    except ValueError:  # Python does not write numbers of several thousand digits
+        return f"a {type(value).__name__} of numbers that are too long to show"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _described(hint: Any) -> str:

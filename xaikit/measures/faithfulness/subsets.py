@@ -24,6 +24,7 @@ from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import generators
+from xaikit.foundation.parameters import check_table
 from xaikit.images.cells import cell_numbers
 from xaikit.images.fills import Fill, blend, fill_values
 from xaikit.measures.base import Subject
@@ -70,6 +71,7 @@ class GridSubsets(Regions):
     def draw(self, generator: torch.Generator, size: tuple[int, int]) -> Tensor:
         """Return which superpixels are removed, bool (S, G)."""
         down, across = self.grid(self.cells, size)
+        check_table("subsets", self.count, down * across, "lower subsets or cells")
         order = torch.rand(self.count, down * across, generator=generator, dtype=torch.float64, device="cpu").argsort(1)
         return order < self.removed
 

@@ -23,6 +23,7 @@ from xaikit.foundation.parameters import Count, NotNegative, Parameters
 from xaikit.images.fills import Fill
 from xaikit.model.target import Score
 
+_MOST_LEVELS = 100_000
 CurveFill = Fill | Literal["imputed"]
 Order = Literal["lowest", "highest"]
 Mask = Literal["soft", "binary"]
@@ -35,7 +36,7 @@ class KeepProtocol(Parameters):
     """How a keep curve masks images and which confidence it reads from the network.
 
     Args:
-        levels: J; the thresholds are t = j / J for j = 0 to J.
+        levels: J; the thresholds are t = j / J for j = 0 to J. More than one per pixel add nothing.
         mask: "soft" keeps a pixel in proportion to its map value, "binary" keeps it whole.
         fill: value of removed pixels: "mean" (zero in the network's coordinates), "black" (equal to the product of
             map and pixels), "white", "image-mean", "blur", "noise", or pixels as a tensor; "imputed" from the kept
@@ -66,7 +67,9 @@ class KeepProtocol(Parameters):
     order: Order = "lowest"
 
     def check(self) -> None:
-        """Raise BadInput for settings that cannot be combined."""
+        """Raise BadInput for settings that cannot be combined, and for more levels than any image has use for."""
+        if self.levels > _MOST_LEVELS:
+            raise BadInput(f"levels: expected at most {_MOST_LEVELS:,}, got {self.levels:,}; the default is 10")
         if self.imputed and self.mask != "binary":
             raise BadInput(f"fill: imputed expects binary masks, got {self.mask}; give mask='binary'")
         if self.order == "highest" and (self.mask, self.threshold) != ("binary", "area"):

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from xaikit.foundation.identity import generators
-from xaikit.foundation.parameters import Count, Positive
+from xaikit.foundation.parameters import Count, Positive, check_table
 from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.run.cost import Cost
 
@@ -57,6 +57,7 @@ class MaxSensitivity(Measure):
     def noisy(self, subject: Subject) -> list[Tensor]:
         """Return the images (N, C, H, W) with noise, one tensor per draw."""
         shape = (self.draws, *subject.pixels.shape[1:])
+        check_table("draws", self.draws, subject.pixels[0].numel(), "lower draws")
         streams = generators(subject.context.seed, subject.hashes, self.name)
         uniform = torch.stack([torch.rand(shape, generator=stream, device="cpu") for stream in streams], 1)
         noise = (2 * uniform - 1) * self.radius

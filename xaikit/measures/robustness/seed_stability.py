@@ -15,7 +15,7 @@ from itertools import combinations
 from typing import Annotated
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from xaikit.measures.base import MEASURES, Measure, Subject
@@ -31,7 +31,7 @@ class SeedStability(Measure):
         seeds: number of seeds, including that of the run.
     """
 
-    seeds: Annotated[int, Ge(2)] = 5
+    seeds: Annotated[int, Ge(2), Le(1000)] = 5
 
     name = "seed-stability"
     direction = "higher"

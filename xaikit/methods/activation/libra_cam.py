@@ -20,13 +20,13 @@ Departs from source: rho after upsampling (before it with order="official"); cal
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
-from xaikit.foundation.parameters import Count
 from xaikit.images.shapes import unit, upsample
 from xaikit.methods.activation.calibration import LEVELS, Calibration, calibrated
 from xaikit.methods.activation.reference_library import Library
@@ -48,7 +48,7 @@ class LibraCAM(LayerMethod):
     """
 
     library: Library | None = None
-    references: Count = 30
+    references: Annotated[int, Ge(1), Le(10_000)] = 30
     calibrate: Calibration | None = "fixed"
     order: Literal["upsample-first", "official"] = "upsample-first"
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from xaikit.foundation.errors import BadInput
 from xaikit.foundation.parameters import Count
 from xaikit.methods.base import METHODS, Method, Values
 from xaikit.run.batch import Batch
@@ -24,7 +25,7 @@ class RandomGrid(Method):
     """Uniform noise on a coarse grid, seeded by the seed and the image.
 
     Args:
-        grid: number of cells along each side.
+        grid: number of cells along each side, at most one per pixel.
     """
 
     grid: Count = 7
@@ -38,6 +39,8 @@ class RandomGrid(Method):
 
     def compute(self, batch: Batch) -> Values:
         """Return noise (n, grid, grid)."""
+        if self.grid > min(batch.size):
+            raise BadInput(f"grid: expected at most the image's {min(batch.size)} pixels a side, got {self.grid}")
         shape = (self.grid, self.grid)
         noise = [torch.rand(shape, generator=stream, device="cpu") for stream in batch.generators(self.name)]
         return Values(torch.stack(noise).to(batch.pixels) if noise else batch.pixels.new_zeros(0, *shape))

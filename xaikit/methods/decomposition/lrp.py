@@ -76,6 +76,8 @@ class LRP(InputMethod):
     gamma: NotNegative = 0.25
     max_pool: MaxPool = "winner"
 
+    largest = 1e9  # a gamma of this size is z-plus
+
     name = "lrp"
     family = "decomposition"
     source = "Bach et al., PLoS ONE 2015"

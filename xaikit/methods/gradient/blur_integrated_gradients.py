@@ -15,12 +15,13 @@ Departs from source: nothing; as in the source, pixels outside the image are zer
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
+from annotated_types import Gt, Le
 from torch import Tensor
 
-from xaikit.foundation.parameters import Count, Positive
+from xaikit.foundation.parameters import Count
 from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
@@ -38,12 +39,12 @@ class BlurIntegratedGradients(InputMethod):
 
     Args:
         steps: number of points on the path.
-        sigma: standard deviation of the strongest blur, in pixels.
+        sigma: standard deviation of the strongest blur, in pixels; 10,000 is more than any image needs.
         padding: how the image continues outside its border: "zero" or "reflect".
     """
 
     steps: Count = 100
-    sigma: Positive = 50.0
+    sigma: Annotated[float, Gt(0), Le(10_000)] = 50.0
     padding: Padding = "zero"
 
     name = "blur-integrated-gradients"
@@ -101,12 +102,11 @@ def blur_matrix(length: int, sigma: float, padding: Padding) -> Tensor:
     radius = int(_TRUNCATION * sigma + 0.5)
     offsets = torch.arange(-radius, radius + 1, device="cpu")
     kernel = torch.exp(-0.5 * (offsets.double() / max(sigma, _STEP)) ** 2)
-    columns = torch.arange(length, device="cpu")[:, None] + offsets
-    weights = (kernel / kernel.sum()).expand_as(columns)
+    kernel = kernel / kernel.sum()
+    row, column = torch.arange(length, device="cpu")[:, None], torch.arange(length, device="cpu")
     if padding == "zero":
-        weights = weights * ((columns >= 0) & (columns < length))
-        columns = columns.clamp(0, length - 1)
-    else:
-        columns = columns % (2 * length)
-        columns = torch.minimum(columns, 2 * length - 1 - columns)
-    return torch.zeros(length, length, dtype=torch.float64, device="cpu").scatter_add_(1, columns, weights)
+        inside = (column - row).abs() <= radius
+        return torch.where(inside, kernel[(column - row + radius).clamp(0, 2 * radius)], 0)
+    period = 2 * length  # mirrored images repeat after twice the length
+    repeated = torch.zeros(period, dtype=torch.float64, device="cpu").index_add_(0, offsets % period, kernel)
+    return repeated[(column - row) % period] + repeated[(period - 1 - column - row) % period]

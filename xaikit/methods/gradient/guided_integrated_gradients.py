@@ -24,7 +24,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from annotated_types import Gt, Le
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from xaikit.foundation.parameters import Count, Share
@@ -44,13 +44,13 @@ class GuidedIntegratedGradients(InputMethod):
 
     Args:
         steps: number of points on the path.
-        fraction: share of the coordinates that move together.
+        fraction: share of the coordinates that move together; each step moves up to 1 / fraction groups in turn.
         reach: largest lead or lag of a coordinate relative to the straight path, as a share of the path.
         baseline: start of the path: the name of a fill, or pixels that broadcast to the images.
     """
 
     steps: Count = 200
-    fraction: Annotated[float, Gt(0), Le(1)] = 0.25
+    fraction: Annotated[float, Ge(0.01), Le(1)] = 0.25
     reach: Share = 0.02
     baseline: Fill | Tensor = "mean"
 

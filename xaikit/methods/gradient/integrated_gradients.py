@@ -32,6 +32,7 @@ from xaikit.run.cost import Cost
 Quadrature = Literal["midpoint", "gauss-legendre"]
 
 _FIRST, _MOST, _GAP = 50, 400, 0.01
+_MOST_NODES = 1000  # the nodes are the eigenvalues of a matrix of this size
 
 
 @METHODS.register
@@ -56,9 +57,11 @@ class IntegratedGradients(InputMethod):
     needs = frozenset({"input-gradient"})
 
     def check(self) -> None:
-        """Check that there is a baseline."""
+        """Check that there is a baseline, and the limit of the quadrature."""
         if not isinstance(self.baseline, Tensor) and not self.baseline:
             raise BadInput("baseline: expected at least one, got none; omit it to use the mean colour")
+        if self.quadrature == "gauss-legendre" and (self.steps or 0) > _MOST_NODES:
+            raise BadInput(f"steps: expected at most {_MOST_NODES} for gauss-legendre, got {self.steps}; use midpoint")
 
     def compute(self, batch: Batch) -> Values:
         """Return (x - x') times the mean gradient, (n, C, H, W)."""

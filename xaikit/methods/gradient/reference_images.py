@@ -7,17 +7,20 @@ Images that are compared with synthetic references get the flag `default-referen
 Shapes: references (B, C, H, W) in the network's coordinates.
 """
 
+import math
 from functools import lru_cache
+from typing import Annotated
 
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
-from xaikit.foundation.parameters import Count
+from xaikit.foundation.parameters import check_table
 from xaikit.images.references import draw_references
 from xaikit.images.shapes import check_images
 from xaikit.run.batch import Batch
 
-Background = Count | Tensor
+Background = Annotated[int, Ge(1), Le(10_000)] | Tensor
 
 
 def check_background(references: Background) -> None:
@@ -41,9 +44,11 @@ def background_inputs(batch: Batch, references: Background) -> tuple[Tensor, lis
     """Return the references (B, C, H, W) in the network's coordinates, and the flags of each image.
 
     Raises:
-        BadInput: the references and the images differ in shape.
+        BadInput: the references and the images differ in shape, or there are too many to draw.
     """
     shape = tuple(batch.inputs.shape[1:])
+    if not isinstance(references, Tensor):
+        check_table("references", references, math.prod(shape), "lower references")
     pixels = references if isinstance(references, Tensor) else _synthetic(references, shape[0], batch.size)
     if tuple(pixels.shape[1:]) != shape:
         raise BadInput(

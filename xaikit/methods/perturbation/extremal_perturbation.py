@@ -65,7 +65,8 @@ class ExtremalPerturbation(InputMethod):
         steps: number of gradient steps; fewer steps are longer, and a search of fewer than 100 stops early.
         variant: "preserve" keeps the score with what the mask shows, "delete" lowers it by what the mask removes,
             "dual" does both.
-        sigma: width in pixels over which a mask fades out; None is 21, scaled with the image's short side over 224.
+        sigma: width in pixels over which a mask fades out; at most the image's short side; None is 21,
+            scaled with the short side over 224.
     """
 
     areas: _Area | tuple[_Area, ...] = 0.1
@@ -88,6 +89,8 @@ class ExtremalPerturbation(InputMethod):
     def compute(self, batch: Batch) -> Values:
         """Return the mean of the masks over the areas, (n, H, W)."""
         sigma = self.sigma or _SIGMA * min(batch.size) / _SIDE
+        if sigma > min(batch.size):
+            raise BadInput(f"sigma: expected at most the image's {min(batch.size)} pixels a side, got {sigma:g}")
         areas = torch.tensor(self._areas, dtype=batch.inputs.dtype, device=batch.inputs.device)
 
         def begin(rows: Tensor, copies: Tensor) -> Search:

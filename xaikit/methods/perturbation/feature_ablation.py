@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
+from xaikit.foundation.parameters import check_table
 from xaikit.methods.base import METHODS, Values
 from xaikit.methods.perturbation.scorer import Scorer
 from xaikit.methods.perturbation.segment_method import SegmentMethod
@@ -31,6 +32,7 @@ class FeatureAblation(SegmentMethod):
     def compute(self, batch: Batch) -> Values:
         """Return each segment's drop at its pixels, (n, H, W)."""
         segments, counts = self.segmented(batch)
+        check_table("segments", max(counts), max(counts), "lower segments")
         scorer = Scorer(batch, self.fill, self.score, segments)
         remaining = scorer.of_coalitions([~torch.eye(count, dtype=torch.bool, device="cpu") for count in counts])
         drops = [clean - without for clean, without in zip(scorer.clean, remaining, strict=True)]

@@ -20,13 +20,16 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
+from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import generator
-from xaikit.foundation.parameters import Count
+from xaikit.foundation.parameters import Count, check_table
 from xaikit.images.cells import cell_numbers
 from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.methods.perturbation.scorer import PlainFill, Score, Scorer
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
+
+_MOST_SAMPLES = 5000  # the matrices K and L have samples^2 entries
 
 
 @METHODS.register
@@ -51,6 +54,12 @@ class HSIC(InputMethod):
     source = "Novello et al., NeurIPS 2022, arXiv:2206.06219"
     signed = False
     needs = frozenset({"probabilities"})
+
+    def check(self) -> None:
+        """Check the memory of the matrices and the masks."""
+        if self.samples > _MOST_SAMPLES:
+            raise BadInput(f"samples: expected at most {_MOST_SAMPLES}, got {self.samples}; the default is 500")
+        check_table("grid", self.samples, self.grid**2, "lower grid or samples")
 
     def compute(self, batch: Batch) -> Values:
         """Return the dependence on each pixel's cell, (n, H, W)."""

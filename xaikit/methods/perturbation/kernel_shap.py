@@ -26,12 +26,14 @@ from annotated_types import Ge
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
+from xaikit.foundation.parameters import check_table
 from xaikit.methods.base import METHODS, Values
 from xaikit.methods.perturbation.scorer import Scorer
 from xaikit.methods.perturbation.segment_method import SegmentMethod
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
+_MOST_SEGMENTS = 1000  # the regression takes memory and time that grow with their square and cube
 _ENUMERATED = 12  # largest number of segments whose coalitions are all scored by default
 
 
@@ -74,8 +76,10 @@ class KernelShap(SegmentMethod):
         """Return the largest number of coalitions of `count` segments to score.
 
         Raises:
-            BadInput: `samples` is too small to determine the values.
+            BadInput: there are too many segments to solve for, or `samples` is too small or too large.
         """
+        if count > _MOST_SEGMENTS:
+            raise BadInput(f"segments: expected at most {_MOST_SEGMENTS:,}, got {count:,}; lower segments")
         all_coalitions = 2**count - 2
         if self.samples is None:
             return all_coalitions if count <= _ENUMERATED else 2 * count + 2048
@@ -84,6 +88,7 @@ class KernelShap(SegmentMethod):
                 f"samples: expected at least twice the {count} segments, got {self.samples}; raise samples or lower "
                 "segments"
             )
+        check_table("samples", self.samples, count, "lower samples or segments")
         return self.samples
 
 

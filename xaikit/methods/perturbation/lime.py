@@ -25,7 +25,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
-from xaikit.foundation.parameters import NotNegative
+from xaikit.foundation.parameters import NotNegative, check_table
 from xaikit.methods.base import METHODS, Values
 from xaikit.methods.perturbation.scorer import MaskedFill, Score, Scorer
 from xaikit.methods.perturbation.segment_method import SegmentMethod
@@ -61,6 +61,7 @@ class Lime(SegmentMethod):
                 f"samples: expected more than the {max(counts)} segments, got {self.samples}; raise samples or lower "
                 "segments"
             )
+        check_table("samples", self.samples, max(counts), "lower samples or segments")
         drawn = [self._draw(count, stream) for count, stream in zip(counts, batch.generators("lime"), strict=True)]
         scores = Scorer(batch, self.fill, self.score, segments).of_coalitions(drawn)
         fitted = [

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import generator
-from xaikit.foundation.parameters import Count
+from xaikit.foundation.parameters import Count, check_table
 from xaikit.images.fills import Fill
 from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.methods.perturbation.scorer import Scorer
@@ -35,6 +35,7 @@ from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
 _LEAST_VARIANCE = 1e-9  # variance of the masks at a pixel below which its slope is 0
+_LEAST_KEPT = 1e-6
 _CHUNK = 16  # masks per step of a sum; independent of the portions, so that sums are bitwise reproducible
 
 
@@ -90,7 +91,10 @@ class RISE(InputMethod):
     needs = frozenset({"probabilities"})
 
     def check(self) -> None:
-        """Use the scale "minmax" for the signed variant."""
+        """Check that masks keep something and fit into memory; use the scale "minmax" for the signed variant."""
+        if self.keep < _LEAST_KEPT:
+            raise BadInput(f"keep: expected at least {_LEAST_KEPT}, got {self.keep}, which keeps no cell of any mask")
+        check_table("samples", self.samples, self.grid**2, "lower samples or grid")
         if self.variant == "centred":
             object.__setattr__(self, "scale", "minmax")
 

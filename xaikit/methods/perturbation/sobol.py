@@ -23,7 +23,7 @@ from torch.quasirandom import SobolEngine
 
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import stream_seed
-from xaikit.foundation.parameters import Count
+from xaikit.foundation.parameters import Count, check_table
 from xaikit.images.cells import cell_numbers
 from xaikit.images.fills import Fill
 from xaikit.methods.base import METHODS, InputMethod, Values
@@ -56,12 +56,13 @@ class Sobol(InputMethod):
     needs = frozenset({"probabilities"})
 
     def check(self) -> None:
-        """Check the limits of the Sobol sequence."""
+        """Check the limits of the Sobol sequence, and its memory."""
         if self.samples & (self.samples - 1):
             raise BadInput(f"samples: expected a power of two from 2, got {self.samples}; the paper uses 32")
         if 2 * self.grid**2 > SobolEngine.MAXDIM:
             most = int((SobolEngine.MAXDIM / 2) ** 0.5)
             raise BadInput(f"grid: expected at most {most} cells a side, got {self.grid}")
+        check_table("samples", self.samples, 2 * self.grid**2, "lower samples or grid")
 
     def compute(self, batch: Batch) -> Values:
         """Return the total-order index of each pixel's cell, (n, H, W)."""
