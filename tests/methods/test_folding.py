@@ -398,6 +398,17 @@ def test_transposed_convolutions_fold_along_their_output_channels(groups: int) -
         same(attributed(network, name, params, images()), attributed(by_hand, name, params, images()))
 
 
+@pytest.mark.parametrize("value", [0.0, 0.5])
+def test_a_border_of_constants_before_the_map_is_no_obstacle(value: float) -> None:
+    def padded(conv: Any, x: Tensor) -> Tensor:
+        return F.conv2d(F.pad(x, (1, 1, 1, 1), value=value), conv.weight, conv.bias, conv.stride, groups=conv.groups)
+
+    network = seeded(Normed())
+    found, expected = (rewritten(net, conv=lambda conv: Called(conv, padded)) for net in (network, folded(network)))
+    for name, params in CASES:
+        same(attributed(found, name, params, images()), attributed(expected, name, params, images()))
+
+
 class Shared(nn.Module):
     """One convolution, run before each of two BatchNorms."""
 
