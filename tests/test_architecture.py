@@ -21,6 +21,7 @@ _CORE = ("foundation", "images", "model", "run")
 _PARTS = ("methods", "measures", "zoo", "extend", "backends")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "foundation": (),
+    "core": ("foundation",),  # former addresses
     "images": ("foundation",),
     "model": ("foundation", "images"),  # a classifier reads pictures
     "run": ("foundation", "images", "model"),

@@ -14,7 +14,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -148,9 +147,9 @@ class LayerMethod(Method):
         """Return the same method bound to another classifier, at the same layer."""
         return replace(self, classifier=classifier, layer=str(self.place))
 
-    @cached_property
+    @property
     def place(self) -> Layer:
-        """The layer that is read."""
+        """The layer that is read; the default layer is that of the pictures at hand."""
         return self.classifier.resolve_layer(self.layer)
 
 
@@ -207,7 +206,7 @@ def attribute_all(methods: Sequence[Method], inputs: Tensor, target: Any, contex
         done = {index: _explain(methods[index], batch) for index in order}
         return [done[index] for index in range(len(methods))]
 
-    with classifier.borrowed():
+    with classifier.borrowed(), classifier.looking_at(pixels.shape[-2:]):
         size = context.portion(classifier, (pixels.shape[-2], pixels.shape[-1]))
         portions = list(context.portions(count, size, explain, "explained images" if count > size else ""))
     joined = [Attribution.join(parts) for parts in zip(*portions, strict=True)]

@@ -9,7 +9,7 @@ after an exception, and the weights keep their memory layout (borrow.py). output
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -23,12 +23,10 @@ from xaikit.model.borrow import borrow, unwrapped
 from xaikit.model.fingerprint import model_fingerprint
 from xaikit.model.function import BlackBox, Gives, Scripted, Takes
 from xaikit.model.hooks import Layer, Probe
-from xaikit.model.inspection import inspect, look, warn_of_batch_statistics
+from xaikit.model.inspection import Outlines, inspect, look, warn_of_batch_statistics
 from xaikit.model.layers import Outline, find_layer
 from xaikit.model.outputs import Output, as_logits, check_output, meaning, to_probabilities, unwrap_output
 from xaikit.model.preprocessing import check_network, class_names, first_channels, input_size, own_resize, per_channel
-
-_NATIVE_PROBE = (64, 64)
 
 
 class Classifier(nn.Module):
@@ -85,8 +83,7 @@ class Classifier(nn.Module):
         self._wanted_format = memory_format
         self._memory_format = torch.contiguous_format
         self.bounded = mean is not None or std is not None
-        self._seen: Outline | None = None
-        self._sizes: set[tuple[int, int]] = set()
+        self._outlines = Outlines()
         with torch.inference_mode(False):
             for name, values, default in (("mean", mean, 0.0), ("std", std, 1.0)):
                 numbers = torch.tensor(per_channel(values, self.channels, default, name), device=self.device)
@@ -242,38 +239,39 @@ class Classifier(nn.Module):
         return requested
 
     def outline(self, size: Sequence[int] | None = None) -> Outline:
-        """Return the network's layers, default layer and outputs as seen in one forward, which is run only once.
+        """Return the network's layers, default layer and outputs as seen in one forward of a noise image.
+
+        The default layer depends on the size: it is the last one with several positions. Each size is looked at once.
 
         Args:
-            size: (H, W) of the probe image if the classifier has no size.
+            size: (H, W) of the pictures; None is that of the run, the classifier's own, or 64 x 64.
 
         Raises:
             BadInput: the network cannot run on such an image, or `output` or `labels` do not match it.
         """
-        if self._seen is None:
-            with self.borrowed(), torch.no_grad():
-                inputs = self._noise(self.size or size or _NATIVE_PROBE)
-                seen, self._memory_format = inspect(self.module, inputs, self.name, self._wanted_format)
-            self._output = meaning(self._output, seen, self._labels, self.name)
-            self._seen = seen
-            warn_of_batch_statistics(self.module)
-        return self._seen
+        return self._outlines.of(size, self.size, self._look)
+
+    def _look(self, size: tuple[int, int]) -> Outline:
+        with self.borrowed(), torch.no_grad():
+            if self._outlines:
+                return look(self.module, self._noise(size), self.name)
+            seen, self._memory_format = inspect(self.module, self._noise(size), self.name, self._wanted_format)
+        self._output = meaning(self._output, seen, self._labels, self.name)
+        warn_of_batch_statistics(self.module)
+        return seen
+
+    def looking_at(self, size: Sequence[int]) -> AbstractContextManager[None]:
+        """Take the default layer of pictures of `size` = (H, W) in a block inside `borrowed()`."""
+        return self._outlines.looking_at((size[0], size[1]))
 
     def _noise(self, size: Sequence[int]) -> Tensor:
         """Return one noise image (1, C, H, W) in the network's coordinates."""
         noise = torch.rand(1, self.channels, *size, generator=generator(0, "outline"), device="cpu")
         return self._fit(self.normalize(noise.to(self.device)))
 
-    def _try_size(self, height: int, width: int) -> None:
-        """Run one noise image of a new size, so that an unsupported size fails with a clear message."""
-        if (height, width) not in self._sizes | {self.outline((height, width)).size}:
-            with self.borrowed(), torch.no_grad():
-                look(self.module, self._noise((height, width)), self.name)
-            self._sizes.add((height, width))
-
     def activation_bytes(self, size: Sequence[int]) -> int:
         """Return the memory of all activations for one image of `size` = (H, W), in bytes."""
-        return self.outline(size).bytes_at(size)
+        return self.outline(size).activation_bytes
 
     @property
     def fingerprint(self) -> str:
@@ -314,7 +312,7 @@ class Classifier(nn.Module):
         if pixels.numel() == 0:
             return pixels
         check_range(pixels, bounded=self.bounded)
-        self._try_size(pixels.shape[2], pixels.shape[3])
+        self.outline(pixels.shape[2:])
         return pixels
 
     @contextmanager

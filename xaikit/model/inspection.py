@@ -1,10 +1,13 @@
 """Inspection: forwards of one noise image that show a network's structure before any explanation.
 
+Outlines          keep the outline of each size of pictures
 look              return the network's outline, or raise a clear error if it cannot run on such an image
 same_logits_in    check whether the network gives the same logits in another memory format
 """
 
 import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -16,9 +19,60 @@ from xaikit.model.function import BlackBox
 from xaikit.model.layers import Outline, outline
 from xaikit.model.outputs import unwrap_output
 
+_NATIVE_PROBE = (64, 64)
+_MOST_SIZES = 64  # outlines kept
 _FAILURES = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError)
 _ROUNDING_STEPS = 256  # largest change by another memory format, in rounding steps of the largest logit
 _MOST_ROUNDING = 0.02  # upper limit of that change as a share of the largest logit, for half precision
+
+
+class Outlines:
+    """The outlines of one network by the size (H, W) of its pictures; true once a picture was looked at.
+
+    The default layer is the last one with several positions, which depends on the size.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[int, int], Outline] = {}
+        self._at: tuple[int, int] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._seen)
+
+    def of(
+        self, size: Sequence[int] | None, own: tuple[int, int] | None, look: Callable[[tuple[int, int]], Outline]
+    ) -> Outline:
+        """Return the outline for pictures of `size`.
+
+        Args:
+            size: (H, W); None is the size looked at, `own`, or 64 x 64.
+            own: the classifier's own size, or None.
+            look: callable that returns a new outline.
+
+        Raises:
+            BadInput: the network cannot run on such an image.
+        """
+        height, width = size or self._at or own or _NATIVE_PROBE
+        if (height, width) not in self._seen:
+            try:
+                seen = look((height, width))
+            except BadInput:
+                if size or self._at or not self._seen:
+                    raise
+                return next(iter(self._seen.values()))  # of a network of fixed size, which a picture has shown
+            if len(self._seen) >= _MOST_SIZES:
+                del self._seen[next(iter(self._seen))]
+            self._seen[height, width] = seen
+        return self._seen[height, width]
+
+    @contextmanager
+    def looking_at(self, size: tuple[int, int]) -> Iterator[None]:
+        """Take `size` as that of the pictures at hand within this block."""
+        before, self._at = self._at, size
+        try:
+            yield
+        finally:
+            self._at = before
 
 
 def inspect(

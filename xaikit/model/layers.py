@@ -1,20 +1,22 @@
 """The outline of a network: its layers, default layer and outputs, observed in one forward of one image.
 
     layers     every module whose output is (N, C, h, w), in the order of execution
-    default    the tensor that enters the last global pooling or flattening, by its outermost useful name
+    default    the last tensor with several positions that every path from the image to the outputs goes through
     ends_in    logits, or probabilities that need no further softmax or sigmoid
 
-How the default target layer is found, without using class names:
-1. Take the last global pooling, adaptive pooling or flattening whose input has h*w > 1 positions; the poolings of
-   squeeze-and-excite gates come earlier. In a chain of them (VGG: adaptive pooling, then flattening) take the first.
-2. If its input already holds the class scores (SqueezeNet), step back to the input of the convolution before it.
-3. If that tensor has several names, take the outermost module that does not contain every convolution before it:
-   `layer4`, not `layer4.2`; `features.12`, not `features`. If the tensor is the functional ReLU of a module's output
-   (DenseNet), take the outermost name of that output and keep the ReLU.
+How the default target layer is found (paths.py reads the autograd graph, so names of functions do not matter):
+1. Take the last common tensor (1, C, h, w) with h*w > 1 after the first learned map. A tensor of which one position has
+   a gradient counts as one position; an adaptive pooling to several positions counts as a pooling (VGG). Gates, side
+   heads and branches are not common.
+2. If it already holds the class scores (SqueezeNet), take the input of the convolution that computed it.
+3. If it has several names, take the outermost module that does not contain every convolution before it: `layer4`, not
+   `layer4.2`; `features.12`, not `features`. If it is the functional ReLU of a module's output (DenseNet), take that
+   name and keep the ReLU. If it has none, take the common tensor before it, unless a learned map lies between.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -22,25 +24,13 @@ from torch import Tensor, nn
 
 from xaikit.foundation.errors import BadInput, NoSuchLayer
 from xaikit.model.hooks import Layer, Probe, parse_layer
-from xaikit.model.torch_functions import (
-    ACTIVATIONS,
-    ADAPTIVE_POOLS,
-    CONVOLUTIONS,
-    DROPOUTS,
-    FLATTENS,
-    GATES,
-    MEANS,
-    RELUS,
-    Call,
-    named,
-)
+from xaikit.model.paths import Edge, Paths, edge_of, gradient_at, is_custom, paths
+from xaikit.model.torch_functions import ADAPTIVE_POOLS, CONVOLUTIONS, DROPOUTS, FLATTENS, LINEARS, RELUS, Call, named
 
 EndsIn = Literal["logits", "softmax", "log-softmax", "sigmoid"]
 
-_WINDOWS = named("avg_pool2d max_pool2d")
-_TO_POINT = MEANS | _WINDOWS | named("amax")
-_PASS = DROPOUTS | named("contiguous")
-_SAME_VALUES = FLATTENS | _PASS | named("getitem unsqueeze float to")
+_LEARNED = CONVOLUTIONS | LINEARS | named("matmul mm bmm einsum addmm baddbmm")
+_SAME_VALUES = FLATTENS | DROPOUTS | named("contiguous getitem unsqueeze float to")
 _HEADS: dict[Call, EndsIn] = {
     **dict.fromkeys(named("softmax"), "softmax"),
     **dict.fromkeys(named("log_softmax"), "log-softmax"),
@@ -76,96 +66,103 @@ class Outline:
     size: tuple[int, int]
     outputs: Tensor
 
-    def bytes_at(self, size: Sequence[int]) -> int:
-        """Return the memory of all activations for one image of `size` = (H, W), in bytes."""
-        return int(self.activation_bytes * size[0] * size[1] / (self.size[0] * self.size[1]))
-
 
 @dataclass
 class _Trace:
-    """The tensors of one forward; they are kept alive, so that an `id` identifies one tensor.
+    """What one forward showed, by edge of the autograd graph.
 
-    `rectified`: tensors that a ReLU changed in place. `written`: number of names that a tensor had before it was last
-    changed in place. `mixed`: the same before an operation other than an activation changed it, which makes all facts
-    about the tensor invalid.
+    `names`: modules that returned the tensor, with the number of the call. `grids`: tensors (1, C, h, w). `learned`:
+    outputs of learned maps at several positions. Heads go by tensors, which are kept alive, so that an `id` is one
+    tensor; a write in place ends what is known of it.
     """
 
-    names: dict[int, list[str]] = field(default_factory=dict)
-    rectified: set[int] = field(default_factory=set)
-    written: dict[int, int] = field(default_factory=dict)
-    mixed: dict[int, int] = field(default_factory=dict)
-    versions: dict[int, int] = field(default_factory=dict)
+    names: dict[Edge, list[tuple[str, int]]] = field(default_factory=dict)
+    grids: dict[Edge, Tensor] = field(default_factory=dict)
+    learned: set[Edge] = field(default_factory=set)
+    convolved: set[Edge] = field(default_factory=set)
+    rectified: set[Edge] = field(default_factory=set)
+    adapted: set[Edge] = field(default_factory=set)
     layers: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
-    poolings: list[tuple[Tensor, Tensor | None]] = field(default_factory=list)
-    source: dict[int, tuple[str, Tensor]] = field(default_factory=dict)
     convolutions: list[str] = field(default_factory=list)
+    memory: int = 0
+    writes_input: bool = False
     heads: dict[int, EndsIn] = field(default_factory=dict)
     before_head: dict[int, Tensor] = field(default_factory=dict)
+    versions: dict[int, int] = field(default_factory=dict)
     alive: list[Tensor] = field(default_factory=list)
-    memory: int = 0
 
     def on_module(self, name: str, module: nn.Module, output: Any) -> None:
-        self.calls[name] = self.calls.get(name, 0) + 1
+        call = self.calls.get(name, 0)
+        self.calls[name] = call + 1
         if isinstance(module, nn.Conv2d):
             self.convolutions.append(name)
         if not isinstance(output, Tensor):
             return
-        self.alive.append(output)
         self.look(output)
         self.memory += output.nbytes
-        self.names.setdefault(id(output), []).append(name)
+        edge = self.see(output)
+        if edge is not None and name:
+            self.names.setdefault(edge, []).append((name, call))
         if output.ndim == 4 and name:
             self.layers.pop(name, None)
             self.layers[name] = (output.shape[1], output.shape[2], output.shape[3])
 
     def on_function(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        if not args or not isinstance(args[0], Tensor) or not isinstance(output, Tensor):
+        if not args or not isinstance(output, Tensor):
+            return
+        edge = self.see(output)
+        if edge is not None and function in RELUS:
+            self.rectified.add(edge)
+        if edge is not None and function in ADAPTIVE_POOLS:
+            self.adapted.add(edge)
+        if edge is not None and function in _LEARNED and _positions(output) > 1:
+            self.learned.add(edge)
+            if function in CONVOLUTIONS:
+                self.convolved.add(edge)
+        if not isinstance(args[0], Tensor):
             return
         tensor = args[0]
-        self.alive += [tensor, output]
-        if output is tensor and function in ACTIVATIONS | GATES:
-            self.versions[id(tensor)] = tensor._version
-            self.written[id(tensor)] = len(self.names.get(id(tensor), []))
+        self.see(tensor)
         self.look(tensor)
         self.look(output)
         head = _HEADS.get(function) or (self.heads.get(id(tensor)) if function in _SAME_VALUES else None)
         if head is not None:
             self.heads[id(output)] = head
             self.before_head[id(output)] = tensor if function in _HEADS else self.before_head[id(tensor)]
-        if function in RELUS:
-            if output is tensor:
-                self.rectified.add(id(tensor))
-            else:
-                self.source[id(output)] = ("relu", tensor)
-        elif function in CONVOLUTIONS:
-            self.source[id(output)] = ("convolution", tensor)
-        elif function in _PASS and output is not tensor:
-            self.source[id(output)] = ("pass", tensor)
-        elif tensor.ndim == 4 and tensor.shape[2] * tensor.shape[3] > 1 and _ends_space(function, output):
-            self.poolings.append((tensor, output))
-        elif function in _WINDOWS:
-            self.source[id(output)] = ("pass", tensor)
+
+    def see(self, tensor: Tensor) -> Edge | None:
+        """Return the tensor's edge; keep a tensor (1, C, h, w)."""
+        edge = edge_of(tensor)
+        if edge is not None and tensor.ndim == 4:
+            self.grids[edge] = tensor
+        return edge
 
     def look(self, tensor: Tensor) -> None:
-        """Drop the facts about a tensor if an operation other than an activation has written into it or its view."""
-        version = tensor._version
-        if self.versions.setdefault(id(tensor), version) == version:
-            return
-        self.versions[id(tensor)] = version
-        self.mixed[id(tensor)] = self.written[id(tensor)] = len(self.names.get(id(tensor), []))
-        self.rectified.discard(id(tensor))
-        self.source.pop(id(tensor), None)
-        self.heads.pop(id(tensor), None)
-        self.poolings = [(pooled, None if output is tensor else output) for pooled, output in self.poolings]
+        """Keep a tensor alive; drop its head if another operation has written into it or its view."""
+        self.alive.append(tensor)
+        if self.versions.setdefault(id(tensor), tensor._version) != tensor._version:
+            self.versions[id(tensor)] = tensor._version
+            self.heads.pop(id(tensor), None)
 
 
-def _ends_space(function: Call, output: Tensor) -> bool:
-    """Return whether this call removes the spatial axes, or is an adaptive pooling."""
-    if function in ADAPTIVE_POOLS:
-        return True
-    to_point = output.ndim == 2 or (output.ndim == 4 and output.shape[2] * output.shape[3] == 1)
-    return to_point and (function in _TO_POINT or (function in FLATTENS and output.ndim == 2))
+def _observed(
+    network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor], mode: AbstractContextManager[None]
+) -> tuple[_Trace, Tensor, Tensor]:
+    """Return what a forward showed, the leaf at its start and its outputs (1, K)."""
+    trace = _Trace()
+    image = inputs.detach().clone().requires_grad_(True)
+    with mode, Probe(network) as probe:
+        given = image.clone()  # not a leaf: a network may write into its input
+        version = given._version
+        probe.observe(trace.on_module, trace.on_function)
+        outputs = unwrap(network(given))
+    trace.writes_input = given._version != version
+    return trace, image, outputs
+
+
+def _positions(tensor: Tensor) -> int:
+    return tensor.shape[2] * tensor.shape[3] if tensor.ndim == 4 else 1
 
 
 def outline(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor]) -> Outline:
@@ -176,31 +173,31 @@ def outline(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor])
         inputs: one image (1, C, H, W) in the network's coordinates.
         unwrap: converts the network's output to (1, K).
     """
-    version = inputs._version
-    trace = _Trace()
-    with torch.no_grad(), Probe(network) as probe:
-        probe.observe(trace.on_module, trace.on_function)
-        outputs = unwrap(network(inputs))
+    try:
+        trace, image, outputs = _observed(network, inputs, unwrap, torch.enable_grad())
+    except (RuntimeError, TypeError, ValueError):  # such as `.numpy()` of a tensor with a graph
+        trace, image, outputs = _observed(network, inputs, unwrap, torch.no_grad())
     if len(outputs) != 1 or not outputs.shape[1]:
         raise BadInput(
             f"model: expected logits (1, K) for one image, got {tuple(outputs.shape)}; return one row per image"
         )
     trace.look(outputs)
-    pooled = _pooled(trace)
     logits = trace.before_head[id(outputs)] if id(outputs) in trace.heads else outputs
-    class_map = pooled if pooled is not None and _is_class_map(pooled, logits) else None
-    entered = _before_convolution(trace, class_map) if class_map is not None else pooled
+    graph = paths(image, outputs)
+    last = _last_with_positions(trace, graph, outputs)
+    class_map = last if last is not None and _is_class_map(trace.grids[last].detach(), logits.detach()) else None
+    entered = last if class_map is None else _before_convolution(trace, graph, class_map)
     return Outline(
         layers=trace.layers,
         calls=trace.calls,
-        default=None if entered is None else _named(trace, entered),
-        class_map=None if class_map is None else _named(trace, class_map),
+        default=None if entered is None else _named(trace, graph, entered),
+        class_map=None if class_map is None else _named(trace, graph, class_map),
         classes=outputs.shape[1],
-        ends_in=trace.heads.get(id(outputs)) or _ends_in(outputs),
-        writes_input=inputs._version != version,
+        ends_in=trace.heads.get(id(outputs)) or _ends_in(outputs.detach()),
+        writes_input=trace.writes_input,
         activation_bytes=trace.memory,
         size=(inputs.shape[2], inputs.shape[3]),
-        outputs=outputs,
+        outputs=outputs.detach(),
     )
 
 
@@ -215,15 +212,25 @@ def _ends_in(outputs: Tensor) -> EndsIn:
     return "logits"
 
 
-def _pooled(trace: _Trace) -> Tensor | None:
-    """Return the input of the last pooling or flattening; in a chain of them, that of the first."""
-    if not trace.poolings:
-        return None
-    pooled = trace.poolings[-1][0]
-    earlier = {id(output): tensor for tensor, output in trace.poolings if output is not None}
-    while id(pooled) in earlier:
-        pooled = earlier[id(pooled)]
-    return pooled
+def _last_with_positions(trace: _Trace, graph: Paths, outputs: Tensor) -> Edge | None:
+    """Return the last common tensor with several positions that depends on a learned map."""
+    learned = [graph.position[node] for node, _ in trace.learned if node in graph.position]
+    for edge in reversed(graph.common):
+        if not learned or graph.position[edge[0]] < min(learned):
+            return None
+        several = edge in trace.grids and _positions(trace.grids[edge]) > 1 and edge not in trace.adapted
+        if several and not _is_one_position(edge, outputs):
+            return edge
+    return None
+
+
+def _is_one_position(edge: Edge, outputs: Tensor) -> bool:
+    """Return whether the outputs depend on a single position of a tensor (1, C, h, w)."""
+    try:
+        gradient = gradient_at(edge, outputs)
+    except RuntimeError:  # no backward through it: the method that needs one says so
+        return False
+    return gradient is not None and int((gradient != 0).any(1).sum()) == 1
 
 
 def _is_class_map(activation: Tensor, logits: Tensor) -> bool:
@@ -234,38 +241,40 @@ def _is_class_map(activation: Tensor, logits: Tensor) -> bool:
     return torch.allclose(mean, expected, rtol=1e-3, atol=1e-4 * max(1e-6, float(expected.abs().max())))
 
 
-def _before_convolution(trace: _Trace, class_map: Tensor) -> Tensor:
-    """Return the input of the convolution that computed the class map."""
-    tensor = class_map
-    while id(tensor) in trace.source:
-        kind, tensor = trace.source[id(tensor)]
-        if kind == "convolution":
-            return tensor
-    return class_map
+def _before_convolution(trace: _Trace, graph: Paths, class_map: Edge) -> Edge:
+    """Return the input of the convolution that computed the class map, or the map if there is more between them."""
+    before = graph.common[: graph.common.index(class_map) + 1]
+    learned = [graph.position[node] for node, _ in trace.learned if node in graph.position]
+    computed = max((index for index, edge in enumerate(before) if edge in trace.convolved), default=0)
+    seen = [edge for edge in before[:computed] if edge in trace.grids and graph.position[edge[0]] >= min(learned)]
+    between = _maps_between(trace, graph, before[computed], class_map)
+    return class_map if between or not seen else seen[-1]
 
 
-def _named(trace: _Trace, tensor: Tensor) -> Layer | None:
-    follow: Literal["", "relu"] = ""
-    names = _names(trace, tensor)
-    while not names:
-        before = [name for name in trace.names.get(id(tensor), [])[trace.mixed.get(id(tensor), 0) :] if name]
-        if before and id(tensor) in trace.written:
-            follow, names = "relu" if id(tensor) in trace.rectified else follow, before
-            continue
-        kind, tensor = trace.source.get(id(tensor), ("", tensor))
-        if kind in ("", "convolution"):
-            return None
-        follow = "relu" if kind == "relu" else follow
-        names = _names(trace, tensor)
-    useful = names if follow else [name for name in names if not _holds_all(name, trace.convolutions)]
-    name = min(useful or names[:1], key=lambda text: text.count("."))
-    calls = trace.calls[name]
-    return Layer(name, calls - 1 if calls > 1 else None, follow)
+def _maps_between(trace: _Trace, graph: Paths, first: Edge, last: Edge) -> bool:
+    """Return whether a learned map at several positions, or a custom operation, lies between two tensors."""
+    nodes = [*filter(is_custom, graph.position), *(node for node, _ in trace.learned if node in graph.position)]
+    return any(graph.position[first[0]] < graph.position[node] <= graph.position[last[0]] for node in nodes)
 
 
-def _names(trace: _Trace, tensor: Tensor) -> list[str]:
-    """Return the names of the modules that returned a tensor after it was last changed in place."""
-    return [name for name in trace.names.get(id(tensor), [])[trace.written.get(id(tensor), 0) :] if name]
+def _named(trace: _Trace, graph: Paths, entered: Edge) -> Layer | None:
+    """Return the layer whose output is a common tensor, or the one before it, unless a learned map lies between."""
+    before = graph.common[: graph.common.index(entered) + 1]
+    while before and not _maps_between(trace, graph, before[-1], entered):
+        edge = before.pop()
+        if edge in trace.names and edge not in trace.adapted:
+            return _outermost(trace, edge)
+        if edge in trace.rectified and before and before[-1] in trace.names:
+            return replace(_outermost(trace, before[-1], rectified=True), follow="relu")
+    return None
+
+
+def _outermost(trace: _Trace, edge: Edge, rectified: bool = False) -> Layer:
+    """Return the outermost useful name of a tensor; the whole feature extractor is useful before a functional ReLU."""
+    names = trace.names[edge]
+    useful = names if rectified else [name for name in names if not _holds_all(name[0], trace.convolutions)]
+    name, call = min(useful or names[:1], key=lambda entry: entry[0].count("."))
+    return Layer(name, call if trace.calls[name] > 1 else None)
 
 
 def _holds_all(name: str, convolutions: list[str]) -> bool:

@@ -12,7 +12,6 @@ Departs from source: nothing; class maps of fully convolutional heads follow Lin
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 
@@ -35,7 +34,7 @@ class CAM(LayerMethod):
     needs = frozenset({"activations"})
     passes = Cost(1, 0)
 
-    @cached_property
+    @property
     def place(self) -> Layer:
         """The layer that is pooled; for a fully convolutional head, the class map."""
         outline = self.classifier.outline()

@@ -11,7 +11,6 @@ Departs from source: nothing for one layer; the fusion resizes before it takes t
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -43,7 +42,7 @@ class LayerCAM(LayerMethod):
     signed = False
     needs = frozenset({"gradients"})
 
-    @cached_property
+    @property
     def places(self) -> list[Layer]:
         """The shallower layers, then the method's own."""
         names = self.shallower.split(",") if isinstance(self.shallower, str) else self.shallower

@@ -1,0 +1,286 @@
+"""The default layer: the last tensor with several positions on every path from the image to the outputs.
+
+The right value is a closed form where the head is linear after mean pooling: HiResCAM at the pooled tensor sums to the
+logit without its bias. Elsewhere it is the name of the tensor that the head pools.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+import xaikit
+from xaikit.foundation.errors import BadInput
+
+CLASSES = 4
+
+
+class Gate(nn.Module):
+    """Squeeze and excite, with its own pooling and its own linear maps."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.down, self.up = nn.Linear(channels, 2), nn.Linear(2, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = self.up(self.down(F.adaptive_avg_pool2d(x, 1).flatten(1)).relu()).sigmoid()
+        return x * gate[:, :, None, None]
+
+
+class Staged(nn.Module):
+    """stem -> gate -> top -> pool -> fc; `pool` maps (N, 12, h, w) to (N, 12)."""
+
+    def __init__(self, pool, gate: type[nn.Module] | None = Gate) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU())
+        self.gate = gate(8) if gate else nn.Identity()
+        self.top = nn.Sequential(nn.Conv2d(8, 12, 3, 2, 1), nn.ReLU())
+        self.fc = nn.Linear(12, CLASSES)
+        self.pool = pool
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.pool(self.top(self.gate(self.stem(x)))).flatten(1))
+
+
+class Attention(nn.Module):
+    """Pooling by attention: one learned query, then softmax over the positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.linspace(-1, 1, 12))
+        self.attention = nn.MultiheadAttention(12, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2).transpose(1, 2)
+        return self.attention(self.query.expand(len(x), 1, 12), tokens, tokens, need_weights=False)[0][:, 0]
+
+
+def whitened(x: Tensor) -> Tensor:
+    return F.layer_norm(x.mean((2, 3)), (12,))
+
+
+MEANS = {
+    "mean": lambda h: h.mean((2, 3)),
+    "mean of one axis, then of the other": lambda h: h.mean(2).mean(2),
+    "reshape and mean": lambda h: h.reshape(*h.shape[:2], -1).mean(-1),
+    "einsum": lambda h: torch.einsum("nchw->nc", h) / (h.shape[2] * h.shape[3]),
+    "einsum with weights": lambda h: torch.einsum("nchw,hw->nc", h, torch.full(h.shape[2:], 1 / h[0, 0].numel())),
+    "matmul with ones": lambda h: (h.flatten(2) @ torch.full((h[0, 0].numel(), 1), 1 / h[0, 0].numel()))[:, :, 0],
+    "sum over the count": lambda h: h.sum(3).sum(2) / h[0, 0].numel(),
+    "channels last": lambda h: h.permute(0, 2, 3, 1).flatten(1, 2).mean(1),
+    "adaptive": lambda h: F.adaptive_avg_pool2d(h, 1),
+    "adaptive in two steps": lambda h: F.adaptive_avg_pool2d(F.adaptive_avg_pool2d(h, (2, 2)), 1),
+    "window of the whole": lambda h: F.avg_pool2d(h, h.shape[2:]),
+    "convolution with ones": lambda h: F.conv2d(h, torch.full((12, 1, *h.shape[2:]), 1 / h[0, 0].numel()), groups=12),
+    "stack of positions": lambda h: torch.stack([h[:, :, i, j] for i in range(4) for j in range(4)]).mean(0),
+}
+OTHERS = {
+    "largest": lambda h: h.amax((2, 3)),
+    "largest of one axis, then of the other": lambda h: h.max(2)[0].max(2)[0],
+    "mean and largest": lambda h: h.mean((2, 3)) + h.flatten(2).max(2).values,
+    "generalised mean": lambda h: h.clamp_min(1e-6).pow(3).mean((2, 3)).pow(1 / 3),
+    "logsumexp": lambda h: h.flatten(2).logsumexp(2),
+    "norm": lambda h: h.norm(dim=(2, 3)),
+    "standard deviation": lambda h: h.flatten(2).std(2),
+    "median": lambda h: h.flatten(2).median(2).values,
+    "three largest": lambda h: h.flatten(2).topk(3, 2).values.mean(2),
+    "softmax over positions": lambda h: (h.flatten(2) * h.mean(1).flatten(1).softmax(1)[:, None]).sum(2),
+    "layer norm after the mean": whitened,
+    "attention": Attention(),
+    "bilinear": lambda h: torch.einsum("nchw,ndhw->ncd", h, h).mean(2),
+    "split in two": lambda h: torch.cat([part.mean((2, 3)) for part in h.chunk(2, 1)], 1),
+}
+
+
+def seeded(build) -> nn.Module:
+    torch.manual_seed(0)
+    return build().eval()
+
+
+@pytest.mark.parametrize("pool", MEANS.values(), ids=MEANS)
+def test_the_pooled_tensor_is_found_whatever_pools_it(pool):
+    network = seeded(lambda: Staged(pool))
+    pixels = torch.rand(2, 3, 16, 16)
+    found = xaikit.attribute(xaikit.Classifier(network), pixels, 1, "hires-cam")
+    assert found.layer == "top"
+    assert torch.allclose(found.values.sum((1, 2)), network(pixels)[:, 1] - network.fc.bias[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("pool", OTHERS.values(), ids=OTHERS)
+def test_other_heads_have_the_same_layer(pool):
+    assert xaikit.Classifier(seeded(lambda: Staged(pool)), size=16).layer == "top"
+
+
+class Written(Staged):
+    """The gate written into the forward, after the last convolution."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.top(self.stem(x))
+        x = x * torch.sigmoid(x.mean((2, 3), keepdim=True))
+        return self.fc(x.mean((2, 3)))
+
+
+class GateLast(Staged):
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.last = Gate(12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.last(self.top(self.stem(x))).mean((2, 3)))
+
+
+class SideHead(Staged):
+    """An auxiliary head that runs after the main one."""
+
+    def __init__(self, wrap) -> None:
+        super().__init__(MEANS["mean"])
+        self.side = nn.Sequential(nn.Conv2d(8, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 9))
+        self.wrap = wrap
+
+    def forward(self, x: Tensor):
+        middle = self.stem(x)
+        logits = self.fc(self.top(middle).mean((2, 3)))
+        return self.wrap(logits, self.side(middle))
+
+
+class TwoScales(Staged):
+    """Two depths pooled separately: the first is the last tensor that both have in common."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.fc = nn.Linear(20, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        middle = self.gate(self.stem(x))
+        return self.fc(torch.cat([middle.mean((2, 3)), self.top(middle).mean((2, 3))], 1))
+
+
+class TwoHeads(Staged):
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.second = nn.Linear(12, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.top(self.stem(x))
+        return self.fc(x.mean((2, 3))) + self.second(x.amax((2, 3)))
+
+
+class Centre(Staged):
+    """Reads one position of the last tensor, as a class token is read: the map has to be of the tensor before it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.top(self.gate(self.stem(x)))[:, :, 1, 1])
+
+
+class FullKernel(Staged):
+    """A convolution as large as the tensor, as fully convolutional heads have it."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.head = nn.Sequential(nn.Conv2d(12, 7, 4), nn.ReLU(), nn.Conv2d(7, CLASSES, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.top(self.stem(x))).flatten(1)
+
+
+class Dense(Staged):
+    """Concatenated features inside a block, a functional ReLU and the pooling after it (DenseNet)."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.norm = nn.BatchNorm2d(20)
+        self.fc = nn.Linear(20, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = self.norm(torch.cat([x[:, :, ::2, ::2], self.top(x)], 1))
+        return self.fc(F.relu(x, inplace=True).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("build", "layer"),
+    [
+        (lambda: Written(None), "top"),
+        (GateLast, "last"),
+        (lambda: SideHead(lambda main, side: {"logits": main, "aux": side}), "top"),
+        (lambda: SideHead(lambda main, side: (main, side)), "top"),
+        (TwoScales, "gate"),
+        (TwoHeads, "top"),
+        (lambda: Centre(None), "gate"),
+        (FullKernel, "top"),
+        (Dense, "norm"),
+        (lambda: Staged(MEANS["mean"], None), "top"),
+    ],
+)
+def test_gates_side_heads_and_scales(build, layer):
+    assert xaikit.Classifier(seeded(build), size=16).layer == layer
+
+
+class Ensemble(nn.Module):
+    """The mean of two networks: nothing but the image is common to both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.normalise = nn.BatchNorm2d(3)
+        self.first, self.second = Staged(MEANS["mean"]), Staged(MEANS["mean"])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.normalise(x)
+        return (self.first(x) + self.second(x)) / 2
+
+
+class Branches(Staged):
+    """Two branches joined without a name."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.other = nn.Conv2d(8, 12, 5, 2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.fc((self.top(x) + self.other(x)).mean((2, 3)))
+
+
+class Checkpointed(Staged):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(checkpoint(self.top, self.stem(x), use_reentrant=True).mean((2, 3)))
+
+
+class WithoutGraph(Staged):
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")  # a checkpoint without gradients
+@pytest.mark.parametrize(
+    "build",
+    [Ensemble, Branches, lambda: Checkpointed(None), lambda: WithoutGraph(MEANS["mean"])],
+    ids=["ensemble", "branches", "checkpoint", "no graph"],
+)
+def test_without_a_common_layer_the_user_is_asked(build):
+    with pytest.raises(BadInput, match=r"layer: found no default target layer in .*; give one of: .*stem"):
+        _ = xaikit.Classifier(seeded(build), size=16).layer
+
+
+def test_the_layer_of_a_picture_does_not_depend_on_those_before():
+    def explain(classifier, size):
+        return xaikit.attribute(classifier, torch.rand(1, 3, *size), 0, "grad-cam")
+
+    sizes = [(4, 4), (3, 3), (16, 20), (4, 4), (32, 16), (3, 3)]
+    fresh = [explain(xaikit.Classifier(seeded(lambda: Staged(MEANS["mean"]))), size) for size in sizes]
+    classifier = xaikit.Classifier(seeded(lambda: Staged(MEANS["mean"])))
+    before = classifier.layer
+    for size, one in zip(sizes, fresh, strict=True):
+        later = explain(classifier, size)
+        assert (later.layer, later.values.shape) == (one.layer, one.values.shape)
+        assert classifier.layer == before == "top"
+    assert fresh[1].layer == "gate"
+
+
+def test_one_method_follows_the_size_of_each_batch():
+    method = xaikit.get_method("grad-cam")(xaikit.Classifier(seeded(lambda: Staged(MEANS["mean"]))))
+    assert [method(torch.rand(1, 3, side, side)).layer for side in (16, 4, 16)] == ["top", "gate", "top"]

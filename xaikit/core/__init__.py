@@ -1,0 +1,1 @@
+"""Former addresses, kept for scripts written for the first edition; new code imports from `xaikit`."""

@@ -1,0 +1,103 @@
+"""Paths: the tensors that every path from the image to the outputs goes through.
+
+    t is common    no edge of the autograd graph leads from an operation before t to one after t
+
+The graph of one forward is read from the outputs back to the image. Operations are numbered so that each comes after
+its inputs; a path that avoids t would need an edge that jumps over its number. Names of functions and modules do not
+matter, and branches that do not lead to the outputs are not in the graph.
+
+A tensor is known by its edge, the operation that computed it and the number among that operation's outputs. An
+operation in place makes a new edge, so an edge identifies a value, not a piece of memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+from torch.autograd.function import BackwardCFunction
+from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
+
+Edge: TypeAlias = tuple[Node, int]
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The operations between the image and the outputs.
+
+    Args:
+        position: number of each operation that lies on a path; inputs have smaller numbers.
+        common: edges that every path goes through, from the image to the outputs.
+    """
+
+    position: dict[Node, int]
+    common: list[Edge]
+
+
+def edge_of(tensor: Tensor) -> Edge | None:
+    """Return the edge of a tensor, or None if it has no graph."""
+    if not tensor.requires_grad:
+        return None
+    edge = get_gradient_edge(tensor)
+    return edge.node, edge.output_nr
+
+
+def gradient_at(edge: Edge, outputs: Tensor) -> Tensor | None:
+    """Return the gradient of outputs (1, K), weighted differently by class, at an edge; None if autograd has none."""
+    weights = torch.linspace(1, 2, outputs.shape[1], dtype=outputs.dtype, device=outputs.device).expand_as(outputs)
+    (gradient,) = torch.autograd.grad(outputs, GradientEdge(*edge), weights, retain_graph=True, allow_unused=True)
+    return gradient
+
+
+def is_custom(operation: object) -> bool:
+    """Return whether an operation's backward is Python code (`autograd.Function`, a checkpoint)."""
+    return isinstance(operation, BackwardCFunction)
+
+
+def paths(image: Tensor, outputs: Tensor) -> Paths:
+    """Return the paths from a leaf that requires a gradient to the outputs of one forward."""
+    start, end = edge_of(image), edge_of(outputs)
+    if start is None or end is None:
+        return Paths({}, [])
+    position: dict[Node, int] = {}
+    inputs: dict[Node, list[Edge]] = {}
+    for node in _inputs_first(end[0]):
+        before = [(source, number) for source, number in node.next_functions if source in position]
+        if before or node is start[0]:
+            position[node] = len(position)
+            inputs[node] = before
+    if end[0] not in position:
+        return Paths({}, [])
+    used: dict[Node, set[int]] = {node: set() for node in position}
+    reach = dict.fromkeys(position, 0)
+    used[end[0]].add(end[1])
+    for node, before in inputs.items():
+        for source, number in before:
+            used[source].add(number)
+            reach[source] = max(reach[source], position[node])
+    common: list[Edge] = []
+    furthest = 0
+    for node, place in position.items():
+        if furthest <= place and len(used[node]) == 1:
+            common.append((node, next(iter(used[node]))))
+        furthest = max(furthest, reach[node])
+    return Paths(position, common)
+
+
+def _inputs_first(end: Node) -> Iterator[Node]:
+    """Yield all operations that lead to `end`, each after its inputs."""
+    seen = {end}
+    stack = [(end, iter(end.next_functions))]
+    while stack:
+        node, inputs = stack[-1]
+        for source, _ in inputs:
+            if source is not None and source not in seen:
+                seen.add(source)
+                stack.append((source, iter(source.next_functions)))
+                break
+        else:
+            stack.pop()
+            yield node
