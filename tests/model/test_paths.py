@@ -279,6 +279,12 @@ def test_the_layer_of_a_picture_does_not_depend_on_those_before():
         assert (later.layer, later.values.shape) == (one.layer, one.values.shape)
         assert classifier.layer == before == "top"
     assert fresh[1].layer == "gate"
+    assert [side for side, one in zip(sizes, fresh, strict=True) if "earlier-layer" in one.flags[0]] == [
+        (4, 4),
+        (3, 3),
+        (4, 4),
+        (3, 3),
+    ]
 
 
 def test_one_method_follows_the_size_of_each_batch():

@@ -268,6 +268,8 @@ def _explain(method: Method, batch: Batch) -> Attribution:
     if not recorded and method.needs & {"gradients", "input-gradient"} and batch.cuts:
         for names in flags:
             names.add("cut-gradient")
+    if isinstance(method, LayerMethod) and method.layer is None and method.classifier.outline().collapsed:
+        flags = [names | {"earlier-layer"} for names in flags]
     diagnostics: dict[str, Tensor] = {}
     if len(batch):
         _, constant, invalid = unit(flat)

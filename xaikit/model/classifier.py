@@ -209,7 +209,7 @@ class Classifier(nn.Module):
         """Name of the target layer.
 
         Raises:
-            BadInput: no layer's output is pooled or flattened; the message lists the layers.
+            BadInput: no layer lies on all paths from the image to the logits; the message lists the layers.
         """
         return str(self.resolve_layer(None))
 

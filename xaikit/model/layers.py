@@ -25,11 +25,24 @@ from torch import Tensor, nn
 from xaikit.foundation.errors import BadInput, NoSuchLayer
 from xaikit.model.hooks import Layer, Probe, parse_layer
 from xaikit.model.paths import Edge, Paths, edge_of, gradient_at, is_custom, paths
-from xaikit.model.torch_functions import ADAPTIVE_POOLS, CONVOLUTIONS, DROPOUTS, FLATTENS, LINEARS, RELUS, Call, named
+from xaikit.model.torch_functions import (
+    ADAPTIVE_POOLS,
+    CONVOLUTIONS,
+    DROPOUTS,
+    FLATTENS,
+    LINEARS,
+    MAX_POOLS,
+    MEAN_POOLS,
+    MEANS,
+    RELUS,
+    Call,
+    named,
+)
 
 EndsIn = Literal["logits", "softmax", "log-softmax", "sigmoid"]
 
 _LEARNED = CONVOLUTIONS | LINEARS | named("matmul mm bmm einsum addmm baddbmm")
+_POOLS = ADAPTIVE_POOLS | MEANS | MEAN_POOLS | MAX_POOLS
 _SAME_VALUES = FLATTENS | DROPOUTS | named("contiguous getitem unsqueeze float to")
 _HEADS: dict[Call, EndsIn] = {
     **dict.fromkeys(named("softmax"), "softmax"),
@@ -46,6 +59,7 @@ class Outline:
         layers: output shape (C, h, w) by module name in execution order; the last call of a reused module.
         calls: number of calls by module name.
         default: the default target layer, or None.
+        collapsed: whether the layer that the head pools has one position, because the image is small.
         class_map: the layer with one channel per class whose spatial mean is the logits, or None.
         classes: number of outputs K.
         ends_in: kind of the network's outputs.
@@ -59,6 +73,7 @@ class Outline:
     calls: dict[str, int]
     default: Layer | None
     class_map: Layer | None
+    collapsed: bool
     classes: int
     ends_in: EndsIn
     writes_input: bool
@@ -72,7 +87,8 @@ class _Trace:
     """What one forward showed, by edge of the autograd graph.
 
     `names`: modules that returned the tensor, with the number of the call. `grids`: tensors (1, C, h, w). `learned`:
-    outputs of learned maps at several positions. Heads go by tensors, which are kept alive, so that an `id` is one
+    outputs of learned maps at several positions. `points`: tensors of one position that are pooled.
+    Heads go by tensors, which are kept alive, so that an `id` is one
     tensor; a write in place ends what is known of it.
     """
 
@@ -82,6 +98,7 @@ class _Trace:
     convolved: set[Edge] = field(default_factory=set)
     rectified: set[Edge] = field(default_factory=set)
     adapted: set[Edge] = field(default_factory=set)
+    points: set[Edge] = field(default_factory=set)
     layers: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
     convolutions: list[str] = field(default_factory=list)
@@ -116,14 +133,16 @@ class _Trace:
             self.rectified.add(edge)
         if edge is not None and function in ADAPTIVE_POOLS:
             self.adapted.add(edge)
+        if edge is not None and function in CONVOLUTIONS:
+            self.convolved.add(edge)
         if edge is not None and function in _LEARNED and _positions(output) > 1:
             self.learned.add(edge)
-            if function in CONVOLUTIONS:
-                self.convolved.add(edge)
         if not isinstance(args[0], Tensor):
             return
         tensor = args[0]
-        self.see(tensor)
+        edge = self.see(tensor)
+        if edge is not None and function in _POOLS and tensor.ndim == 4 and _positions(tensor) == 1:
+            self.points.add(edge)
         self.look(tensor)
         self.look(output)
         head = _HEADS.get(function) or (self.heads.get(id(tensor)) if function in _SAME_VALUES else None)
@@ -192,6 +211,7 @@ def outline(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor])
         calls=trace.calls,
         default=None if entered is None else _named(trace, graph, entered),
         class_map=None if class_map is None else _named(trace, graph, class_map),
+        collapsed=last is not None and _is_collapsed(trace, graph, last),
         classes=outputs.shape[1],
         ends_in=trace.heads.get(id(outputs)) or _ends_in(outputs.detach()),
         writes_input=trace.writes_input,
@@ -222,6 +242,13 @@ def _last_with_positions(trace: _Trace, graph: Paths, outputs: Tensor) -> Edge |
         if several and not _is_one_position(edge, outputs):
             return edge
     return None
+
+
+def _is_collapsed(trace: _Trace, graph: Paths, last: Edge) -> bool:
+    """Return whether convolutions after a tensor end in a common tensor of one position that is pooled."""
+    here = graph.position[last[0]]
+    pooled = max((graph.position[edge[0]] for edge in graph.common if edge in trace.points), default=here)
+    return any(here < graph.position.get(node, 0) <= pooled for node, _ in trace.convolved)
 
 
 def _is_one_position(edge: Edge, outputs: Tensor) -> bool:
