@@ -200,6 +200,24 @@ class Dense(Staged):
         return self.fc(F.relu(x, inplace=True).mean((2, 3)))
 
 
+class Scores(Staged):
+    """One channel a class; `pool` maps (N, 4, h, w) to (N, 4)."""
+
+    def __init__(self, pool, end=lambda z: z) -> None:
+        super().__init__(pool)
+        self.map, self.end = nn.Conv2d(12, CLASSES, 1), end
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.end(self.pool(self.map(self.top(self.stem(x)))).flatten(1))
+
+
+@pytest.mark.filterwarnings("ignore:Scores already ends in a softmax")
+@pytest.mark.parametrize("end", [lambda z: z, lambda z: z.softmax(1)], ids=["logits", "softmax"])
+@pytest.mark.parametrize("name", ["mean", "generalised mean", "logsumexp", "three largest", "largest"])
+def test_class_scores_are_stepped_over_whatever_pools_them(name, end):
+    assert xaikit.Classifier(seeded(lambda: Scores((MEANS | OTHERS)[name], end)), size=16).layer == "top"
+
+
 @pytest.mark.parametrize(
     ("build", "layer"),
     [

@@ -8,7 +8,8 @@ How the default target layer is found (paths.py reads the autograd graph, so nam
 1. Take the last common tensor (1, C, h, w) with h*w > 1 after the first learned map. A tensor of which one position has
    a gradient counts as one position; an adaptive pooling to several positions counts as a pooling (VGG). Gates, side
    heads and branches are not common.
-2. If it already holds the class scores (SqueezeNet), take the input of the convolution that computed it.
+2. If it already holds the class scores, one channel each (SqueezeNet), take the input of the convolution that computed
+   it.
 3. If it has several names, take the outermost module that does not contain every convolution before it: `layer4`, not
    `layer4.2`; `features.12`, not `features`. If it is the functional ReLU of a module's output (DenseNet), take that
    name and keep the ReLU. If it has none, take the common tensor before it, unless a learned map lies between.
@@ -87,9 +88,8 @@ class _Trace:
     """What one forward showed, by edge of the autograd graph.
 
     `names`: modules that returned the tensor, with the number of the call. `grids`: tensors (1, C, h, w). `learned`:
-    outputs of learned maps at several positions. `points`: tensors of one position that are pooled.
-    Heads go by tensors, which are kept alive, so that an `id` is one
-    tensor; a write in place ends what is known of it.
+    outputs of learned maps at several positions. `points`: tensors of one position that are pooled. Heads go by
+    tensors, which are kept alive, so that an `id` is one tensor; a write in place ends what is known of it.
     """
 
     names: dict[Edge, list[tuple[str, int]]] = field(default_factory=dict)
@@ -205,7 +205,9 @@ def outline(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor])
     graph = paths(image, outputs)
     last = _last_with_positions(trace, graph, outputs)
     class_map = last if last is not None and _is_class_map(trace.grids[last].detach(), logits.detach()) else None
-    entered = last if class_map is None else _before_convolution(trace, graph, class_map)
+    entered = last
+    if last is not None and (class_map is not None or _holds_scores(last, trace.grids[last], logits)):
+        entered = _before_convolution(trace, graph, last)
     return Outline(
         layers=trace.layers,
         calls=trace.calls,
@@ -251,13 +253,29 @@ def _is_collapsed(trace: _Trace, graph: Paths, last: Edge) -> bool:
     return any(here < graph.position.get(node, 0) <= pooled for node, _ in trace.convolved)
 
 
+def _gradient(edge: Edge, outputs: Tensor, weights: Tensor) -> Tensor | None:
+    try:
+        return gradient_at(edge, outputs, weights)
+    except RuntimeError:  # no backward through it: the method that needs one says so
+        return None
+
+
 def _is_one_position(edge: Edge, outputs: Tensor) -> bool:
     """Return whether the outputs depend on a single position of a tensor (1, C, h, w)."""
-    try:
-        gradient = gradient_at(edge, outputs)
-    except RuntimeError:  # no backward through it: the method that needs one says so
-        return False
+    gradient = _gradient(edge, outputs, torch.linspace(1, 2, outputs.shape[1], device="cpu"))
     return gradient is not None and int((gradient != 0).any(1).sum()) == 1
+
+
+def _holds_scores(edge: Edge, tensor: Tensor, logits: Tensor) -> bool:
+    """Return whether each of several logits (1, K) depends on a channel of its own only, whatever pools it."""
+    classes = logits.shape[-1]
+    if logits.ndim != 2 or classes < 2 or tensor.shape[1] != classes:
+        return False
+    for row in torch.eye(classes, device="cpu")[[0, -1]]:
+        gradient = _gradient(edge, logits, row)
+        if gradient is None or not bool((gradient[0].flatten(1).abs().amax(1).cpu() > 0).eq(row > 0).all()):
+            return False
+    return True
 
 
 def _is_class_map(activation: Tensor, logits: Tensor) -> bool:
@@ -268,14 +286,14 @@ def _is_class_map(activation: Tensor, logits: Tensor) -> bool:
     return torch.allclose(mean, expected, rtol=1e-3, atol=1e-4 * max(1e-6, float(expected.abs().max())))
 
 
-def _before_convolution(trace: _Trace, graph: Paths, class_map: Edge) -> Edge:
-    """Return the input of the convolution that computed the class map, or the map if there is more between them."""
-    before = graph.common[: graph.common.index(class_map) + 1]
+def _before_convolution(trace: _Trace, graph: Paths, scores: Edge) -> Edge:
+    """Return the input of the convolution that computed the class scores, or they if there is more between them."""
+    before = graph.common[: graph.common.index(scores) + 1]
     learned = [graph.position[node] for node, _ in trace.learned if node in graph.position]
     computed = max((index for index, edge in enumerate(before) if edge in trace.convolved), default=0)
     seen = [edge for edge in before[:computed] if edge in trace.grids and graph.position[edge[0]] >= min(learned)]
-    between = _maps_between(trace, graph, before[computed], class_map)
-    return class_map if between or not seen else seen[-1]
+    between = _maps_between(trace, graph, before[computed], scores)
+    return scores if between or not seen else seen[-1]
 
 
 def _maps_between(trace: _Trace, graph: Paths, first: Edge, last: Edge) -> bool:

@@ -45,10 +45,10 @@ def edge_of(tensor: Tensor) -> Edge | None:
     return edge.node, edge.output_nr
 
 
-def gradient_at(edge: Edge, outputs: Tensor) -> Tensor | None:
-    """Return the gradient of outputs (1, K), weighted differently by class, at an edge; None if autograd has none."""
-    weights = torch.linspace(1, 2, outputs.shape[1], dtype=outputs.dtype, device=outputs.device).expand_as(outputs)
-    (gradient,) = torch.autograd.grad(outputs, GradientEdge(*edge), weights, retain_graph=True, allow_unused=True)
+def gradient_at(edge: Edge, outputs: Tensor, weights: Tensor) -> Tensor | None:
+    """Return the gradient of outputs (1, K) times weights (K,) at an edge; None if autograd has none."""
+    given = weights.to(outputs).expand_as(outputs)
+    (gradient,) = torch.autograd.grad(outputs, GradientEdge(*edge), given, retain_graph=True, allow_unused=True)
     return gradient
 
 
