@@ -284,6 +284,29 @@ def test_without_a_common_layer_the_user_is_asked(build):
         _ = xaikit.Classifier(seeded(build), size=16).layer
 
 
+class Patches(nn.Module):
+    """Cuts each image into four and averages their scores: a body row is a part of an image, not an image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU())
+        self.fc = nn.Linear(8, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = self.norm(x).unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
+        return self.fc(self.body(parts).mean((2, 3))).unflatten(0, (len(x), -1)).mean(1)
+
+
+@pytest.mark.parametrize("layer", [None, "body"])
+@pytest.mark.parametrize("method", ["grad-cam", "libra-cam", "score-cam", "relevance-cam", "full-grad"])
+def test_a_layer_that_sees_parts_of_images_is_refused(method, layer):
+    classifier = xaikit.Classifier(seeded(Patches), size=16, layer=layer)
+    assert "body" not in classifier.layers()
+    with pytest.raises(BadInput, match=r"default target layer|expected activations of 2 images, got 8|cuts images"):
+        xaikit.attribute(classifier, torch.rand(2, 3, 16, 16), 0, method)
+
+
 def test_the_layer_of_a_picture_does_not_depend_on_those_before():
     def explain(classifier, size):
         return xaikit.attribute(classifier, torch.rand(1, 3, *size), 0, "grad-cam")

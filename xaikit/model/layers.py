@@ -121,7 +121,7 @@ class _Trace:
         edge = self.see(output)
         if edge is not None and name:
             self.names.setdefault(edge, []).append((name, call))
-        if output.ndim == 4 and name:
+        if output.ndim == 4 and len(output) == 1 and name:
             self.layers.pop(name, None)
             self.layers[name] = (output.shape[1], output.shape[2], output.shape[3])
 
@@ -153,7 +153,7 @@ class _Trace:
     def see(self, tensor: Tensor) -> Edge | None:
         """Return the tensor's edge; keep a tensor (1, C, h, w)."""
         edge = edge_of(tensor)
-        if edge is not None and tensor.ndim == 4:
+        if edge is not None and tensor.ndim == 4 and len(tensor) == 1:  # more rows are parts of the image
             self.grids[edge] = tensor
         return edge
 

@@ -165,7 +165,7 @@ class Batch:
             with torch.no_grad(), self.classifier.probe() as probe:
                 tap = probe.record(layer)
                 self.keep_logits(self.context.forward(self.classifier, self.inputs))
-            self._activations[layer] = _full(tap.activation)
+            self._activations[layer] = self._maps(layer, tap.activation)
         return self._activations[layer]
 
     def activations_and_gradients(self, layer: Layer) -> tuple[Tensor, Tensor]:
@@ -182,8 +182,8 @@ class Batch:
         if not missing:
             return
         for layer, (activation, gradient) in zip(missing, self._cut_at(missing), strict=True):
+            self._activations[layer] = self._maps(layer, layer.to_grid(activation.detach()))
             true = trusted(gradient, activation, self.scores, partial(self._moved_layer, layer), f"layer {layer}")
-            self._activations[layer] = _full(layer.to_grid(activation.detach()))
             self._layers[layer] = self._activations[layer], _full(layer.to_grid(true))
 
     def _cut_at(self, layers: Sequence[Layer]) -> list[tuple[Tensor, Tensor | None]]:
@@ -243,7 +243,7 @@ class Batch:
                 logits = self.context.forward(self.classifier, inputs)
                 activation = tap.activation
         self.keep_logits(logits.detach())
-        self._activations.setdefault(layer, _full(layer.to_grid(activation.detach())))
+        self._activations.setdefault(layer, self._maps(layer, layer.to_grid(activation.detach())))
         check_graph(logits)
         return activation, logits
 
@@ -347,6 +347,19 @@ class Batch:
         self.context.counters.backwards += len(score)
         check_graph(score)
         return gradients(score, tensors)
+
+    def _maps(self, layer: Layer, activations: Tensor) -> Tensor:
+        """Return activations (n, C, h, w) in at least float32.
+
+        Raises:
+            BadInput: there is not one row per image, for example because the network cuts the images into parts.
+        """
+        if len(activations) != len(self):
+            raise BadInput(
+                f"layer {str(layer)!r}: expected activations of {len(self)} images, got {len(activations)} rows; "
+                "choose a layer that sees whole images"
+            )
+        return _full(activations)
 
     def keep_logits(self, logits: Tensor) -> None:
         """Store the logits (n, K) of the unchanged images, unless they are already known.

@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from xaikit.foundation.errors import BadInput
 from xaikit.methods.base import METHODS, Method, Values
 from xaikit.model.torch_functions import BATCH_NORMS, LINEARS, named
 from xaikit.run.batch import Batch
@@ -86,8 +87,16 @@ class _Sums:
         """Add one layer's bias, shaped to broadcast, times the gradient of its output (m, ...).
 
         The output of a linear layer has its channels last, and its bias no position in the image.
+
+        Raises:
+            BadInput: the layer does not have one row per image.
         """
-        product = (gradient * bias)[: self.images]
+        product = gradient * bias
+        if len(product) != self.images:
+            raise BadInput(
+                f"full-grad: expected {self.images} rows at every layer with a bias, got {len(product)}: the network "
+                "cuts images into parts; use another method"
+            )
         if product.ndim == 4 and bias.ndim == 4:
             self.add(product)
         else:
