@@ -298,6 +298,29 @@ class Patches(nn.Module):
         return self.fc(self.body(parts).mean((2, 3))).unflatten(0, (len(x), -1)).mean(1)
 
 
+class ChannelsLast(nn.Module):
+    """Blocks on (N, h, w, C), as Swin has them, with a patch embedding before them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(3, 12, 4, 4)
+        self.norm, self.mix, self.last = nn.LayerNorm(12), nn.Linear(12, 12), nn.LayerNorm(12)
+        self.block, self.fc = nn.Identity(), nn.Linear(12, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x).permute(0, 2, 3, 1)
+        x = self.block(x + F.gelu(self.mix(self.norm(x))))
+        return self.fc(self.last(x).mean((1, 2)))
+
+
+@pytest.mark.parametrize("layer", [None, "block", "mix", "last"])
+def test_a_layer_with_its_channels_last_is_refused(layer):
+    classifier = xaikit.Classifier(seeded(ChannelsLast), size=16, layer=layer)
+    assert list(classifier.layers()) == ["embed"]
+    with pytest.raises(BadInput, match=r"give one of: embed|got channels last"):
+        xaikit.attribute(classifier, torch.rand(2, 3, 16, 16), 0, "grad-cam")
+
+
 @pytest.mark.parametrize("layer", [None, "body"])
 @pytest.mark.parametrize("method", ["grad-cam", "libra-cam", "score-cam", "relevance-cam", "full-grad"])
 def test_a_layer_that_sees_parts_of_images_is_refused(method, layer):

@@ -236,6 +236,10 @@ class Classifier(nn.Module):
         if requested is None or str(default) == str(requested):
             assert default is not None  # includes the functional ReLU, which a name does not
             return default
+        if requested.name in self.outline().channels_last:
+            raise BadInput(
+                f"layer {str(requested)!r}: expected activations (N, C, h, w), got channels last; choose another"
+            )
         return requested
 
     def outline(self, size: Sequence[int] | None = None) -> Outline:

@@ -35,6 +35,7 @@ from xaikit.model.torch_functions import (
     MAX_POOLS,
     MEAN_POOLS,
     MEANS,
+    MOVES,
     RELUS,
     Call,
     named,
@@ -43,6 +44,7 @@ from xaikit.model.torch_functions import (
 EndsIn = Literal["logits", "softmax", "log-softmax", "sigmoid"]
 
 _LEARNED = CONVOLUTIONS | LINEARS | named("matmul mm bmm einsum addmm baddbmm")
+_LAYER_NORMS = named("layer_norm")
 _POOLS = ADAPTIVE_POOLS | MEANS | MEAN_POOLS | MAX_POOLS
 _SAME_VALUES = FLATTENS | DROPOUTS | named("contiguous getitem unsqueeze float to")
 _HEADS: dict[Call, EndsIn] = {
@@ -58,6 +60,7 @@ class Outline:
 
     Args:
         layers: output shape (C, h, w) by module name in execution order; the last call of a reused module.
+        channels_last: modules whose output is (N, h, w, C), which is no layer.
         calls: number of calls by module name.
         default: the default target layer, or None.
         collapsed: whether the layer that the head pools has one position, because the image is small.
@@ -71,6 +74,7 @@ class Outline:
     """
 
     layers: dict[str, tuple[int, int, int]]
+    channels_last: frozenset[str]
     calls: dict[str, int]
     default: Layer | None
     class_map: Layer | None
@@ -96,6 +100,7 @@ class _Trace:
     grids: dict[Edge, Tensor] = field(default_factory=dict)
     learned: set[Edge] = field(default_factory=set)
     convolved: set[Edge] = field(default_factory=set)
+    channels_last: set[Edge | None] = field(default_factory=set)
     rectified: set[Edge] = field(default_factory=set)
     adapted: set[Edge] = field(default_factory=set)
     points: set[Edge] = field(default_factory=set)
@@ -129,6 +134,8 @@ class _Trace:
         if not args or not isinstance(output, Tensor):
             return
         edge = self.see(output)
+        if edge is not None and output.ndim == 4:
+            self.note_channels(function, args, output, edge)
         if edge is not None and function in RELUS:
             self.rectified.add(edge)
         if edge is not None and function in ADAPTIVE_POOLS:
@@ -149,6 +156,14 @@ class _Trace:
         if head is not None:
             self.heads[id(output)] = head
             self.before_head[id(output)] = tensor if function in _HEADS else self.before_head[id(tensor)]
+
+    def note_channels(self, function: Call, args: tuple[Any, ...], output: Tensor, edge: Edge) -> None:
+        """Note tensors (1, h, w, C): a linear map or LayerNorm of the last axis says so, and sums pass it on."""
+        same = [edge_of(value) for value in args if isinstance(value, Tensor) and value.shape == output.shape]
+        if function in LINEARS or (function in _LAYER_NORMS and len(args[1]) == 1):
+            self.channels_last |= {edge, edge_of(args[0])}
+        elif function not in MOVES and not self.channels_last.isdisjoint(same):
+            self.channels_last.add(edge)
 
     def see(self, tensor: Tensor) -> Edge | None:
         """Return the tensor's edge; keep a tensor (1, C, h, w)."""
@@ -200,6 +215,7 @@ def outline(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor])
         raise BadInput(
             f"model: expected logits (1, K) for one image, got {tuple(outputs.shape)}; return one row per image"
         )
+    channels_last = {name for edge in trace.channels_last if edge in trace.names for name, _ in trace.names[edge]}
     trace.look(outputs)
     logits = trace.before_head[id(outputs)] if id(outputs) in trace.heads else outputs
     graph = paths(image, outputs)
@@ -209,7 +225,8 @@ def outline(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor])
     if last is not None and (class_map is not None or _holds_scores(last, trace.grids[last], logits)):
         entered = _before_convolution(trace, graph, last)
     return Outline(
-        layers=trace.layers,
+        layers={name: shape for name, shape in trace.layers.items() if name not in channels_last},
+        channels_last=frozenset(channels_last),
         calls=trace.calls,
         default=None if entered is None else _named(trace, graph, entered),
         class_map=None if class_map is None else _named(trace, graph, class_map),
@@ -238,7 +255,7 @@ def _last_with_positions(trace: _Trace, graph: Paths, outputs: Tensor) -> Edge |
     """Return the last common tensor with several positions that depends on a learned map."""
     learned = [graph.position[node] for node, _ in trace.learned if node in graph.position]
     for edge in reversed(graph.common):
-        if not learned or graph.position[edge[0]] < min(learned):
+        if not learned or graph.position[edge[0]] < min(learned) or edge in trace.channels_last:
             return None
         several = edge in trace.grids and _positions(trace.grids[edge]) > 1 and edge not in trace.adapted
         if several and not _is_one_position(edge, outputs):
