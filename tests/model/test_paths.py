@@ -58,6 +58,19 @@ class Attention(nn.Module):
         return self.attention(self.query.expand(len(x), 1, 12), tokens, tokens, need_weights=False)[0][:, 0]
 
 
+class WrittenAttention(Attention):
+    """The same by hand: a weight for each position from a linear map of the tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.key = nn.Linear(12, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2).transpose(1, 2)
+        weights = (self.key(tokens) @ self.query).softmax(1)
+        return (tokens * weights[..., None]).sum(1)
+
+
 def whitened(x: Tensor) -> Tensor:
     return F.layer_norm(x.mean((2, 3)), (12,))
 
@@ -90,6 +103,7 @@ OTHERS = {
     "softmax over positions": lambda h: (h.flatten(2) * h.mean(1).flatten(1).softmax(1)[:, None]).sum(2),
     "layer norm after the mean": whitened,
     "attention": Attention(),
+    "attention by hand": WrittenAttention(),
     "bilinear": lambda h: torch.einsum("nchw,ndhw->ncd", h, h).mean(2),
     "split in two": lambda h: torch.cat([part.mean((2, 3)) for part in h.chunk(2, 1)], 1),
 }
@@ -121,6 +135,18 @@ class Written(Staged):
         x = self.top(self.stem(x))
         x = x * torch.sigmoid(x.mean((2, 3), keepdim=True))
         return self.fc(x.mean((2, 3)))
+
+
+class SpatialGate(Staged):
+    """A gate for each position, from a convolution, written into the forward."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.where = nn.Conv2d(12, 1, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.top(self.stem(x))
+        return self.fc((self.where(x).sigmoid() * x).mean((2, 3)))
 
 
 class GateLast(Staged):
@@ -222,6 +248,7 @@ def test_class_scores_are_stepped_over_whatever_pools_them(name, end):
     ("build", "layer"),
     [
         (lambda: Written(None), "top"),
+        (SpatialGate, "top"),
         (GateLast, "last"),
         (lambda: SideHead(lambda main, side: {"logits": main, "aux": side}), "top"),
         (lambda: SideHead(lambda main, side: (main, side)), "top"),
@@ -311,6 +338,23 @@ class ChannelsLast(nn.Module):
         x = self.embed(x).permute(0, 2, 3, 1)
         x = self.block(x + F.gelu(self.mix(self.norm(x))))
         return self.fc(self.last(x).mean((1, 2)))
+
+
+class Tokens(Staged):
+    """A residual block on tokens after the convolutions: the grid before it is not what the head pools."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.mix = nn.Linear(12, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.top(self.stem(x)).flatten(2).transpose(1, 2)
+        return self.fc((tokens + self.mix(tokens).relu())[:, 0])
+
+
+def test_a_layer_before_blocks_of_tokens_is_not_taken():
+    with pytest.raises(BadInput, match=r"no default target layer in Tokens"):
+        _ = xaikit.Classifier(seeded(Tokens), size=16).layer
 
 
 @pytest.mark.parametrize("layer", [None, "block", "mix", "last"])

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from xaikit.foundation.errors import BadInput, NoSuchLayer
 from xaikit.model.hooks import Layer, Probe, parse_layer
-from xaikit.model.paths import Edge, Paths, edge_of, gradient_at, is_custom, paths
+from xaikit.model.paths import Edge, Paths, edge_of, gradient_at, paths
 from xaikit.model.torch_functions import (
     ADAPTIVE_POOLS,
     CONVOLUTIONS,
@@ -36,6 +36,7 @@ from xaikit.model.torch_functions import (
     MEAN_POOLS,
     MEANS,
     MOVES,
+    PRODUCTS,
     RELUS,
     Call,
     named,
@@ -91,15 +92,18 @@ class Outline:
 class _Trace:
     """What one forward showed, by edge of the autograd graph.
 
-    `names`: modules that returned the tensor, with the number of the call. `grids`: tensors (1, C, h, w). `learned`:
-    outputs of learned maps at several positions. `points`: tensors of one position that are pooled. Heads go by
-    tensors, which are kept alive, so that an `id` is one tensor; a write in place ends what is known of it.
+    `names`: modules that returned the tensor, with the number of the call. `grids`: tensors (1, C, h, w). `tokens`:
+    tensors (1, T, C). `learned`: outputs of maps by constants, such as weights, at several positions. `points`: tensors
+    of one position that are pooled. Heads go by tensors, which are kept alive, so that an `id` is one tensor; a write
+    in place ends what is known of it.
     """
 
     names: dict[Edge, list[tuple[str, int]]] = field(default_factory=dict)
     grids: dict[Edge, Tensor] = field(default_factory=dict)
+    tokens: set[Edge] = field(default_factory=set)
     learned: set[Edge] = field(default_factory=set)
     convolved: set[Edge] = field(default_factory=set)
+    products: set[Edge] = field(default_factory=set)
     channels_last: set[Edge | None] = field(default_factory=set)
     rectified: set[Edge] = field(default_factory=set)
     adapted: set[Edge] = field(default_factory=set)
@@ -142,7 +146,10 @@ class _Trace:
             self.adapted.add(edge)
         if edge is not None and function in CONVOLUTIONS:
             self.convolved.add(edge)
-        if edge is not None and function in _LEARNED and _positions(output) > 1:
+        if edge is not None and function in PRODUCTS:
+            self.products.add(edge)
+        constant = any(isinstance(value, Tensor) and value.is_leaf for value in (*args, *kwargs.values()))
+        if edge is not None and function in _LEARNED and constant and _is_spread(output):
             self.learned.add(edge)
         if not isinstance(args[0], Tensor):
             return
@@ -170,6 +177,8 @@ class _Trace:
         edge = edge_of(tensor)
         if edge is not None and tensor.ndim == 4 and len(tensor) == 1:  # more rows are parts of the image
             self.grids[edge] = tensor
+        elif edge is not None and tensor.ndim == 3 and _is_spread(tensor):
+            self.tokens.add(edge)
         return edge
 
     def look(self, tensor: Tensor) -> None:
@@ -195,8 +204,13 @@ def _observed(
     return trace, image, outputs
 
 
-def _positions(tensor: Tensor) -> int:
-    return tensor.shape[2] * tensor.shape[3] if tensor.ndim == 4 else 1
+def _positions(tensor: Tensor, channels_last: bool = False) -> int:
+    return tensor[0, ..., 0].numel() if channels_last else tensor[0, 0].numel() if tensor.ndim == 4 else 1
+
+
+def _is_spread(tensor: Tensor) -> bool:
+    """Return whether a tensor has several positions, in a grid (1, C, h, w) or in tokens (1, T, C) or (1, C, T)."""
+    return _positions(tensor) > 1 or (tensor.ndim == 3 and len(tensor) == 1 and min(tensor.shape[1:]) > 1)
 
 
 def outline(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor]) -> Outline:
@@ -252,13 +266,24 @@ def _ends_in(outputs: Tensor) -> EndsIn:
 
 
 def _last_with_positions(trace: _Trace, graph: Paths, outputs: Tensor) -> Edge | None:
-    """Return the last common tensor with several positions that depends on a learned map."""
+    """Return the last common tensor with several positions that depends on a learned map.
+
+    There is none where learned maps of tokens come after it, or where its channels are last: those have no grid.
+    """
     learned = [graph.position[node] for node, _ in trace.learned if node in graph.position]
+    tokens: Edge | None = None
     for edge in reversed(graph.common):
-        if not learned or graph.position[edge[0]] < min(learned) or edge in trace.channels_last:
+        if not learned or graph.position[edge[0]] < min(learned):
             return None
-        several = edge in trace.grids and _positions(trace.grids[edge]) > 1 and edge not in trace.adapted
-        if several and not _is_one_position(edge, outputs):
+        if edge in trace.tokens:
+            tokens = tokens or edge
+        if edge not in trace.grids or _positions(trace.grids[edge], edge in trace.channels_last) == 1:
+            continue
+        if edge in trace.channels_last:
+            return None
+        if tokens is not None and not graph.is_direct(edge, tokens, trace.learned, trace.products):
+            return None
+        if edge not in trace.adapted and not _is_one_position(edge, outputs):
             return edge
     return None
 
@@ -309,20 +334,14 @@ def _before_convolution(trace: _Trace, graph: Paths, scores: Edge) -> Edge:
     learned = [graph.position[node] for node, _ in trace.learned if node in graph.position]
     computed = max((index for index, edge in enumerate(before) if edge in trace.convolved), default=0)
     seen = [edge for edge in before[:computed] if edge in trace.grids and graph.position[edge[0]] >= min(learned)]
-    between = _maps_between(trace, graph, before[computed], scores)
-    return scores if between or not seen else seen[-1]
-
-
-def _maps_between(trace: _Trace, graph: Paths, first: Edge, last: Edge) -> bool:
-    """Return whether a learned map at several positions, or a custom operation, lies between two tensors."""
-    nodes = [*filter(is_custom, graph.position), *(node for node, _ in trace.learned if node in graph.position)]
-    return any(graph.position[first[0]] < graph.position[node] <= graph.position[last[0]] for node in nodes)
+    direct = graph.is_direct(before[computed], scores, trace.learned, trace.products)
+    return seen[-1] if direct and seen else scores
 
 
 def _named(trace: _Trace, graph: Paths, entered: Edge) -> Layer | None:
     """Return the layer whose output is a common tensor, or the one before it, unless a learned map lies between."""
     before = graph.common[: graph.common.index(entered) + 1]
-    while before and not _maps_between(trace, graph, before[-1], entered):
+    while before and graph.is_direct(before[-1], entered, trace.learned, trace.products):
         edge = before.pop()
         if edge in trace.names and edge not in trace.adapted:
             return _outermost(trace, edge)

@@ -12,7 +12,7 @@ operation in place makes a new edge, so an edge identifies a value, not a piece 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -30,11 +30,27 @@ class Paths:
 
     Args:
         position: number of each operation that lies on a path; inputs have smaller numbers.
+        inputs: operations that each operation takes a value from.
         common: edges that every path goes through, from the image to the outputs.
     """
 
     position: dict[Node, int]
+    inputs: dict[Node, list[Node]]
     common: list[Edge]
+
+    def is_direct(self, first: Edge, last: Edge, stops: Set[Edge], products: Set[Edge]) -> bool:
+        """Return whether one common tensor is computed from another without an operation of `stops`, or custom code.
+
+        One factor of a product is enough: the others are gates.
+        """
+        stopped, multiplied = ({node for node, _ in edges} for edges in (stops, products))
+        direct = {first[0]: True}
+        for node, place in self.position.items():
+            if self.position[first[0]] < place <= self.position[last[0]]:
+                each = (direct.get(source, False) for source in self.inputs[node])
+                through = any(each) if node in multiplied else all(each)
+                direct[node] = through and node not in stopped and not is_custom(node)
+        return direct.get(last[0], False)
 
 
 def edge_of(tensor: Tensor) -> Edge | None:
@@ -61,7 +77,7 @@ def paths(image: Tensor, outputs: Tensor) -> Paths:
     """Return the paths from a leaf that requires a gradient to the outputs of one forward."""
     start, end = edge_of(image), edge_of(outputs)
     if start is None or end is None:
-        return Paths({}, [])
+        return Paths({}, {}, [])
     position: dict[Node, int] = {}
     inputs: dict[Node, list[Edge]] = {}
     for node in _inputs_first(end[0]):
@@ -70,7 +86,7 @@ def paths(image: Tensor, outputs: Tensor) -> Paths:
             position[node] = len(position)
             inputs[node] = before
     if end[0] not in position:
-        return Paths({}, [])
+        return Paths({}, {}, [])
     used: dict[Node, set[int]] = {node: set() for node in position}
     reach = dict.fromkeys(position, 0)
     used[end[0]].add(end[1])
@@ -84,7 +100,7 @@ def paths(image: Tensor, outputs: Tensor) -> Paths:
         if furthest <= place and len(used[node]) == 1:
             common.append((node, next(iter(used[node]))))
         furthest = max(furthest, reach[node])
-    return Paths(position, common)
+    return Paths(position, {node: [source for source, _ in before] for node, before in inputs.items()}, common)
 
 
 def _inputs_first(end: Node) -> Iterator[Node]:
