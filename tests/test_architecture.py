@@ -21,7 +21,6 @@ _CORE = ("foundation", "images", "model", "run")
 _PARTS = ("methods", "measures", "zoo", "extend", "backends")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "foundation": (),
-    "core": ("foundation",),  # former addresses
     "images": ("foundation",),
     "model": ("foundation", "images"),  # a classifier reads pictures
     "run": ("foundation", "images", "model"),
@@ -30,6 +29,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "zoo": _CORE,
     "extend": (*_CORE, "methods", "measures"),
     "backends": (*_CORE, "methods", "extend"),
+    "core": ("foundation", "methods"),  # former addresses
     "api": (*_CORE, *_PARTS),
     "training": (*_CORE, *_PARTS, "api"),
     "explaining": (*_CORE, *_PARTS, "api"),
