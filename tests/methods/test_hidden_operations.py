@@ -173,7 +173,7 @@ def test_compiled_submodules_run_as_they_were_written(way: str) -> None:
         network.body = nn.Sequential(torch.compile(network.body, backend="eager"))
     before = network(images())
     calls = [module._compiled_call_impl for module in network.modules()]
-    for name in ("occlusion", "saliency", "guided-backprop", "deep-lift", "grad-cam"):
+    for name in ("occlusion", "saliency", "guided-backprop", "deep-lift", "grad-cam", "lrp"):
         assert close(values(network, name), values(plain, name))
     assert calls == [module._compiled_call_impl for module in network.modules()]
     assert torch.equal(network(images()), before)
