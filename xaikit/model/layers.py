@@ -108,6 +108,7 @@ class _Trace:
     rectified: set[Edge] = field(default_factory=set)
     adapted: set[Edge] = field(default_factory=set)
     points: set[Edge] = field(default_factory=set)
+    pending: list[tuple[str, int, Tensor]] = field(default_factory=list)
     layers: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
     convolutions: list[str] = field(default_factory=list)
@@ -130,6 +131,8 @@ class _Trace:
         edge = self.see(output)
         if edge is not None and name:
             self.names.setdefault(edge, []).append((name, call))
+        elif name:
+            self.pending.append((name, call, output))
         if output.ndim == 4 and len(output) == 1 and name:
             self.layers.pop(name, None)
             self.layers[name] = (output.shape[1], output.shape[2], output.shape[3])
@@ -181,6 +184,13 @@ class _Trace:
             self.tokens.add(edge)
         return edge
 
+    def settle(self) -> None:
+        """Name the outputs that got their edge after their module returned, from a reentrant checkpoint around it."""
+        for name, call, output in self.pending:
+            edge = self.see(output)
+            if edge is not None:
+                self.names.setdefault(edge, []).append((name, call))
+
     def look(self, tensor: Tensor) -> None:
         """Keep a tensor alive; drop its head if another operation has written into it or its view."""
         self.alive.append(tensor)
@@ -200,6 +210,7 @@ def _observed(
         version = given._version
         probe.observe(trace.on_module, trace.on_function)
         outputs = unwrap(network(given))
+    trace.settle()
     trace.writes_input = given._version != version
     return trace, image, outputs
 
