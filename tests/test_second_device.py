@@ -24,6 +24,7 @@ from tests.methods.small import method
 from tests.networks import DeepNet, GAPNet, bound, heatmaps, images, pictures, small
 from xaikit.benchmark.environment import environment
 from xaikit.benchmark.score import Images, score
+from xaikit.foundation.errors import XaikitWarning
 from xaikit.measures.base import Subject
 from xaikit.model.classifier import Classifier
 from xaikit.run.attribution import Attribution
@@ -194,7 +195,8 @@ def test_the_random_states_are_given_back() -> None:
 
     classifier = bound(Noisy()).to(SECOND)
     before = torch.get_rng_state(), torch.cuda.get_rng_state(SECOND)
-    xaikit.attribute(classifier, images(2), method="saliency")
+    with pytest.warns(XaikitWarning, match="random in eval mode"):
+        xaikit.attribute(classifier, images(2), method="saliency")
     assert torch.equal(torch.get_rng_state(), before[0])
     assert torch.equal(torch.cuda.get_rng_state(SECOND), before[1])
 

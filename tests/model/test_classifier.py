@@ -263,7 +263,7 @@ def test_memory_that_runs_out_is_not_the_networks_fault():
 
 
 def test_no_default_layer_is_refused_with_the_layers():
-    with pytest.raises(BadInput, match="found no default target layer in LinearNet; give one of: it has none"):
+    with pytest.raises(BadInput, match="found no default target layer in LinearNet; it has no layers with outputs"):
         _ = Classifier(networks.LinearNet(), size=8).layer
 
 

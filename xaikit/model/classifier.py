@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,9 +24,9 @@ from xaikit.model.borrow import borrow, unwrapped
 from xaikit.model.fingerprint import model_fingerprint
 from xaikit.model.function import BlackBox, Gives, Scripted, Takes
 from xaikit.model.hooks import Layer, Probe
-from xaikit.model.inspection import Outlines, inspect, look, warn_of_batch_statistics
+from xaikit.model.inspection import Outlines, inspect, look, warn_of_batch_statistics, warn_of_randomness
 from xaikit.model.layers import Outline, find_layer
-from xaikit.model.outputs import Output, as_logits, check_output, meaning, to_probabilities, unwrap_output
+from xaikit.model.outputs import Output, check_output, meaning, run, to_probabilities
 from xaikit.model.preprocessing import check_network, class_names, first_channels, input_size, own_resize, per_channel
 
 
@@ -148,9 +149,7 @@ class Classifier(nn.Module):
         fitted = self._fit(inputs)
         if seen.writes_input and fitted is inputs:
             fitted = inputs.clone()
-        outputs = unwrap_output(self.module(fitted), seen.classes)
-        outputs = outputs if outputs.dtype == torch.float64 else outputs.float()
-        return as_logits(outputs, self.output, seen.ends_in)
+        return run(self.module, fitted, seen, self.output)
 
     def probabilities(self, pixels: Tensor) -> Tensor:
         """Return probabilities (N, K) of pixels (N, C, H, W); for a regression, the logits."""
@@ -230,9 +229,8 @@ class Classifier(nn.Module):
         default = self.outline().default
         if requested is None and default is None:
             known = ", ".join(f"{name} {shape}" for name, shape in list(self.layers().items())[-6:])
-            raise BadInput(
-                f"layer: found no default target layer in {self.name}; give one of: {known or 'it has none'}"
-            )
+            remedy = f"give one of: {known}" if known else "it has no layers with outputs (N, C, h, w): use saliency"
+            raise BadInput(f"layer: found no default target layer in {self.name}; {remedy}")
         if requested is None or str(default) == str(requested):
             assert default is not None  # includes the functional ReLU, which a name does not
             return default
@@ -258,10 +256,11 @@ class Classifier(nn.Module):
     def _look(self, size: tuple[int, int]) -> Outline:
         with self.borrowed(), torch.no_grad():
             if self._outlines:
-                return look(self.module, self._noise(size), self.name)
+                return replace(look(self.module, self._noise(size), self.name), random=self._outlines.random)
             seen, self._memory_format = inspect(self.module, self._noise(size), self.name, self._wanted_format)
         self._output = meaning(self._output, seen, self._labels, self.name)
         warn_of_batch_statistics(self.module)
+        warn_of_randomness(self.name, seen)
         return seen
 
     def looking_at(self, size: Sequence[int]) -> AbstractContextManager[None]:

@@ -3,18 +3,24 @@
 Outlines          keep the outline of each size of pictures
 look              return the network's outline, or raise a clear error if it cannot run on such an image
 same_logits_in    check whether the network gives the same logits in another memory format
+is_random         check whether a forward draws random numbers, or gives other logits when it is repeated
 """
 
+import random
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from inspect import Parameter, signature
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from xaikit.foundation.errors import BadInput, XaikitError, XaikitWarning
 from xaikit.foundation.memory import out_of_memory
+from xaikit.model.ends import End
 from xaikit.model.function import BlackBox
 from xaikit.model.layers import Outline, outline
 from xaikit.model.outputs import unwrap_output
@@ -38,6 +44,11 @@ class Outlines:
 
     def __bool__(self) -> bool:
         return bool(self._seen)
+
+    @property
+    def random(self) -> bool:
+        """Whether the network is random in eval mode, as its first outline shows."""
+        return any(seen.random for seen in self._seen.values())
 
     def of(
         self, size: Sequence[int] | None, own: tuple[int, int] | None, look: Callable[[tuple[int, int]], Outline]
@@ -89,10 +100,33 @@ def inspect(
     Raises:
         BadInput: the network cannot run on such an image.
     """
-    seen = look(network, inputs, name)
+    before = _random_states(inputs.device)
+    seen = look(network, inputs.clone(), name)
+    drawn = _random_states(inputs.device) != before
     if wanted is not None and _same_logits_in(wanted, network, inputs, seen):
-        return seen, wanted
-    return seen, torch.contiguous_format
+        return replace(seen, random=drawn), wanted
+    drawn = drawn or not _same_logits_in(torch.contiguous_format, network, inputs, seen)
+    return replace(seen, random=drawn), torch.contiguous_format
+
+
+def _random_states(device: torch.device) -> list[Any]:
+    """Return the states of the global generators of Python, NumPy and torch, to be compared."""
+    _, keys, position, *_ = np.random.get_state()  # noqa: NPY002 - the generator that networks use
+    states = [torch.random.get_rng_state()]
+    states += [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+    return [random.getstate(), np.asarray(keys).tolist(), position, *(state.tolist() for state in states)]
+
+
+def warn_of_randomness(name: str, seen: Outline) -> None:
+    """Warn of a network whose forward is random in eval mode, so that its maps are too."""
+    if not seen.random:
+        return
+    warnings.warn(
+        f"{name} is random in eval mode: two forwards of one image may differ, and maps change from run to run (flag "
+        "random-network); switch it off, as in F.dropout(x, training=self.training)",
+        XaikitWarning,
+        stacklevel=4,
+    )
 
 
 def look(network: nn.Module, inputs: Tensor, name: str) -> Outline:
@@ -108,15 +142,36 @@ def look(network: nn.Module, inputs: Tensor, name: str) -> Outline:
     """
     try:
         seen = outline(network, inputs, unwrap_output)
-        return replace(seen, ends_in="logits") if isinstance(network, BlackBox) else seen
+        none = End("logits", "logits", seen.classes)
+        return replace(seen, end=none) if isinstance(network, BlackBox) else seen
     except _FAILURES as error:
         if isinstance(error, XaikitError) or out_of_memory(error):
             raise
         reason = " ".join(str(error).split())
         raise BadInput(
             f"network: expected {name} to run on an image {tuple(inputs.shape)}, got {type(error).__name__}: {reason}; "
-            "set size=(H, W) and channels="
+            f"{_remedy(network, error)}"
         ) from error
+
+
+def _remedy(network: nn.Module, error: Exception) -> str:
+    """Return what to do about a network that fails on an image; a size helps only where shapes do not fit."""
+    wanted = _required_arguments(network)
+    if len(wanted) > 1:
+        return f"it takes {len(wanted)} inputs ({', '.join(wanted)}); wrap it in a module that takes the image alone"
+    if isinstance(error, RuntimeError | ValueError | AssertionError):
+        return "set size=(H, W) and channels= to what it takes, or run it on such an image to see where it stops"
+    return "run it on such an image to see where it stops, and wrap it in a module that takes the image alone"
+
+
+def _required_arguments(network: nn.Module) -> list[str]:
+    """Return the names of the arguments without a default that the network's forward takes."""
+    try:
+        parameters = signature(network.forward).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    several = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    return [one.name for one in parameters if one.default is Parameter.empty and one.kind not in several]
 
 
 def _same_logits_in(memory_format: torch.memory_format, network: nn.Module, inputs: Tensor, seen: Outline) -> bool:
@@ -128,7 +183,9 @@ def _same_logits_in(memory_format: torch.memory_format, network: nn.Module, inpu
             raise
         return False
     rounding = min(_ROUNDING_STEPS * torch.finfo(outputs.dtype).eps, _MOST_ROUNDING)
-    return bool((outputs - seen.outputs).abs().max() <= rounding * seen.outputs.abs().max())
+    largest = float(seen.outputs.abs().max().nan_to_num())
+    same_shape = outputs.shape == seen.outputs.shape
+    return same_shape and torch.allclose(outputs, seen.outputs, rtol=0, atol=rounding * largest, equal_nan=True)
 
 
 def warn_of_batch_statistics(network: nn.Module) -> None:

@@ -2,7 +2,7 @@
 
     layers     every module whose output is (N, C, h, w), in the order of execution
     default    the last tensor with several positions that every path from the image to the outputs goes through
-    ends_in    logits, or probabilities that need no further softmax or sigmoid
+    end        a softmax or sigmoid at the end of the network (ends.py)
 
 How the default target layer is found (paths.py reads the autograd graph, so names of functions do not matter):
 1. Take the last common tensor (1, C, h, w) with h*w > 1 after the first learned map. A tensor of which one position has
@@ -18,19 +18,18 @@ How the default target layer is found (paths.py reads the autograd graph, so nam
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from xaikit.foundation.errors import BadInput, NoSuchLayer
+from xaikit.model.ends import End, EndsIn, Forward
 from xaikit.model.hooks import Layer, Probe, parse_layer
 from xaikit.model.paths import Edge, Paths, edge_of, gradient_at, paths
 from xaikit.model.torch_functions import (
     ADAPTIVE_POOLS,
     CONVOLUTIONS,
-    DROPOUTS,
-    FLATTENS,
     LINEARS,
     MAX_POOLS,
     MEAN_POOLS,
@@ -42,17 +41,9 @@ from xaikit.model.torch_functions import (
     named,
 )
 
-EndsIn = Literal["logits", "softmax", "log-softmax", "sigmoid"]
-
 _LEARNED = CONVOLUTIONS | LINEARS | named("matmul mm bmm einsum addmm baddbmm")
 _LAYER_NORMS = named("layer_norm")
 _POOLS = ADAPTIVE_POOLS | MEANS | MEAN_POOLS | MAX_POOLS
-_SAME_VALUES = FLATTENS | DROPOUTS | named("contiguous getitem unsqueeze float to")
-_HEADS: dict[Call, EndsIn] = {
-    **dict.fromkeys(named("softmax"), "softmax"),
-    **dict.fromkeys(named("log_softmax"), "log-softmax"),
-    **dict.fromkeys(named("sigmoid expit"), "sigmoid"),
-}
 
 
 @dataclass(frozen=True)
@@ -67,11 +58,12 @@ class Outline:
         collapsed: whether the layer that the head pools has one position, because the image is small.
         class_map: the layer with one channel per class whose spatial mean is the logits, or None.
         classes: number of outputs K.
-        ends_in: kind of the network's outputs.
+        end: the softmax or sigmoid at the end, or none.
         writes_input: whether the network writes into its input tensor.
         activation_bytes: memory of all module outputs for one image, in bytes.
         size: (H, W) of that image.
         outputs: (1, K) outputs for that image.
+        random: whether the forward is random although the network is in eval mode.
     """
 
     layers: dict[str, tuple[int, int, int]]
@@ -81,11 +73,17 @@ class Outline:
     class_map: Layer | None
     collapsed: bool
     classes: int
-    ends_in: EndsIn
+    end: End
     writes_input: bool
     activation_bytes: int
     size: tuple[int, int]
     outputs: Tensor
+    random: bool = False
+
+    @property
+    def ends_in(self) -> EndsIn:
+        """Kind of the network's outputs: logits, or probabilities that need no further softmax or sigmoid."""
+        return self.end.kind
 
 
 @dataclass
@@ -94,8 +92,7 @@ class _Trace:
 
     `names`: modules that returned the tensor, with the number of the call. `grids`: tensors (1, C, h, w). `tokens`:
     tensors (1, T, C). `learned`: outputs of maps by constants, such as weights, at several positions. `points`: tensors
-    of one position that are pooled. Heads go by tensors, which are kept alive, so that an `id` is one tensor; a write
-    in place ends what is known of it.
+    of one position that are pooled.
     """
 
     names: dict[Edge, list[tuple[str, int]]] = field(default_factory=dict)
@@ -114,10 +111,7 @@ class _Trace:
     convolutions: list[str] = field(default_factory=list)
     memory: int = 0
     writes_input: bool = False
-    heads: dict[int, EndsIn] = field(default_factory=dict)
-    before_head: dict[int, Tensor] = field(default_factory=dict)
-    versions: dict[int, int] = field(default_factory=dict)
-    alive: list[Tensor] = field(default_factory=list)
+    forward: Forward = field(default_factory=Forward)
 
     def on_module(self, name: str, module: nn.Module, output: Any) -> None:
         call = self.calls.get(name, 0)
@@ -126,7 +120,6 @@ class _Trace:
             self.convolutions.append(name)
         if not isinstance(output, Tensor):
             return
-        self.look(output)
         self.memory += output.nbytes
         edge = self.see(output)
         if edge is not None and name:
@@ -160,12 +153,6 @@ class _Trace:
         edge = self.see(tensor)
         if edge is not None and function in _POOLS and tensor.ndim == 4 and _positions(tensor) == 1:
             self.points.add(edge)
-        self.look(tensor)
-        self.look(output)
-        head = _HEADS.get(function) or (self.heads.get(id(tensor)) if function in _SAME_VALUES else None)
-        if head is not None:
-            self.heads[id(output)] = head
-            self.before_head[id(output)] = tensor if function in _HEADS else self.before_head[id(tensor)]
 
     def note_channels(self, function: Call, args: tuple[Any, ...], output: Tensor, edge: Edge) -> None:
         """Note tensors (1, h, w, C): a linear map or LayerNorm of the last axis says so, and sums pass it on."""
@@ -191,13 +178,6 @@ class _Trace:
             if edge is not None:
                 self.names.setdefault(edge, []).append((name, call))
 
-    def look(self, tensor: Tensor) -> None:
-        """Keep a tensor alive; drop its head if another operation has written into it or its view."""
-        self.alive.append(tensor)
-        if self.versions.setdefault(id(tensor), tensor._version) != tensor._version:
-            self.versions[id(tensor)] = tensor._version
-            self.heads.pop(id(tensor), None)
-
 
 def _observed(
     network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor], mode: AbstractContextManager[None]
@@ -209,7 +189,8 @@ def _observed(
         given = image.clone()  # not a leaf: a network may write into its input
         version = given._version
         probe.observe(trace.on_module, trace.on_function)
-        outputs = unwrap(network(given))
+        with trace.forward:
+            outputs = unwrap(network(given))
     trace.settle()
     trace.writes_input = given._version != version
     return trace, image, outputs
@@ -241,8 +222,9 @@ def outline(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor])
             f"model: expected logits (1, K) for one image, got {tuple(outputs.shape)}; return one row per image"
         )
     channels_last = {name for edge in trace.channels_last if edge in trace.names for name, _ in trace.names[edge]}
-    trace.look(outputs)
-    logits = trace.before_head[id(outputs)] if id(outputs) in trace.heads else outputs
+    end = trace.forward.end(outputs.detach())
+    before = trace.forward.before(end, outputs.detach()) if end.kind != "logits" else None
+    logits = outputs if before is None else before
     graph = paths(image, outputs)
     last = _last_with_positions(trace, graph, outputs)
     class_map = last if last is not None and _is_class_map(trace.grids[last].detach(), logits.detach()) else None
@@ -257,23 +239,12 @@ def outline(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor])
         class_map=None if class_map is None else _named(trace, graph, class_map),
         collapsed=last is not None and _is_collapsed(trace, graph, last),
         classes=outputs.shape[1],
-        ends_in=trace.heads.get(id(outputs)) or _ends_in(outputs.detach()),
+        end=end,
         writes_input=trace.writes_input,
         activation_bytes=trace.memory,
         size=(inputs.shape[2], inputs.shape[3]),
         outputs=outputs.detach(),
     )
-
-
-def _ends_in(outputs: Tensor) -> EndsIn:
-    """Recognise a hand-written softmax by its sum of 1; a sigmoid is recognised only by its call."""
-    values, several = outputs.double(), outputs.shape[1] > 1
-    tolerance = 1e-5 if outputs.dtype in (torch.float32, torch.float64) else 1e-2
-    if several and bool((values > 0).all()) and abs(float(values.sum()) - 1) < tolerance:
-        return "softmax"
-    if several and abs(float(values.exp().sum()) - 1) < tolerance:
-        return "log-softmax"
-    return "logits"
 
 
 def _last_with_positions(trace: _Trace, graph: Paths, outputs: Tensor) -> Edge | None:

@@ -1,6 +1,6 @@
 """The outputs of a network: their format and their meaning.
 
-output -> unwrap -> (N, K) -> undo a final softmax or sigmoid -> logits (N, K) -> probabilities (N, K)
+output -> unwrap -> (N, K) -> the tensor before a final softmax or sigmoid -> logits (N, K) -> probabilities (N, K)
 
 softmax       one class of K                 p = softmax(z)
 sigmoid       K independent classes          p = sigmoid(z)
@@ -13,10 +13,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from xaikit.foundation.errors import BadInput, XaikitWarning
-from xaikit.model.layers import EndsIn, Outline
+from xaikit.model.ends import EndsIn, Forward, refuse_saturated
+from xaikit.model.layers import Outline
 
 Output = Literal["softmax", "sigmoid", "binary", "regression"]
 
@@ -55,23 +56,58 @@ def meaning(output: Output | None, seen: Outline, labels: Sequence[str] | None, 
     expected = 2 if output == "binary" else classes
     if labels is not None and len(labels) != expected:
         raise BadInput(f"labels: expected {expected}, one per class, got {len(labels)}")
-    if _undone(output, ends_in) or (output == "softmax" and ends_in == "log-softmax"):
-        instead = "its inverse is explained" if ends_in == "sigmoid" else "log-probabilities are explained"
-        warnings.warn(f"{name} already ends in a {ends_in}; {instead} instead of logits", XaikitWarning, stacklevel=4)
+    if _undone(output, ends_in):
+        instead = "log-probabilities are" if ends_in != "sigmoid" else "its inverse is"
+        warnings.warn(
+            f"{name} already ends in a {ends_in}; {instead} explained instead of logits", XaikitWarning, stacklevel=4
+        )
     return output
 
 
 def _undone(output: Output, ends_in: EndsIn) -> bool:
-    return (output, ends_in) in (("softmax", "softmax"), ("sigmoid", "sigmoid"), ("binary", "sigmoid"))
+    if ends_in == "sigmoid":
+        return output in ("sigmoid", "binary")
+    return output == "softmax" and ends_in in ("softmax", "log-softmax")
 
 
-def as_logits(outputs: Tensor, output: Output, ends_in: EndsIn) -> Tensor:
-    """Return logits (N, K): a final softmax or sigmoid undone, and one logit z expanded to [-z, z]."""
-    if _undone(output, ends_in):
-        limits = torch.finfo(outputs.dtype)
-        outputs = outputs.clamp(limits.tiny, 1 if ends_in == "softmax" else 1 - limits.eps)
-        outputs = outputs.log() if ends_in == "softmax" else torch.logit(outputs)
-    return torch.cat([-outputs, outputs], 1) if output == "binary" else outputs
+def run(network: nn.Module, inputs: Tensor, seen: Outline, output: Output) -> Tensor:
+    """Return the logits (N, K) of a network, at least float32: a final softmax or sigmoid undone, one z as [-z, z].
+
+    Args:
+        network: the network.
+        inputs: (N, C, H, W) in the network's coordinates, in its dtype.
+        seen: outline of the network.
+        output: meaning of the logits.
+
+    Raises:
+        BadInput: there are no logits in the output, or none can be told from saturated probabilities.
+    """
+    if _undone(output, seen.ends_in):
+        with Forward(seen.end.width) as forward:
+            outputs = unwrap_output(network(inputs), seen.classes)
+        before = forward.before(seen.end, outputs)
+        logits = _inverse(outputs, seen.ends_in) if before is None else seen.end.logits(_full(before))
+    else:
+        outputs = unwrap_output(network(inputs), seen.classes)
+        if seen.end.only_bits and output != "regression":
+            refuse_saturated(outputs, "sigmoid")
+        logits = _full(outputs)
+    return torch.cat([-logits, logits], 1) if output == "binary" else logits
+
+
+def _inverse(outputs: Tensor, ends_in: EndsIn) -> Tensor:
+    """Return logits (N, K) by the inverse of a softmax or sigmoid, for outputs that have not saturated."""
+    refuse_saturated(outputs, ends_in)
+    outputs = _full(outputs)
+    if ends_in == "log-softmax":
+        return outputs
+    limits = torch.finfo(outputs.dtype)
+    outputs = outputs.clamp(limits.tiny, 1 if ends_in == "softmax" else 1 - limits.eps)
+    return outputs.log() if ends_in == "softmax" else torch.logit(outputs)
+
+
+def _full(outputs: Tensor) -> Tensor:
+    return outputs if outputs.dtype == torch.float64 else outputs.float()
 
 
 def to_probabilities(logits: Tensor, output: Output) -> Tensor:

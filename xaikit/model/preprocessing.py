@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from xaikit.foundation.errors import BadInput
 from xaikit.images.reading import Resize
@@ -13,10 +14,16 @@ def check_network(network: object) -> None:
     """Check that a network is a module with ordinary weights.
 
     Raises:
-        BadInput: it is not a module, or its weights were created in inference mode.
+        BadInput: it is not a module, or its weights are not there yet or were created in inference mode.
     """
     if not isinstance(network, nn.Module):
         raise BadInput(f"network: expected a torch.nn.Module, got {type(network).__name__}; wrap a function in one")
+    weights = [*network.named_parameters(), *network.named_buffers()]
+    lazy = next((name for name, tensor in weights if is_lazy(tensor)), None)
+    if lazy is not None:
+        raise BadInput(
+            f"network: expected weights with values, got the lazy {lazy!r}; run the network once on an image"
+        )
     if any(tensor.is_inference() for tensor in (*network.parameters(), *network.buffers())):
         raise BadInput("network: expected ordinary weights, got inference tensors; load it outside inference_mode()")
 

@@ -33,6 +33,7 @@ from xaikit.methods.gradient.multiplier_rules import (
     product,
     slope,
 )
+from xaikit.model.ends import log_probabilities
 from xaikit.model.torch_functions import named
 
 Rule = Callable[[Pairing, Call, tuple[Any, ...], dict[str, Any]], Any]
@@ -93,6 +94,10 @@ def _softmax(pairing: Pairing, function: Call, args: tuple[Any, ...], kwargs: di
         return elementwise(pairing, torch.exp, (logarithms,), {})
 
     return apply(*args, **kwargs)
+
+
+def _log_probabilities(pairing: Pairing, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    return _softmax(pairing, torch.log_softmax, (*args, 1), kwargs)
 
 
 def _logsumexp(pairing: Pairing, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
@@ -209,6 +214,7 @@ RULES: tuple[tuple[frozenset[Call], Rule], ...] = (
     (named("maximum max"), _max),
     (named("div divide true_divide rdiv"), _quotient),
     (named("softmax log_softmax"), _softmax),
+    (frozenset({log_probabilities}), _log_probabilities),
     (named("logsumexp"), _logsumexp),
     (named("batch_norm"), _batch_norm),
     (named("layer_norm"), _layer_norm),
