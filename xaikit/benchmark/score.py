@@ -103,7 +103,7 @@ def score(
     Args:
         methods: methods bound to one classifier, by their name in rows; a sequence uses the methods' own names.
         images: the images to explain.
-        target: None (top class), index, label, sequence or tensor; the same for all methods.
+        target: as in `attribute`, the same for all methods.
         measures: measures by name; each fills the column `measure.NAME`. Those that need masks are skipped without.
         levels: number of levels; thresholds are 0, 1 / levels, ..., 1.
         fill: what removed pixels become.
@@ -125,7 +125,7 @@ def score(
     for count, (name, method) in enumerate(methods.items(), start=1):
         run = keep.recall(name) if keep is not None else None
         if run is None:
-            run = _explain(method, pixels, targets.index, context, name not in warm)
+            run = _explain(method, pixels, targets, context, name not in warm)
             if keep is not None:
                 keep.remember(name, run)
         runs[name] = run
@@ -133,7 +133,7 @@ def score(
             classifier,
             pixels,
             run.attribution.heatmap(),
-            targets.index,
+            targets,
             method,
             images.masks,
             run.attribution,
@@ -190,7 +190,7 @@ def _targets(classifier: Classifier, pixels: Tensor, target: Any, context: Conte
     return resolve_target(target, logits, classifier.labels)
 
 
-def _explain(method: Method, pixels: Tensor, target: Tensor, context: Context, cold: bool) -> Run:
+def _explain(method: Method, pixels: Tensor, target: Target, context: Context, cold: bool) -> Run:
     """Explain all images and measure the time; a cold method first explains one image untimed, for lazy set-up."""
     own = replace(context, counters=Counters(), progress=None)
     if cold:

@@ -25,6 +25,7 @@ from xaikit.foundation.registry import Registry
 from xaikit.images.hashes import image_hashes
 from xaikit.images.shapes import upsample
 from xaikit.model.classifier import Classifier
+from xaikit.model.target import Target
 from xaikit.run.attribution import Attribution, reduced
 from xaikit.run.context import Context
 from xaikit.run.cost import Cost
@@ -56,7 +57,8 @@ class Subject:
         classifier: the model that is explained.
         pixels: (N, C, H, W) in [0, 1].
         maps: (N, H, W) in [0, 1], used without scaling.
-        target: (N,) int64, the explained class index.
+        target: (N,) int64 class indices, or a resolved `Target`; None, or the `target` of `attribution`, is what the
+            attribution explains, also a contrast or a callable.
         method: the bound method that made the maps, for measures that compute further maps.
         masks: (N, H, W) bool, True on the evidence.
         attribution: the attribution behind the maps, for measures of raw and signed values.
@@ -67,13 +69,27 @@ class Subject:
     classifier: Classifier
     pixels: Tensor
     maps: Tensor
-    target: Tensor
+    target: Tensor | Target | None = None
     method: Explainer | None = None
     masks: Tensor | None = None
     attribution: Attribution | None = None
     context: Context = field(default_factory=Context)
     image_facts: dict[Hashable, Tensor] = field(default_factory=dict, repr=False)
     _shared: dict[Any, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.target is None and self.attribution is None:
+            raise BadInput("target: expected what the maps explain, got none; give class indices or the attribution")
+
+    @property
+    def explained(self) -> Target:
+        """The resolved target."""
+        if self.attribution is not None:
+            given = self.attribution.target
+            if self.target is None or (isinstance(self.target, Tensor) and torch.equal(self.target.cpu(), given.cpu())):
+                return self.attribution.full_target
+        assert self.target is not None  # checked when the subject is made
+        return Target.of(self.target)
 
     def shared(self, key: Any, compute: Callable[[], T]) -> T:
         """Return `compute()`, computed once for this subject under `key`."""
@@ -91,7 +107,7 @@ class Subject:
         """
         model = self.shared("fingerprint", lambda: self.classifier.fingerprint)
         prefix = (fact, model, self.context.seed, self.context.precision)
-        keys = [(*prefix, digest, target) for digest, target in zip(self.hashes, self.target.tolist(), strict=True)]
+        keys = [(*prefix, digest, target) for digest, target in zip(self.hashes, self.explained.keys, strict=True)]
         missing = [index for index, key in enumerate(keys) if key not in self.image_facts]
         if missing:
             rows = compute(torch.tensor(missing, device="cpu"))
@@ -161,7 +177,7 @@ class Subject:
         if self.attribution is not None:
             return self.attribution
         method = self.explainer
-        return self.shared("explanation", lambda: method.attribute(self.pixels, self.target, context=self.context))
+        return self.shared("explanation", lambda: method.attribute(self.pixels, self.explained, context=self.context))
 
     @property
     def evidence(self) -> Tensor:

@@ -270,6 +270,8 @@ def _explain(method: Method, batch: Batch) -> Attribution:
             names.add("cut-gradient")
     if isinstance(method, LayerMethod) and method.layer is None and method.classifier.outline().collapsed:
         flags = [names | {"earlier-layer"} for names in flags]
+    for names in flags:
+        names.update({"random-network"} if batch.classifier.outline().random else ())
     diagnostics: dict[str, Tensor] = {}
     if len(batch):
         _, constant, invalid = unit(flat)
@@ -283,7 +285,7 @@ def _explain(method: Method, batch: Batch) -> Attribution:
         }
     return Attribution(
         values=values,
-        target=batch.target.index,
+        target=batch.target.classes,
         scores=batch.scores,
         probabilities=batch.probabilities,
         method=method.name,
@@ -297,6 +299,7 @@ def _explain(method: Method, batch: Batch) -> Attribution:
         diagnostics=diagnostics | result.diagnostics,
         seconds=seconds,
         reduction=method.reduction if isinstance(method, InputMethod) else "sum",
+        explained=batch.target,
     )
 
 

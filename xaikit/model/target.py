@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -42,9 +42,9 @@ class Contrast:
     against: Any = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Target:
-    """A resolved target.
+    """A resolved target, which functions take wherever they take a target.
 
     Args:
         index: (N,) int64, the explained class of each image; for a callable, the top class.
@@ -57,6 +57,49 @@ class Target:
     against: Tensor | None = None
     function: ScoreFunction | None = None
     names: tuple[str, ...] = field(default=())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Target) and self.keys == other.keys and self.names == other.names
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, rows: Tensor | slice) -> Target:
+        return self.take(rows)
+
+    @classmethod
+    def of(cls, target: Tensor | Target) -> Target:
+        """Return the resolved target for class indices (N,), or for itself."""
+        return target if isinstance(target, Target) else cls(target)
+
+    @classmethod
+    def join(cls, parts: Sequence[Target]) -> Target:
+        """Return the target of the images of all parts, which are of one kind."""
+        against = [part.against for part in parts if part.against is not None]
+        return replace(
+            parts[0],
+            index=torch.cat([part.index for part in parts]),
+            against=torch.cat(against) if against else None,
+            names=tuple(name for part in parts for name in part.names),
+        )
+
+    @property
+    def classes(self) -> Tensor:
+        """(N,) int64, the explained classes; -1 for a callable, which explains none."""
+        return self.index if self.function is None else torch.full_like(self.index, -1)
+
+    @property
+    def keys(self) -> list[Hashable]:
+        """One value per image that identifies its target in this process."""
+        against = [None] * len(self) if self.against is None else self.against.tolist()
+        function = None if self.function is None else _Identity(self.function)
+        return [(index, other, function) for index, other in zip(self.index.tolist(), against, strict=True)]
+
+    def to(self, device: torch.device) -> Target:
+        """Return the target with its indices on a device."""
+        return replace(
+            self, index=self.index.to(device), against=None if self.against is None else self.against.to(device)
+        )
 
     def score(self, logits: Tensor) -> Tensor:
         """Return the explained score (N,) of logits (N, K); differentiable."""
@@ -119,6 +162,28 @@ class Target:
         return fingerprint({"index": self.index.tolist(), "against": against, "function": function})
 
 
+class _Identity:
+    """A key for an object itself, equal or hashable or not; it keeps the object alive."""
+
+    def __init__(self, held: Any) -> None:
+        self._held = held
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and other._held is self._held
+
+    def __hash__(self) -> int:
+        return id(self._held)
+
+
+def lost(logits: Tensor) -> Tensor:
+    """Stand for a callable target that was not saved with its attribution.
+
+    Raises:
+        BadInput: always.
+    """
+    raise BadInput("target: expected the callable that was explained, which a file does not keep; pass it as target")
+
+
 def _function_name(function: ScoreFunction) -> list[str]:
     """Identify a callable by module, name and code, the same in every process."""
     named = function if hasattr(function, "__qualname__") else type(function)
@@ -135,6 +200,10 @@ def check_target(target: Any, count: int) -> Any:
     """
     if isinstance(target, Contrast):
         return Contrast(check_target(target.target, count), check_target(target.against, count))
+    if isinstance(target, Target):
+        if len(target) != count:
+            raise BadInput(f"target: expected that of {count} images, got that of {len(target)}; give their own")
+        return target
     if isinstance(target, Tensor) and (target.is_floating_point() or target.dtype == torch.bool):
         raise BadInput(f"target: expected class indices as integers, got {target.dtype}; use target.long()")
     if hasattr(target, "tolist"):
@@ -148,6 +217,8 @@ def target_rows(target: Any, rows: slice) -> Any:
     """Return the part of a checked target for the images `rows`."""
     if isinstance(target, Contrast):
         return Contrast(target_rows(target.target, rows), target_rows(target.against, rows))
+    if isinstance(target, Target):
+        return target.take(rows)
     return target[rows] if _one_per_image(target) else target
 
 
@@ -160,9 +231,9 @@ def resolve_target(target: Any, logits: Tensor, labels: Sequence[str] | None = N
 
     Args:
         target: None (top class), int, label, sequence of these, int tensor, `Contrast`, a callable
-            `logits (N, K) -> (N,)` that scores each row on its own, or an object with an int `category`. A label is
-            matched by its whole text, then by whole words, then by a part; a string of digits that is not a label is an
-            index.
+            `logits (N, K) -> (N,)` that scores each row on its own, the `Target` of an attribution of the same images,
+            or an object with an int `category`. A label is matched by its whole text, then by whole words, then by a
+            part; a string of digits that is not a label is an index.
         logits: (N, K) logits of the unchanged images.
         labels: names of the K classes, if known.
 
@@ -171,6 +242,8 @@ def resolve_target(target: Any, logits: Tensor, labels: Sequence[str] | None = N
         UnknownName: a label that matches no class.
     """
     count = len(logits)
+    if isinstance(target, Target):
+        return _checked(check_target(target, count), logits)
     if isinstance(target, Contrast):
         index = _indices(target.target, logits, labels)
         against = _runner_up(logits, index) if target.against is None else _indices(target.against, logits, labels)
@@ -187,6 +260,21 @@ def resolve_target(target: Any, logits: Tensor, labels: Sequence[str] | None = N
     return Target(index, names=tuple(_name(c, labels) for c in index.tolist()))
 
 
+def _checked(target: Target, logits: Tensor) -> Target:
+    """Return a resolved target on the device of the logits (N, K).
+
+    Raises:
+        BadInput: it is of another model: its classes are not among the K.
+    """
+    if target.function is not None:
+        _check_function(target.function, logits)
+        return replace(target, index=logits.argmax(1))
+    for indices in (target.index, target.against):
+        if indices is not None and len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < logits.shape[1]:
+            raise BadInput(f"target: expected classes from 0 to {logits.shape[1] - 1}, got {indices.tolist()}")
+    return target.to(logits.device)
+
+
 def _check_function(function: ScoreFunction, logits: Tensor) -> None:
     """Check that a callable returns (N,) and that its score does not depend on the rest of the batch."""
     count, classes = logits.shape
@@ -200,7 +288,8 @@ def _check_function(function: ScoreFunction, logits: Tensor) -> None:
         last = function(logits[-1:])
     except (RuntimeError, IndexError, ValueError):
         last = score[:0]
-    if last.shape != (1,) or not torch.allclose(last, score[-1:], rtol=1e-4, atol=1e-4, equal_nan=True):
+    rounding = 1e-4 * float(score.detach().abs().max().nan_to_num(posinf=0))
+    if last.shape != (1,) or not torch.allclose(last, score[-1:], rtol=1e-4, atol=rounding, equal_nan=True):
         raise BadInput(
             "target: expected a callable that scores each row on its own, got one that needs the whole batch; "
             "give one class per image as a sequence, or explain the images one by one"
@@ -226,7 +315,8 @@ def _index(target: Any, classes: int, labels: Sequence[str] | None) -> int:
         kind = type(target).__name__
         raise BadInput(f"target: expected a class index, label, sequence, tensor or callable, got {kind}")
     if not 0 <= index < classes:
-        raise BadInput(f"target: expected a class from 0 to {classes - 1}, got {index}")
+        remedy = "; a callable has no class: give the callable, or the attribution itself" if index == -1 else ""
+        raise BadInput(f"target: expected a class from 0 to {classes - 1}, got {index}{remedy}")
     return index
 
 

@@ -25,6 +25,7 @@ from xaikit.foundation.errors import BadInput
 from xaikit.foundation.files import atomic
 from xaikit.foundation.identity import SCHEMA_VERSION, canonical_json
 from xaikit.images.shapes import unit, upsample
+from xaikit.model.target import Target, lost
 
 Scale = Literal["minmax", "unit"]
 Reduction = Literal["sum", "max-abs", "mean"]
@@ -45,7 +46,7 @@ class Attribution:
 
     Args:
         values: raw signed values (N, h, w) on the method's grid, or (N, C, H, W) if channels were requested.
-        target: (N,) int64, the explained class.
+        target: (N,) int64, the explained class: of a contrast, its first class; -1 for a callable.
         scores: (N,) explained scores: the class's logit, a contrast or a callable's value.
         probabilities: (N,) probability of the class.
         method: registry name.
@@ -60,6 +61,7 @@ class Attribution:
         diagnostics: numbers per image that help to understand a blank map: minimum, maximum, share of positive values.
         seconds: wall time of the whole batch; work shared by several methods is counted for the first of them.
         reduction: how the method combines channels, if they were kept.
+        explained: the whole target, also of a contrast or a callable; measures take it from here.
     """
 
     values: Tensor
@@ -77,6 +79,11 @@ class Attribution:
     diagnostics: dict[str, Tensor] = field(default_factory=dict)
     seconds: float = 0.0
     reduction: Reduction = "sum"
+    explained: Target | None = None
+
+    def __post_init__(self) -> None:
+        if self.explained is None:
+            object.__setattr__(self, "explained", Target(self.target, names=self.target_names))
 
     def __len__(self) -> int:
         return self.values.shape[0]
@@ -109,6 +116,7 @@ class Attribution:
         return replace(
             first,
             **tensors,
+            explained=Target.join([part.full_target for part in parts]),
             target_names=tuple(name for part in parts for name in part.target_names),
             flags=[flags for part in parts for flags in part.flags],
             completeness=None
@@ -118,6 +126,12 @@ class Attribution:
             params={name: _joined([(part.params[name], len(part)) for part in parts]) for name in first.params},
             seconds=sum(part.seconds for part in parts),
         )
+
+    @property
+    def full_target(self) -> Target:
+        """The whole target: `explained`."""
+        assert self.explained is not None  # set when the attribution is made
+        return self.explained
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Return the heatmap as NumPy (N, H, W), so that plotting libraries accept an attribution."""
@@ -153,7 +167,10 @@ class Attribution:
 
     def save(self, file: str | Path) -> None:
         """Write the attribution as one safetensors file, atomically."""
+        target = self.full_target
         tensors: dict[str, Tensor] = {name: getattr(self, name) for name in _TENSORS}
+        if target.against is not None:
+            tensors["against"] = target.against
         if self.completeness is not None:
             tensors["completeness"] = self.completeness
         tensors |= {f"diagnostics.{name}": value for name, value in self.diagnostics.items()}
@@ -166,6 +183,7 @@ class Attribution:
             "size": self.size,
             "scale": self.scale,
             "target_names": self.target_names,
+            "callable": target.function is not None,
             "flags": [sorted(flags) for flags in self.flags],
             "seconds": self.seconds,
             "reduction": self.reduction,
@@ -185,8 +203,10 @@ class Attribution:
             with safe_open(str(file), framework="pt") as opened:
                 about = json.loads((opened.metadata() or {})["xaikit"])
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            names, function = tuple(about["target_names"]), lost if about.get("callable") else None
             return cls(
                 **{name: tensors[name] for name in _TENSORS},
+                explained=Target(tensors["target"], tensors.get("against"), function, names),
                 completeness=tensors.get("completeness"),
                 diagnostics={
                     name.removeprefix("diagnostics."): tensor
@@ -201,7 +221,7 @@ class Attribution:
                 layer=about["layer"],
                 size=(about["size"][0], about["size"][1]),
                 scale=about["scale"],
-                target_names=tuple(about["target_names"]),
+                target_names=names,
                 flags=[set(flags) for flags in about["flags"]],
                 seconds=about["seconds"],
                 reduction=about["reduction"],
@@ -211,7 +231,7 @@ class Attribution:
 
 
 _TENSORS = ("values", "target", "scores", "probabilities")
-_PER_IMAGE = (*_TENSORS, "target_names", "flags")
+_PER_IMAGE = (*_TENSORS, "target_names", "flags", "explained")
 
 
 def _agreed(values: list[Any]) -> Any:

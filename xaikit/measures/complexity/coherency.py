@@ -50,4 +50,4 @@ def _explained_again(subject: Subject) -> Attribution:
     maps = subject.maps.detach().to(subject.pixels)[:, None]
     maps = maps.masked_fill(~maps.isfinite(), 0)
     masked = maps * subject.pixels + (1 - maps) * subject.classifier.mean.to(subject.pixels)
-    return subject.explainer.attribute(masked, subject.target, context=replace(subject.context, progress=None))
+    return subject.explainer.attribute(masked, subject.explained, context=replace(subject.context, progress=None))

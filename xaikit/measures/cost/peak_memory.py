@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from xaikit.measures.base import MEASURES, Measure, Subject
+from xaikit.model.target import Target
 
 _MEMORY = "[memory]"
 _MEBIBYTE = 2**20
@@ -39,9 +40,9 @@ class PeakMemory(Measure):
         context = replace(subject.context, progress=None)
         peaks = []
         for index in range(len(subject.pixels)):
-            pixels, target = subject.pixels[index : index + 1], subject.target[index : index + 1]
+            pixels, target = subject.pixels[index : index + 1], subject.explained[index : index + 1]
 
-            def explain(pixels: Tensor = pixels, target: Tensor = target) -> object:
+            def explain(pixels: Tensor = pixels, target: Target = target) -> object:
                 return subject.explainer.attribute(pixels, target, context=context)
 
             peaks.append(peak_bytes(explain, subject.classifier.device) / _MEBIBYTE)

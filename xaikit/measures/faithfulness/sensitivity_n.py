@@ -64,7 +64,7 @@ class SensitivityN(Measure):
             GridSubsets(self.subsets, self.fill, self.cells, size) for size in self.sizes if size < down * across
         ]
         correlations = [pearson(*responses(subject, region)) for region in regions] or [
-            torch.full(subject.target.shape, torch.nan, dtype=torch.float64, device="cpu")
+            torch.full((len(subject.maps),), torch.nan, dtype=torch.float64, device="cpu")
         ]
         return torch.stack(correlations, 1).masked_fill(~subject.finite[:, None], torch.nan)
 

@@ -28,7 +28,6 @@ from xaikit.foundation.parameters import check_table
 from xaikit.images.cells import cell_numbers
 from xaikit.images.fills import Fill, blend, fill_values
 from xaikit.measures.base import Subject
-from xaikit.model.target import Target
 
 
 @dataclass(frozen=True)
@@ -151,7 +150,8 @@ def _drops(subject: Subject, regions: Regions, drawn: Tensor, indices: Tensor) -
     pixels = classifier.check(subject.pixels[indices])
     pixels = pixels.to(torch.promote_types(pixels.dtype, classifier.dtype))
     noise = generators(context.seed, [subject.hashes[index] for index in indices.tolist()], "noise fill")
-    target = Target(subject.target[indices].to(classifier.device))
+    explained = subject.explained.to(classifier.device)
+    target = explained.take(indices)
     with classifier.borrowed(), torch.no_grad():
         inputs = classifier.normalize(pixels)
         filled = fill_values(classifier.normalize, pixels, regions.fill, noise)
@@ -165,7 +165,7 @@ def _drops(subject: Subject, regions: Regions, drawn: Tensor, indices: Tensor) -
 
         size = context.portion(classifier, subject.size)
         scores = torch.cat(list(context.portions(len(indices) * regions.count, size, work, "masked images")))
-    clean = Target(subject.target.to(classifier.device)).score(subject.logits.to(classifier.device))[indices]
+    clean = explained.score(subject.logits.to(classifier.device))[indices]
     drops = clean.cpu().double()[:, None] - scores.cpu().double().reshape(len(indices), -1)
     if not drops.isfinite().all():
         raise BadInput("model: expected finite logits for every masked image, got NaN or infinity; use float32")

@@ -43,7 +43,7 @@ class EfficientParameterRandomisation(Measure):
         """Return the relative rise of entropy, (N,)."""
         context = replace(subject.context, progress=None)
         (method,) = randomised(subject.explainer, subject.pixels[:1], 1, context.seed)
-        again = method.attribute(subject.pixels, subject.target, context=context).values
+        again = method.attribute(subject.pixels, subject.explained, context=context).values
         before, after = (histogram_entropy(values, self.bins) for values in (subject.explanation.values, again))
         return (after / before - 1).masked_fill((before == 0) | ~subject.finite, torch.nan)
 

@@ -52,7 +52,7 @@ class ParameterRandomisation(Measure):
         context = replace(subject.context, progress=None)
         original = _magnitudes(subject.explanation.values)
         methods = randomised(subject.explainer, subject.pixels[:1], self.explanations(), context.seed)
-        maps = (method.attribute(subject.pixels, subject.target, context=context).values for method in methods)
+        maps = (method.attribute(subject.pixels, subject.explained, context=context).values for method in methods)
         curve = torch.stack([likeness(original, _magnitudes(values)) for values in maps], 1)
         return curve.masked_fill(~subject.finite[:, None], torch.nan)
 

@@ -50,14 +50,20 @@ class RandomLogit(Measure):
         return likeness(first, second).masked_fill(~subject.finite, torch.nan)
 
     def other(self, subject: Subject) -> Tensor:
-        """Return the other class of each image, (N,) int64."""
+        """Return the other class of each image, (N,) int64.
+
+        Raises:
+            BadInput: the target is not a class.
+        """
+        subject.explained.require_class(self.name)
+        target = subject.explained.index
         if self.against == "runner-up":
-            target = subject.target.to(subject.logits.device)
+            target = target.to(subject.logits.device)
             return subject.logits.scatter(1, target[:, None], -torch.inf).argmax(1)
         classes = subject.classifier.classes
         streams = generators(subject.context.seed, subject.hashes, self.name)
         steps = torch.cat([torch.randint(1, classes, (1,), generator=stream, device="cpu") for stream in streams])
-        return (subject.target.cpu() + steps) % classes
+        return (target.cpu() + steps) % classes
 
     def explanations(self) -> int:
         """Return 1, for the other class."""

@@ -16,6 +16,7 @@ Departs from source: y is clamped to at least 1e-12 to avoid 0 / 0; `clamped` co
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -23,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xaikit.foundation.errors import BadInput
+from xaikit.foundation.errors import BadInput, XaikitWarning
 from xaikit.measures.removal.api_apd_ir_dr import SMALLEST, drop, falls, gain, increase, rises
 from xaikit.measures.removal.protocol import KeepProtocol
 
@@ -38,7 +39,7 @@ class KeepCurve:
         o: (N, T) confidence on the masked images; NaN where the map is not finite.
         floor: (N,) confidence when everything is removed.
         kept: (N, T) share of pixels that the level keeps.
-        target: (N,) int64, the class index.
+        target: (N,) int64, the class index; of a contrast, its first class; of a callable, the top class.
         invalid: (N,) bool, True where the map is not finite.
         tie_share: (N,) share of pixels in the largest group of equal map values; NaN where the map is not finite.
         protocol: the settings of the measurement.
@@ -120,11 +121,13 @@ class KeepCurve:
     # ---- means over the images --------------------------------------------------------------------------------------
 
     def api(self) -> Tensor:
-        """Return the Average Probability Increase, (T,)."""
+        """Return the Average Probability Increase, (T,), over the images whose y is not negative."""
+        self._warn_of_negative()
         return self.gains().nanmean(0)
 
     def apd(self) -> Tensor:
-        """Return the Average Probability Drop, (T,)."""
+        """Return the Average Probability Drop, (T,), over the images whose y is not negative."""
+        self._warn_of_negative()
         return self.drops().nanmean(0)
 
     def ir(self) -> Tensor:
@@ -171,6 +174,16 @@ class KeepCurve:
 
     def _unless_negative(self, ratio: Tensor) -> Tensor:
         return ratio.masked_fill(self.y[:, None] < 0, torch.nan)
+
+    def _warn_of_negative(self) -> None:
+        negative = int((self.y < 0).sum())
+        if negative:
+            warnings.warn(
+                f"keep curve: a relative gain or drop needs a confidence that is not negative, got {negative} of "
+                f"{len(self)} images below 0, which are left out; read ir, dr and auc, or measure a probability",
+                XaikitWarning,
+                stacklevel=3,
+            )
 
     def _indicator(self, condition: Tensor) -> Tensor:
         return condition.double().masked_fill(self.o.isnan(), torch.nan)

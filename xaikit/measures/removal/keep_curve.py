@@ -17,22 +17,25 @@ Source: Lee and Han (Libra-CAM), IJCAI 2022.
 Departs from source: the level removes exactly floor(P j / J) pixels, ties in row-major order, whatever the sort.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
+from xaikit.foundation.errors import BadInput
 from xaikit.measures.removal.curve import KeepCurve
 from xaikit.measures.removal.protocol import CurveFill, KeepProtocol, Mask
 from xaikit.measures.removal.shared_curves import Removals
 from xaikit.model.classifier import Classifier
+from xaikit.model.target import Target
+from xaikit.run.attribution import Attribution
 from xaikit.run.context import Context
 
 
 def keep_curve(
     classifier: Classifier,
     inputs: Tensor,
-    maps: Tensor,
+    maps: Tensor | Attribution,
     target: Any = None,
     levels: int = 10,
     mask: Mask = "soft",
@@ -44,9 +47,10 @@ def keep_curve(
     Args:
         classifier: the model.
         inputs: pixels (N, C, H, W) in [0, 1].
-        maps: (N, H, W) in [0, 1], used without scaling; `attribution.heatmap()` returns such maps.
-        target: None (top class), index, label, sequence, tensor, `Contrast` (the confidence is the class's share among
-            the two) or callable `logits -> (N,)` (its value is the confidence).
+        maps: (N, H, W) in [0, 1], used without scaling; an attribution gives its heatmap and its target.
+        target: None (what the attribution explains, else the top class), index, label, sequence, tensor, `Contrast`
+            (the confidence is the class's share among the two) or callable `logits -> (N,)` (its value is the
+            confidence).
         levels: number of steps; the thresholds are 0, 1 / levels, ..., 1.
         mask: "soft" or "binary".
         fill: value of removed pixels.
@@ -62,7 +66,7 @@ def keep_curve(
 def keep_curves(
     classifier: Classifier,
     inputs: Tensor,
-    maps: Mapping[str, Tensor],
+    maps: Mapping[str, Tensor | Attribution],
     target: Any = None,
     levels: int = 10,
     mask: Mask = "soft",
@@ -78,8 +82,8 @@ def keep_curves(
     Args:
         classifier: the model.
         inputs: pixels (N, C, H, W) in [0, 1].
-        maps: maps (N, H, W) in [0, 1], by the method's name.
-        target: as in `keep_curve`; so are levels, mask and fill.
+        maps: maps (N, H, W) in [0, 1] or attributions, by the method's name.
+        target: as in `keep_curve`, the same for all; so are levels, mask and fill.
         levels: number of steps.
         mask: "soft" or "binary".
         fill: value of removed pixels.
@@ -96,4 +100,23 @@ def keep_curves(
     """
     protocol = KeepProtocol.build(levels=levels, mask=mask, fill=fill, **switches)
     context = context or Context(seed=seed, chunk_size=chunk_size)
-    return Removals(classifier, inputs, maps, target, context).curves(protocol)
+    attributions = [values for values in maps.values() if isinstance(values, Attribution)]
+    target = _common_target(attributions) if target is None and attributions else target
+    heatmaps = {name: _heatmap(values) for name, values in maps.items()}
+    return Removals(classifier, inputs, heatmaps, target, context).curves(protocol)
+
+
+def _heatmap(maps: Tensor | Attribution) -> Tensor:
+    return maps.heatmap() if isinstance(maps, Attribution) else maps
+
+
+def _common_target(attributions: Sequence[Attribution]) -> Target:
+    """Return the target that attributions of the same images explain.
+
+    Raises:
+        BadInput: they explain several.
+    """
+    first, *others = (attribution.full_target for attribution in attributions)
+    if any(other != first for other in others):
+        raise BadInput("target: expected attributions of one target, got several; measure them one at a time")
+    return first

@@ -152,7 +152,7 @@ def together(subjects: Mapping[str, Subject]) -> None:
 
 
 def _removals(subject: Subject, maps: Mapping[str, Tensor]) -> Removals:
-    return Removals(subject.classifier, subject.pixels, maps, subject.target, subject.context, subject.logits)
+    return Removals(subject.classifier, subject.pixels, maps, subject.explained, subject.context, subject.logits)
 
 
 def _checked(maps: Tensor, pixels: Tensor, name: str) -> Tensor:

@@ -48,7 +48,7 @@ class MaxSensitivity(Measure):
         top = subject.logits.argmax(1)
         changes = []
         for noisy in self.noisy(subject):
-            again = _rows(method.attribute(noisy, subject.target, context=context).values)
+            again = _rows(method.attribute(noisy, subject.explained, context=context).values)
             change = (again - original).norm(dim=1) / original.norm(dim=1)
             changes.append(change.masked_fill((subject.logits_of(noisy).argmax(1) != top).cpu(), -torch.inf))
         largest = torch.stack(changes).amax(0)

@@ -43,7 +43,7 @@ class SeedStability(Measure):
         """Return the mean likeness over all pairs of seeds, (N,)."""
         method, quiet = subject.explainer, replace(subject.context, progress=None)
         contexts = [replace(quiet, seed=quiet.seed + step) for step in range(1, self.seeds)]
-        others = [method.attribute(subject.pixels, subject.target, context=context) for context in contexts]
+        others = [method.attribute(subject.pixels, subject.explained, context=context) for context in contexts]
         maps = [attribution.values.detach().cpu().double().flatten(1) for attribution in (subject.explanation, *others)]
         pairs = torch.stack([likeness(first, second) for first, second in combinations(maps, 2)])
         return pairs.mean(0).masked_fill(~subject.finite, torch.nan)

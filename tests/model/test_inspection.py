@@ -1,0 +1,155 @@
+"""What the first forward shows: randomness, and why a network cannot run."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tests import networks
+from xaikit.api import attribute
+from xaikit.foundation.errors import BadInput, XaikitWarning
+from xaikit.model.classifier import Classifier
+
+# ---- random forwards ------------------------------------------------------------------------------------------------
+
+
+class Own:
+    """Noise from a generator of its own, which no global state shows."""
+
+    def __init__(self) -> None:
+        self.stream = torch.Generator().manual_seed(0)
+
+    def __call__(self, z: Tensor) -> Tensor:
+        return z + 0.1 * torch.randn(z.shape, generator=self.stream)
+
+
+RANDOM: dict[str, Callable[[Tensor], Tensor]] = {
+    "dropout by function": lambda z: F.dropout(z, 0.5),
+    "noise": lambda z: z + 0.1 * torch.randn_like(z),
+    "noise in place": lambda z: z + torch.empty_like(z).normal_(),
+    "stochastic depth that seldom drops": lambda z: z * (torch.rand(len(z), 1) > 1e-6),
+    "NumPy": lambda z: z + np.random.normal(),  # noqa: NPY002 - as users write it
+    "Python": lambda z: z * random.uniform(0.9, 1.1),
+    "a generator of its own": Own(),
+}
+
+
+class Cropped(networks.Net):
+    """A random crop of the image at every forward."""
+
+    def forward(self, x: Tensor) -> Any:
+        top = int(torch.randint(0, 3, ()))
+        return super().forward(x[:, :, top : top + 6])
+
+
+def random_networks() -> dict[str, nn.Module]:
+    made = {name: networks.seeded(lambda end=end: networks.Net(end=end), torch.float32) for name, end in RANDOM.items()}
+    return made | {"random crop": networks.seeded(Cropped, torch.float32)}
+
+
+@pytest.mark.parametrize("memory_format", [None, torch.channels_last])
+@pytest.mark.parametrize("name", [*RANDOM, "random crop"])
+def test_a_random_network_is_warned_of_once_and_its_maps_are_flagged(name: str, memory_format: Any) -> None:
+    classifier = Classifier(random_networks()[name].eval(), size=8, memory_format=memory_format, name="mine")
+    states = random.getstate(), torch.random.get_rng_state(), np.random.get_state()  # noqa: NPY002
+    with pytest.warns(XaikitWarning, match=r"mine is random in eval mode.*switch it off"):
+        classifier.outline()
+    for count in (1, 3):
+        for method in ("saliency", "grad-cam", "occlusion"):
+            found = attribute(classifier, networks.images(count, dtype=torch.float32), 0, method)
+            assert all("random-network" in flags for flags in found.flags)
+    assert random.getstate() == states[0]
+    assert torch.equal(torch.random.get_rng_state(), states[1])
+    assert np.array_equal(np.random.get_state()[1], states[2][1])  # noqa: NPY002
+
+
+def test_a_random_function_is_warned_of() -> None:
+    classifier = Classifier.from_function(lambda x: np.full((len(x), 2), 0.5) + random.uniform(0, 1e-3), size=8)
+    with pytest.warns(XaikitWarning, match="random in eval mode"):
+        classifier.outline()
+
+
+@pytest.mark.parametrize("name", networks.CLASSIFIERS)
+def test_other_networks_are_not_called_random(name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", XaikitWarning)
+        network = networks.seeded(networks.CLASSIFIERS[name][0], torch.float32)
+        assert not Classifier(network, size=8).outline().random
+        assert not Classifier(network, size=8, memory_format=None).outline().random
+
+
+# ---- networks that cannot run ---------------------------------------------------------------------------------------
+
+
+class WithAge(networks.Net):
+    def forward(self, x: Tensor, age: Tensor) -> Any:  # type: ignore[override]
+        return super().forward(x) + age
+
+
+class WithKeyword(networks.Net):
+    def forward(self, x: Tensor, *, mask: Tensor) -> Any:  # type: ignore[override]
+        return super().forward(x * mask)
+
+
+class WithOptional(networks.Net):
+    def forward(self, x: Tensor, second: Tensor | None = None) -> Any:  # type: ignore[override]
+        return super().forward(x) + second
+
+
+class OfDict(networks.Net):
+    def forward(self, batch: Any) -> Any:
+        return super().forward(batch["image"])
+
+
+@pytest.mark.parametrize(
+    ("build", "reason"),
+    [
+        (WithAge, r"it takes 2 inputs \(x, age\); wrap it in a module that takes the image alone"),
+        (WithKeyword, r"it takes 2 inputs \(x, mask\); wrap it"),
+        (WithOptional, "wrap it in a module that takes the image alone"),
+        (OfDict, "wrap it in a module that takes the image alone"),
+    ],
+)
+def test_a_network_of_other_inputs_is_told_to_be_wrapped(build: Callable[[], nn.Module], reason: str) -> None:
+    with pytest.raises(BadInput, match=reason) as caught:
+        attribute(Classifier(networks.seeded(build, torch.float32), size=8), networks.images(1, dtype=torch.float32))
+    assert "size=" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(3)),
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.LazyBatchNorm2d(), nn.Flatten(), nn.Linear(144, 3)),
+    ],
+)
+def test_lazy_weights_are_refused_until_they_have_values(network: nn.Module) -> None:
+    with pytest.raises(BadInput, match=r"got the lazy '.*'; run the network once on an image"):
+        Classifier(network, size=8)
+    network(torch.rand(2, 3, 8, 8))
+    assert Classifier(network.eval(), size=8)(torch.rand(2, 3, 8, 8)).shape == (2, 3)
+
+
+class OnlyParameters(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, 3, generator=torch.Generator().manual_seed(0)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3)) @ self.weight
+
+
+def test_a_network_without_layers_says_what_works() -> None:
+    classifier, x = Classifier(OnlyParameters(), size=8), torch.rand(2, 3, 8, 8)
+    with pytest.raises(BadInput, match=r"it has no layers with outputs \(N, C, h, w\): use saliency"):
+        attribute(classifier, x)
+    assert attribute(classifier, x, method="saliency").values.shape == (2, 8, 8)
