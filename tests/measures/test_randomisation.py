@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from tests.networks import additive, pictures, small
@@ -71,7 +72,9 @@ class Reversed(nn.Module):
 
 
 def test_the_order_is_that_of_execution() -> None:
-    assert groups(Classifier(Reversed(), channels=3), pictures(1), 3) == [["head"], ["middle"], ["stem"]]
+    classifier = Classifier(Reversed(), channels=3)
+    assert groups(classifier, pictures(1), 4) == [["head"], ["middle"], ["stem"], ["unused"]]
+    assert groups(classifier, pictures(1), 3) == [["head"], ["middle"], ["stem", "unused"]]
 
 
 def test_one_group_more_is_random_at_each_stage() -> None:
@@ -108,6 +111,138 @@ def test_drawn_entries_have_the_trained_mean_and_deviation() -> None:
     drawn = bound.classifier.network.state_dict()["0.weight"]
     assert float(drawn.mean()) == pytest.approx(0.3, abs=0.1)
     assert float(drawn.std()) == pytest.approx(2.0, abs=0.1)
+
+
+class Reader(nn.Module):
+    """conv -> something that reads weights in its own way -> mean -> head."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.head = nn.Linear(8, 4)
+        if how == "list":
+            self.weights = nn.ParameterList([nn.Parameter(torch.randn(8, 8, 3, 3)), nn.Parameter(torch.randn(8))])
+        elif how == "attention":
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+            nn.init.normal_(self.attention.out_proj.bias)
+        elif how == "root":
+            self.weight = nn.Parameter(torch.randn(8, 8, 1, 1))
+        elif how == "recurrent":
+            self.recurrent = nn.GRU(8, 8, batch_first=True)
+        else:
+            self.middle = nn.Conv2d(8, 8, 3, padding=1)
+        if how == "parametrised":
+            nn.utils.parametrizations.weight_norm(self.middle)
+        if how == "tied":
+            self.again = nn.Conv2d(8, 8, 3, padding=1)
+            self.again.weight = self.middle.weight
+        if how == "unused":
+            self.spare = nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x).relu()
+        tokens = x.flatten(2).transpose(1, 2)
+        match self.how:
+            case "function":
+                x = F.conv2d(x, self.middle.weight, self.middle.bias, padding=1)
+            case "transposed":
+                x = x + (tokens @ self.middle.weight[:, :, 0, 0].T).mT.reshape(x.shape)
+            case "list":
+                x = F.conv2d(x, self.weights[0], self.weights[1], padding=1)
+            case "root":
+                x = F.conv2d(x, self.weight)
+            case "attention":
+                x = self.attention(tokens, tokens, tokens, need_weights=False)[0].mT.reshape(x.shape)
+            case "recurrent":
+                x = self.recurrent(tokens)[0].mT.reshape(x.shape)
+            case "tied":
+                x = self.again(self.middle(x).relu())
+            case _:
+                x = self.middle(x)
+        x = x.relu().mean((2, 3))
+        return 9 * F.normalize(x) @ F.normalize(self.head.weight).T if self.how == "cosine" else self.head(x)
+
+
+READERS = [
+    *("called", "function", "transposed", "cosine", "attention", "list", "root", "recurrent"),
+    *("parametrised", "tied", "unused"),
+]
+
+
+def reader(how: str) -> Classifier:
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        return Classifier(Reader(how).eval(), size=(9, 7))
+
+
+@pytest.mark.parametrize("how", READERS)
+def test_every_parameter_is_random_in_the_end(how: str) -> None:
+    classifier = reader(how)
+    original = dict(classifier.network.named_parameters())
+    assert len(original) >= 5
+    for stages in (1, 3):
+        *_, bound = randomised(METHODS.get("saliency")(classifier), pictures(1), stages, seed=0)
+        for name, drawn in bound.classifier.network.named_parameters():
+            constant = bool((original[name] == original[name].flatten()[0]).all())
+            assert torch.equal(drawn, original[name]) == constant, name
+
+
+@pytest.mark.parametrize("how", READERS)
+def test_the_order_is_that_of_the_last_use(how: str) -> None:
+    found = [owner for group in groups(reader(how), pictures(1), 100) for owner in group]
+    middle = {
+        "attention": ["attention", "attention.out_proj"],
+        "list": ["weights"],
+        "root": [""],
+        "recurrent": ["recurrent"],
+        "parametrised": ["middle.parametrizations.weight", "middle"],
+        "tied": ["again", "middle"],
+    }.get(how, ["middle"])
+    assert found[0] == "head"
+    assert sorted(found[1 : 1 + len(middle)]) == sorted(middle)
+    assert found[1 + len(middle) :] == (["stem", "spare"] if how == "unused" else ["stem"])
+
+
+@pytest.mark.parametrize("how", ["function", "list", "root"])
+def test_a_weight_used_by_function_counts_as_one_of_a_module(how: str) -> None:
+    """The same function, with the weight in a module: its random network differs from the trained one as much."""
+    classifier = reader(how)
+    (bound,) = randomised(METHODS.get("saliency")(classifier), pictures(1), 1, seed=0)
+    drawn, x = bound.classifier.network, pictures(2)
+    with torch.no_grad():
+        stem = drawn.get_submodule("stem")(x).relu()
+        names = {
+            "function": ("middle.weight", "middle.bias"),
+            "list": ("weights.0", "weights.1"),
+            "root": ("weight", ""),
+        }
+        weight, bias = (dict(drawn.named_parameters()).get(name) for name in names[how])
+        middle = F.conv2d(stem, weight, bias, padding=weight.shape[2] // 2)
+        expected = drawn.get_submodule("head")(middle.relu().mean((2, 3)))
+        torch.testing.assert_close(bound.classifier(x), expected)
+        assert not torch.allclose(expected, classifier(x), atol=1e-2)
+
+
+class Frozen(nn.Module):
+    """Weights in buffers, and one parameter that does nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(0)))
+        self.spare = nn.Parameter(torch.randn(3, generator=torch.Generator().manual_seed(0)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.conv2d(x, self.get_buffer("weight")).relu().mean((2, 3))
+
+
+@pytest.mark.parametrize("name", ["parameter-randomisation", "efficient-parameter-randomisation"])
+def test_a_network_that_stays_trained_is_refused(name: str) -> None:
+    with pytest.raises(BadInput, match="expected other logits of Frozen with other parameters, got the same"):
+        MEASURES.get(name)().compute(of(METHODS.get("saliency")(Classifier(Frozen()))))
+    function = Classifier.from_function(lambda x: x[:, :2, 0, 0] / x[:, :2, 0, 0].sum(1, keepdims=True))
+    with pytest.raises(BadInput, match="expected a network with parameters"):
+        MEASURES.get(name)().compute(of(METHODS.get("occlusion")(function)))
 
 
 def last(classifier: Classifier, stages: int, seed: int = 0) -> dict[str, torch.Tensor]:
