@@ -253,3 +253,30 @@ def test_save_png(tmp_path):
     save_png(tmp_path / "a.png", values)
     assert np.array_equal(np.asarray(Image.open(tmp_path / "a.png")), values)
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+# ---- float pictures -------------------------------------------------------------------------------------------------
+
+
+def floats(low: float = 0.0, high: float = 1.0) -> np.ndarray:
+    values = np.random.default_rng(0).random((10, 16)).astype(np.float32)
+    values[0, :2] = low, high
+    return values
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 1.0001), (0, 1.05), (-0.01, 1.2), (-0.2, 1), (0.2, 0.3)])
+def test_float_pictures_are_clipped_to_the_unit_interval(tmp_path, low, high, channels):
+    values = floats(low, high) if high >= 1 else floats() * 0.1 + 0.2
+    expected = np.broadcast_to(values.clip(0, 1), (channels, 10, 16))
+    for source in (saved(tmp_path / "a.tif", Image.fromarray(values)), Image.fromarray(values)):
+        found = to_pixels(decode(source, channels)).numpy()
+        assert np.abs(found - expected).max() < (1e-6 if channels == 1 else 0.5 / 255 + 1e-6)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1.3), (0, 2), (0, 254.6), (0, 255), (0, 4095), (0, 65535), (-1, 1)])
+def test_float_pictures_in_another_range_are_refused(tmp_path, low, high):
+    path = saved(tmp_path / "a.tif", Image.fromarray(floats(low, high)))
+    with pytest.raises(BadInput, match=r"a\.tif: expected a float picture in \[0, 1\], got") as caught:
+        decode(path, 1)
+    assert "\n" not in str(caught.value)

@@ -68,10 +68,21 @@ def test_constant_map(value, expected):
     assert invalid.tolist() == [False, False]
 
 
-def test_a_flat_map_round_zero_is_one_value():
-    scaled, constant, _ = unit(torch.tensor([[[1e-14, -1e-14], [0.0, 1e-15]]]))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("unit_of_score", [1e-30, 1e-14, 1e-6, 1.0, 1e12, 1e30])
+def test_the_unit_of_a_map_has_no_effect(unit_of_score, dtype):
+    maps = torch.tensor([[[1.0, -1.0], [0.0, 0.1]], [[5.0, 5.5], [6.0, 7.0]]], dtype=dtype)
+    scaled, constant, _ = unit(maps * unit_of_score)
+    expected = torch.tensor([[[1.0, 0.0], [0.5, 0.55]], [[0.0, 0.25], [0.5, 1.0]]], dtype=dtype)
+    torch.testing.assert_close(scaled, expected, rtol=0, atol=1e-5)
+    assert not constant.any()
+
+
+@pytest.mark.parametrize("value", [1e-20, 1e-3, 1.0, 0.3, 7e5])
+def test_a_constant_map_stays_constant_when_it_is_enlarged(value):
+    scaled, constant, _ = unit(upsample(torch.full((1, 7, 5), value), (224, 163)))
     assert constant.item()
-    assert not scaled.any()
+    assert bool((scaled == 1).all())
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from xaikit.foundation.errors import BadInput, XaikitError
 from xaikit.foundation.files import atomic, kind_of
+from xaikit.images.shapes import OVERSHOOT
 
 Source = str | Path | Image.Image
 
@@ -113,11 +114,11 @@ def resize_policy(policy: ReadPolicy | None, own: Resize) -> Resize:
 def decode(source: str | Path | Image.Image, channels: int = 3) -> Image.Image:
     """Return a picture decoded as RGB (3 channels) or grey (1 channel).
 
-    16-bit grey keeps its full depth: it becomes a float picture in [0, 255].
+    16-bit and float grey keep their full depth: they become a float picture in [0, 255].
 
     Raises:
         BadInput: the file does not exist, is not a picture, is truncated, exceeds Pillow's limit against decompression
-            bombs, or `channels` is neither 1 nor 3. The message names the file.
+            bombs, is a float picture outside [0, 1], or `channels` is neither 1 nor 3. The message names the file.
     """
     name = picture_name(source)
     if channels not in (1, 3):
@@ -133,9 +134,9 @@ def decode(source: str | Path | Image.Image, channels: int = 3) -> Image.Image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
             if isinstance(source, Image.Image):
-                return _as_mode(ImageOps.exif_transpose(source), channels)
+                return _as_mode(ImageOps.exif_transpose(source), channels, name)
             with Image.open(source, formats=_FORMATS) as image:
-                return _as_mode(ImageOps.exif_transpose(image), channels)
+                return _as_mode(ImageOps.exif_transpose(image), channels, name)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         limit = f"{Image.MAX_IMAGE_PIXELS or 0:,}"
         raise BadInput(f"{name}: expected at most {limit} pixels, got more; make the picture smaller") from error
@@ -146,6 +147,8 @@ def decode(source: str | Path | Image.Image, channels: int = 3) -> Image.Image:
     except UnidentifiedImageError as error:
         got = "an empty file" if Path(name).is_file() and Path(name).stat().st_size == 0 else "something else"
         raise BadInput(f"{name}: expected a picture, got {got}; give a JPEG or PNG file, for example") from error
+    except BadInput:
+        raise
     except (OSError, SyntaxError, ValueError, EOFError, LookupError, struct.error) as error:
         reason = " ".join(str(error).split())
         raise BadInput(f"{name}: the picture is damaged ({reason}); save it again") from error
@@ -164,10 +167,10 @@ def picture_name(source: str | Path | Image.Image) -> str:
     raise BadInput(f"read: expected a path or a PIL picture, got {type(source).__name__}; tensors need no reading")
 
 
-def _as_mode(image: Image.Image, channels: int) -> Image.Image:
+def _as_mode(image: Image.Image, channels: int, name: str) -> Image.Image:
     """Return the picture as RGB or grey, composited on white if it is transparent."""
     if image.mode.startswith("I") or image.mode == "F":
-        image = _eight_bit_scale(image)
+        image = _eight_bit_scale(image, name)
         return image if channels == 1 else Image.fromarray(np.rint(np.asarray(image)).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
@@ -175,15 +178,27 @@ def _as_mode(image: Image.Image, channels: int) -> Image.Image:
     return image.convert("L" if channels == 1 else "RGB")
 
 
-def _eight_bit_scale(image: Image.Image) -> Image.Image:
-    """Return integer or float grey as a float picture in [0, 255], scaled by the range of its type."""
+def _eight_bit_scale(image: Image.Image, name: str) -> Image.Image:
+    """Return integer or float grey as a float picture in [0, 255], scaled by the range of its type.
+
+    The range of a float picture is [0, 1]. Values a little outside it, as resampling leaves them, are clipped.
+
+    Raises:
+        BadInput: a float picture in another range, which only its maker knows; the message has its `name`.
+    """
     values = np.asarray(image).astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError("it holds NaN or infinity")
+    low, high = values.min(initial=0.0), values.max(initial=0.0)
     if image.mode == "F":
-        top = 1.0 if values.max(initial=0.0) <= 1.0 else (255.0 if values.max() <= 255.0 else 65535.0)
+        top = 1.0
+        if low < -OVERSHOOT or high > 1 + OVERSHOOT:
+            raise BadInput(
+                f"{name}: expected a float picture in [0, 1], got {low:.3g} to {high:.3g}; scale its values, or save "
+                "them as integers"
+            )
     else:
-        top = 65535.0 if values.max(initial=0.0) <= 65535.0 else 2.0**31 - 1
+        top = 65535.0 if high <= 65535.0 else 2.0**31 - 1
     return Image.fromarray((values.clip(0, top) * (255.0 / top)).astype(np.float32))
 
 

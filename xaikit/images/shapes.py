@@ -14,6 +14,9 @@ from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
 
+OVERSHOOT = 0.25  # how far pixels may lie outside [0, 1], as after resampling
+_ROUNDING_STEPS = 8  # largest range of a constant map, in rounding steps of its largest value: resizing adds a few
+
 
 def check_images(images: Tensor, channels: int, name: str = "inputs") -> None:
     """Check that images are a floating-point tensor (N, C, H, W) with the network's channels.
@@ -53,7 +56,7 @@ def check_range(images: Tensor, *, bounded: bool) -> None:
     low, high = (float(end) for end in images.detach().aminmax())
     if not (math.isfinite(low) and math.isfinite(high)):
         raise BadInput("inputs: expected finite pixels, got NaN or infinity; check how they were read")
-    if bounded and (low < -0.25 or high > 1.25):
+    if bounded and (low < -OVERSHOOT or high > 1 + OVERSHOOT):
         raise BadInput(
             f"inputs: expected pixels in [0, 1], got {low:.3g} to {high:.3g}; "
             "give them before normalisation, which the classifier applies itself"
@@ -94,13 +97,15 @@ def unit(maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     Returns:
         The scaled maps; a bool (...), True for constant maps; and a bool (...), True for invalid maps, whose values or
-        range are not finite. A constant map becomes ones if its value is > 0, else zeros; an invalid map, zeros.
+        range are not finite. A map is constant if its range is rounding of its values, whatever their unit; it becomes
+        ones if its value is > 0, else zeros. An invalid map becomes zeros.
     """
     low = maps.amin(dim=(-2, -1), keepdim=True)
     high = maps.amax(dim=(-2, -1), keepdim=True)
     span = high - low
     invalid = ~span.isfinite()
-    flat = ~invalid & (span <= 1e-12 * torch.maximum(high.abs(), low.abs()).clamp(min=1.0))
+    rounding = _ROUNDING_STEPS * torch.finfo(maps.dtype).eps * torch.maximum(high.abs(), low.abs())
+    flat = ~invalid & (span <= rounding)
     scaled = (maps - low) / torch.where(flat, torch.ones_like(span), span)
     scaled = torch.where(flat, (low > 0).to(maps.dtype), scaled).masked_fill(invalid, 0)
     return scaled, flat[..., 0, 0], invalid[..., 0, 0]
