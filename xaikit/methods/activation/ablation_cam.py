@@ -31,6 +31,8 @@ from xaikit.methods.base import METHODS, LayerMethod, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
+_SMALL = 1e-3  # scores below this share of the largest logit are compared on the scale of the logits
+
 
 @METHODS.register
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class AblationCAM(LayerMethod):
                 kept = torch.ones(len(ablated) + 1, activations.shape[1], 1, 1, dtype=torch.bool, device=ablated.device)
                 kept[torch.arange(1, len(ablated) + 1, device="cpu"), ablated] = False
                 scores = self._masked_scores(batch, image, kept)
-                if scores is None or not _close(scores[0], batch.scores[image], batch.arithmetic):
+                if scores is None or not _close(scores[0], batch.scores[image], batch.logits[image], batch.arithmetic):
                     return None
                 drops[image, ablated] = scores[0] - scores[1:]
                 if batch.context.progress is not None:
@@ -130,6 +132,7 @@ def _zeroed(activation: Tensor, ablated: Tensor) -> Tensor:
     return changed
 
 
-def _close(score: Tensor, expected: Tensor, arithmetic: torch.dtype) -> bool:
+def _close(score: Tensor, expected: Tensor, logits: Tensor, arithmetic: torch.dtype) -> bool:
+    """Return whether two scores of an image are equal, up to rounding of the score and of the logits (K,)."""
     tolerance = max(1e-3, 8 * torch.finfo(arithmetic).eps)
-    return bool((score - expected).abs() <= tolerance * expected.abs().clamp_min(1e-3))
+    return bool((score - expected).abs() <= tolerance * torch.maximum(expected.abs(), _SMALL * logits.abs().amax()))

@@ -14,8 +14,8 @@ scaling "channel"  min-max per channel, as pytorch-grad-cam does, so that all ch
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) >= 0.
 Source: Srinivas & Fleuret, NeurIPS 2019, eq. 2-5, arXiv:1905.00780, and the authors' code for psi.
-Departs from source: nothing; channels are summed before resizing, which is linear and, as in the authors' code, uses
-    align_corners=True.
+Departs from source: min-max without the constant 1e-6 in its denominator, so that the unit of the score has no effect;
+    channels are summed before resizing, which is linear and, as in the authors' code, uses align_corners=True.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,6 @@ from xaikit.model.torch_functions import BATCH_NORMS, LINEARS, named
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
-_EPSILON = 1e-6
 _LARGEST_GAP = 0.01  # largest gap without the flag `incomplete`, as a share of the score
 _ROUNDING = 1e-5  # the same as a share of all contributions, where they cancel
 
@@ -108,7 +107,7 @@ class _Sums:
         magnitude = product.abs()
         axes = (1, 2, 3) if self.scaling == "layer" else (2, 3)
         low, high = magnitude.amin(axes, keepdim=True), magnitude.amax(axes, keepdim=True)
-        scaled = ((magnitude - low) / (high - low + _EPSILON)).sum(1)
+        scaled = ((magnitude - low) / torch.where(high > low, high - low, 1)).sum(1)
         size = tuple(product.shape[2:])
         self.maps[size] = self.maps[size] + scaled if size in self.maps else scaled
 

@@ -79,4 +79,4 @@ def _mismatch(predicted: Tensor, logits: Tensor, up_to_constant: bool) -> float:
     difference = predicted - logits
     if up_to_constant:
         difference = difference - difference.mean(1, keepdim=True)
-    return float(difference.abs().max() / logits.abs().max().clamp_min(1e-12))
+    return float(difference.abs().max() / logits.abs().max().clamp_min(torch.finfo(logits.dtype).tiny))

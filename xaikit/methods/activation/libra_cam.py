@@ -34,6 +34,8 @@ from xaikit.methods.base import METHODS, LayerMethod, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
+_ROUNDING_STEPS = 64  # largest contrast with an equal reference, in rounding steps of what the activations contribute
+
 
 @METHODS.register
 @dataclass(frozen=True)
@@ -77,7 +79,10 @@ class LibraCAM(LayerMethod):
         """Return the calibrated mean contrast, (n, H, W)."""
         raw, present = self._contrasts(batch)
         _, constant, invalid = unit(raw)
-        kept = kept_references(self._gains(batch, raw), present & ~(constant | invalid))
+        activations, gradients = batch.activations_and_gradients(self.place)
+        size = (activations * gradients).abs().sum(1).amax((1, 2))[:, None]
+        equal = raw.abs().amax((2, 3)) <= _ROUNDING_STEPS * torch.finfo(raw.dtype).eps * size
+        kept = kept_references(self._gains(batch, raw), present & ~(constant | invalid | equal))
         maps = self._mean(batch, raw, kept)
         count = kept.sum(1)
         flags: list[set[str]] = [set() if references else {"no-reference"} for references in count.tolist()]

@@ -5,7 +5,7 @@
 
 L multiplies the image by one matrix per axis. The difference of two blurs is computed on the matrices, in double
 precision, to avoid cancellation. Completeness: sum(values) = score(x) - score(L(x, sigma)), up to the quadrature error;
-the gap is reported per image.
+the gap is reported per image, which is flagged `incomplete` above 1 %.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) summed over channels, or (N, C, H, W) with `channels=True`.
 Units:  score; sigma in pixels.
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from xaikit.foundation.parameters import Count
 from xaikit.methods.base import METHODS, InputMethod, Values
+from xaikit.methods.gradient.completeness import flagged, missed
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -65,8 +66,9 @@ class BlurIntegratedGradients(InputMethod):
             values.index_add_(0, rows, product, alpha=-width)
         all_rows = torch.arange(len(batch), device=values.device)
         end = self._blurred(batch.inputs, torch.full((len(batch),), self.sigma, device="cpu").double())[0]
-        expected = batch.scores - batch.scores_of(end, all_rows)
-        return Values(values, completeness=values.flatten(1).sum(1) - expected)
+        others = batch.scores_of(end, all_rows)
+        gap = values.flatten(1).sum(1) - (batch.scores - others)
+        return Values(values, completeness=gap, flags=flagged(missed(gap, batch.scores, others, batch.arithmetic)))
 
     def cost(self, size: tuple[int, int]) -> Cost:
         """Return one forward and one backward per step, plus a forward for each end of the path."""

@@ -20,12 +20,10 @@ from torch import Tensor
 
 from xaikit.images.fills import Fill
 from xaikit.methods.base import METHODS, InputMethod, Values
+from xaikit.methods.gradient.completeness import flagged, missed
 from xaikit.methods.gradient.multipliers import pair_multipliers
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
-
-_LARGEST_GAP = 0.01  # largest gap without the flag `incomplete`, as a share of the difference
-_ROUNDING = 1e-6  # the same as a share of the scores, where their difference is smaller
 
 
 @METHODS.register
@@ -50,12 +48,9 @@ class DeepLIFT(InputMethod):
         rows = torch.arange(len(batch), device=baselines.device)
         result = pair_multipliers(batch, batch.inputs, baselines, rows, mates=None if self._shared else rows)
         values = (batch.inputs - baselines) * result.values
-        expected = batch.scores - result.others
-        gap = values.flatten(1).sum(1) - expected
-        size = torch.maximum(batch.scores.abs(), result.others.abs())
-        missed = gap.abs() > _LARGEST_GAP * expected.abs() + _ROUNDING * size
-        flags: list[set[str]] = [{"incomplete"} if flagged else set() for flagged in missed.tolist()]
-        return Values(values, completeness=gap, flags=flags)
+        gap = values.flatten(1).sum(1) - (batch.scores - result.others)
+        incomplete = missed(gap, batch.scores, result.others, batch.arithmetic)
+        return Values(values, completeness=gap, flags=flagged(incomplete))
 
     def cost(self, size: tuple[int, int]) -> Cost:
         """Return a forward for the class, then one pass each way for the image, and for its baseline if not shared."""

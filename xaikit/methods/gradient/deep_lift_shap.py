@@ -2,8 +2,9 @@
 
     values = mean_b (x - x_b) * M(x, x_b)        M by the rules of `multiplier_rules`
 
-Completeness: sum(values) = score(x) - mean_b score(x_b), exact up to rounding; the gap is reported per image. A portion
-may hold (image, reference) pairs of several images; each image runs once per portion.
+Completeness: sum(values) = score(x) - mean_b score(x_b), exact up to rounding; the gap is reported per image, which is
+flagged `incomplete` above 1 %. A portion may hold (image, reference) pairs of several images; each image runs once per
+portion.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) summed over channels, or (N, C, H, W) with `channels=True`.
 Units:  score.
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from xaikit.methods.base import METHODS, InputMethod, Values
+from xaikit.methods.gradient.completeness import flagged, missed
 from xaikit.methods.gradient.multipliers import pair_multipliers
 from xaikit.methods.gradient.reference_images import Background, background_inputs, background_size, check_background
 from xaikit.run.batch import Batch
@@ -59,8 +61,10 @@ class DeepLIFTSHAP(InputMethod):
             total.index_add_(0, pairs // count, values)
             reference_scores.index_add_(0, pairs // count, scores)
         values = total / count
-        gap = values.flatten(1).sum(1) - (batch.scores - reference_scores / count)
-        return Values(values, completeness=gap, flags=flags)
+        others = reference_scores / count
+        gap = values.flatten(1).sum(1) - (batch.scores - others)
+        incomplete = flagged(missed(gap, batch.scores, others, batch.arithmetic))
+        return Values(values, completeness=gap, flags=[a | b for a, b in zip(flags, incomplete, strict=True)])
 
     def cost(self, size: tuple[int, int]) -> Cost:
         """Return a forward for the class, then one forward and one backward for the image and for each reference."""

@@ -10,7 +10,8 @@ Step t of T, with b = (t + 1) / T:
     if these do not suffice, they move all the way to b + reach and the next `fraction` follows, by the same gradient
 
 Completeness: sum(values) = score(x) - score(x') only approximately, because one gradient covers steps of up to twice
-the reach; the gap is reported per image. One step is one forward and one backward of the whole batch.
+the reach; the gap is reported per image, which is flagged `incomplete` above 1 %. One step is one forward and one
+backward of the whole batch.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) summed over channels, or (N, C, H, W) with `channels=True`.
 Units:  score.
@@ -31,6 +32,7 @@ from xaikit.foundation.parameters import Count, Share
 from xaikit.images.fills import Fill
 from xaikit.images.shapes import per_image
 from xaikit.methods.base import METHODS, InputMethod, Values
+from xaikit.methods.gradient.completeness import flagged, missed
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -74,8 +76,8 @@ class GuidedIntegratedGradients(InputMethod):
             progress = advanced
             if batch.context.progress is not None:
                 batch.context.progress(step, self.steps, "path points")
-        expected = batch.scores - scores[0]
-        return Values(values, completeness=values.flatten(1).sum(1) - expected)
+        gap = values.flatten(1).sum(1) - (batch.scores - scores[0])
+        return Values(values, completeness=gap, flags=flagged(missed(gap, batch.scores, scores[0], batch.arithmetic)))
 
     def cost(self, size: tuple[int, int]) -> Cost:
         """Return one forward and one backward per step, plus a forward for the image."""

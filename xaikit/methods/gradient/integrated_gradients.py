@@ -6,7 +6,8 @@
 
 With several baselines the values are averaged. Completeness: sum(values) = score(x) - mean score(x'), up to the
 quadrature error; the gap is reported per image. By default an image starts with 50 steps, doubled up to 400 while its
-gap exceeds 1 % of the difference; `steps=N` fixes the number.
+gap exceeds 1 % of the difference; `steps=N` fixes the number. An image whose gap exceeds 1 % in the end is flagged
+`incomplete`.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) summed over channels, or (N, C, H, W) with `channels=True`.
 Units:  score.
@@ -26,12 +27,13 @@ from xaikit.foundation.errors import BadInput
 from xaikit.foundation.parameters import Count
 from xaikit.images.fills import Fill
 from xaikit.methods.base import METHODS, InputMethod, Values
+from xaikit.methods.gradient.completeness import flagged, missed
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
 Quadrature = Literal["midpoint", "gauss-legendre"]
 
-_FIRST, _MOST, _GAP = 50, 400, 0.01
+_FIRST, _MOST = 50, 400
 _MOST_NODES = 1000  # the nodes are the eigenvalues of a matrix of this size
 
 
@@ -67,20 +69,21 @@ class IntegratedGradients(InputMethod):
         """Return (x - x') times the mean gradient, (n, C, H, W)."""
         starts = self._starts(batch)
         rows = torch.arange(len(batch), device=starts.device)
-        expected = batch.scores - torch.stack([batch.scores_of(start, rows) for start in starts]).mean(0)
-        values, gaps = torch.zeros_like(batch.inputs), torch.zeros_like(expected)
+        others = torch.stack([batch.scores_of(start, rows) for start in starts]).mean(0)
+        values, gaps = torch.zeros_like(batch.inputs), torch.zeros_like(others)
         steps, steps_used = self.steps or _FIRST, [0] * len(batch)
         while len(rows):
             integral = self._integrate(batch, starts, rows, steps)
-            gap = integral.flatten(1).sum(1) - expected[rows]
+            gap = integral.flatten(1).sum(1) - (batch.scores - others)[rows]
             values[rows], gaps[rows] = integral, gap
             for row in rows.tolist():
                 steps_used[row] = steps
             if self.steps is not None or steps >= _MOST:
                 break
-            rows = rows[gap.abs() > _GAP * expected[rows].abs()]
+            rows = rows[missed(gap, batch.scores[rows], others[rows], batch.arithmetic)]
             steps *= 2
-        return Values(values, completeness=gaps, params={"steps": steps_used})
+        incomplete = missed(gaps, batch.scores, others, batch.arithmetic)
+        return Values(values, completeness=gaps, flags=flagged(incomplete), params={"steps": steps_used})
 
     def cost(self, size: tuple[int, int]) -> Cost:
         """Return one forward and one backward per step and baseline, plus a forward for each end of the paths."""

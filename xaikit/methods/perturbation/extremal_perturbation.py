@@ -116,7 +116,8 @@ class ExtremalPerturbation(InputMethod):
         """Return the weight of the score (m,), which scales the gain from blurred to sharp image to `_SCORE_GAIN`."""
         clean = batch.scores_of(batch.inputs[rows], rows)
         gain = (clean - batch.scores_of(blurred_inputs, rows)).abs()
-        return _SCORE_GAIN / torch.maximum(gain, _LEAST_GAIN * clean.abs()).clamp(min=_EPSILON)
+        gain = torch.maximum(gain, _LEAST_GAIN * clean.abs())
+        return torch.where(gain > 0, _SCORE_GAIN / gain, 0)
 
     @property
     def _areas(self) -> tuple[float, ...]:
