@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from xaikit.foundation.errors import BadInput, NoSuchLayer
 from xaikit.model.ends import End, EndsIn, Forward
 from xaikit.model.hooks import Layer, Probe, parse_layer
-from xaikit.model.paths import Edge, Paths, edge_of, gradient_at, paths
+from xaikit.model.paths import Edge, Paths, edge_of, gradient_at, is_custom, paths
 from xaikit.model.torch_functions import (
     ADAPTIVE_POOLS,
     CONVOLUTIONS,
@@ -175,7 +175,7 @@ class _Trace:
         """Name the outputs that got their edge after their module returned, from a reentrant checkpoint around it."""
         for name, call, output in self.pending:
             edge = self.see(output)
-            if edge is not None:
+            if edge is not None and is_custom(edge[0]):
                 self.names.setdefault(edge, []).append((name, call))
 
 
