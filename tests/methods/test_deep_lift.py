@@ -203,7 +203,7 @@ def test_pairs_fill_portions_across_images() -> None:
 @pytest.mark.parametrize(
     ("references", "message"),
     [
-        (0, "expected a whole number from 1 or a tensor, got 0"),
+        (0, "expected a whole number from 1 and up to 10000 or a tensor, got 0"),
         (torch.rand(0, 3, 8, 8), "references: expected at least 1, got 0"),
         (torch.rand(3, 8, 8), r"expected \(N, 3, H, W\)"),
         (torch.rand(2, 3, 9, 9), r"references: expected \(B, 3, 8, 8\)"),

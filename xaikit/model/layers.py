@@ -16,7 +16,6 @@ How the default target layer is found (paths.py reads the autograd graph, so nam
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 from xaikit.foundation.errors import BadInput, NoSuchLayer
 from xaikit.model.ends import End, EndsIn, Forward
 from xaikit.model.hooks import Layer, Probe, parse_layer
-from xaikit.model.paths import Edge, Paths, edge_of, gradient_at, is_custom, paths
+from xaikit.model.paths import Edge, Paths, WithGraph, edge_of, gradient_at, is_custom, paths
 from xaikit.model.torch_functions import (
     ADAPTIVE_POOLS,
     CONVOLUTIONS,
@@ -105,7 +104,7 @@ class _Trace:
     rectified: set[Edge] = field(default_factory=set)
     adapted: set[Edge] = field(default_factory=set)
     points: set[Edge] = field(default_factory=set)
-    pending: list[tuple[str, int, Tensor]] = field(default_factory=list)
+    returned: list[tuple[str, int, Tensor, int]] = field(default_factory=list)
     layers: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
     convolutions: list[str] = field(default_factory=list)
@@ -124,8 +123,8 @@ class _Trace:
         edge = self.see(output)
         if edge is not None and name:
             self.names.setdefault(edge, []).append((name, call))
-        elif name:
-            self.pending.append((name, call, output))
+        if name:
+            self.returned.append((name, call, output, output._version))
         if output.ndim == 4 and len(output) == 1 and name:
             self.layers.pop(name, None)
             self.layers[name] = (output.shape[1], output.shape[2], output.shape[3])
@@ -172,28 +171,30 @@ class _Trace:
         return edge
 
     def settle(self) -> None:
-        """Name the outputs that got their edge after their module returned, from a reentrant checkpoint around it."""
-        for name, call, output in self.pending:
+        """Name the outputs that a custom operation around their module gave another edge (a reentrant checkpoint)."""
+        for name, call, output, version in self.returned:
             edge = self.see(output)
-            if edge is not None and is_custom(edge[0]):
-                self.names.setdefault(edge, []).append((name, call))
+            if edge is None or not is_custom(edge[0]) or output._version != version:
+                continue
+            names = self.names.setdefault(edge, [])
+            names += [(name, call)] if (name, call) not in names else []
 
 
 def _observed(
-    network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor], mode: AbstractContextManager[None]
-) -> tuple[_Trace, Tensor, Tensor]:
-    """Return what a forward showed, the leaf at its start and its outputs (1, K)."""
+    network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor]
+) -> tuple[_Trace, Edge | None, Tensor]:
+    """Return what a forward showed, the edge of the image and the outputs (1, K)."""
     trace = _Trace()
     image = inputs.detach().clone().requires_grad_(True)
-    with mode, Probe(network) as probe:
+    with Probe(network) as probe:
         given = image.clone()  # not a leaf: a network may write into its input
-        version = given._version
+        start, version = edge_of(given), given._version
         probe.observe(trace.on_module, trace.on_function)
         with trace.forward:
             outputs = unwrap(network(given))
     trace.settle()
     trace.writes_input = given._version != version
-    return trace, image, outputs
+    return trace, start, outputs
 
 
 def _positions(tensor: Tensor, channels_last: bool = False) -> int:
@@ -214,9 +215,11 @@ def outline(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor])
         unwrap: converts the network's output to (1, K).
     """
     try:
-        trace, image, outputs = _observed(network, inputs, unwrap, torch.enable_grad())
+        with torch.enable_grad(), WithGraph():
+            trace, start, outputs = _observed(network, inputs, unwrap)
     except (RuntimeError, TypeError, ValueError):  # such as `.numpy()` of a tensor with a graph
-        trace, image, outputs = _observed(network, inputs, unwrap, torch.no_grad())
+        with torch.no_grad():
+            trace, start, outputs = _observed(network, inputs, unwrap)
     if len(outputs) != 1 or not outputs.shape[1]:
         raise BadInput(
             f"model: expected logits (1, K) for one image, got {tuple(outputs.shape)}; return one row per image"
@@ -225,7 +228,7 @@ def outline(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor])
     end = trace.forward.end(outputs.detach())
     before = trace.forward.before(end, outputs.detach()) if end.kind != "logits" else None
     logits = outputs if before is None else before
-    graph = paths(image, outputs)
+    graph = paths(start, edge_of(outputs))
     last = _last_with_positions(trace, graph, outputs)
     class_map = last if last is not None and _is_class_map(trace.grids[last].detach(), logits.detach()) else None
     entered = last

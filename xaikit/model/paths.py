@@ -12,14 +12,15 @@ operation in place makes a new edge, so an edge identifies a value, not a piece 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
-from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
+from torch.autograd.graph import GradientEdge, Node
+from torch.overrides import TorchFunctionMode
 
 Edge: TypeAlias = tuple[Node, int]
 
@@ -54,11 +55,8 @@ class Paths:
 
 
 def edge_of(tensor: Tensor) -> Edge | None:
-    """Return the edge of a tensor, or None if it has no graph."""
-    if not tensor.requires_grad:
-        return None
-    edge = get_gradient_edge(tensor)
-    return edge.node, edge.output_nr
+    """Return the edge of a tensor, or None if no operation with a graph computed it."""
+    return None if tensor.grad_fn is None else (tensor.grad_fn, tensor.output_nr)
 
 
 def gradient_at(edge: Edge, outputs: Tensor, weights: Tensor) -> Tensor | None:
@@ -73,9 +71,8 @@ def is_custom(operation: object) -> bool:
     return isinstance(operation, BackwardCFunction)
 
 
-def paths(image: Tensor, outputs: Tensor) -> Paths:
-    """Return the paths from a leaf that requires a gradient to the outputs of one forward."""
-    start, end = edge_of(image), edge_of(outputs)
+def paths(start: Edge | None, end: Edge | None) -> Paths:
+    """Return the paths from the edge of the image to that of the outputs, none if either has no graph."""
     if start is None or end is None:
         return Paths({}, {}, [])
     position: dict[Node, int] = {}
@@ -101,6 +98,16 @@ def paths(image: Tensor, outputs: Tensor) -> Paths:
             common.append((node, next(iter(used[node]))))
         furthest = max(furthest, reach[node])
     return Paths(position, {node: [source for source, _ in before] for node, before in inputs.items()}, common)
+
+
+class WithGraph(TorchFunctionMode):
+    """Computes every call with a graph, also where the network's code turns gradients off."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        with torch.enable_grad():
+            return func(*args, **(kwargs or {}))
 
 
 def _inputs_first(end: Node) -> Iterator[Node]:
