@@ -148,7 +148,81 @@ def test_a_second_run_repeats_the_first_to_the_bit(explain: Command, photo: Path
     for _ in range(2):
         assert explain(photo, "--method", "random", "--method", "grad-cam", "--seed", "5").code == 0
         values.append((tmp_path / "out" / "attributions.npz").read_bytes())
+        (tmp_path / "out" / "results.json").unlink()
     assert values[0] == values[1]
+    assert (tmp_path / "out" / "earlier" / "1" / "attributions.npz").read_bytes() == values[0]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        ["--seed", "1"],
+        ["--target", "dots"],
+        ["--method", "saliency"],
+        ["--layer", "features.4"],
+        ["other"],
+    ],
+    ids=" ".join,
+)
+def test_another_request_in_the_same_folder_keeps_the_earlier_results_apart(
+    explain: Command, photo: Path, tmp_path: Path, changed: list[str]
+) -> None:
+    assert explain(photo, "--method", "grad-cam").code == 0
+    before = (tmp_path / "out" / "attributions.npz").read_bytes()
+    if changed == ["other"]:
+        done = explain(draw(tmp_path / "other.png", 5))
+    else:
+        done = explain(photo, *([] if "--method" in changed else ["--method", "grad-cam"]), *changed)
+    assert done.code == 0
+    assert done.line.endswith("earlier/1")
+    assert (tmp_path / "out" / "earlier" / "1" / "attributions.npz").read_bytes() == before
+    (record,) = results(tmp_path)["records"]
+    assert len(list((tmp_path / "out" / "panels").iterdir())) == 1
+    with np.load(tmp_path / "out" / "attributions.npz") as values:
+        assert values.files == [record["outputs"]["values"]]
+
+
+def test_the_same_request_of_a_replaced_picture_is_explained_anew(
+    explain: Command, photo: Path, tmp_path: Path
+) -> None:
+    assert explain(photo).code == 0
+    (first,) = results(tmp_path)["records"]
+    assert explain(photo).line == "xaikit: 1 of 1 pictures are explained already and are kept"
+    draw(photo, 8)
+    assert explain(photo).line.endswith("earlier/1")
+    (second,) = results(tmp_path)["records"]
+    assert first["sha256"] != second["sha256"]
+    assert first["score"] != second["score"]
+
+
+def test_a_plugin_with_other_code_is_another_request(explain: Command, photo: Path, tmp_path: Path) -> None:
+    from xaikit.methods.base import METHODS
+
+    for sign in ("", "-"):
+        plugin = tmp_path / "mine.py"
+        plugin.write_text(
+            "from dataclasses import dataclass\n"
+            "from xaikit.extend import METHODS, Cost, InputMethod, Values\n"
+            "@METHODS.register\n"
+            "@dataclass(frozen=True)\n"
+            "class Signed(InputMethod):\n"
+            "    name, family, source = 'tests-signed', 'control', 'here'\n"
+            f"    def compute(self, batch):\n        return Values({sign}batch.pixels)\n"
+            "    def cost(self, size):\n        return Cost(1, 0)\n",
+            encoding="utf-8",
+        )
+        try:
+            done = explain(photo, "--plugin", plugin, "--method", "tests-signed")
+        finally:
+            METHODS._entries.pop("tests-signed", None)
+        assert done.code == 0
+    assert done.line.endswith("earlier/1")
+
+
+def test_records_name_no_folder_above(explain: Command, photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.png").write_bytes(b"")
+    explain(photo, tmp_path / "empty.png", tmp_path / "missing.png")
+    assert str(tmp_path.parent) not in (tmp_path / "out" / "results.json").read_text(encoding="utf-8")
 
 
 def test_progress_is_silent_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
@@ -180,5 +254,8 @@ def test_what_was_written_before_is_not_explained(
     assert done.code == 2
     assert "expected images, got only the results of an earlier run" in done.line
     panel = next((tmp_path / "out" / "panels").iterdir())
-    assert explain(panel).code == 0
-    assert [Path(one["file"]).name for one in results(tmp_path)["records"]] == ["a.png"]
+    before = panel.read_bytes()
+    done = explain(panel)  # it would be replaced by its own explanation
+    assert done.code == 2
+    assert "outside the output's panels" in done.line
+    assert panel.read_bytes() == before

@@ -1,89 +1,294 @@
-"""The folder of results: names that never meet, files that are whole, interrupts that wait."""
+"""The folder of results: files that are whole, kills that lose nothing finished, runs that never mix."""
 
 from __future__ import annotations
 
 import json
-import signal
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from xaikit.explaining.results import ResultsFolder, printable, uninterrupted, unique_names
+from xaikit.explaining.results import Record, ResultsFolder
 from xaikit.foundation.errors import BadInput
 
+Array = np.ndarray[Any, Any]
 PICTURE = np.zeros((4, 4, 3), np.uint8)
+RUN = {"request": "a", "date": "1"}
+OTHER = {"request": "b", "date": "2"}
 
 
-@pytest.mark.parametrize(
-    ("paths", "names"),
-    [
-        (["a/x.png", "a/y.png"], ["x", "y"]),
-        (["a/x.png", "b/x.png", "b/y.png"], ["a-x", "b-x", "y"]),
-        (["a/x.png", "a/x.jpg"], ["x.png", "x.jpg"]),
-        (["p/a/x.png", "q/a/x.png"], ["p-a-x.png", "q-a-x.png"]),
-        (["a/X.png", "b/x.png"], ["a-X", "b-x"]),
-        (["x.png", "x.png", "x.png"], ["x.png", "x.png-2", "x.png-3"]),
-        (["a/x.png", "b/x.png", "c/a-x.png"], ["x.png", "b-x", "a-x.png"]),
-    ],
-)
-def test_names(paths: list[str], names: list[str]) -> None:
-    assert unique_names([Path(path) for path in paths]) == names
+class Killed(BaseException):
+    """Ends a run as SIGKILL does: nothing after it is done."""
 
 
-def test_names_fit_a_file_system() -> None:
-    names = unique_names([Path(f"{'東' * 80}{number}.png") for number in range(3)])
-    assert len(set(names)) == 3
-    assert all(len(name.encode()) <= 150 for name in names)
+def add(folder: ResultsFolder, place: int, name: str, value: float = 0.0, *methods: str) -> list[Record]:
+    methods = methods or ("m",)
+    records = [{"method": method, "sha256": name, "score": value} for method in methods]
+    values = {method: np.full((2, 2), value) for method in methods}
+    return folder.write(place, name, PICTURE, dict.fromkeys(methods, PICTURE), values, records)
 
 
-def test_a_name_that_is_no_utf8_can_be_printed() -> None:
-    assert printable(Path("caf\udce9.png")) == "caf?.png"
+def finished(path: Path, run: dict[str, Any], *images: tuple[str, float]) -> None:
+    with ResultsFolder.open(path, run) as folder:
+        records = [one for place, (name, value) in enumerate(images) for one in add(folder, place, name, value)]
+        folder.conclude(run, records)
+
+
+def killed(path: Path, run: dict[str, Any], *images: tuple[str, float], begin: int = 0) -> None:
+    with suppress(Killed), ResultsFolder.open(path, run) as folder:
+        for place, (name, value) in enumerate(images, begin):
+            add(folder, place, name, value)
+        raise Killed
+
+
+def contents(path: Path) -> tuple[dict[str, Any], dict[str, float]]:
+    """The run and the value by key; the records must name exactly these, and their pictures must exist."""
+    results = json.loads((path / "results.json").read_text(encoding="utf-8"))
+    with np.load(path / "attributions.npz") as saved:
+        values = {key: float(saved[key].max()) for key in saved.files}
+    assert {one["outputs"]["values"]: one["score"] for one in results["records"]} == values
+    for record in results["records"]:
+        assert all((path / record["outputs"][kind]).is_file() for kind in ("panel", "overlay"))
+    return results["run"], values
+
+
+def panels(path: Path) -> list[str]:
+    return sorted(file.stem for file in (path / "panels").iterdir())
 
 
 def test_values_come_back_as_they_went_in(tmp_path: Path) -> None:
-    values: dict[str, np.ndarray[Any, Any]] = {
+    values: dict[str, Array] = {
         "grad-cam": np.arange(6, dtype=np.float32).reshape(2, 3),
         "captum/saliency": np.ones((3, 4, 4)),
     }
-    with ResultsFolder.open(tmp_path / "out") as folder:
-        places = folder.write("cat", PICTURE, dict.fromkeys(values, PICTURE), values)
-    folder.conclude({"seed": 0}, [{"completeness": float("nan")}])
+    with ResultsFolder.open(tmp_path / "out", RUN) as folder:
+        records = [{"method": method, "completeness": float("nan")} for method in values]
+        written = folder.write(0, "cat", PICTURE, dict.fromkeys(values, PICTURE), values, records)
+        folder.conclude(RUN, written)
     with np.load(tmp_path / "out" / "attributions.npz") as saved:
-        for method, expected in values.items():
-            np.testing.assert_array_equal(saved[places[method]["values"]], expected)
-            assert (tmp_path / "out" / places[method]["overlay"]).is_file()
+        for record in written:
+            np.testing.assert_array_equal(saved[record["outputs"]["values"]], values[record["method"]])
+            assert (tmp_path / "out" / record["outputs"]["overlay"]).is_file()
     results = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
-    assert results == {"run": {"seed": 0}, "records": [{"completeness": None}]}
+    assert results["run"] == RUN
+    assert [one["completeness"] for one in results["records"]] == [None, None]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
+        "attributions.npz",
+        "overlays",
+        "panels",
+        "results.json",
+    ]
 
 
-def test_a_failed_run_keeps_the_values_of_the_one_before(tmp_path: Path) -> None:
-    with ResultsFolder.open(tmp_path) as folder:
-        folder.write("cat", PICTURE, {"m": PICTURE}, {"m": np.ones((2, 2))})
-    before = (tmp_path / "attributions.npz").read_bytes()
-    with pytest.raises(ZeroDivisionError), ResultsFolder.open(tmp_path):
+def test_values_are_written_in_the_order_of_the_records(tmp_path: Path) -> None:
+    with ResultsFolder.open(tmp_path, RUN) as folder:
+        first, second = add(folder, 0, "x"), add(folder, 1, "y")
+        folder.conclude(RUN, [*second, *first])
+    with np.load(tmp_path / "attributions.npz") as saved:
+        assert saved.files == ["y/m", "x/m"]
+
+
+def test_a_run_that_fails_before_its_first_image_changes_nothing(tmp_path: Path) -> None:
+    finished(tmp_path, RUN, ("cat", 1.0))
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    with pytest.raises(ZeroDivisionError), ResultsFolder.open(tmp_path, OTHER):
         raise ZeroDivisionError
-    assert (tmp_path / "attributions.npz").read_bytes() == before
-    assert not list(tmp_path.glob(".*"))
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
 
 
-def test_a_file_in_place_of_a_folder(tmp_path: Path) -> None:
-    (tmp_path / "panels").write_text("", encoding="utf-8")
-    with pytest.raises(BadInput, match="panels"), ResultsFolder.open(tmp_path):
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_killed_run_is_completed_by_the_next(tmp_path: Path, count: int) -> None:
+    killed(tmp_path, RUN, *((f"image{number}", float(number)) for number in range(count)))
+    assert not (tmp_path / "results.json").exists()
+    with ResultsFolder.open(tmp_path, RUN) as folder:
+        run, values = contents(tmp_path)
+        assert sorted(folder.kept) == [f"image{number}" for number in range(count)]
+        assert [one["score"] for one in folder.known("image0")] == [0.0]
+    assert run["interrupted"] is True
+    assert run["images"] == count
+    assert values == {f"image{number}/m": number for number in range(count)}
+    assert not (tmp_path / "unfinished").exists()
+
+
+def test_a_run_killed_again_and_again_loses_nothing(tmp_path: Path) -> None:
+    for number in range(4):
+        killed(tmp_path, RUN | {"date": str(number)}, (f"image{number}", float(number)), begin=number)
+    with ResultsFolder.open(tmp_path, RUN | {"date": "9"}) as folder:
+        known = [one for number in range(4) for one in folder.known(f"image{number}")]
+        folder.conclude(RUN, [*known, *add(folder, 4, "image4", 4.0)])
+    assert contents(tmp_path)[1] == {f"image{number}/m": number for number in range(5)}
+
+
+def test_another_request_moves_what_it_finds(tmp_path: Path) -> None:
+    lines: list[str] = []
+    finished(tmp_path, RUN, ("cat", 1.0), ("dog", 2.0))
+    with ResultsFolder.open(tmp_path, OTHER, lines.append) as folder:
+        assert not folder.kept
+        folder.conclude(OTHER, add(folder, 0, "cat", 5.0))
+    assert contents(tmp_path) == (OTHER, {"cat/m": 5.0})
+    assert panels(tmp_path) == ["cat"]
+    assert contents(tmp_path / "earlier" / "1") == (RUN, {"cat/m": 1.0, "dog/m": 2.0})
+    assert lines == [
+        f"the results of an earlier run, which was asked something else, are now in {tmp_path / 'earlier' / '1'}"
+    ]
+    finished(tmp_path, RUN, ("fox", 7.0))
+    assert contents(tmp_path / "earlier" / "2") == (OTHER, {"cat/m": 5.0})
+    assert panels(tmp_path) == ["fox"]
+
+
+def test_a_killed_run_of_another_request_is_completed_and_moved(tmp_path: Path) -> None:
+    killed(tmp_path, RUN, ("cat", 1.0), ("dog", 2.0))
+    finished(tmp_path, OTHER, ("cat", 5.0))
+    run, values = contents(tmp_path / "earlier" / "1")
+    assert (run["request"], values) == ("a", {"cat/m": 1.0, "dog/m": 2.0})
+    assert contents(tmp_path)[1] == {"cat/m": 5.0}
+    assert panels(tmp_path) == ["cat"]
+
+
+def test_a_move_that_was_killed_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    finished(tmp_path, RUN, ("cat", 1.0))
+    rename, moved = Path.rename, []
+
+    def stops(self: Path, target: Path) -> Path:
+        if len(moved) == 2:
+            raise Killed
+        moved.append(self.name)
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", stops)
+        killed(tmp_path, OTHER, ("fox", 5.0))
+    assert moved == ["overlays", "panels"]
+    finished(tmp_path, OTHER, ("fox", 5.0))
+    assert contents(tmp_path / "earlier" / "1") == (RUN, {"cat/m": 1.0})
+    assert contents(tmp_path)[1] == {"fox/m": 5.0}
+
+
+def stop_before_results(folder: ResultsFolder, patch: pytest.MonkeyPatch) -> None:
+    def stops(path: Path, value: Any) -> None:
+        raise Killed
+
+    patch.setattr("xaikit.explaining.results.write_json", stops)
+
+
+def test_a_kill_between_values_and_records_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with suppress(Killed), ResultsFolder.open(tmp_path, RUN) as folder, monkeypatch.context() as patch:
+        records = add(folder, 0, "cat", 1.0)
+        stop_before_results(folder, patch)
+        folder.conclude(RUN, records)
+    assert not (tmp_path / "results.json").exists()
+    with ResultsFolder.open(tmp_path, OTHER):
+        assert contents(tmp_path)[1] == {"cat/m": 1.0}
+
+
+def test_a_kill_after_the_records_changes_them_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with suppress(Killed), ResultsFolder.open(tmp_path, RUN) as folder, monkeypatch.context() as patch:
+        records = add(folder, 0, "cat", 1.0)
+
+        def stops(folder: ResultsFolder) -> None:
+            raise Killed
+
+        patch.setattr(ResultsFolder, "_remove_unfinished", stops)
+        folder.conclude(RUN | {"interrupted": False}, records)
+    with ResultsFolder.open(tmp_path, RUN):
+        assert contents(tmp_path) == (RUN | {"interrupted": False}, {"cat/m": 1.0})
+    assert not (tmp_path / "unfinished").exists()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "no archive", "missing"])
+def test_damaged_values_are_not_continued(tmp_path: Path, damage: str) -> None:
+    finished(tmp_path, RUN, ("cat", 1.0), ("dog", 2.0))
+    file = tmp_path / "attributions.npz"
+    content = bytearray(file.read_bytes())
+    if damage == "missing":
+        file.unlink()
+    elif damage == "flipped":
+        place = content.index(np.full((2, 2), 2.0).tobytes())
+        content[place + 3] ^= 4
+        file.write_bytes(content)
+    else:
+        file.write_bytes(content[:-30] if damage == "truncated" else b"no archive")
+    with ResultsFolder.open(tmp_path, RUN) as folder:
+        assert not folder.kept
+        folder.conclude(RUN, add(folder, 0, "cat", 1.0))
+    assert contents(tmp_path)[1] == {"cat/m": 1.0}
+    assert (tmp_path / "earlier" / "1" / "results.json").is_file()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        '{"run": 3, "records": []}',
+        '{"run": {"request": "a"}, "records": [3]}',
+        '{"run": {"request": "a"}, "records": [{"outputs": 4}]}',
+        '{"run": {"request": "a"}, "records": [{"outputs": {"panel": 1, "overlay": 2, "values": 3}}]}',
+    ],
+)
+def test_results_of_another_form_are_moved_and_not_believed(tmp_path: Path, text: str) -> None:
+    (tmp_path / "results.json").write_text(text, encoding="utf-8")
+    finished(tmp_path, RUN, ("cat", 1.0))
+    assert contents(tmp_path)[1] == {"cat/m": 1.0}
+    assert (tmp_path / "earlier" / "1" / "results.json").read_text(encoding="utf-8") == text
+
+
+def test_a_damaged_part_costs_its_image(tmp_path: Path) -> None:
+    killed(tmp_path, RUN, ("cat", 1.0), ("dog", 2.0))
+    part = sorted((tmp_path / "unfinished").glob("*.npz"))[0]
+    part.write_bytes(part.read_bytes()[:-40])
+    with ResultsFolder.open(tmp_path, RUN) as folder:
+        assert sorted(folder.kept) == ["dog"]
+
+
+def test_an_image_whose_picture_is_gone_is_explained_again(tmp_path: Path) -> None:
+    finished(tmp_path, RUN, ("cat", 1.0), ("dog", 2.0))
+    (tmp_path / "overlays" / "cat.m.png").unlink()
+    with ResultsFolder.open(tmp_path, RUN) as folder:
+        assert not folder.known("cat")
+        assert folder.known("dog")
+        assert not folder.known("fox")
+
+
+def test_two_runs_in_one_folder_at_once(tmp_path: Path) -> None:
+    with (
+        ResultsFolder.open(tmp_path, RUN),
+        pytest.raises(BadInput, match="got one in use"),
+        ResultsFolder.open(tmp_path, OTHER),
+    ):
+        pass
+    with ResultsFolder.open(tmp_path, OTHER):
         pass
 
 
-def test_an_interrupt_waits_for_the_block() -> None:
-    steps = []
+def test_a_file_in_place_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "earlier").write_text("", encoding="utf-8")
+    (tmp_path / "panels").write_text("", encoding="utf-8")
+    with pytest.raises(BadInput, match="earlier"):
+        finished(tmp_path, RUN, ("cat", 1.0))
 
-    def interrupted() -> None:
-        with uninterrupted():
-            signal.raise_signal(signal.SIGINT)
-            steps.append("inside")
-        steps.append("after")
 
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert steps == ["inside"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+def test_a_foreign_file_in_place_of_the_panels_is_moved(tmp_path: Path) -> None:
+    (tmp_path / "panels").write_text("mine", encoding="utf-8")
+    finished(tmp_path, RUN, ("cat", 1.0))
+    assert (tmp_path / "earlier" / "1" / "panels").read_text(encoding="utf-8") == "mine"
+
+
+def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
+    import tracemalloc
+
+    value: Sequence[float] = [0.0]
+    with ResultsFolder.open(tmp_path, RUN) as folder:
+        records, large = [], np.zeros((300, 300))
+        tracemalloc.start()
+        for place in range(30):
+            records += folder.write(
+                place, f"{place}", PICTURE, {"m": PICTURE}, {"m": large + place}, [{"method": "m", "score": value[0]}]
+            )
+        folder.conclude(RUN, records)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 6 * large.nbytes

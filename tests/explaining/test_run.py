@@ -62,7 +62,7 @@ def run(model: Classifier, paths: Sequence[Path], output: Path, *names: str, **o
 def test_portions_do_not_change_order_or_values(images: list[Path], tmp_path: Path) -> None:
     model = classifier(size=8)
     result, _ = run(model, images, tmp_path / "all")
-    assert [record["file"] for record in result.records] == [str(path) for path in images]
+    assert [Path(record["file"]).name for record in result.records] == [path.name for path in images]
     run(model, images[:1], tmp_path / "one")
     with np.load(tmp_path / "all" / "attributions.npz") as many, np.load(tmp_path / "one" / "attributions.npz") as one:
         np.testing.assert_allclose(many["00/grad-cam"], one["00/grad-cam"], atol=1e-6)
@@ -116,8 +116,41 @@ def test_a_refusal_that_holds_for_all_images_is_the_requests(images: list[Path],
     broken = nn.Sequential(network(), nn.Threshold(1e9, float("nan")))
     notices: list[str] = []
     with pytest.raises(BadInput, match="NaN"):
-        run(Classifier(broken, size=8), images, tmp_path / "out", notice=notices.append)
+        run(Classifier(broken, size=8), images[:16], tmp_path / "out", notice=notices.append)
     assert notices == []
+    with pytest.raises(BadInput, match="NaN"):
+        run(Classifier(broken, size=8), images, tmp_path / "out", notice=notices.append)
+    assert len(notices) == 1
+    assert notices[0].startswith("the first 16 pictures fail alike")
+    assert not (tmp_path / "out" / "results.json").exists()
+
+
+class Brittle(nn.Module):
+    """Gives NaN for dark pictures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = network()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        dark = x.flatten(1).amax(1, keepdim=True) == 0
+        logits: torch.Tensor = self.body(x).masked_fill(dark, float("nan"))
+        return logits
+
+
+@pytest.mark.parametrize("order", ["bad first", "good first", "mixed"])
+def test_failures_do_not_depend_on_the_order_of_the_files(images: list[Path], tmp_path: Path, order: str) -> None:
+    dark = [tmp_path / f"dark{number:02}.png" for number in range(20)]
+    for path in dark:
+        Image.new("RGB", (8, 8)).save(path)
+    both = [*images, *dark]
+    paths = {"good first": both, "bad first": both[::-1], "mixed": sorted(both, key=lambda path: path.stem[-2:])}[order]
+    with torch.random.fork_rng():
+        model = Classifier(Brittle(), size=8)
+    result, _ = run(model, paths, tmp_path / "out")
+    assert (result.done, result.failed) == (20, 20)
+    assert [Path(one["file"]).name for one in result.records] == [path.name for path in paths]
+    assert all(("error" in one) == Path(one["file"]).name.startswith("dark") for one in result.records)
 
 
 def test_a_target_that_does_not_fit_is_refused_before_anything_is_written(images: list[Path], tmp_path: Path) -> None:
@@ -187,3 +220,69 @@ def test_an_interrupt_of_a_slow_method_keeps_what_is_done(images: list[Path], tm
     result = explain(files, [slow], tmp_path / "out", draw, context=Context(progress=progress))
     assert result.interrupted
     assert result.done == done == 2
+
+
+class Killed(BaseException):
+    """Ends a run as SIGKILL does."""
+
+
+@pytest.mark.parametrize("count", [1, 7, 18])
+def test_a_killed_run_continues_with_the_same_values(images: list[Path], tmp_path: Path, count: int) -> None:
+    names = ("grad-cam", "random")
+    files = [(path, None) for path in images]
+    drawn = 0
+
+    def draw(picture: Array, maps: Sequence[Any], caption: str, title: str) -> tuple[Any, dict[str, Any]]:
+        nonlocal drawn
+        drawn += 1
+        if drawn == count + 1:
+            raise Killed
+        return PICTURE, {method: PICTURE for method, *_ in maps}
+
+    model = classifier(size=8)
+    with pytest.raises(Killed):
+        explain(files, [METHODS.get(name)(model) for name in names], tmp_path / "out", draw)
+    notices: list[str] = []
+    result, again = run(classifier(size=8), images, tmp_path / "out", *names, notice=notices.append)
+    assert len(again) == 20 - count
+    assert result.done == 20
+    assert notices == [f"{count} of 20 pictures are explained already and are kept"]
+    run(model, images, tmp_path / "whole", *names)
+    with np.load(tmp_path / "out" / "attributions.npz") as one, np.load(tmp_path / "whole" / "attributions.npz") as two:
+        assert one.files == two.files
+        for key in one.files:
+            np.testing.assert_allclose(one[key], two[key], atol=1e-6)
+
+
+def test_changed_weights_are_another_request(images: list[Path], tmp_path: Path) -> None:
+    model = classifier(size=8)
+    run(model, images[:2], tmp_path / "out")
+    with torch.no_grad():
+        next(model.parameters()).mul_(2)
+    _, draw = run(model, images[:2], tmp_path / "out")
+    assert len(draw) == 2
+    assert (tmp_path / "out" / "earlier" / "1" / "results.json").is_file()
+
+
+def test_a_library_of_equal_names_and_other_content_is_another_request(images: list[Path], tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from xaikit.methods.activation.reference_library import Library
+
+    model = classifier(size=8)
+    places, confidence = torch.tensor([[0, 1]] * 4), torch.zeros(4, 2, dtype=torch.float64)
+    with torch.random.fork_rng():
+        library = Library(torch.rand(2, 4, 8, 8), places, confidence, model.fingerprint, model.layer)
+    other = replace(library, activations=library.activations + 1)
+    assert library.fingerprint == other.fingerprint  # it identifies the confidences
+    for content, drawn in ((library, 1), (library, 0), (other, 1)):
+        draw = Drawn()
+        explain([(images[0], None)], [METHODS.get("libra-cam")(model, library=content)], tmp_path / "out", draw)
+        assert len(draw) == drawn
+
+
+def test_a_plain_function_is_never_continued(images: list[Path], tmp_path: Path) -> None:
+    for number in range(2):
+        box = Classifier.from_function(lambda x, number=number: np.full((len(x), 2), 0.5), size=8)  # type: ignore[misc]
+        _, draw = run(box, images[:1], tmp_path / "out", "center")
+        assert len(draw) == 1

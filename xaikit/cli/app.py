@@ -21,6 +21,7 @@ import xaikit.cli
 from xaikit import __version__
 from xaikit.cli.exit_codes import INTERRUPTED, WRONG
 from xaikit.foundation.errors import XaikitWarning
+from xaikit.foundation.interrupts import stoppable
 
 app = typer.Typer(
     name="xaikit",
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
-    with warnings.catch_warnings():
+    with stoppable(), warnings.catch_warnings():
         if not debug and not sys.warnoptions:
             warnings.simplefilter("ignore")
             warnings.simplefilter("default", XaikitWarning)

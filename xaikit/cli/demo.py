@@ -5,7 +5,6 @@ suite -> images drawn to DIR/images -> explain (panels, overlays, results.json) 
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -50,13 +49,14 @@ def command(
     from xaikit.cli.report import write_all
     from xaikit.explaining.run import explain
     from xaikit.foundation.files import output_directory, package_data
+    from xaikit.foundation.texts import shown_command
     from xaikit.report.numbers.aggregate import aggregate
     from xaikit.report.numbers.read import read_benchmark
     from xaikit.report.numbers.tables import summary_table
     from xaikit.run.context import Context
 
     suite = Suite.read(package_data("suites/demo.toml"))
-    command_line = shlex.join(["xaikit", "demo", "-o", output.as_posix()])
+    command_line = shown_command(["xaikit", "demo", "-o", output.as_posix()])
     output = output_directory(output)
     worker = Worker(suite, Store.open(output), "auto", suite.threads or 1)
     with progress_bar() as progress:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,6 +58,7 @@ def command(
     from xaikit.cli.terminal import progress_bar
     from xaikit.explaining.run import explain
     from xaikit.foundation.files import output_directory
+    from xaikit.foundation.texts import shown_command
     from xaikit.images.drawing import illustrate
     from xaikit.run.context import Context
 
@@ -74,7 +74,7 @@ def command(
             illustrate,
             target=None if target == "top" else target,
             context=Context(seed=seed, progress=bar),
-            command=shlex.join(["xaikit", *sys.argv[1:]]),
+            command=shown_command(["xaikit", *sys.argv[1:]]),
             notice=lambda line: typer.echo(f"xaikit: {line}", err=True),
         )
     if json:
@@ -122,7 +122,7 @@ def _files(paths: Sequence[Path], output: Path) -> list[tuple[Path, XaikitError 
     from xaikit.foundation.errors import BadInput
     from xaikit.images.folders import walk_each
 
-    written = [output.absolute() / name for name in ("panels", "overlays")]
+    written = [output.absolute() / name for name in ("panels", "overlays", "earlier")]
     files: list[tuple[Path, XaikitError | None]] = []
     for root in paths:
         skipped = [folder for folder in written if root.absolute() in folder.parents]

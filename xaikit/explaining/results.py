@@ -4,141 +4,264 @@
     overlays/NAME.METHOD.png   one overlay
     attributions.npz           raw values under the key NAME/METHOD
     results.json               {"run": {...}, "records": [...]}
+    unfinished/                while a run lasts: run.json, and the values and records of each image in one file
+    earlier/1/, earlier/2/     the results of earlier runs that were asked something else
 
-Pictures are written image by image; values go to a temporary file that is renamed when the run ends or is interrupted.
-NAME is the stem of the image's file, preceded by as many of its folders as make it unique.
+A run that is killed loses the image at hand, nothing else: the files in `unfinished` are joined to attributions.npz and
+results.json when the run ends, or when the next one starts. A run that is asked the same of the same pictures continues
+the one before; any other moves what it finds to `earlier` before it writes.
 """
 
 from __future__ import annotations
 
 import io
-import signal
-import threading
-from collections import Counter
+import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
-from zipfile import ZipFile, ZipInfo
+from zipfile import BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from xaikit.foundation.files import atomic, output_directory, write_json
+from xaikit.foundation.errors import BadInput
+from xaikit.foundation.files import atomic, json_text, locked, output_directory, write_json
 from xaikit.images.reading import save_png
 
 Array = np.ndarray[Any, Any]
+Record = dict[str, Any]
 
-_LONGEST = 150  # maximal bytes of NAME; a method's name is added, and file systems allow 255 bytes
+_RESULTS = ("unfinished", "overlays", "panels", "attributions.npz", "results.json")  # the last one moves last
+_RECORDS = "records.json"
+_OUTPUTS = ("panel", "overlay", "values")
 
 
-@dataclass(frozen=True)
+class _Saved(BaseModel):
+    """The content of results.json."""
+
+    run: dict[str, Any]
+    records: list[Record]
+
+
 class ResultsFolder:
-    """An open folder of results.
+    """The folder of one run, made by `open`.
 
-    Args:
+    Attributes:
         path: path of the folder.
-        archive: open archive of the raw values.
+        kept: records of an earlier run of the same request by the name of their image; their values are there.
     """
 
-    path: Path
-    archive: ZipFile
+    def __init__(self, path: Path, run: Mapping[str, Any], notice: Callable[[str], None]) -> None:
+        self.path = path
+        self._run = dict(run)
+        self._notice = notice
+        self._unfinished = path / "unfinished"
+        self._begun = False
+        self._parts: list[Path] = []
+        self._complete()
+        self.kept = self._same_request()
 
     @classmethod
     @contextmanager
-    def open(cls, path: str | Path) -> Iterator[ResultsFolder]:
-        """Yield the folder; `attributions.npz` is renamed from its temporary file when the block ends.
+    def open(
+        cls, path: str | Path, run: Mapping[str, Any], notice: Callable[[str], None] = lambda line: None
+    ) -> Iterator[ResultsFolder]:
+        """Yield the folder for one run, and complete what a killed run left; nothing is moved before the first write.
+
+        Args:
+            path: path of the folder; it is made if it does not exist.
+            run: facts of the run; "request" identifies what it is asked, "date" when.
+            notice: called with one line if results are moved.
 
         Raises:
-            BadInput: the folder cannot be written.
+            BadInput: the folder cannot be written, or another run writes it.
         """
-        path = output_directory(path)
-        for name in ("panels", "overlays"):
-            output_directory(path / name)
-        with atomic(path / "attributions.npz") as temporary, ZipFile(temporary, "w") as archive:
-            yield cls(path, archive)
+        with locked(output_directory(path)) as folder:
+            yield cls(folder, run, notice)
 
     def write(
-        self, name: str, panel: Array, overlays: Mapping[str, Array], values: Mapping[str, Array]
-    ) -> dict[str, dict[str, str]]:
-        """Write the results of one image; return panel, overlay and key of the values for each method."""
-        outputs = {}
-        save_png(self.path / f"panels/{name}.png", panel)
-        for method, overlay in overlays.items():
-            file, key = f"overlays/{name}.{method.replace('/', '-')}.png", f"{name}/{method}"
-            save_png(self.path / file, overlay)
-            self._add(key, values[method])
-            outputs[method] = {"panel": f"panels/{name}.png", "overlay": file, "values": key}
-        return outputs
+        self,
+        place: int,
+        name: str,
+        panel: Array,
+        overlays: Mapping[str, Array],
+        values: Mapping[str, Array],
+        records: Sequence[Record],
+    ) -> list[Record]:
+        """Write the results of one image; return its records with panel, overlay and key of the values.
 
-    def _add(self, key: str, values: Array) -> None:
-        stream = io.BytesIO()
-        np.lib.format.write_array(stream, values, allow_pickle=False)
-        self.archive.writestr(ZipInfo(f"{key}.npy"), stream.getvalue())
+        Args:
+            place: position of the image in the run.
+            name: name of the image's files.
+            panel: picture (H, W, 3) uint8.
+            overlays: one picture for each method.
+            values: raw values of each method.
+            records: one record for each method, with its name under "method".
+        """
+        self._begin()
+        save_png(self.path / _panel(name), panel)
+        complete = []
+        for record in records:
+            method = record["method"]
+            overlay = f"overlays/{name}.{method.replace('/', '-')}.png"
+            save_png(self.path / overlay, overlays[method])
+            outputs = {"panel": _panel(name), "overlay": overlay, "values": f"{name}/{method}"}
+            complete.append(record | {"outputs": outputs})
+        part = self._unfinished / f"{place:08}.npz"
+        with atomic(part) as temporary, ZipFile(temporary, "w") as archive:
+            for record in complete:
+                archive.writestr(_entry(record), _bytes(values[record["method"]]))
+            archive.writestr(ZipInfo(_RECORDS), json_text(complete))
+        self._parts.append(part)
+        return complete
 
-    def conclude(self, run: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
-        """Write `results.json`."""
+    def known(self, name: str) -> list[Record]:
+        """Return the records of an image that an earlier run of the same request explained, or none."""
+        records = self.kept.get(name, [])
+        files = [record["outputs"][kind] for record in records for kind in ("panel", "overlay")]
+        return records if all((self.path / file).is_file() for file in files) else []
+
+    def conclude(self, run: Mapping[str, Any], records: Sequence[Record]) -> None:
+        """Write `attributions.npz` and `results.json` and remove the files of the unfinished run."""
+        self._begin()
+        self._join(run, records)
+
+    def _begin(self) -> None:
+        """Move the results of another request to `earlier`, and make the folders of this one."""
+        if self._begun:
+            return
+        self._begun = True
+        if not self.kept:
+            self._move_away(_RESULTS)
+        for name in ("panels", "overlays", "unfinished"):
+            output_directory(self.path / name)
+        write_json(self._unfinished / "run.json", self._run)
+
+    def _move_away(self, names: Sequence[str]) -> None:
+        """Move results to the next folder of `earlier`; one that lacks results.json was left by a kill."""
+        found = [path for name in names if _is_used(path := self.path / name)]
+        if not found:
+            return
+        number = 1
+        taken = {*(path.name for path in found), "results.json"}
+        while any((self.path / "earlier" / str(number) / name).exists() for name in taken):
+            number += 1
+        place = output_directory(self.path / "earlier" / str(number))
+        for path in found:
+            try:
+                path.rename(place / path.name)
+            except OSError as error:
+                raise BadInput(
+                    f"{path}: cannot be moved to {place} ({error.strerror}); choose another output with -o"
+                ) from error
+        self._notice(f"the results of an earlier run, which was asked something else, are now in {place}")
+
+    def _complete(self) -> None:
+        """Join the files of a run that was killed."""
+        run = _json(self._unfinished / "run.json")
+        if not isinstance(run, dict):
+            return
+        saved = self._saved()
+        if saved is not None and all(saved.run.get(key) == run.get(key) for key in ("request", "date")):
+            self._remove_unfinished()  # it was joined
+            return
+        parts = {part: records for part in sorted(self._unfinished.glob("*.npz")) if (records := _records(part))}
+        self._parts = list(parts)
+        new = [record for records in parts.values() for record in records]
+        if saved is not None and not self._has_values(saved):
+            self._move_away(_RESULTS[1:])
+            saved = None
+        entries = {_entry(record) for record in new}
+        old = [record for record in saved.records if _entry(record) not in entries] if saved else []
+        images = {record["outputs"]["panel"] for record in [*old, *new] if _entry(record)}
+        self._join(run | {"images": len(images), "interrupted": True}, [*old, *new])
+
+    def _join(self, run: Mapping[str, Any], records: Sequence[Record]) -> None:
+        """Write the values of the records, from the files that have them, and the records."""
+        places = {_entry(record): part for part in self._parts for record in _records(part)}
+        earlier = self.path / "attributions.npz"
+        with atomic(earlier) as temporary, ZipFile(temporary, "w") as archive:
+            source: ZipFile | None = None
+            for entry in filter(None, map(_entry, records)):
+                place = places.get(entry, earlier)
+                if source is None or source.filename != str(place):
+                    if source is not None:
+                        source.close()
+                    source = ZipFile(place)
+                archive.writestr(ZipInfo(entry), source.read(entry))
+            if source is not None:
+                source.close()
         write_json(self.path / "results.json", {"run": dict(run), "records": list(records)})
+        self._remove_unfinished()
+
+    def _remove_unfinished(self) -> None:
+        """Remove the files of an unfinished run; run.json goes first, so that what a kill leaves is no run."""
+        (self._unfinished / "run.json").unlink(missing_ok=True)
+        shutil.rmtree(self._unfinished, ignore_errors=True)
+        self._parts = []
+
+    def _saved(self) -> _Saved | None:
+        """Return the content of results.json, or None if there is none of that form."""
+        with suppress(ValidationError):
+            return _Saved.model_validate(_json(self.path / "results.json"))
+        return None
+
+    def _has_values(self, saved: _Saved) -> bool:
+        """Return whether the values of all records can be read."""
+        try:
+            with ZipFile(self.path / "attributions.npz") as archive:
+                known = set(archive.namelist()) if archive.testzip() is None else set()
+        except (OSError, BadZipFile):
+            return False
+        return known >= {entry for record in saved.records if (entry := _entry(record))}
+
+    def _same_request(self) -> dict[str, list[Record]]:
+        """Return the records of the same request by name, if the values of all of them can be read."""
+        saved = self._saved()
+        if saved is None or saved.run.get("request") != self._run["request"] or not self._has_values(saved):
+            return {}
+        named: dict[str, list[Record]] = {}
+        for record in saved.records:
+            if _entry(record):
+                named.setdefault(Path(record["outputs"]["panel"]).stem, []).append(record)
+        return named
 
 
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Delay Ctrl-C until the block has ended."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    received: list[tuple[int, FrameType | None]] = []
-    handler = signal.signal(signal.SIGINT, lambda number, frame: received.append((number, frame)))
+def _panel(name: str) -> str:
+    return f"panels/{name}.png"
+
+
+def _entry(record: Record) -> str:
+    """Return the name of a record's values in an archive; "" for a record without values."""
+    outputs = record.get("outputs")
+    complete = isinstance(outputs, dict) and all(isinstance(outputs.get(key), str) for key in _OUTPUTS)
+    return f"{outputs['values']}.npy" if complete and outputs else ""
+
+
+def _bytes(values: Array) -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, values, allow_pickle=False)
+    return stream.getvalue()
+
+
+def _records(part: Path) -> list[Record]:
+    """Return the records of one image, or none if its file is damaged."""
     try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    if received and callable(handler):
-        handler(*received[0])
+        with ZipFile(part) as archive:
+            records = TypeAdapter(list[Record]).validate_json(archive.read(_RECORDS))
+            return records if archive.testzip() is None else []
+    except (OSError, BadZipFile, KeyError, ValidationError):
+        return []
 
 
-def unique_names(paths: Sequence[Path]) -> list[str]:
-    """Return one file name for each path: its stem, with folders or suffix only where stems are equal.
-
-    Names also differ when case is ignored, as some file systems do.
-    """
-    names = [_shortened(path.stem) for path in paths]
-    for longer in (_in_folder, lambda path: path.name, lambda path: "-".join(path.parts[-2:]), _whole):
-        names = _lengthened(names, paths, longer)
-    taken: Counter[str] = Counter()
-    return [_numbered(name, taken) for name in names]
+def _json(path: Path) -> Any:
+    """Return the content of a JSON file, or None if it cannot be read."""
+    with suppress(OSError, ValueError):
+        return json.loads(path.read_text(encoding="utf-8"))
+    return None
 
 
-def printable(path: str | Path) -> str:
-    """Return a path as text that can be encoded in UTF-8."""
-    return str(path).encode("utf-8", "replace").decode()
-
-
-def _lengthened(names: Sequence[str], paths: Sequence[Path], longer: Callable[[Path], str]) -> list[str]:
-    """Return the names, with duplicates replaced by their longer names."""
-    count = Counter(name.casefold() for name in names)
-    pairs = zip(names, paths, strict=True)
-    return [_shortened(longer(path)) if count[name.casefold()] > 1 else name for name, path in pairs]
-
-
-def _in_folder(path: Path) -> str:
-    return "-".join([*path.parts[-2:-1], path.stem])
-
-
-def _whole(path: Path) -> str:
-    return "-".join(part for part in path.parts if part not in (path.anchor, ".."))
-
-
-def _shortened(name: str) -> str:
-    return printable(name).encode()[-_LONGEST:].decode("utf-8", "ignore")
-
-
-def _numbered(name: str, taken: Counter[str]) -> str:
-    """Return the name, with a number appended if it is taken."""
-    result = name
-    while taken[result.casefold()]:
-        taken[name.casefold()] += 1
-        result = f"{name}-{taken[name.casefold()]}"
-    taken[result.casefold()] += 1
-    return result
+def _is_used(path: Path) -> bool:
+    return any(path.iterdir()) if path.is_dir() else path.exists()

@@ -2,13 +2,14 @@
 
     files -> portions -> read each -> attribute_all (shared passes) -> panel, overlays, values, records
 
-A portion that fails is retried image by image; an image that fails alone becomes one record with its reason. The files
-and records of an image are written in one uninterrupted step, so they are consistent after Ctrl-C. Memory is that of
-one portion, whatever the number of images.
+A portion that fails is retried image by image; an image that fails alone becomes one record with its reason. What is
+written of an image is written in one step, which Ctrl-C, SIGTERM and SIGHUP wait for; a run that is killed or finds the
+disk full loses the portion at hand. Memory is that of one portion, whatever the number of images.
 """
 
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,9 +21,13 @@ import torch
 from torch import Tensor
 
 from xaikit import __version__
-from xaikit.explaining.results import ResultsFolder, printable, uninterrupted, unique_names
-from xaikit.foundation.errors import XaikitError
+from xaikit.explaining.names import unique_names
+from xaikit.explaining.request import request
+from xaikit.explaining.results import Record, ResultsFolder
+from xaikit.foundation.errors import BadInput, XaikitError
 from xaikit.foundation.identity import SCHEMA_VERSION
+from xaikit.foundation.interrupts import uninterrupted
+from xaikit.foundation.texts import printable, shown_path
 from xaikit.images.folders import sha256
 from xaikit.images.reading import to_picture
 from xaikit.methods.base import Method, attribute_all
@@ -72,6 +77,9 @@ def explain(
 ) -> Result:
     """Explain image files by several methods of one classifier and write a folder of results.
 
+    A run that is asked the same of the same pictures as the one before, in the same folder, continues it: images that
+    are explained are kept, the others are explained. Results of any other run are moved to `earlier` in the folder.
+
     Args:
         files: paths, each with None or with the error found there, as `images.folders.walk_each` yields them.
         methods: methods bound to the same classifier.
@@ -80,32 +88,50 @@ def explain(
         target: None (top class), index or label, the same for all images.
         context: seed, portions, progress over images.
         command: command line to record.
-        notice: called with one line for each failure.
+        notice: called with one line for each failure, and for results that are kept or moved.
 
     Raises:
-        BadInput: the target does not fit the model, the output cannot be written, or all images of the first portion
-            fail for the same reason, because the methods do not support the model.
+        BadInput: the target does not fit the model, the output cannot be written, holds one of the files among its
+            pictures or is written by another run, or all readable images, at least two, fail for the same reason.
     """
     files = list(files)
     context = context or Context()
     classifier = methods[0].classifier
     resolve_target(target, torch.zeros(1, classifier.classes), classifier.labels)
-    result = Result(_about(methods, target, context, command))
+    _check_apart(files, Path(output))
+    asked = request(methods, target, context, [shown_path(path) for path, _ in files])
+    result = Result(_about(methods, target, context, command) | {"request": asked})
     begin = time.perf_counter()
-    with ResultsFolder.open(output) as folder:
+    with ResultsFolder.open(output, result.run, notice) as folder:
+        run = _Run(methods, folder, draw, target, context, notice, result)
         try:
-            _Run(methods, folder, draw, target, context, notice, result).walk(files)
+            run.walk(files)
         except KeyboardInterrupt:
             result.interrupted = True
-    result.run |= {
-        "images": result.done,
-        "failed": result.failed,
-        "interrupted": result.interrupted,
-        "seconds": round(time.perf_counter() - begin, 3),
-    }
-    with uninterrupted():
-        folder.conclude(result.run, result.records)
+        except BadInput as error:
+            if not result.done:
+                raise
+            raise BadInput(f"{error}; {result.done} images are kept, the same run again continues") from error
+        run.tell()
+        result.run |= {
+            "images": result.done,
+            "failed": result.failed,
+            "interrupted": result.interrupted,
+            "seconds": round(time.perf_counter() - begin, 3),
+        }
+        with uninterrupted():
+            folder.conclude(result.run, result.records)
     return result
+
+
+def _check_apart(files: Sequence[tuple[Path, XaikitError | None]], output: Path) -> None:
+    """Check that no file is among the pictures that the run replaces."""
+    written = [output.absolute() / name for name in ("panels", "overlays")]
+    for path, _ in files:
+        if any(path.absolute().is_relative_to(folder) for folder in written):
+            raise BadInput(
+                f"{path}: expected pictures outside the output's panels and overlays; choose another output with -o"
+            )
 
 
 @dataclass(frozen=True)
@@ -122,7 +148,7 @@ _Outcome = list[Attribution] | Exception
 """The attributions of one image, one per method, or the error that prevented them."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Run:
     methods: Sequence[Method]
     folder: ResultsFolder
@@ -131,27 +157,66 @@ class _Run:
     context: Context
     notice: Callable[[str], None]
     result: Result
+    held: list[str] = field(default_factory=list)
+    first: Exception | None = None
+    reasons: Counter[str] = field(default_factory=Counter)
 
     @property
     def classifier(self) -> Classifier:
         return self.methods[0].classifier
 
     def walk(self, files: Sequence[tuple[Path, XaikitError | None]]) -> None:
+        """Explain all files.
+
+        Raises:
+            BadInput: all readable images failed for the same reason, so that the request is wrong.
+        """
         names = unique_names([path for path, _ in files])
+        self._keep_only_unchanged(files, names)
         self._show(0, len(files))
         size = self._portion_size()
         for start in range(0, len(files), size):
             portion = range(start, min(start + size, len(files)))
-            images = [self._read(*files[index], names[index]) for index in portion]
-            outcomes = self._outcomes(images)
-            if not self.result.done:
-                _raise_common(images, outcomes)
-            for image, outcome in zip(images, outcomes, strict=True):
-                if isinstance(outcome, Exception):
-                    self._fail(image, outcome)
+            known = {index: records for index in portion if (records := self.folder.known(names[index]))}
+            images = {index: self._read(*files[index], names[index]) for index in portion if index not in known}
+            outcomes = dict(zip(images, self._outcomes(list(images.values())), strict=True))
+            for index in portion:
+                if index in known:
+                    self.result.records += known[index]
+                    self.result.done += 1
+                elif isinstance(outcome := outcomes[index], Exception):
+                    self._fail(images[index], outcome)
                 else:
-                    self._write(image, outcome)
+                    self._write(index, images[index], outcome)
             self._show(portion.stop, len(files))
+            if self.result.done or not self._fail_alike():
+                self.tell()
+            elif start == 0 and portion.stop < len(files):
+                self.notice(
+                    f"the first {len(portion)} pictures fail alike, trying the others: {next(iter(self.reasons))}"
+                )
+        if self.first is not None and self._fail_alike():
+            raise self.first
+
+    def _keep_only_unchanged(self, files: Sequence[tuple[Path, XaikitError | None]], names: Sequence[str]) -> None:
+        """Keep the results of an earlier run of the same request if every picture in them is the same."""
+        paths = {name: path for name, (path, error) in zip(names, files, strict=True) if error is None}
+        kept = self.folder.kept
+        if kept and not all(name in paths and _unchanged(paths[name], records) for name, records in kept.items()):
+            self.folder.kept = {}
+        if self.folder.kept:
+            self.notice(f"{len(self.folder.kept)} of {len(files)} pictures are explained already and are kept")
+
+    def _fail_alike(self) -> bool:
+        """Return whether no image was explained, and at least two that could be read failed for one reason."""
+        alike = isinstance(self.first, XaikitError) and len(self.reasons) == 1
+        return alike and self.reasons.total() > 1 and not self.result.done
+
+    def tell(self) -> None:
+        """Give notice of the failures so far."""
+        for line in self.held:
+            self.notice(line)
+        self.held.clear()
 
     def _portion_size(self) -> int:
         size = self.classifier.size or self.classifier.outline().size
@@ -176,7 +241,7 @@ class _Run:
     def _outcomes(self, images: Sequence[_Image]) -> list[_Outcome]:
         """Return the outcome of each image; neighbours of equal size are explained together."""
         outcomes: list[_Outcome] = []
-        for group in by_size(images, _size, len(images)):
+        for group in by_size(images, _size, max(1, len(images))):
             contents = [image.content for image in group]
             pixels = [content for content in contents if isinstance(content, Tensor)]
             outcomes += (
@@ -189,12 +254,15 @@ class _Run:
         return [[attribution[index : index + 1] for attribution in attributions] for index in range(len(pixels))]
 
     def _fail(self, image: _Image, error: Exception) -> None:
-        file, message = printable(image.path), printable(reason(error))
+        path, file, message = printable(image.path), shown_path(image.path), printable(reason(error))
+        if isinstance(image.content, Tensor):
+            self.first = self.first or error.with_traceback(None)
+            self.reasons[reason(error)] += 1
         self.result.failed += 1
-        self.result.records.append({"file": file, "sha256": image.sha256, "error": message})
-        self.notice(message if message.startswith(file) else f"{file}: {message}")
+        self.result.records.append({"file": file, "sha256": image.sha256, "error": message.replace(path, file)})
+        self.held.append(message if message.startswith(path) else f"{path}: {message}")
 
-    def _write(self, image: _Image, attributions: list[Attribution]) -> None:
+    def _write(self, place: int, image: _Image, attributions: list[Attribution]) -> None:
         """Draw and write the results of one image, and add its records."""
         assert isinstance(image.content, Tensor)
         pairs = zip(self.methods, attributions, strict=True)
@@ -202,16 +270,15 @@ class _Run:
         caption, title = _caption(attributions[0], self.classifier), printable(image.path.name)
         panel, overlays = self.draw(to_picture(image.content), maps, caption, title)
         values = {attribution.method: attribution.values[0].cpu().numpy() for attribution in attributions}
+        records = [self._record(image, attribution) for attribution in attributions]
         with uninterrupted():
-            outputs = self.folder.write(image.name, panel, overlays, values)
-            for part in attributions:
-                self.result.records.append(self._record(image, part) | {"outputs": outputs[part.method]})
+            self.result.records += self.folder.write(place, image.name, panel, overlays, values, records)
             self.result.done += 1
 
-    def _record(self, image: _Image, attribution: Attribution) -> dict[str, Any]:
+    def _record(self, image: _Image, attribution: Attribution) -> Record:
         regression = self.classifier.output == "regression"
         return {
-            "file": printable(image.path),
+            "file": shown_path(image.path),
             "sha256": image.sha256,
             "model": self.classifier.name,
             "weights": self.classifier.weights,
@@ -247,11 +314,13 @@ def _size(image: _Image) -> tuple[int, ...]:
     return tuple(image.content.shape) if isinstance(image.content, Tensor) else ()
 
 
-def _raise_common(images: Sequence[_Image], outcomes: Sequence[_Outcome]) -> None:
-    """Raise the error if all readable images, at least two, failed with the same one: the request is wrong."""
-    read = [outcome for image, outcome in zip(images, outcomes, strict=True) if isinstance(image.content, Tensor)]
-    if len(read) > 1 and isinstance(read[0], XaikitError) and len({str(outcome) for outcome in read}) == 1:
-        raise read[0]
+def _unchanged(path: Path, records: Sequence[Record]) -> bool:
+    """Return whether a file still has the content that its records name."""
+    try:
+        content = sha256(path)
+    except BadInput:
+        return False
+    return all(record.get("sha256") == content for record in records)
 
 
 def _caption(attribution: Attribution, classifier: Classifier) -> str:

@@ -8,6 +8,7 @@ import math
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import resources
@@ -50,7 +51,12 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically; NaN and infinity become null."""
-    write_text(path, json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Return `value` as indented JSON; NaN and infinity become null."""
+    return json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _finite(value: Any) -> Any:
@@ -93,6 +99,34 @@ def output_directory(path: str | Path) -> Path:
             f"{path}: not a folder that can be written ({error.strerror}); choose another with -o"
         ) from error
     return path
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[Path]:
+    """Yield a folder that no other process locks until the block ends; the lock ends with the process, however it ends.
+
+    Raises:
+        BadInput: another process holds the lock.
+    """
+    if sys.platform == "win32":  # it has no locks of folders
+        yield folder
+        return
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise BadInput(
+            f"{folder}: expected a folder that no other run writes, got one in use; wait, or choose another with -o"
+        ) from error
+    except OSError:  # a file system without locks
+        pass
+    try:
+        yield folder
+    finally:
+        os.close(descriptor)
 
 
 def package_data(relative: str) -> Path:

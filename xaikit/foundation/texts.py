@@ -1,0 +1,58 @@
+r"""Texts that come from file names, files and commands, made fit for where they are written.
+
+printable     encodable in UTF-8: bytes of a file name that are no text become "?"
+visible       safe in a terminal: control, direction and line characters are shown as \x1b, \u202e, ...
+shown_path    a path without the folders above the working folder
+shown_command a command line whose paths are shown in the same way
+"""
+
+import os
+import shlex
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+_OBEYED = frozenset({"Cc", "Cs", "Zl", "Zp"})  # categories of Unicode: controls, half characters, line ends
+_DIRECTIONS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
+
+
+def printable(text: str | Path) -> str:
+    """Return a text or path that can be encoded in UTF-8."""
+    return str(text).encode("utf-8", "replace").decode()
+
+
+def visible(text: str) -> str:
+    """Return a text in which every character that a terminal obeys instead of showing is written as its escape.
+
+    Escape sequences cannot move the cursor or set titles, line ends cannot forge a line, and marks of direction cannot
+    reorder what is read.
+    """
+    return "".join(map(_shown, text))
+
+
+def _shown(letter: str) -> str:
+    obeyed = unicodedata.category(letter) in _OBEYED or unicodedata.bidirectional(letter) in _DIRECTIONS
+    return letter.encode("unicode_escape").decode("ascii") if obeyed else letter
+
+
+def shown_path(path: str | Path) -> str:
+    """Return a path as files record it, without the names of folders that belong to this machine alone.
+
+    A relative path stays as it is. An absolute one becomes relative to the working folder; outside it, it is the name
+    with the folder's name before it.
+    """
+    path = Path(path)
+    if path.is_absolute():
+        working = Path(os.path.abspath(os.curdir))  # noqa: PTH100 - links stay as the user wrote them
+        path = path.relative_to(working) if path.is_relative_to(working) else Path(*path.parts[1:][-2:])
+    return printable(path)
+
+
+def shown_command(words: Sequence[str]) -> str:
+    """Return a command line for records; each absolute path in it, also after `=`, is shown as `shown_path` does."""
+    return printable(shlex.join(_shown_word(word) for word in words))
+
+
+def _shown_word(word: str) -> str:
+    option, equals, value = word.rpartition("=")
+    return f"{option}{equals}{shown_path(value)}" if Path(value).is_absolute() else word
