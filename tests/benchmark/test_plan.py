@@ -6,7 +6,8 @@ import pytest
 
 from xaikit.api import load
 from xaikit.benchmark.dataset import open_data
-from xaikit.benchmark.plan import chunks, in_shard, settings, unit_id
+from xaikit.benchmark.identity import unit_id
+from xaikit.benchmark.plan import chunks, in_shard, settings
 from xaikit.benchmark.suite import Suite
 from xaikit.foundation.errors import BadInput
 from xaikit.methods.base import METHODS
@@ -44,7 +45,7 @@ def test_the_same_suite_gives_the_same_units(classifier):
     first, again = planned(classifier), planned(classifier)
     assert [one.id for one in first[0]] == [one.id for one in again[0]]
     assert first[1] == again[1]
-    units = [unit_id(one, picture) for one in first[0] for picture in first[1]]
+    units = [unit_id(one.id, picture.id) for one in first[0] for picture in first[1]]
     assert len(set(units)) == len(first[0]) * 7
 
 
@@ -95,8 +96,10 @@ def test_what_changes_a_number_changes_the_unit(classifier, change, maps):
 
 def test_chunks_hold_every_missing_unit_once(classifier):
     asked, pictures = planned(classifier)
-    everything = {unit_id(one, picture) for one in asked for picture in pictures}
-    done = {unit_id(asked[0], picture) for picture in pictures[:3]} | {unit_id(one, pictures[5]) for one in asked}
+    everything = {unit_id(one.id, picture.id) for one in asked for picture in pictures}
+    done = {unit_id(asked[0].id, picture.id) for picture in pictures[:3]} | {
+        unit_id(one.id, pictures[5].id) for one in asked
+    }
     for batch, size in ((1, None), (2, None), (2, 3), (16, 1)):
         parts = chunks(0, asked, pictures, done, batch, size)
         units = [unit for chunk in parts for unit in chunk.units]
@@ -109,7 +112,7 @@ def test_a_batch_holds_the_same_images_whatever_is_missing(classifier):
     """Rounding depends on what shares a batch, and decides the order of nearly equal pixels."""
     asked, pictures = planned(classifier)
     batches = {pictures[start : start + 3] for start in (0, 3, 6)}
-    for done in (set(), {unit_id(asked[0], pictures[4])}, {unit_id(one, pictures[0]) for one in asked}):
+    for done in (set(), {unit_id(asked[0].id, pictures[4].id)}, {unit_id(one.id, pictures[0].id) for one in asked}):
         assert {chunk.pictures for chunk in chunks(0, asked, pictures, done, 3)} == batches
     assert [len(chunk.pictures) for chunk in chunks(0, asked, pictures, set(), 3, 4)] == [6, 1]
 

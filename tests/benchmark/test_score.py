@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from xaikit.benchmark.environment import environment
+from xaikit.benchmark.environment import report_environment
 from xaikit.benchmark.score import Images, score
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import generator
@@ -158,7 +158,7 @@ def test_what_does_not_fit_is_refused(classifier, images):
 
 
 def test_the_environment_says_where(classifier):
-    told = environment(classifier)
+    told = report_environment(classifier)
     assert told["model fingerprint"] == classifier.fingerprint
     assert told["device"].startswith("cpu")
     assert all(isinstance(value, str) and value for value in told.values())

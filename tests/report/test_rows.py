@@ -18,6 +18,8 @@ from xaikit.foundation.errors import BadInput
 from xaikit.report.numbers.export import write_summaries
 from xaikit.report.numbers.read import read_benchmark
 
+GONE = "12 rows of net on drawn left out: the data set or the model is no longer in the report"
+
 
 def rows(images: int = 3, **changed) -> list[dict]:
     known = {"setting": "s", "status": "ok", "error": None, "measure.srg": 0.5}
@@ -58,7 +60,7 @@ def test_the_manifest_says_what_belongs_to_the_report(tmp_path):
     found = read_benchmark(tmp_path)
     assert {row["setting"] for row in found.rows} == {"s"}
     assert len(found.rows) == len(rows())
-    assert found.run == {"title": "Mine"}
+    assert found.run == {"title": "Mine", "left_out": [GONE]}
     assert found.directions == {"srg": "higher"}
     assert found.pictures == {("drawn", "net"): {"000.png": {"input": tmp_path / "0.png"}}}, "what is lost is left out"
 

@@ -10,6 +10,7 @@ from xaikit.benchmark.store import Store
 from xaikit.run.attribution import Attribution
 
 _COSTS = ("bench.ms", "bench.forwards", "bench.backwards")
+_HARDWARE = "bench.hardware"
 
 
 class Remembered:
@@ -33,11 +34,16 @@ class Remembered:
         ms, forwards, backwards = (
             sum(float(part.diagnostics[name][0]) for part in parts) / len(parts) for name in _COSTS
         )
+        places = {str(part.params.get(_HARDWARE, "")) for part in parts}
         without_costs = [
-            replace(part, diagnostics={name: value for name, value in part.diagnostics.items() if name not in _COSTS})
+            replace(
+                part,
+                diagnostics={name: value for name, value in part.diagnostics.items() if name not in _COSTS},
+                params={name: value for name, value in part.params.items() if name != _HARDWARE},
+            )
             for part in parts
         ]
-        return Run(Attribution.join(without_costs), ms, forwards, backwards)
+        return Run(Attribution.join(without_costs), ms, forwards, backwards, " and ".join(sorted(places)))
 
     def remember(self, method: str, run: Run) -> None:
         """Save the attribution of each image together with its cost."""
@@ -47,4 +53,8 @@ class Remembered:
             attribution = run.attribution[index : index + 1]
             file = self.store.map_file(name)
             file.parent.mkdir(parents=True, exist_ok=True)
-            replace(attribution, diagnostics=attribution.diagnostics | costs).save(file)
+            replace(
+                attribution,
+                diagnostics=attribution.diagnostics | costs,
+                params=attribution.params | {_HARDWARE: run.hardware},
+            ).save(file)

@@ -2,8 +2,9 @@
 
     data -> Dataset(pictures) -> labels as the model's class indices -> Reader -> Sample(pixels, mask) or an error
 
-The key of a picture is its name and size in bytes: planning decodes nothing, and a changed file is measured again.
-Synthetic images are rounded to eight bits, like files. A reader holds no network, so it also works in other processes.
+Planning reads the bytes of each file once, to identify its content, and decodes nothing. A picture that changes between
+planning and decoding is an error. Synthetic images are rounded to eight bits, like files. A reader holds no network, so
+it also works in other processes.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,11 @@ import torch
 from torch import Tensor
 
 from xaikit.api import class_indices
+from xaikit.benchmark.identity import picture_id
 from xaikit.benchmark.suite_entries import Data
 from xaikit.foundation.errors import BadInput, XaikitError
 from xaikit.foundation.identity import fingerprint
-from xaikit.images.folders import class_folder, walk
+from xaikit.images.folders import class_folder, sha256, walk
 from xaikit.images.reading import Resize, decode, resize_policy, to_pixels
 from xaikit.images.synthetic import CLASSES, draw
 from xaikit.model.classifier import Classifier
@@ -33,17 +36,28 @@ class Picture:
 
     Args:
         name: unique in its dataset: the path below the folder, or the index and class of a synthetic image.
-        key: identifies the content of the image.
+        content: identifies the content of the image: the hash of its file, or seed and index of a synthetic one.
         label: class index, or None.
         path: file of the image; None for a synthetic one.
         place: index of a synthetic image in its sequence.
+        stamp: size and time of the last change of the file when its content was hashed.
     """
 
     name: str
-    key: str
+    content: str
     label: int | None = None
     path: Path | None = None
     place: int = 0
+    stamp: tuple[int, int] = (0, 0)
+
+    @cached_property
+    def id(self) -> str:
+        """The identity of the picture: its name, content and label."""
+        return picture_id(self.name, self.content, self.label)
+
+
+class Changed(BadInput):
+    """A picture changed after the benchmark was planned."""
 
 
 @dataclass(frozen=True)
@@ -141,17 +155,22 @@ class Reader:
 
     def __call__(self, pictures: Sequence[Picture]) -> list[Content]:
         """Return each picture decoded, or the error that prevented reading it."""
-        return [self._draw(picture) if picture.path is None else self._read(picture.path) for picture in pictures]
+        return [self._draw(picture) if picture.path is None else self._read(picture) for picture in pictures]
 
     def _draw(self, picture: Picture) -> Sample:
         scene = draw(1, self.data.seed, start=picture.place)
         return Sample((scene.pixels[0] * 255).round() / 255, scene.objects[0])
 
-    def _read(self, path: Path) -> Content:
+    def _read(self, picture: Picture) -> Content:
+        path = picture.path
+        assert path is not None
         try:
-            return Sample(to_pixels(self.resize(decode(path, self.channels), str(path))))
+            sample = Sample(to_pixels(self.resize(decode(path, self.channels), str(path))))
         except XaikitError as error:
             return error
+        if _stamp(path) != picture.stamp and _identified(picture).content != picture.content:
+            return Changed(f"{picture.name}: expected the planned picture, got one that changed meanwhile; run again")
+        return sample
 
 
 def _sample(pixels: Any, mask: Any) -> Sample:
@@ -175,8 +194,27 @@ def _synthetic_picture(index: int, seed: int) -> Picture:
 
 
 def _file_picture(path: Path, root: Path, label: int | None) -> Picture:
-    name = path.relative_to(root).as_posix()
-    return Picture(name, f"{name}:{path.stat().st_size}", label, path)
+    """Return a picture whose content is not known yet."""
+    return Picture(path.relative_to(root).as_posix(), "", label, path)
+
+
+def _identified(picture: Picture) -> Picture:
+    """Return a picture with the hash of its file; a file that cannot be read fails when it is decoded."""
+    if picture.path is None:
+        return picture
+    stamp = _stamp(picture.path)
+    try:
+        return replace(picture, content=sha256(picture.path), stamp=stamp)
+    except BadInput:
+        return replace(picture, content="unreadable", stamp=stamp)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        about = path.stat()
+    except OSError:
+        return 0, 0
+    return about.st_size, about.st_mtime_ns
 
 
 def _select(pictures: list[Picture], data: Data) -> tuple[Picture, ...]:
@@ -185,7 +223,7 @@ def _select(pictures: list[Picture], data: Data) -> tuple[Picture, ...]:
     hashes = {picture.name: int(fingerprint(picture.name)[:8], 16) / 16**8 for picture in pictures}
     in_share = [name for name, value in hashes.items() if low <= value < high]
     kept = set(sorted(in_share, key=lambda name: hashes[name])[: data.limit])
-    return tuple(picture for picture in pictures if picture.name in kept)
+    return tuple(_identified(picture) for picture in pictures if picture.name in kept)
 
 
 def _labels(path: Path) -> dict[str, int]:

@@ -3,6 +3,8 @@
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -23,16 +25,34 @@ def steady(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def environment(classifier: Classifier) -> dict[str, str]:
+def hardware(device: torch.device) -> str:
+    """Return the kind and the name of a device, such as "cuda (NVIDIA H200)"."""
+    return f"{device.type} ({_name(device)})"
+
+
+def report_environment(classifier: Classifier) -> dict[str, str]:
     """Return versions, system, device, threads and model fingerprint, for the report."""
-    device = classifier.device
-    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
         "xaikit": __version__,
         "PyTorch": torch.__version__,
         "Python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "device": f"{device} ({kind})",
+        "device": f"{classifier.device} ({_name(classifier.device)})",
         "threads": str(torch.get_num_threads()),
         "model fingerprint": classifier.fingerprint,
     }
+
+
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+
+
+@cache
+def _processor() -> str:
+    """Return the name of the processor, as far as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -67,7 +67,9 @@ def explained(worker: Worker, index: int, targets: Mapping[str, Mapping[str, int
                 ]
             mask = None if content.mask is None else content.mask.cpu().numpy()
             image = to_picture(content.pixels)
-            yield Explained(worker.suite.data.title, model.classifier.name, picture.name, image, mask, tuple(maps))
+            yield Explained(
+                worker.suite.data.title, worker.suite.models[index].title, picture.name, image, mask, tuple(maps)
+            )
 
 
 def _map(
@@ -76,7 +78,7 @@ def _map(
     pixels = model.classifier.check(sample.pixels[None])
     masks = None if sample.mask is None else {image_hashes(pixels)[0]: sample.mask}
     method = worker.bound(setting, masks)
-    names = {setting.method: [fingerprint({"map": setting.map_id, "image": picture.key})]}
+    names = {setting.method: [fingerprint({"map": setting.map_id, "image": picture.id})]}
     run = Remembered(worker.store, names).recall(setting.method)
     attribution = run.attribution if run else method.attribute(pixels, target, context=Context(seed=setting.seed))
     return setting.method, *attribution.drawable(signed=method.signed)[1:]

@@ -1,10 +1,11 @@
 """The plan: all units of a suite, and the missing ones grouped into chunks.
 
-    setting = dataset, model, method with parameters, protocol, target rule, seed      everything but the image
-    unit    = setting x image                                                          -> unit_id
-    chunk   = a few images x the settings of one model that they lack                  -> one file of rows
+    setting = conditions, method with parameters, library, seed             everything but the image
+    unit    = setting x image                                               -> unit_id
+    chunk   = a few images x the settings of one model that they lack       -> one file of rows
 
-The units depend only on the suite and the data. A chunk computes whole batches and returns the rows of missing units.
+identity.py defines the identities. The units depend on the suite, the data, the code and the environment alone. A
+chunk computes whole batches and returns the rows of missing units.
 """
 
 from collections.abc import Container, Sequence
@@ -13,6 +14,8 @@ from functools import cached_property
 from typing import Any
 
 from xaikit.benchmark.dataset import Picture
+from xaikit.benchmark.identity import code, environment, network_code, unit_id
+from xaikit.benchmark.libraries import library_id
 from xaikit.benchmark.oracle import ORACLES
 from xaikit.benchmark.suite import Suite
 from xaikit.benchmark.suite_entries import SuiteMethod, SuiteModel
@@ -34,6 +37,7 @@ class Setting:
     Args:
         id: hash of everything the numbers depend on.
         map_id: hash of everything the map depends on.
+        library: identity of the reference library, or None if the method needs none or the suite has none.
         method: name of the method in rows.
         family: family of the method.
         entry: the suite's entry, or None for the oracles.
@@ -45,6 +49,7 @@ class Setting:
 
     id: str
     map_id: str
+    library: str | None
     method: str
     family: str
     entry: SuiteMethod | None
@@ -73,7 +78,7 @@ class Chunk:
     @cached_property
     def units(self) -> tuple[str, ...]:
         """The missing units."""
-        every = (unit_id(setting, picture) for picture in self.pictures for setting in self.settings)
+        every = (unit_id(setting.id, picture.id) for picture in self.pictures for setting in self.settings)
         return tuple(unit for unit in every if unit not in self.done)
 
     def __len__(self) -> int:
@@ -94,11 +99,6 @@ class Chunk:
         )
 
 
-def unit_id(setting: Setting, picture: Picture) -> str:
-    """Return the identifier of a unit."""
-    return fingerprint({"setting": setting.id, "image": picture.key})
-
-
 def settings(suite: Suite, model: SuiteModel, classifier: Classifier, evidence: bool) -> list[Setting]:
     """Return the settings of one model for each seed, methods before controls, without methods beyond their budget.
 
@@ -108,31 +108,44 @@ def settings(suite: Suite, model: SuiteModel, classifier: Classifier, evidence: 
     entries: list[SuiteMethod | str] = list(suite.all_methods)
     if evidence and suite.controls:
         entries += [name for name in ORACLES if name not in {method.title for method in suite.all_methods}]
+    measures = {measure.title: measure.build() for measure in suite.measures}
     protocol = {
         "levels": suite.levels,
         "fill": suite.fill,
-        "batch": suite.batch,
-        "resize": suite.data.resize,
-        "measures": {measure.title: [measure.name, measure.build().params] for measure in suite.measures},
+        "measures": {title: [measure.name, measure.params, code(type(measure))] for title, measure in measures.items()},
     }
     network = {
+        "title": model.title,
         "fingerprint": classifier.fingerprint,
+        "code": network_code(classifier.module),
         "size": classifier.size,
         "resize": str(classifier.resize),
         "layer": model.layer,
     }
-    common = {"schema": SCHEMA_VERSION, "dataset": suite.data.title, "model": network, "target": suite.target}
+    common = {
+        "schema": SCHEMA_VERSION,
+        "dataset": suite.data.title,
+        "resize": suite.data.resize,
+        "model": network,
+        "target": suite.target,
+        "batch": suite.batch,
+        "environment": environment(classifier.device),
+    }
     bound = [
         (entry, ORACLES[entry](classifier) if isinstance(entry, str) else entry.build(classifier, model.layer))
         for entry in entries
     ]
     size = classifier.size or _NOMINAL
-    return [
-        _setting(suite, model, entry, method, seed, common, protocol)
+    planned = [
+        (seed, entry, method)
         for seed in suite.seeds
         for entry, method in bound
         if isinstance(entry, str) or entry.affords(method.cost(size))
     ]
+    references = model.library or suite.library
+    needed = references is not None and any("library" in method.needs for _, _, method in planned)
+    library = library_id(references, classifier) if references is not None and needed else None
+    return [_setting(suite, model, entry, method, seed, library, common, protocol) for seed, entry, method in planned]
 
 
 def _setting(
@@ -141,39 +154,45 @@ def _setting(
     entry: SuiteMethod | str,
     method: Method,
     seed: int,
+    library: str | None,
     common: dict[str, Any],
     protocol: dict[str, Any],
 ) -> Setting:
     classifier = method.classifier
     title = entry if isinstance(entry, str) else entry.title
-    references = model.library or suite.library
-    library = None if references is None or "library" not in method.needs else references.identity
+    conditions = fingerprint(common | {"protocol": protocol})
+    inner = getattr(method, "inner", method)  # the method that this one runs on noisy copies
     map_facts = common | {
         "method": method.name,
         "params": method.params,
+        "code": code(type(method), type(inner)),
         "layer": str(method.place) if isinstance(method, LayerMethod) else None,
-        "library": library,
+        "library": library if "library" in method.needs else None,
         "seed": seed,
-        "batch": suite.batch,
     }
     about = {
+        "conditions": conditions,
         "dataset": suite.data.title,
-        "model": classifier.name,
+        "model": model.title,
         "weights": classifier.weights,
         "model_fingerprint": classifier.fingerprint,
         "method": title,
         "family": method.family,
         "layer": map_facts["layer"],
+        "code": map_facts["code"],
+        "library": map_facts["library"],
         "target_rule": str(suite.target),
         "levels": suite.levels,
         "fill": suite.fill,
         "seed": seed,
         "batch": suite.batch,
         "protocol": fingerprint(protocol),
+        "environment": common["environment"],
     }
     return Setting(
         id=fingerprint(map_facts | {"label": title, "protocol": protocol}),
         map_id=fingerprint(map_facts),
+        library=map_facts["library"],
         method=title,
         family=method.family,
         entry=None if isinstance(entry, str) else entry,
@@ -227,10 +246,12 @@ def chunks(
     for start in range(0, len(pictures), step):
         images = tuple(pictures[start : start + step])
         finished = {
-            unit for setting in all_settings for picture in images if (unit := unit_id(setting, picture)) in done
+            unit for setting in all_settings for picture in images if (unit := unit_id(setting.id, picture.id)) in done
         }
         missing = tuple(
-            setting for setting in all_settings if any(unit_id(setting, picture) not in finished for picture in images)
+            setting
+            for setting in all_settings
+            if any(unit_id(setting.id, picture.id) not in finished for picture in images)
         )
         if missing:
             result.append(Chunk(model, missing, images, frozenset(finished)))

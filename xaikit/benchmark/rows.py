@@ -43,7 +43,9 @@ class Columns(TypedDict, total=False):
     method: str
     status: str  # "ok" or "error"
     error: str  # the reason, in one line
-    setting: str
+    setting: str  # identity of everything but the image
+    conditions: str  # identity of everything but image, method and seed; rows are pooled only where it is equal
+    picture: str  # identity of the image: name, content of its file, label
     dataset: str
     image_sha256: str
     label_name: str
@@ -58,6 +60,10 @@ class Columns(TypedDict, total=False):
     params: str  # the method's parameters, as JSON
     found: str  # parameters that the method chose itself, as JSON
     layer: str
+    code: str  # identity of a method's code that is not xaikit's
+    library: str  # identity of the reference library
+    environment: str  # versions, kind of device, threads
+    hardware: str  # device that `ms` was measured on
     version: str  # xaikit version
     schema: int
     label: int
@@ -163,6 +169,7 @@ def own_columns(
             "tie_share": float(soft.tie_share[index]),
             **{name: float(values[index]) for name, values in evidence.items()},
             "ms": run.ms,
+            "hardware": run.hardware,
             "forwards": run.forwards,
             "backwards": run.backwards,
             "batch": len(maps),

@@ -13,8 +13,10 @@ from typing import Any, Literal
 import torch
 
 from xaikit.benchmark.engines import local
-from xaikit.benchmark.environment import environment
-from xaikit.benchmark.plan import Chunk, Shard, chunks, in_shard, unit_id
+from xaikit.benchmark.environment import report_environment
+from xaikit.benchmark.identity import unit_id
+from xaikit.benchmark.manifest import Manifest, MeasureAbout, changed
+from xaikit.benchmark.plan import Chunk, Shard, chunks, in_shard
 from xaikit.benchmark.rows import Row
 from xaikit.benchmark.store import Store
 from xaikit.benchmark.suite import Suite
@@ -89,7 +91,7 @@ def run(
     if shard is None:
         store.sweep()
     earlier = store.manifest()
-    threads = suite.threads or int(earlier.get("threads") or torch.get_num_threads())
+    threads = suite.threads or earlier.threads or torch.get_num_threads()
     worker = Worker(suite, store, device, threads)
     if not worker.dataset.pictures:
         raise BadInput("data: expected at least one image, got none; check the folder")
@@ -102,15 +104,15 @@ def run(
     for index in range(len(suite.models)):
         model = worker.model(index)
         pictures = in_shard(model.pictures, shard, suite.batch)
-        planned = {unit_id(setting, picture) for setting in model.settings for picture in pictures}
+        planned = {unit_id(setting.id, picture.id) for setting in model.settings for picture in pictures}
         missing = chunks(index, model.settings, pictures, done, suite.batch, chunk)
         plan |= planned
         outcome.before += sum(states.get(unit) == "ok" for unit in planned)
-        if dropped := _describe(store, suite, worker, index, command):
-            notice(f"no longer in the report, because the protocol changed: {', '.join(dropped)}")
-        notice(_announcement(model.classifier.name, len(planned), missing))
+        for reason, methods in _describe(store, suite, worker, index, command).items():
+            notice(f"no longer in the report, because {reason}: {', '.join(methods)}")
+        notice(_announcement(suite.models[index].title, len(planned), missing))
         if costly := _beyond_budget(suite, model):
-            notice(f"{model.classifier.name}: beyond their budget: {', '.join(costly)}")
+            notice(f"{suite.models[index].title}: beyond their budget: {', '.join(costly)}")
         total.expect(len(planned), len(planned) - sum(map(len, missing)))
         for rows in _compute(engine, worker, missing, workers, address, plugins, notice):
             outcome.computed += sum(row["status"] == "ok" for row in rows)
@@ -175,38 +177,56 @@ def _announcement(model: str, units: int, missing: Sequence[Chunk]) -> str:
     return f"{model}: {left:,} of {units:,} units to do, {passes}" if left else f"{model}: all {units:,} units are done"
 
 
-def _describe(store: Store, suite: Suite, worker: Worker, index: int, command: str) -> list[str]:
-    """Add a model's settings to the manifest in place of those with the same name or another protocol.
+def _describe(store: Store, suite: Suite, worker: Worker, index: int, command: str) -> dict[str, list[str]]:
+    """Add a model's settings and pictures to the manifest; remove settings of other conditions.
 
     Returns:
-        The methods that were removed and are not measured by this run.
+        The methods that were removed and are not measured by this run, by reason.
     """
     model, earlier = worker.model(index), store.manifest()
     new = {setting.id: setting.about for setting in model.settings}
-    protocols = {about["protocol"] for about in new.values()}
+    current = next(iter(new.values()), {})
     names = {_name(about) for about in new.values()}
-    older = {key: about for key, about in earlier.get("settings", {}).items() if key not in new}
-    kept = {key: about for key, about in older.items() if about["protocol"] in protocols and _name(about) not in names}
-    models = ", ".join(entry.name for entry in suite.models)
+    kept, removed = dict[str, dict[str, Any]](), dict[str, list[str]]()
+    for key, about in earlier.settings.items():
+        reason = _not_pooled(about, current)
+        if key not in new and not reason and _name(about) not in names:
+            kept[key] = about
+        elif reason and _name(about) not in names and str(about.get("method")) not in removed.get(reason, []):
+            removed.setdefault(reason, []).append(str(about.get("method")))
+    title, models = suite.models[index].title, ", ".join(entry.title for entry in suite.models)
+    images: dict[str, dict[str, dict[str, str]]] = {}
+    for about in kept.values():
+        data, other = str(about["dataset"]), str(about["model"])
+        images.setdefault(data, {})[other] = earlier.images.get(data, {}).get(other, {})
+    images.setdefault(suite.data.title, {})[title] = {picture.name: picture.id for picture in model.pictures}
     store.describe(
-        {
-            "title": suite.title or f"How well do {len(suite.methods)} methods explain {models}?",
-            "command": command or earlier.get("command", ""),
-            "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            "seed": suite.seeds[0],
-            "threads": worker.threads,
-            "environment": environment(model.classifier) | {"threads": str(worker.threads)},
-            "suite": suite.model_dump(mode="json"),
-            "measures": {
-                entry.title: {"name": entry.name, "direction": measure.direction, "source": measure.source}
+        Manifest(
+            title=suite.title or f"How well do {len(suite.methods)} methods explain {models}?",
+            command=command or earlier.command,
+            created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            seed=suite.seeds[0],
+            threads=worker.threads,
+            environment=report_environment(model.classifier) | {"threads": str(worker.threads)},
+            suite=suite.model_dump(mode="json"),
+            measures={
+                entry.title: MeasureAbout(name=entry.name, direction=measure.direction, source=measure.source)
                 for entry, measure in ((entry, entry.build()) for entry in suite.measures)
             },
-            "settings": kept | new,
-        }
+            settings=kept | new,
+            images=images,
+        )
     )
-    removed = [about for key, about in older.items() if key not in kept]
-    return sorted({about["method"] for about in removed if _name(about) not in names})
+    return {reason: sorted(methods) for reason, methods in removed.items()}
+
+
+def _not_pooled(about: dict[str, Any], current: dict[str, Any]) -> str:
+    """Return why the rows of an earlier setting do not belong into the report of a current one, or ""."""
+    if all(about.get(key) == current.get(key) for key in ("dataset", "model")):
+        return changed(about, current)
+    shared = ("protocol", "target_rule", "environment")
+    return changed({key: about.get(key) for key in shared}, {key: current.get(key) for key in shared})
 
 
 def _name(about: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(about[key] for key in ("dataset", "model", "method", "seed", "target_rule"))
+    return tuple(about.get(key) for key in ("dataset", "model", "method", "seed"))

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from xaikit.benchmark.environment import hardware
 from xaikit.benchmark.rows import MEASURE, Row, own_columns, shared_columns
 from xaikit.foundation.errors import BadInput
 from xaikit.images.fills import Fill
@@ -68,12 +69,14 @@ class Run:
         ms: milliseconds per image.
         forwards: forward passes per image.
         backwards: backward passes per image.
+        hardware: device that the time was measured on.
     """
 
     attribution: Attribution
     ms: float
     forwards: float
     backwards: float
+    hardware: str = ""
 
 
 class Keep(Protocol):
@@ -201,7 +204,13 @@ def _explain(method: Method, pixels: Tensor, target: Target, context: Context, c
     _wait(pixels.device)
     seconds = time.perf_counter() - begin
     count = len(pixels)
-    return Run(attribution, 1000 * seconds / count, own.counters.forwards / count, own.counters.backwards / count)
+    return Run(
+        attribution,
+        1000 * seconds / count,
+        own.counters.forwards / count,
+        own.counters.backwards / count,
+        hardware(pixels.device),
+    )
 
 
 def _wait(device: torch.device) -> None:

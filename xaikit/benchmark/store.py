@@ -2,7 +2,7 @@
 
     DIR/rows/<chunk>.parquet       one file per chunk, written under a temporary name and renamed
     DIR/maps/ab/<map>.safetensors  attributions, if the suite keeps them, named by everything they depend on
-    DIR/manifest.json              settings that belong to the report, measures, environment
+    DIR/manifest.json              settings and pictures that belong to the report, measures, environment
 
 A unit is done when a file with a readable footer holds its row. Files whose name starts with a dot were left by a
 killed process and are ignored.
@@ -10,7 +10,6 @@ killed process and are ignored.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from xaikit.benchmark.manifest import Manifest
 from xaikit.benchmark.rows import COLUMNS, MEASURE
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.files import atomic, output_directory, write_json
@@ -103,17 +103,17 @@ class Store:
                 with atomic(file) as temporary:
                     pq.write_table(table.filter(pa.array(keep)), temporary)
 
-    def manifest(self) -> dict[str, Any]:
-        """Return the manifest of earlier runs, empty if there is none that can be read."""
-        try:
-            manifest = json.loads((self.path / "manifest.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return manifest if isinstance(manifest, dict) else {}
+    def manifest(self) -> Manifest:
+        """Return the manifest of earlier runs, empty if there is none.
 
-    def describe(self, manifest: Mapping[str, Any]) -> None:
+        Raises:
+            BadInput: the file is not a manifest.
+        """
+        return Manifest.read(self.path / "manifest.json")
+
+    def describe(self, manifest: Manifest) -> None:
         """Write the manifest."""
-        write_json(self.path / "manifest.json", manifest)
+        write_json(self.path / "manifest.json", manifest.values())
 
     def map_file(self, map_id: str) -> Path:
         """Return the file of an attribution."""

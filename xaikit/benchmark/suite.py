@@ -102,7 +102,7 @@ class Suite(Part):
     @model_validator(mode="after")
     def _has_different_labels(self) -> Suite:
         for kind, titles in (
-            ("model", [model.name for model in self.models]),
+            ("model", [model.title for model in self.models]),
             ("method", [method.title for method in self.all_methods]),
             ("measure", [measure.title for measure in self.measures]),
         ):

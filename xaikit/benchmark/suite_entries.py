@@ -15,7 +15,6 @@ from torchvision.models import list_models
 
 from xaikit.foundation.errors import BadInput, UnknownName, XaikitError
 from xaikit.foundation.parameters import Parameters
-from xaikit.images.folders import sha256
 from xaikit.measures.base import MEASURES, Measure
 from xaikit.methods.base import METHODS, LayerMethod, Method
 from xaikit.model.classifier import Classifier
@@ -97,17 +96,6 @@ class References(Part):
             raise ValueError("expected file or data, and not both")
         return self
 
-    @property
-    def identity(self) -> dict[str, Any]:
-        """Everything that the references depend on, without paths."""
-        if self.data is None:
-            assert self.file is not None
-            return {"file": sha256(self.file)}
-        return {
-            "references": self.references,
-            "data": self.data.model_dump(exclude={"path"}) | {"name": self.data.title},
-        }
-
 
 class SuiteModel(Part):
     """One model, as `xaikit.load` takes it.
@@ -117,12 +105,19 @@ class SuiteModel(Part):
         weights: weights file or enum name; None takes the model's default weights.
         layer: target layer; None takes the model's default layer.
         library: reference library for the methods that need one; None takes the suite's, if any.
+        label: name of the model in rows; empty takes the name, or the folder's name.
     """
 
     name: str
     weights: str | None = None
     layer: str | None = None
     library: References | None = None
+    label: str = ""
+
+    @property
+    def title(self) -> str:
+        """Name of the model in rows."""
+        return self.label or (self.name if self.name in models() else Path(self.name).resolve().name)
 
     @field_validator("name")
     @classmethod

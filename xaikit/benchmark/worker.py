@@ -17,9 +17,10 @@ from xaikit.api import load
 from xaikit.benchmark.cache import Remembered
 from xaikit.benchmark.dataset import Content, Dataset, Picture, Reader, Sample, open_data
 from xaikit.benchmark.environment import steady
+from xaikit.benchmark.identity import environment, unit_id
 from xaikit.benchmark.libraries import open_library
 from xaikit.benchmark.oracle import ORACLES
-from xaikit.benchmark.plan import Chunk, Setting, settings, unit_id
+from xaikit.benchmark.plan import Chunk, Setting, settings
 from xaikit.benchmark.rows import Row
 from xaikit.benchmark.score import Images, score
 from xaikit.benchmark.store import Store
@@ -95,6 +96,7 @@ class Worker:
     def work(self, chunk: Chunk, contents: Sequence[Content]) -> list[Row]:
         """Compute a chunk, write its rows and return them."""
         model = self.model(chunk.model)
+        self._check_environment(chunk, model.classifier)
         pairs = list(zip(chunk.pictures, contents, strict=True))
         blocks = by_size(pairs, lambda pair: _size(pair[1]), self.suite.batch)
         with steady(self.threads):
@@ -102,6 +104,14 @@ class Worker:
         rows = [row for row in rows if row["unit_id"] not in chunk.done]
         self.store.write(chunk.id, rows, self.measures)
         return rows
+
+    def _check_environment(self, chunk: Chunk, classifier: Classifier) -> None:
+        with steady(self.threads):
+            here, planned = environment(classifier.device), chunk.settings[0].about["environment"]
+        if here != planned:
+            raise BadInput(
+                f"environment: expected that of the plan ({planned}), got {here}; use the same on all machines"
+            )
 
     def _block(self, model: Model, settings: Sequence[Setting], block: Sequence[tuple[Picture, Content]]) -> list[Row]:
         """Return the rows of a block; an image that cannot be read gives a failure row for each setting."""
@@ -164,7 +174,7 @@ class Worker:
         if self.suite.maps == "drop":
             return None
         names = {
-            method: [fingerprint({"map": setting.map_id, "image": picture.key}) for picture in pictures]
+            method: [fingerprint({"map": setting.map_id, "image": picture.id}) for picture in pictures]
             for method, setting in settings.items()
         }
         return Remembered(self.store, names)
@@ -194,19 +204,19 @@ class Worker:
         if setting.id not in model.methods:
             layer = self.suite.models[index].layer
             method = setting.entry.build(model.classifier, layer)
-            if "library" in method.needs:
-                method = setting.entry.build(model.classifier, layer, self._library())
+            if setting.library is not None:
+                method = setting.entry.build(model.classifier, layer, self._library(setting.library))
             model.methods[setting.id] = method
         return model.methods[setting.id]
 
-    def _library(self) -> Library | None:
-        """Return the reference library of the loaded model, or None if the suite has none."""
+    def _library(self, identity: str) -> Library | None:
+        """Return the reference library of the loaded model."""
         assert self._model is not None
         index, model = self._model
         references = self.suite.models[index].library or self.suite.library
         if references is not None and model.library is None:
             context = Context(chunk_size=self.suite.batch)
-            model.library = open_library(references, model.classifier, self.store.path / "libraries", context)
+            model.library = open_library(references, identity, model.classifier, self.store.path / "libraries", context)
         return model.library
 
     def _finished(self, row: Row, setting: Setting, picture: Picture) -> Row:
@@ -220,7 +230,8 @@ class Worker:
 
     def _identity(self, setting: Setting, picture: Picture) -> Row:
         return {
-            "unit_id": unit_id(setting, picture),
+            "unit_id": unit_id(setting.id, picture.id),
+            "picture": picture.id,
             "image_id": picture.name,
             "setting": setting.id,
             "schema": SCHEMA_VERSION,

@@ -54,9 +54,9 @@ def write_pictures(suite: Suite, output: Path, device: str, notice: Callable[[st
         notice(f"{count:,} maps to draw for the report")
         paths = {(entry["model"], entry["image"]): entry["files"] for entry in entries}
         store = Store.open(output)
-        worker = Worker(suite, store, device, store.manifest()["threads"])
+        worker = Worker(suite, store, device, store.manifest().threads or 1)
         for index in range(len(suite.models)):
-            for example in explained(worker, index, missing.get(worker.model(index).classifier.name, {})):
+            for example in explained(worker, index, missing.get(suite.models[index].title, {})):
                 _write(example, {name: output / file for name, file in paths[example.model, example.image].items()})
     write_json(output / "pictures.json", {"pictures": entries})
 

@@ -23,6 +23,8 @@ def write_all(folder: Path) -> int:
     from xaikit.report.page.page import write_report
 
     benchmark = read_benchmark(folder)
+    for line in benchmark.run.get("left_out", ()):
+        typer.echo(f"xaikit: {line}", err=True)
     rows, directions = benchmark.rows, benchmark.directions
     write_report(folder / "report.html", rows, benchmark.run, benchmark.pictures, directions=directions)
     write_summaries(folder, rows, directions)

@@ -27,7 +27,7 @@ Pictures = Mapping[tuple[str, str], Mapping[str, Mapping[str, Path]]]
 SAMPLE = 6
 """Number of images drawn at random; the images at the quantiles are added."""
 
-_EMPTY_RUN = {"title": "xaikit report", "command": "", "created": "", "environment": {}}
+_EMPTY_RUN = {"title": "xaikit report", "command": "", "created": "", "environment": {}, "left_out": ()}
 
 
 def write_report(
@@ -56,7 +56,8 @@ def render(
 
     Args:
         rows: one row per image and method, as scoring writes them.
-        run: facts about the run: "title", "command", "created", "seed", and "environment", a mapping of facts.
+        run: facts about the run: "title", "command", "created", "seed", "environment", a mapping of facts, and
+            "left_out", lines about rows that are not pooled with the others.
         pictures: overlays of the images, or None for a page without images.
         sample: number of images drawn at random by the run's seed; the images at the quantiles are added.
         directions: better direction by measure, for measures without a predefined column.
