@@ -62,7 +62,7 @@ def class_map(values: Tensor, case: Case) -> Tensor:
 def each_channel_to_one(added: float, align_corners: bool) -> Formula:
     """FullGrad with the range of each channel brought to one; `added` stands in the denominator.
 
-    pytorch-grad-cam adds 1e-7 and enlarges without aligned corners, ours adds 1e-6 and aligns them.
+    pytorch-grad-cam adds 1e-7 and enlarges without aligned corners, ours adds nothing and aligns them.
     """
 
     def formula(values: Tensor, case: Case) -> Tensor:
@@ -135,7 +135,8 @@ def to_one(maps: Tensor) -> Tensor:
 def channels_to_one(maps: Tensor, added: float = 1e-8) -> Tensor:
     """Each channel of (n, C, h, w) from zero to one, with `added` in the denominator."""
     shifted = maps - maps.amin((2, 3), keepdim=True)
-    return shifted / (added + shifted.amax((2, 3), keepdim=True))
+    ranges = added + shifted.amax((2, 3), keepdim=True)
+    return shifted / torch.where(ranges > 0, ranges, 1)
 
 
 def _is_biased(part: nn.Module) -> bool:

@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import xaikit
 from tests.networks import ConvolutionalHead, DeepNet, FlatNet, GAPNet, bound, images
 from xaikit.foundation.errors import BadInput, XaikitWarning
 from xaikit.methods.base import METHODS
+from xaikit.model.classifier import Classifier
 from xaikit.model.target import Contrast
 
 
@@ -100,3 +102,30 @@ def test_ablation_sees_the_softmax_that_a_network_ends_in(end: nn.Module) -> Non
         contrast = ablation.attribute(images(), Contrast(1, 0))
     assert torch.allclose(by_class.values, by_function.values, atol=1e-12)
     assert contrast.params["path"] == "closed-form"
+
+
+@pytest.mark.parametrize("biases", [(2000.0,) * 4, (0.0, 0.0, -1e4, -1e4)])
+def test_a_large_bias_does_not_hide_that_the_head_is_another(biases):
+    class Head(nn.Module):
+        def __init__(self, pool):
+            super().__init__()
+            self.conv, self.fc, self.pool = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 4), pool
+
+        def forward(self, x):
+            return self.fc(self.pool(self.conv(x).relu()))
+
+    def made(pool, dtype):
+        torch.manual_seed(0)
+        network = Head(pool).to(dtype)
+        network.fc.bias.data.copy_(torch.tensor(biases))
+        return network, torch.rand(2, 3, 16, 16, dtype=dtype)
+
+    network, pixels = made(lambda h: h.amax((2, 3)), torch.float64)
+    with pytest.raises(BadInput, match="miss the logits"):
+        xaikit.attribute(Classifier(network), pixels, 0, "cam")
+    assert xaikit.attribute(Classifier(network), pixels, 0, "ablation-cam").params["path"] != "closed-form"
+    for dtype in (torch.float32, torch.float64):
+        network, pixels = made(lambda h: h.mean((2, 3)), dtype)
+        means = xaikit.attribute(Classifier(network), pixels, 0, "cam").values.mean((1, 2))
+        promised = network(pixels)[:, 0].double() - biases[0]
+        assert torch.allclose(means.double(), promised, atol=1e-3 if dtype == torch.float32 else 1e-9)

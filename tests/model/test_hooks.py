@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import xaikit
 from tests import networks
 from xaikit.foundation.errors import BadInput, NoSuchLayer
 from xaikit.model.classifier import Classifier
@@ -344,3 +345,77 @@ def test_forwards_of_other_threads_are_left_alone():
         assert tap.calls == 1
     assert torch.equal(elsewhere, plain)
     assert not torch.equal(changed, plain)
+
+
+class PreActivation(nn.Module):
+    """A functional ReLU in place of the tensor that the skip reads as well."""
+
+    def __init__(self, rectify) -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.fc = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1), nn.Linear(8, 4)
+        self.rectify = rectify
+
+    def forward(self, x):
+        kept, rectified = self.rectify(self.conv2(self.conv1(x).relu()))
+        return self.fc((kept + rectified).mean((2, 3)))
+
+
+def _as_statement(h):
+    nn.functional.relu(h, inplace=True)
+    return h, h
+
+
+@pytest.mark.parametrize(
+    "rectify",
+    [
+        lambda h: (h, nn.functional.relu(h, inplace=True)),
+        lambda h: (h, nn.functional.relu(h, True)),
+        lambda h: (h, nn.functional.relu(input=h, inplace=True)),
+        lambda h: (h, nn.ReLU(True)(h)),
+        lambda h: (h, h.relu_()),
+        _as_statement,
+    ],
+)
+@pytest.mark.parametrize(
+    "method", ["hires-cam", "ablation-cam", "relevance-cam", "layer-excitation-backprop", "eigen-cam"]
+)
+def test_a_relu_in_place_that_is_the_layer_still_writes(method, rectify):
+    def explained(how):
+        torch.manual_seed(0)
+        network = PreActivation(how).double()
+        pixels = torch.rand(2, 3, 16, 16, dtype=torch.float64)
+        return xaikit.attribute(Classifier(network), pixels, 0, method), network(pixels)[:, 0]
+
+    found, logits = explained(rectify)
+    expected, _ = explained(lambda h: (h.relu(),) * 2)
+    assert torch.allclose(found.scores, logits)
+    assert torch.allclose(found.values, expected.values, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", ["relevance-cam", "layer-excitation-backprop", "hires-cam", "ablation-cam"])
+@pytest.mark.parametrize("layer", ["bn1", "bn2"])
+def test_a_layer_that_is_overwritten_afterwards_is_read_as_it_was(method, layer):
+    class Block(nn.Module):
+        def __init__(self, inplace):
+            super().__init__()
+            self.stem, self.conv1, self.conv2 = (nn.Conv2d(a, 8, 3, padding=1) for a in (3, 8, 8))
+            self.bn1, self.bn2, self.fc = nn.BatchNorm2d(8), nn.BatchNorm2d(8), nn.Linear(8, 4)
+            self.relu, self.inplace = nn.ReLU(inplace), inplace
+
+        def forward(self, x):
+            x = self.relu(self.stem(x))
+            out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+            if self.inplace:
+                out += x
+            else:
+                out = out + x
+            return self.fc(self.relu(out).mean((2, 3)))
+
+    def explained(inplace):
+        torch.manual_seed(0)
+        network = Block(inplace).double().eval()
+        torch.nn.init.uniform_(network.bn1.bias)
+        pixels = torch.rand(2, 3, 16, 16, dtype=torch.float64)
+        return xaikit.attribute(Classifier(network), pixels, 0, method, layer=layer).values
+
+    assert torch.allclose(explained(True), explained(False), atol=1e-9)

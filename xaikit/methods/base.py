@@ -30,6 +30,7 @@ from xaikit.run.attribution import Attribution, Reduction, Scale, reduced
 from xaikit.run.batch import Batch
 from xaikit.run.context import Context, Progress
 from xaikit.run.cost import Cost
+from xaikit.run.placement import is_misplaced
 from xaikit.run.progress import reported
 
 Family = Literal["activation", "gradient", "decomposition", "perturbation", "control"]
@@ -270,6 +271,8 @@ def _explain(method: Method, batch: Batch) -> Attribution:
             names.add("cut-gradient")
     if isinstance(method, LayerMethod) and method.layer is None and method.classifier.outline().collapsed:
         flags = [names | {"earlier-layer"} for names in flags]
+    if isinstance(method, LayerMethod) and is_misplaced(method.classifier, method.place, batch.size):
+        flags = [names | {"misplaced-grid"} for names in flags]
     for names in flags:
         names.update({"random-network"} if batch.classifier.outline().random else ())
     diagnostics: dict[str, Tensor] = {}

@@ -40,7 +40,7 @@ from torch.utils.hooks import RemovableHandle
 from xaikit.foundation.errors import BadInput, NoSuchLayer
 from xaikit.model.graph import Graph
 from xaikit.model.grids import grid
-from xaikit.model.torch_functions import RELUS, writes
+from xaikit.model.torch_functions import RELUS, overwrites, writes
 
 Rule = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 OnModule = Callable[[str, nn.Module, Any], None]
@@ -197,7 +197,7 @@ class Probe:
 
         def change(output: Tensor) -> tuple[Tensor, Tensor]:
             changed = function(output)
-            return changed, changed
+            return changed, changed.clone()  # the network may write into what it gets
 
         return self._tap(layer, change)
 
@@ -368,7 +368,7 @@ class _Functions(TorchFunctionMode):
                     rectified = torch.relu(output)
                     replacement = tap.fill(rectified)
                     result = rectified if replacement is None else replacement
-                    return output.copy_(result) if writes(func) else result
+                    return output.copy_(result) if overwrites(func, args, kwargs) else result
         if func in self.rules:
             return self._ruled(self.rules[func], func, args, kwargs)
         result = func(*args, **kwargs) if self.otherwise is None else self.otherwise(func, args, kwargs)

@@ -15,6 +15,7 @@ How the default target layer is found (paths.py reads the autograd graph, so nam
    name and keep the ReLU. If it has none, take the common tensor before it, unless a learned map lies between.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -42,6 +43,10 @@ from xaikit.model.torch_functions import (
 
 _LEARNED = CONVOLUTIONS | LINEARS | named("matmul mm bmm einsum addmm baddbmm")
 _LAYER_NORMS = named("layer_norm")
+_REARRANGES = named(
+    "flip roll rot90 permute transpose swapaxes swapdims movedim moveaxis t view reshape flatten unflatten narrow "
+    "select index_select gather take_along_dim getitem unfold fold as_strided grid_sample"
+)
 _POOLS = ADAPTIVE_POOLS | MEANS | MEAN_POOLS | MAX_POOLS
 
 
@@ -55,6 +60,7 @@ class Outline:
         calls: number of calls by module name.
         default: the default target layer, or None.
         collapsed: whether the layer that the head pools has one position, because the image is small.
+        moves: whether values are moved before the layer that the head pools, so that its grid may not lie on the image.
         class_map: the layer with one channel per class whose spatial mean is the logits, or None.
         classes: number of outputs K.
         end: the softmax or sigmoid at the end, or none.
@@ -71,6 +77,7 @@ class Outline:
     default: Layer | None
     class_map: Layer | None
     collapsed: bool
+    moves: bool
     classes: int
     end: End
     writes_input: bool
@@ -103,6 +110,7 @@ class _Trace:
     channels_last: set[Edge | None] = field(default_factory=set)
     rectified: set[Edge] = field(default_factory=set)
     adapted: set[Edge] = field(default_factory=set)
+    moved: set[Edge] = field(default_factory=set)
     points: set[Edge] = field(default_factory=set)
     returned: list[tuple[str, int, Tensor, int]] = field(default_factory=list)
     layers: dict[str, tuple[int, int, int]] = field(default_factory=dict)
@@ -143,6 +151,8 @@ class _Trace:
             self.convolved.add(edge)
         if edge is not None and function in PRODUCTS:
             self.products.add(edge)
+        if edge is not None and function in _REARRANGES:
+            self.moved.add(edge)
         constant = any(isinstance(value, Tensor) and value.is_leaf for value in (*args, *kwargs.values()))
         if edge is not None and function in _LEARNED and constant and _is_spread(output):
             self.learned.add(edge)
@@ -240,6 +250,7 @@ def outline(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor])
         calls=trace.calls,
         default=None if entered is None else _named(trace, graph, entered),
         class_map=None if class_map is None else _named(trace, graph, class_map),
+        moves=_are_moved(trace, graph, last),
         collapsed=last is not None and _is_collapsed(trace, graph, last),
         classes=outputs.shape[1],
         end=end,
@@ -257,11 +268,15 @@ def _last_with_positions(trace: _Trace, graph: Paths, outputs: Tensor) -> Edge |
     """
     learned = [graph.position[node] for node, _ in trace.learned if node in graph.position]
     tokens: Edge | None = None
-    for edge in reversed(graph.common):
+    for index in reversed(range(len(graph.common))):
+        edge = graph.common[index]
         if not learned or graph.position[edge[0]] < min(learned):
             return None
         if edge in trace.tokens:
             tokens = tokens or edge
+        origin = next(before for before in reversed(graph.common[: index + 1]) if before not in trace.moved)
+        if edge != origin and origin in trace.grids and origin not in trace.channels_last:
+            continue  # the same values, as they lay before they were moved
         if edge not in trace.grids or _positions(trace.grids[edge], edge in trace.channels_last) == 1:
             continue
         if edge in trace.channels_last:
@@ -271,6 +286,12 @@ def _last_with_positions(trace: _Trace, graph: Paths, outputs: Tensor) -> Edge |
         if edge not in trace.adapted and not _is_one_position(edge, outputs):
             return edge
     return None
+
+
+def _are_moved(trace: _Trace, graph: Paths, last: Edge | None) -> bool:
+    """Return whether values are moved before a tensor, or anywhere if there is none."""
+    end = math.inf if last is None else graph.position[last[0]]
+    return any(node in graph.position and graph.position[node] <= end for node, _ in trace.moved)
 
 
 def _is_collapsed(trace: _Trace, graph: Paths, last: Edge) -> bool:

@@ -32,6 +32,11 @@ def writes(function: Call) -> bool:
     return function.__name__.endswith("_") and not function.__name__.endswith("__")
 
 
+def overwrites(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Return whether a call of an activation writes into its first argument, by its name or by `inplace`."""
+    return writes(function) or any(value is True for value in (*args[1:], *kwargs.values()))
+
+
 RELUS = named("relu")
 HARDTANHS = named("hardtanh")
 CLAMPS = named("clamp clamp_min")

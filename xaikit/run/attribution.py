@@ -56,7 +56,9 @@ class Attribution:
         scale: how `heatmap` maps values to [0, 1].
         target_names: name of the target for each image.
         flags: one set per image: "constant", "invalid", "default-library", "halved", "earlier-layer" (the image is so
-            small for the network that its last layer has one position, and a layer before it was read), ...
+            small for the network that its last layer has one position, and a layer before it was read),
+            "misplaced-grid" (the network crops, mirrors or rearranges the image before the layer, so that the heatmap
+            lies elsewhere), ...
         completeness: (N,) gap between the sum of the values and the promised total, or None if none is promised.
         diagnostics: numbers per image that help to understand a blank map: minimum, maximum, share of positive values.
         seconds: wall time of the whole batch; work shared by several methods is counted for the first of them.

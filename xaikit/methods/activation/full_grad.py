@@ -31,6 +31,7 @@ from xaikit.methods.base import METHODS, Method, Values
 from xaikit.model.torch_functions import BATCH_NORMS, LINEARS, named
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
+from xaikit.run.placement import is_misplaced
 
 _LARGEST_GAP = 0.01  # largest gap without the flag `incomplete`, as a share of the score
 _ROUNDING = 1e-5  # the same as a share of all contributions, where they cancel
@@ -69,6 +70,9 @@ class FullGrad(Method):
         gap = sums.total - batch.scores
         missed = gap.abs() > _LARGEST_GAP * batch.scores.abs() + _ROUNDING * sums.size
         flags: list[set[str]] = [{"incomplete"} if flagged else set() for flagged in missed.tolist()]
+        layer = batch.classifier.outline().default
+        if layer is not None and is_misplaced(batch.classifier, layer, batch.size):
+            flags = [names | {"misplaced-grid"} for names in flags]
         return Values(maps, completeness=gap, flags=flags, diagnostics={"promised": batch.scores})
 
 

@@ -1,6 +1,6 @@
 """The linear head: the weights of the linear layer after global average pooling, verified numerically.
 
-    z = W mean_xy A + b        for all images and classes, to 1e-3 of the largest logit or to the network's rounding
+    z = W mean_xy A + b        for all images and classes, to 1e-3 of W mean_xy A or to the network's rounding
 
 Every module with weights of shape (classes, channels) is tried, last to first, whatever its class name.
 
@@ -15,6 +15,8 @@ from torch import Tensor
 
 from xaikit.model.classifier import Classifier
 from xaikit.run.batch import Batch
+
+_ROUNDING_STEPS = 16  # of the logits, which a large bias makes coarse
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def linear_head(batch: Batch, activations: Tensor) -> Head:
     tolerance = max(1e-3, 4 * torch.finfo(batch.arithmetic).eps)
     errors = []
     for weights, bias in _candidates(classifier, activations):
-        error = _mismatch(pooled @ weights.T + bias, batch.logits, seen.ends_in in ("softmax", "log-softmax"))
+        error = _mismatch(pooled @ weights.T, bias, batch.logits, seen.ends_in in ("softmax", "log-softmax"))
         if error <= tolerance:
             return Head(weights)
         errors.append(error)
@@ -74,9 +76,15 @@ def _candidates(classifier: Classifier, activations: Tensor) -> Iterator[tuple[T
         yield weights, bias
 
 
-def _mismatch(predicted: Tensor, logits: Tensor, up_to_constant: bool) -> float:
-    """Return the largest difference relative to the largest logit; a final softmax leaves a constant per image open."""
-    difference = predicted - logits
+def _mismatch(linear: Tensor, bias: Tensor, logits: Tensor, up_to_constant: bool) -> float:
+    """Return the largest difference relative to what the head adds to the bias, beyond the rounding of the logits.
+
+    A final softmax leaves a constant per image open.
+    """
+    difference = linear + bias - logits
     if up_to_constant:
         difference = difference - difference.mean(1, keepdim=True)
-    return float(difference.abs().max() / logits.abs().max().clamp_min(torch.finfo(logits.dtype).tiny))
+        linear = linear - linear.mean(1, keepdim=True)
+    rounding = _ROUNDING_STEPS * torch.finfo(logits.dtype).eps * logits.abs()
+    sizes = linear.abs().amax(1, keepdim=True).clamp_min(torch.finfo(logits.dtype).tiny)
+    return float(((difference.abs() - rounding).clamp_min(0) / sizes).max())

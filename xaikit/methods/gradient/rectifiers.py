@@ -38,6 +38,7 @@ from xaikit.model.torch_functions import (
     QUOTIENTS,
     Call,
     named,
+    overwrites,
     writes,
 )
 from xaikit.run.batch import Batch
@@ -131,7 +132,7 @@ class _Rectifiers:
         if bound is None:
             return self._other(function, args, kwargs)
         output = self._rectified(inputs, bound)
-        in_place = writes(function) or any(value is True for value in (*args, *kwargs.values()))
+        in_place = overwrites(function, args, kwargs)
         return inputs.copy_(output) if in_place else output
 
     def _function_of_several(
