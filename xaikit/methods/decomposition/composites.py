@@ -11,8 +11,8 @@
 
 A linear layer applied at several positions counts as a 1x1 convolution. Every composite shares sums (also with
 constants) and mean poolings by signed contributions (epsilon). Max-pooling gives its relevance to the winner, or is
-shared as mean pooling (`max_pool`). Normalisations that are not folded get the convolution's rule. "First" and
-"last" are the first and last map to run among those that the score depends on.
+shared as mean pooling (`max_pool`). Normalisations that are not folded get the convolution's rule. A map is "first"
+if no map lies between it and the image, and "last" if none lies between it and the logits; there may be several.
 
 Source: Montavon et al., Explainable AI 2019; Kohlbrenner et al., IJCNN 2020.
 """
@@ -108,8 +108,8 @@ class Composite:
     Args:
         convolution: rule of convolutions and of normalisations that are not folded.
         dense: rule of linear layers with flat inputs.
-        first: rule of the first map, in place of `convolution` or `dense`.
-        last: rule of the last map, in place of all the above.
+        first: rule of the first maps, in place of `convolution` or `dense`.
+        last: rule of the last maps, in place of all the above.
         mean: rule of sums (also with constants) and poolings.
         bias: "absorb" gives biases their share of the relevance; "zero" excludes them.
         max_pool: "winner" gives a window's relevance to its largest value; "mean" shares it as mean pooling does.

@@ -44,6 +44,7 @@ from xaikit.methods.decomposition.operations import (
     kept,
     scaled_by_constant,
 )
+from xaikit.methods.decomposition.order import Record, arrange
 from xaikit.methods.decomposition.rules import LinearMap
 from xaikit.methods.decomposition.signals import Path, Step, before, carries, constants_cut, present, signals_of, united
 from xaikit.model.graph import Graph
@@ -54,8 +55,7 @@ from xaikit.run.batch import Batch
 from xaikit.run.gradients import has_checkpoint
 
 Share = Callable[[Tensor], Sequence[Tensor | None]]
-Record = Weighted | Fold | None
-_NUMBERED = ("convolution", "dense")
+_MAPS = ("convolution", "dense")
 
 
 def relevance(batch: Batch, composite: Composite, starts: Callable[[], Sequence[Tensor]]) -> list[Relevance]:
@@ -165,7 +165,7 @@ class _Carry(torch.autograd.Function):
         ctx: Any,
         share: Share,
         step: Step,
-        record: Record,
+        record: Record | None,
         present: Tensor | None,
         compute: Callable[[], Tensor],
         *sources: Tensor,
@@ -192,22 +192,21 @@ class _Refusal:
         return (torch.zeros_like(relevance),)
 
 
-def _numbers(nodes: Iterable[Any]) -> list[int]:
-    """Return the numbers of the maps among the nodes of a path, whose operations without a rule then refuse relevance.
+def _check_path(nodes: Iterable[Any]) -> int:
+    """Return the number of maps among the nodes of a path, whose operations without a rule then refuse relevance.
 
     Raises:
         BadInput: one of them is a custom `autograd.Function`, whose computation is unknown.
     """
-    numbers = []
+    maps = 0
     for node in nodes:
         record = getattr(node, "record", None)
+        maps += record is not None and record.is_map
         if isinstance(getattr(node, "share", None), _Refusal):
             node.share.on_path = True
-        elif isinstance(record, Weighted):
-            numbers.append(record.number)
         elif isinstance(node, torch.autograd.function.BackwardCFunction) and not carries(node):
             raise _without_rule(f"the autograd.Function {type(node).__name__.removesuffix('Backward')}")
-    return numbers
+    return maps
 
 
 def _without_rule(operation: str) -> BadInput:
@@ -242,9 +241,6 @@ class Engine:
         self.maps = 0
         self.without_stem = False
         self._arrived = torch.zeros((), device="cpu")
-        self._count = 0
-        self._normalises = False
-        self._ends = (0, 0)
         self._negated = False
         self._graph: Graph | None = None
 
@@ -275,27 +271,28 @@ class Engine:
             return self._rescale(reading, function, args, kwargs)
         marks = [present(source) for source in reading.sources]
         reading = replace(reading, step=reading.step.within(marks))
-        weighted = None
-        if reading.step.kind in _NUMBERED:
-            weighted, self._count = Weighted(self._count, reading), self._count + 1
+        kind = reading.step.kind
+        record = Weighted(reading) if kind in _MAPS else Record(rescales=kind in ("sum", "normalisation"))
         step: Step = "move" if function in SPREADS else "map"
         mark = united(marks) if reading.step.kind == "sum" else None
-        share = self._share(reading.step, weighted)
-        return self._run(share, function, args, kwargs, reading.sources, step=step, record=weighted, present=mark)
+        share = self._share(reading.step, record)
+        return self._run(share, function, args, kwargs, reading.sources, step=step, record=record, present=mark)
 
     def _rescale(self, reading: Rescaling, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        """Run an operation with constants, which passes relevance on unless its shift absorbs some."""
-        source, ahead, fold = reading.source, self._is_ahead(), Fold.of(reading)
-        self._normalises |= ahead
+        """Run an operation with constants, which passes relevance on unless its shift absorbs some.
+
+        Before the first map it is the normalisation of the image, which absorbs nothing.
+        """
+        source, fold = reading.source, Fold.of(reading)
         shape, mark = source.shape, present(source)
-        absorbs = self.composite.bias == "absorb" and not ahead and (reading.shift is not None or mark is not None)
+        absorbs = self.composite.bias == "absorb" and (reading.shift is not None or mark is not None)
         known = reading.step(kept(source)).within([mark]) if absorbs and not fold.direct else None
 
         def share(relevance: Tensor) -> Sequence[Tensor]:
-            if absorbs and fold.refused:
+            if absorbs and fold.refused and not fold.first:
                 step = reading.step(fold.outputs()) if known is None else known
                 if step.bias is not None:
-                    return self.composite.rule(step.kind, first=False, last=False)(step, relevance, self.ledger)
+                    return self._by_rule(step, fold, relevance)
             return (relevance.sum_to_size(shape),)
 
         return self._run(share, function, args, kwargs, (source,), step="pointwise", record=fold, present=mark)
@@ -331,12 +328,11 @@ class Engine:
         """
         settle(logits)
         path = Path(logits, end)
-        numbers = _numbers(path.nodes)
+        self.maps = _check_path(path.nodes)
         if self._graph is not None:
             path.refuse_hidden(self._graph, logits)
             self._graph = None
-        self.maps = len(numbers)
-        self._ends = (min(numbers, default=0), max(numbers, default=0))
+        arrange(Path(logits).nodes)
         return path
 
     def end_at(self, output: Tensor) -> Tensor:
@@ -389,24 +385,22 @@ class Engine:
         absorbed = {reason: amount.to(values.device) for reason, amount in self.ledger.absorbed(len(values)).items()}
         return balance(values, start.double().sum(1), start.double().abs().sum(1), absorbed)
 
-    def _share(self, step: LinearMap, weighted: Weighted | None) -> Share:
+    def _share(self, step: LinearMap, record: Record) -> Share:
         def share(relevance: Tensor) -> Sequence[Tensor]:
-            first, last = (weighted is not None and weighted.number == end for end in self._ends)
-            if first and self.composite.boxed and self._normalises:
+            if record.is_map and record.first and record.after_rescaling and self.composite.boxed:
                 raise BadInput(
-                    "z-box: expected a network that is given normalised images, got one that normalises them itself; "
+                    "z-box: expected a network that is given normalised images, got one that normalises or adds them; "
                     "set the classifier's mean and std instead, or use first='flat'"
                 )
-            rule = self.composite.rule(step.kind, first=first, last=last)
-            bare = step if weighted is None else weighted.step
-            bare = bare.without_bias() if self.composite.bias == "zero" else bare
-            return rule(bare.negated() if last and self._negated else bare, relevance, self.ledger)
+            bare = record.step if isinstance(record, Weighted) else step
+            return self._by_rule(bare.without_bias() if self.composite.bias == "zero" else bare, record, relevance)
 
         return share
 
-    def _is_ahead(self) -> bool:
-        """Return whether no map has run yet: a scale or shift is then the image's normalisation."""
-        return self._count == 0
+    def _by_rule(self, step: LinearMap, record: Record, relevance: Tensor) -> Sequence[Tensor]:
+        """Share by the composite's rule; a negated pass also negates what follows the last maps, such as their sum."""
+        rule = self.composite.rule(step.kind, first=record.first, last=record.last)
+        return rule(step.negated() if record.last and self._negated else step, relevance, self.ledger)
 
     def _activation(self, step: Step, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         inputs = args[0] if args else kwargs["input"]
@@ -422,15 +416,23 @@ class Engine:
         factors = tuple(factor for factor in (*args, *kwargs.values()) if is_signal(factor))
         if not factors:
             return function(*args, **kwargs)
-        self._normalises |= self._is_ahead()
         signals = signals_of(*factors) if len(factors) == 2 else factors
 
         def share(relevance: Tensor) -> Sequence[Tensor]:
             return [(relevance / len(signals)).sum_to_size(signal.shape) for signal in signals]
 
         if len(signals) == 2:
-            return self._run(share, function, args, kwargs, signals)
-        return self._run(share, function, args, kwargs, signals, step="pointwise", present=present(signals[0]))
+            return self._run(share, function, args, kwargs, signals, record=Record(rescales=True))
+        return self._run(
+            share,
+            function,
+            args,
+            kwargs,
+            signals,
+            step="pointwise",
+            record=Record(rescales=True),
+            present=present(signals[0]),
+        )
 
     def _quotient(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         numerator = args[0] if args else kwargs["input"]
@@ -439,13 +441,13 @@ class Engine:
         reading = scaled_by_constant(function, args, kwargs)
         if reading is not None:
             return self._rescale(reading, function, args, kwargs)
-        self._normalises |= self._is_ahead()
         shape = numerator.shape
 
         def share(relevance: Tensor) -> Sequence[Tensor]:
             return (relevance.sum_to_size(shape),)
 
-        return self._run(share, function, args, kwargs, (numerator,), step="pointwise", present=present(numerator))
+        record, mark = Record(rescales=True), present(numerator)
+        return self._run(share, function, args, kwargs, (numerator,), step="pointwise", record=record, present=mark)
 
     def _border(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         names = ("input", "pad", "mode", "value") if function is F.pad else ("input", "pad", "value")
@@ -480,7 +482,7 @@ class Engine:
         sources: tuple[Tensor, ...],
         *,
         step: Step = "map",
-        record: Record = None,
+        record: Record | None = None,
         present: Tensor | None = None,
     ) -> Tensor:
         """Run an operation whose backward shares relevance among `sources` by `share`."""

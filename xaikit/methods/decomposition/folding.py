@@ -27,20 +27,20 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from xaikit.methods.decomposition.operations import Reading, Rescaling
+from xaikit.methods.decomposition.order import Record
 from xaikit.methods.decomposition.rules import LinearMap, wide
 from xaikit.methods.decomposition.signals import before, carries
 
 
-class Weighted:
+class Weighted(Record):
     """A map with a weight, kept at its node of the graph.
 
     Args:
-        number: number of the map in the forward.
         reading: the call.
     """
 
-    def __init__(self, number: int, reading: Reading) -> None:
-        self.number = number
+    def __init__(self, reading: Reading) -> None:
+        super().__init__(is_map=True)
         self.channels = reading.channels
         self._step = reading.step
         self._factor: Tensor | None = None
@@ -68,7 +68,7 @@ class Weighted:
         return replace(self._step, parts=(replace(part, weight=weight),), bias=bias)
 
 
-class Fold:
+class Fold(Record):
     """Constants and the maps that they follow.
 
     Args:
@@ -77,6 +77,7 @@ class Fold:
     """
 
     def __init__(self, nodes: list[Any], shares: list[tuple[Weighted, Tensor, Tensor | None]]) -> None:
+        super().__init__(rescales=True)
         self.refused = not shares
         self._nodes = nodes
         self._shares = shares
