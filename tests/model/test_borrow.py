@@ -165,3 +165,21 @@ def test_one_lock_a_network_however_it_is_wrapped():
     network = networks.seeded(networks.Net, torch.float32)
     assert borrowing(network) is borrowing(nn.DataParallel(network))
     assert borrowing(network) is not borrowing(networks.seeded(networks.Net, torch.float32))
+
+
+@pytest.mark.parametrize("name", ["conv1.weight", "head.bias"])
+def test_what_cannot_be_given_back_stops_nothing_else(name):
+    """A parameter that became an inference tensor cannot require a gradient again."""
+    network = mixed()
+    network.conv1.weight.requires_grad_(True)
+    before = state(network)
+    borrowed = Classifier(network, memory_format=None).borrowed()
+    borrowed.__enter__()
+    disturb(network)
+    with torch.inference_mode():
+        network.get_parameter(name).data = network.get_parameter(name).data.clone()
+    with pytest.raises(RuntimeError, match="inference"):
+        borrowed.__exit__(None, None, None)
+    assert changed(before, state(network)) == ["required"]
+    lost = [one for one, parameter in network.named_parameters() if not parameter.requires_grad]
+    assert lost == [name]

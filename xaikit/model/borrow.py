@@ -11,7 +11,7 @@ Hooks and modes belong to the network, so only one thread borrows it at a time; 
 import random
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import MethodType
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
@@ -73,29 +73,30 @@ def _prepared(network: nn.Module, device: torch.device) -> Iterator[None]:
         torch.enable_grad(),
         torch.autocast(device.type, enabled=False),
         _random_states(device),
+        ExitStack() as at_end,  # runs all that it holds, also if one of them fails, and raises at the end
     ):
-        buffers = _Buffers(modules)
         compiled = _Compiled(modules)
-        try:
-            compiled.bypass()
-            for module, training in modes:
-                if training:
-                    module.training = False
-            for parameter, required, _ in parameters:
-                if required:
-                    parameter.requires_grad_(False)
-            yield
-        finally:
-            for module, training in modes:
-                if training is not None and module.training != training:
-                    module.training = training
-            for parameter, required, gradient in parameters:
-                if parameter.requires_grad != required:
-                    parameter.requires_grad_(required)
-                if parameter.grad is not gradient:
-                    parameter.grad = gradient
-            buffers.restore()
-            compiled.restore()
+        at_end.callback(compiled.restore)
+        at_end.callback(_Buffers(modules).restore)
+        for parameter, required, gradient in parameters:
+            at_end.callback(_give_back, parameter, "requires_grad", required)
+            at_end.callback(_give_back, parameter, "grad", gradient)
+        for module, training in modes:
+            if training is not None:
+                at_end.callback(_give_back, module, "training", training)
+        compiled.bypass()
+        for module, training in modes:
+            if training:
+                module.training = False
+        for parameter, required, _ in parameters:
+            if required:
+                parameter.requires_grad_(False)
+        yield
+
+
+def _give_back(owner: nn.Module | nn.Parameter, name: str, value: Any) -> None:
+    if getattr(owner, name) is not value:
+        setattr(owner, name, value)
 
 
 @contextmanager

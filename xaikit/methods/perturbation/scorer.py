@@ -3,7 +3,7 @@
     (image, mask) pairs of the whole batch -> full portions -> m * x + (1 - m) * b -> score of the image's target
 
 Each portion builds its own masks, so memory does not grow with the number of masks. Portions are halved when memory
-runs out. The network runs in inference mode, in the context's precision.
+runs out. The network runs without gradients, in the context's precision; what it keeps stays an ordinary tensor.
 
     of_masks        masks (m, H, W) in [0, 1], given as a function of (image, item)
     of_coalitions   segments on or off: true keeps a segment, z[:, segments] is the mask
@@ -112,7 +112,7 @@ class Scorer:
     def at(self, rows: Tensor, masks: Tensor) -> Tensor:
         """Return the scores (m,) of images `rows` (m,) under masks (m, H, W)."""
         score_of = self.batch.confidences_of if self._score == "probability" else self.batch.scores_of
-        with torch.inference_mode():
+        with torch.no_grad():
             return score_of(self.masked(rows, masks), rows)
 
     def masked(self, rows: Tensor, masks: Tensor) -> Tensor:
