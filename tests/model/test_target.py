@@ -134,11 +134,127 @@ def test_callable():
         lambda logits: logits.gather(1, torch.tensor([[0], [1], [2]]))[:, 0],
         lambda logits: logits[torch.arange(3), torch.tensor([0, 1, 2])],
         lambda logits: logits[:, 0] - logits[:, 0].mean(),
+        lambda logits: logits[:, 0] - logits.max(),
+        lambda logits: logits[:, 0] * torch.arange(1, len(logits) + 1),
+        lambda logits: logits[:3, 0],
+        lambda logits: logits[0, 0].expand(len(logits)),
+        lambda logits: -torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2]), reduction="none"),
     ],
 )
 def test_a_callable_that_needs_the_whole_batch_is_refused(function):
-    with pytest.raises(BadInput, match="expected a callable that scores each row on its own"):
+    with pytest.raises(BadInput, match="expected a callable that scores each row on its own") as caught:
         resolved(function)
+    assert "\n" not in str(caught.value)
+
+
+LABEL = torch.tensor([1])
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda logits: logits.gather(1, LABEL[:, None])[:, 0],
+        lambda logits: logits[:1, 1],
+        lambda logits: logits[0, 1:2],
+        lambda logits: logits[range(1), LABEL],
+        lambda logits: logits[0, 1].expand(len(logits)),
+        lambda logits: logits[-1, 1].expand(len(logits)),
+        lambda logits: logits[:, 1] - logits.max(),
+        lambda logits: logits[:, 1] - logits.min(),
+        lambda logits: logits[:, 1] - logits.mean(),
+        lambda logits: logits[:, 1] / logits.norm(),
+        lambda logits: logits.softmax(0)[:, 1],
+        lambda logits: logits[:, 1] * len(logits),
+        lambda logits: -torch.nn.functional.cross_entropy(logits, LABEL, reduction="none"),
+    ],
+)
+@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e6])
+def test_a_callable_for_one_image_alone_is_refused(function, scale):
+    with pytest.raises(BadInput, match="expected a callable that scores each row on its own") as caught:
+        resolve_target(function, LOGITS[:1] * scale)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        entropy,
+        lambda logits: logits[:, 1] - logits[:, [0, 2, 3]].logsumexp(1),
+        lambda logits: logits[:, 1] - logits.mean(1),
+        lambda logits: (logits[:, 1] + 1e3).tanh(),
+        lambda logits: logits[:, 1] * 0,
+        lambda logits: logits[torch.arange(len(logits)), LABEL.expand(len(logits))],
+        lambda logits: -torch.nn.functional.cross_entropy(logits, LABEL.expand(len(logits)), reduction="none"),
+    ],
+)
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_callable_that_scores_each_row(function, count, dtype):
+    logits = LOGITS[:count].to(dtype) * 7
+    assert torch.equal(resolve_target(function, logits).score(logits), function(logits))
+
+
+def scaled_in_place(logits):
+    score = logits[:, 1]
+    score /= 4
+    return score
+
+
+def margin_in_place(logits):
+    own = logits[:, 1].clone()
+    logits[:, 1] = -1e9
+    return own - logits.amax(1)
+
+
+@pytest.mark.parametrize(
+    ("function", "plain"),
+    [
+        (scaled_in_place, lambda logits: logits[:, 1] / 4),
+        (margin_in_place, lambda logits: logits[:, 1] - logits[:, [0, 2, 3, 4, 5]].amax(1)),
+        (lambda logits: logits.mul_(0.5).sigmoid()[:, 1], lambda logits: (logits[:, 1] / 2).sigmoid()),
+    ],
+)
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_callable_may_overwrite_its_logits(function, plain, count):
+    logits = LOGITS[:count].clone().double().requires_grad_(True)
+    found = resolve_target(function, logits.detach())
+    score = found.score(logits)
+    assert torch.allclose(score, plain(logits), rtol=1e-12)
+    (gradient,) = torch.autograd.grad(score.sum(), logits)
+    (right,) = torch.autograd.grad(plain(logits).sum(), logits)
+    assert torch.allclose(gradient, right, rtol=1e-12)
+    assert torch.equal(found.confidence(logits, "softmax"), score)
+    assert torch.equal(logits, LOGITS[:count].double())
+
+
+def test_a_callable_is_checked_whenever_it_is_called():
+    """One that changes after it was resolved, or whose shape depends on the values, is no score either."""
+    calls = []
+
+    def tired(logits):
+        calls.append(len(logits))
+        return logits[:, 1] if len(calls) < 3 else logits[:1, 1]
+
+    found = resolved(tired)
+    with pytest.raises(BadInput, match=r"expected a callable \(4, 6\) -> \(4,\), got \(1,\)"):
+        found.score(torch.zeros(4, 6))
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (lambda logits: logits[:, 9], "got IndexError: index 9 is out of bounds"),
+        (lambda logits: logits @ torch.ones(5), "got RuntimeError: "),
+        (lambda logits: logits.missing, "got AttributeError: "),
+        (lambda logits, other: other, "got TypeError: "),
+        (lambda logits: logits[:, 1] > 0, r"got \(3,\) torch.bool"),
+        (lambda logits: logits.argmax(1), r"got \(3,\) torch.int64"),
+    ],
+)
+def test_a_callable_that_fails(function, reason):
+    with pytest.raises(BadInput, match=reason) as caught:
+        resolved(function)
+    assert "\n" not in str(caught.value)
 
 
 def test_hash_names_what_is_explained():

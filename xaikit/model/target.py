@@ -20,9 +20,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from xaikit.foundation.errors import BadInput, UnknownName
+from xaikit.foundation.errors import BadInput, UnknownName, XaikitError
 from xaikit.foundation.identity import fingerprint
+from xaikit.foundation.memory import out_of_memory
 from xaikit.model.outputs import Output, to_probabilities
+
+_FAILURES = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError)
+_REMEDY = "return one score for each of any number of rows; for classes give an index, or one per image as a sequence"
 
 ScoreFunction = Callable[[Tensor], Tensor]
 Score = Literal["probability", "logit", "log-odds", "sigmoid"]
@@ -102,9 +106,13 @@ class Target:
         )
 
     def score(self, logits: Tensor) -> Tensor:
-        """Return the explained score (N,) of logits (N, K); differentiable."""
+        """Return the explained score (N,) of logits (N, K); differentiable.
+
+        Raises:
+            BadInput: a callable fails, or does not return one score per row.
+        """
         if self.function is not None:
-            return self.function(logits)
+            return _called(self.function, logits)
         score = logits.gather(1, self.index[:, None])[:, 0]
         if self.against is None:
             return score
@@ -135,9 +143,9 @@ class Target:
             output: meaning of the logits.
             score: "probability", "logit", "log-odds" against all other classes, or "sigmoid" of the logit.
         """
-        if self.function is not None:
-            return self.function(logits)
         margin = self.score(logits)
+        if self.function is not None:
+            return margin
         if self.against is not None:
             return margin.sigmoid() if score in ("probability", "sigmoid") else margin
         if score == "probability":
@@ -276,24 +284,45 @@ def _checked(target: Target, logits: Tensor) -> Target:
 
 
 def _check_function(function: ScoreFunction, logits: Tensor) -> None:
-    """Check that a callable returns (N,) and that its score does not depend on the rest of the batch."""
-    count, classes = logits.shape
-    score = function(logits)
-    if not isinstance(score, Tensor) or tuple(score.shape) != (count,):
-        got = tuple(score.shape) if isinstance(score, Tensor) else type(score).__name__
-        raise BadInput(
-            f"target: expected a callable ({count}, {classes}) -> ({count},), got {got}; return one score per image"
-        )
-    try:
-        last = function(logits[-1:])
-    except (RuntimeError, IndexError, ValueError):
-        last = score[:0]
+    """Check that a callable scores each row on its own: the same among more rows, and in another place.
+
+    Methods give it the rows of many masked or noisy copies of an image at once.
+    """
+    score = _called(function, logits)
+    if not len(logits):
+        return
+    step = logits.abs().max() + 1
+    more = torch.cat([logits + step, logits, logits - 2 * step])
+    among = _called(function, more, "that scores each row on its own")[len(logits) : -len(logits)]
     rounding = 1e-4 * float(score.detach().abs().max().nan_to_num(posinf=0))
-    if last.shape != (1,) or not torch.allclose(last, score[-1:], rtol=1e-4, atol=rounding, equal_nan=True):
+    if not torch.allclose(among, score, rtol=1e-4, atol=rounding, equal_nan=True):
         raise BadInput(
-            "target: expected a callable that scores each row on its own, got one that needs the whole batch; "
-            "give one class per image as a sequence, or explain the images one by one"
+            f"target: expected a callable that scores each row on its own, got one whose score of a row depends on the "
+            f"other rows; {_REMEDY}"
         )
+
+
+def _called(function: ScoreFunction, logits: Tensor, wanted: str | None = None) -> Tensor:
+    """Return the scores (N,) that a callable gives the logits (N, K), which it may overwrite.
+
+    Args:
+        function: the callable.
+        logits: (N, K).
+        wanted: what it is expected to do, for the message; None is its shapes.
+    """
+    expected = f"target: expected a callable {wanted or f'{tuple(logits.shape)} -> ({len(logits)},)'}"
+    try:
+        score = function(logits.clone())
+    except _FAILURES as error:
+        if isinstance(error, XaikitError) or out_of_memory(error):
+            raise
+        reason = " ".join(str(error).split())
+        raise BadInput(f"{expected}, got {type(error).__name__}: {reason}; {_REMEDY}") from error
+    if not isinstance(score, Tensor):
+        raise BadInput(f"{expected}, got {type(score).__name__}; {_REMEDY}")
+    if tuple(score.shape) != (len(logits),) or not score.is_floating_point():
+        raise BadInput(f"{expected}, got {tuple(score.shape)} {score.dtype} for {len(logits)} rows; {_REMEDY}")
+    return score
 
 
 def _indices(target: Any, logits: Tensor, labels: Sequence[str] | None) -> Tensor:
