@@ -147,8 +147,8 @@ class Classifier(nn.Module):
         """Return logits (N, K), at least float32, of inputs (N, C, H, W) in the network's coordinates."""
         seen = self.outline(inputs.shape[-2:])
         fitted = self._fit(inputs)
-        if seen.writes_input and fitted is inputs:
-            fitted = inputs.clone()
+        if fitted is inputs:
+            fitted = inputs.clone()  # a network may write into its input
         return run(self.module, fitted, seen, self.output)
 
     def probabilities(self, pixels: Tensor) -> Tensor:

@@ -64,7 +64,6 @@ class Outline:
         class_map: the layer with one channel per class whose spatial mean is the logits, or None.
         classes: number of outputs K.
         end: the softmax or sigmoid at the end, or none.
-        writes_input: whether the network writes into its input tensor.
         activation_bytes: memory of all module outputs for one image, in bytes.
         size: (H, W) of that image.
         outputs: (1, K) outputs for that image.
@@ -80,7 +79,6 @@ class Outline:
     moves: bool
     classes: int
     end: End
-    writes_input: bool
     activation_bytes: int
     size: tuple[int, int]
     outputs: Tensor
@@ -117,7 +115,6 @@ class _Trace:
     calls: dict[str, int] = field(default_factory=dict)
     convolutions: list[str] = field(default_factory=list)
     memory: int = 0
-    writes_input: bool = False
     forward: Forward = field(default_factory=Forward)
 
     def on_module(self, name: str, module: nn.Module, output: Any) -> None:
@@ -198,12 +195,11 @@ def _observed(
     image = inputs.detach().clone().requires_grad_(True)
     with Probe(network) as probe:
         given = image.clone()  # not a leaf: a network may write into its input
-        start, version = edge_of(given), given._version
+        start = edge_of(given)
         probe.observe(trace.on_module, trace.on_function)
         with trace.forward:
             outputs = unwrap(network(given))
     trace.settle()
-    trace.writes_input = given._version != version
     return trace, start, outputs
 
 
@@ -254,7 +250,6 @@ def outline(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor])
         collapsed=last is not None and _is_collapsed(trace, graph, last),
         classes=outputs.shape[1],
         end=end,
-        writes_input=trace.writes_input,
         activation_bytes=trace.memory,
         size=(inputs.shape[2], inputs.shape[3]),
         outputs=outputs.detach(),
