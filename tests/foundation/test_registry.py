@@ -89,13 +89,29 @@ def test_plugin_file_registers(things, tmp_path, monkeypatch):
         load_plugin(other / "mine.py")
 
 
-@pytest.mark.parametrize("text", ["def f(:", "import no_such_package_anywhere", "undefined_name"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def f(:",
+        "import no_such_package_anywhere",
+        "undefined_name",
+        "1 / 0",
+        "raise RuntimeError",
+        "raise SystemExit(0)",
+        "import sys; sys.exit(3)",
+        "assert False, 'one\\ntwo'",
+        "{}['missing']",
+        "import json; json.loads('{')",
+        "from xaikit.foundation.errors import BadInput; raise BadInput('layers: expected 3')",
+    ],
+)
 def test_plugin_that_cannot_be_imported(tmp_path, text):
     (tmp_path / "bad.py").write_text(text)
     before = set(sys.modules)
-    with pytest.raises(BadInput, match=r"bad\.py: expected a Python file that can be imported"):
+    with pytest.raises(BadInput, match=r"bad\.py: expected a Python file that can be imported") as caught:
         load_plugin(tmp_path / "bad.py")
     assert set(sys.modules) == before
+    assert "\n" not in str(caught.value)
 
 
 def test_plugin_that_is_no_python_file(tmp_path):
@@ -117,6 +133,45 @@ def test_entry_points_are_loaded_and_a_broken_one_is_left_out(things, monkeypatc
         assert things.names() == ["one"]
     assert loaded == ["home_of_things"]
     assert len(caught) == 1
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "raise SystemExit(0)",
+        "1 / 0",
+        "raise MemoryError",
+        "import no_such_package_anywhere",
+        "import sys; sys.exit()",
+        "x[",
+    ],
+)
+def test_an_installed_plugin_that_fails_disables_nothing(things, monkeypatch, tmp_path, ending):
+    """Whatever it raises, the names of other plug-ins and of the package stay, and those it had registered go."""
+    monkeypatch.setattr(registry, "THINGS", things, raising=False)
+    for name, end in (("fails_in_the_end", ending), ("works_well", "")):
+        text = "from xaikit.foundation import registry\n@registry.THINGS.register\nclass Mine:\n"
+        (tmp_path / f"{name}.py").write_text(f"{text}    name = '{name}'\n{end}\n")
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    points = [EntryPoint(name, name, "home_of_things") for name in ("fails_in_the_end", "works_well")]
+    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    things.register(thing("one"))
+    with pytest.warns(XaikitWarning, match="'fails_in_the_end' cannot be loaded") as caught:
+        assert things.names() == ["one", "works_well"]
+    assert len(caught) == 1
+    assert "\n" not in str(caught[0].message)
+    monkeypatch.delitem(sys.modules, "works_well")
+
+
+def test_an_installed_plugin_with_a_name_that_xaikit_has_is_left_out(things, monkeypatch, tmp_path):
+    monkeypatch.setattr(registry, "THINGS", things, raising=False)
+    (tmp_path / "of_last_year.py").write_text(
+        "from xaikit.foundation import registry\n@registry.THINGS.register\nclass Mine:\n    name = 'one'\n"
+    )
+    monkeypatch.setattr(registry, "entry_points", lambda group: [EntryPoint("old", "of_last_year", group)])
+    one = things.register(thing("one"))
+    with pytest.warns(XaikitWarning, match=r"'old' cannot be loaded .*expected a new name"):
+        assert things.get("one") is one
 
 
 @pytest.fixture

@@ -195,6 +195,29 @@ def test_bomb_limit_is_an_error_at_both_of_pillows_levels(tmp_path, monkeypatch,
             decode(path)
 
 
+def test_reading_in_threads_leaves_the_warnings_filters_alone(tmp_path):
+    """Filters belong to the process: two threads that set and restore them leave one's in place for good."""
+    import threading
+    from concurrent.futures import ThreadPoolExecutor
+
+    paths = [saved(tmp_path / f"{number}.png", rgb(64, 64)) for number in range(8)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        before, seen, together = list(warnings.filters), [], threading.Barrier(4)
+
+        def read(number):
+            together.wait()
+            for path in paths:
+                decode(path)
+                seen.append(list(warnings.filters) == before)
+
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(read, range(4)))
+        assert list(warnings.filters) == before
+        assert len(seen) == 32
+        assert all(seen)
+
+
 def test_a_narrow_picture_does_not_become_a_bomb(tmp_path):
     path = saved(tmp_path / "a.png", Image.new("L", (1, 40_000)))
     with pytest.raises(BadInput, match=r"a\.png: .* not so narrow, got 1x40000"):

@@ -22,6 +22,9 @@ def free_memory(device: torch.device) -> int:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Return whether an exception means that memory ran out, on any device."""
-    phrases = ("can't allocate memory", "not enough memory", "out of memory")
+    """Return whether an exception means that memory ran out, on any device.
+
+    oneDNN, which computes convolutions on CPUs, says only that it could not create a primitive.
+    """
+    phrases = ("can't allocate memory", "not enough memory", "out of memory", "could not create a primitive")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(phrase in str(error) for phrase in phrases)

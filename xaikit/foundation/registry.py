@@ -17,7 +17,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -111,14 +111,21 @@ class Registry(Generic[T]):
                 importlib.import_module(module.name)
             undo.pop_all()
         for point in entry_points(group=self.home):
-            try:
-                point.load()
-            except (ImportError, AttributeError, SyntaxError) as error:
-                warnings.warn(
-                    f"{self.kind}s of {point.value!r} are left out: the installed plug-in cannot be loaded ({error})",
-                    XaikitWarning,
-                    stacklevel=3,
-                )
+            self._load(point)
+
+    def _load(self, point: EntryPoint) -> None:
+        """Load an installed plug-in; one that fails, or ends the process, registers nothing and is left out."""
+        before = dict(self._entries)
+        try:
+            point.load()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it raises, the other commands must run
+            self._entries = before
+            warnings.warn(
+                f"{self.kind}s of {point.value!r} are left out: the installed plug-in {point.name!r} cannot be loaded "
+                f"({_told(error)})",
+                XaikitWarning,
+                stacklevel=5,
+            )
 
 
 def load_plugin(file: str | Path) -> Any:
@@ -140,9 +147,13 @@ def load_plugin(file: str | Path) -> Any:
         undo.callback(sys.modules.pop, name)
         try:
             spec.loader.exec_module(module)
-        except (SyntaxError, ImportError, NameError, AttributeError) as error:
-            if isinstance(error, XaikitError):
-                raise
-            raise BadInput(f"{file}: expected a Python file that can be imported, got {error}") from error
+        except (Exception, SystemExit) as error:
+            raise BadInput(f"{file}: expected a Python file that can be imported, got {_told(error)}") from error
         undo.pop_all()
     return module
+
+
+def _told(error: BaseException) -> str:
+    """Return an exception as one line, with its type unless the message is ours."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, XaikitError) else f"{type(error).__name__}: {text}".removesuffix(": ")

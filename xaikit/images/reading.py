@@ -6,7 +6,6 @@ Shapes: pixels (C, H, W) float32 in [0, 1], RGB or grey.
 """
 
 import struct
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ Source = str | Path | Image.Image
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 
-_FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # no format that runs other programs
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # no format that runs other programs
 
 ReadPolicy = Literal["weights", "squash", "native"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
@@ -130,13 +129,11 @@ def decode(source: str | Path | Image.Image, channels: int = 3) -> Image.Image:
         remedy = "give its files" if kind == "folder" else "give a file that can be read"
         raise BadInput(f"{name}: expected a picture, got {'a folder' if kind == 'folder' else kind}; {remedy}")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
-            if isinstance(source, Image.Image):
-                return _as_mode(ImageOps.exif_transpose(source), channels, name)
-            with Image.open(source, formats=_FORMATS) as image:
-                return _as_mode(ImageOps.exif_transpose(image), channels, name)
+        if isinstance(source, Image.Image):
+            return _as_mode(ImageOps.exif_transpose(source), channels, name)
+        with Image.open(source, formats=FORMATS) as image:
+            check_pixels(image)
+            return _as_mode(ImageOps.exif_transpose(image), channels, name)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         limit = f"{Image.MAX_IMAGE_PIXELS or 0:,}"
         raise BadInput(f"{name}: expected at most {limit} pixels, got more; make the picture smaller") from error
@@ -152,6 +149,17 @@ def decode(source: str | Path | Image.Image, channels: int = 3) -> Image.Image:
     except (OSError, SyntaxError, ValueError, EOFError, LookupError, struct.error) as error:
         reason = " ".join(str(error).split())
         raise BadInput(f"{name}: the picture is damaged ({reason}); save it again") from error
+
+
+def check_pixels(image: Image.Image) -> None:
+    """Check the size of an opened picture before it is decoded; Pillow itself only warns up to twice its limit.
+
+    Raises:
+        DecompressionBombError: it has more pixels than Pillow's limit.
+    """
+    width, height = image.size
+    if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
+        raise Image.DecompressionBombError(f"{width}x{height}")
 
 
 def picture_name(source: str | Path | Image.Image) -> str:
