@@ -149,3 +149,91 @@ print(time.process_time() - begin)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | environment)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 5
+
+
+def listed(folder: Path, files: dict) -> None:
+    entry = {"dataset": "drawn", "model": "net", "image": "000.png", "files": files}
+    (folder / "pictures.json").write_text(json.dumps({"pictures": [entry]}), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "file", ["../secret.png", "pictures/../../secret.png", "ABSOLUTE", "link.png", "far/secret.png"]
+)
+def test_pictures_outside_the_folder_are_refused(tmp_path, file):
+    """A folder that was received may name any file of its reader; none of them may enter the page."""
+    folder = tmp_path / "received"
+    folder.mkdir()
+    write(folder, "a.parquet", rows())
+    (tmp_path / "secret.png").write_bytes(b"")
+    (folder / "link.png").symlink_to(tmp_path / "secret.png")
+    (folder / "far").symlink_to(tmp_path, target_is_directory=True)
+    listed(folder, {"input": str(tmp_path / "secret.png") if file == "ABSOLUTE" else file})
+    with pytest.raises(BadInput, match=r"pictures\.json: expected PNG files inside the folder"):
+        read_benchmark(folder)
+
+
+@pytest.mark.parametrize("file", ["a.eps", "a.svg", "a", "a.png.ps", "a.PNG"])
+def test_pictures_of_other_kinds_are_refused(tmp_path, file):
+    write(tmp_path, "a.parquet", rows())
+    (tmp_path / file).write_bytes(b"")
+    listed(tmp_path, {"input": file})
+    with pytest.raises(BadInput, match="expected PNG files"):
+        read_benchmark(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"pictures": 3},
+        {"pictures": [3]},
+        {"pictures": [{}]},
+        {"pictures": [{"dataset": 1, "model": "net", "image": "a", "files": {}}]},
+        {"pictures": [{"dataset": "d", "model": "net", "image": "a", "files": ["a"]}]},
+        {"pictures": [{"dataset": "d", "model": "net", "image": "a", "files": {"input": None}}]},
+    ],
+)
+def test_a_list_of_pictures_of_another_form_is_one_line(tmp_path, content):
+    write(tmp_path, "a.parquet", rows())
+    (tmp_path / "pictures.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(BadInput, match=r"pictures\.json: expected the pictures of a report"):
+        read_benchmark(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["eps", "jpeg", "bomb", "text", "truncated"])
+def test_a_picture_is_a_png_whatever_its_name_says(tmp_path, kind):
+    from PIL import Image
+
+    from xaikit.report.page import gallery
+
+    path = tmp_path / "a.png"
+    if kind == "eps":
+        path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(run) =\n")
+    elif kind == "jpeg":
+        Image.new("RGB", (8, 8)).save(path, format="JPEG")
+    elif kind == "bomb":
+        Image.new("1", (6000, 6000)).save(path, format="PNG")
+    elif kind == "truncated":
+        Image.effect_noise((64, 64), 90).save(path, format="PNG")
+        path.write_bytes(path.read_bytes()[:900])
+    else:
+        path.write_text("no picture", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"a\.png: expected a picture"):
+        gallery._picture("input", path)
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+cmd", "-2+3", "@SUM(A1)"])
+def test_no_text_is_a_formula_in_a_spreadsheet(tmp_path, name):
+    hostile = [row | {"model": name, "dataset": name} for row in rows()]
+    write_summaries(tmp_path, hostile)
+    with (tmp_path / "summary.csv").open(encoding="utf-8", newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    assert {line["model"] for line in lines} == {line["dataset"] for line in lines} == {f"'{name}"}
+    numbers = [text for line in lines for key, text in line.items() if key.endswith(("_low", "_high")) and text]
+    assert len(numbers) > 10
+    assert all(float(text) == float(text) for text in numbers), "numbers stay numbers, also negative ones"
+
+
+def test_a_text_with_line_ends_stays_in_its_cell(tmp_path):
+    write_summaries(tmp_path, [row | {"model": "a\r=1\nb,c\t"} for row in rows()])
+    with (tmp_path / "summary.csv").open(encoding="utf-8", newline="") as stream:
+        assert {line["model"] for line in csv.DictReader(stream)} == {"a\\r=1\\nb,c\\t"}

@@ -20,8 +20,10 @@ from typer.main import get_command
 import xaikit.cli
 from xaikit import __version__
 from xaikit.cli.exit_codes import INTERRUPTED, WRONG
+from xaikit.cli.lines import tell
 from xaikit.foundation.errors import XaikitWarning
 from xaikit.foundation.interrupts import stoppable
+from xaikit.foundation.texts import visible
 
 app = typer.Typer(
     name="xaikit",
@@ -88,7 +90,8 @@ def _run(arguments: list[str], debug: bool) -> int:
         return 0
     except Exception as error:  # noqa: BLE001 - the user gets one line
         if debug:
-            traceback.print_exc()
+            for line in traceback.format_exc().splitlines():
+                typer.echo(visible(line), err=True)
         return _fail(_line(error), WRONG)
     if code == INTERRUPTED:
         return _fail("interrupted", INTERRUPTED)
@@ -107,9 +110,9 @@ def _line(error: Exception) -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    typer.echo(f"xaikit: {message}", err=True)
+    tell(message)
     return code
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> None:
-    typer.echo(f"xaikit: {' '.join(str(message).split())}", err=True)
+    tell(str(message))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from xaikit.cli.exit_codes import SOME_FAILED
+from xaikit.cli.lines import say, tell
 from xaikit.cli.options import Device, Layer, Plugins, Weights
 
 if TYPE_CHECKING:
@@ -73,17 +74,17 @@ def command(
             address=address,
             plugins=plugin or (),
             progress=bar,
-            notice=lambda line: typer.echo(f"xaikit: {line}", err=True),
+            notice=tell,
             command=shlex.join(["xaikit", *sys.argv[1:]]),
         )
     if shard is not None and not outcome.units:
-        typer.echo("no image is in this shard")
+        say("no image is in this shard")
         return
     _report_failures(outcome)
     if pictures and shard is None:
-        write_pictures(definition, output, device, lambda line: typer.echo(f"xaikit: {line}", err=True))
+        write_pictures(definition, output, device, tell)
     write_all(output)
-    typer.echo(f"{outcome.done:,} of {outcome.units:,} units; see {output / 'report.html'}")
+    say(f"{outcome.done:,} of {outcome.units:,} units; see {output / 'report.html'}")
     if outcome.failed:
         raise typer.Exit(SOME_FAILED)
 
@@ -97,7 +98,7 @@ def _report_failures(outcome: Outcome) -> None:
         more = f" (and {len(outcome.failed) - 1} more failed)" if len(outcome.failed) > 1 else ""
         raise BadInput(f"{image}: {method}: {reason}{more}")
     for image, method, reason in outcome.failed[:_REASONS] if not outcome.computed else []:
-        typer.echo(f"xaikit: {image}: {method}: {reason}", err=True)
+        tell(f"{image}: {method}: {reason}")
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -15,7 +15,9 @@ from rich.console import Console
 from rich.table import Table as Sheet
 from rich.text import Text
 
+from xaikit.cli.lines import say
 from xaikit.cli.terminal import progress_bar
+from xaikit.foundation.texts import visible
 
 if TYPE_CHECKING:
     from xaikit.benchmark.suite import Suite
@@ -98,7 +100,14 @@ def _print(table: Table, title: str, output: Path) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=_NARROWEST)
-    sheet = Sheet(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_edge=False, padding=0)
+    sheet = Sheet(
+        title=Text(visible(title)),
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        padding=0,
+    )
     indices = [index for index, column in enumerate(table.columns) if column.key in _PRINTED]
     sheet.add_column("method", no_wrap=True)
     for column in (table.columns[index] for index in indices):
@@ -109,9 +118,11 @@ def _print(table: Table, title: str, output: Path) -> None:
             sheet.add_row(*_texts(line, indices), style=style)
         sheet.add_section()
     console.print(sheet)
-    console.print(Text(f"\npanels  {output / 'panels'}\nreport  {output / 'report.html'}"), soft_wrap=True)
+    say()
+    say(f"panels  {output / 'panels'}")
+    say(f"report  {output / 'report.html'}")
 
 
 def _texts(line: Line, indices: Sequence[int]) -> list[Text]:
     cells = [line.cells[index] for index in indices]
-    return [Text(line.result.method), *(Text(cell.text, _STYLES[cell.mark]) for cell in cells)]
+    return [Text(visible(line.result.method)), *(Text(cell.text, _STYLES[cell.mark]) for cell in cells)]

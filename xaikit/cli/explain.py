@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xaikit.cli.exit_codes import INTERRUPTED, SOME_FAILED, WRONG
+from xaikit.cli.lines import aside, say, say_json, tell
 from xaikit.cli.options import Device, Json, Layer, Model, Plugins, Seed, Weights
 
 if TYPE_CHECKING:
@@ -57,16 +58,17 @@ def command(
     from xaikit.api import load
     from xaikit.cli.terminal import progress_bar
     from xaikit.explaining.run import explain
-    from xaikit.foundation.files import output_directory
+    from xaikit.foundation.files import json_text, output_directory
     from xaikit.foundation.texts import shown_command
     from xaikit.images.drawing import illustrate
     from xaikit.run.context import Context
 
-    requests = _requests(method or ["grad-cam"], param or [], library, plugin or [])
+    with aside():
+        requests = _requests(method or ["grad-cam"], param or [], library, plugin or [])
     files = _files(paths, output)
     output_directory(output)
-    classifier = load(model, weights=weights, device=device, layer=layer)
-    with progress_bar() as bar:
+    with aside(), progress_bar() as bar:
+        classifier = load(model, weights=weights, device=device, layer=layer)
         result = explain(
             files,
             [kind.build(classifier, **params) for kind, params in requests],
@@ -75,10 +77,10 @@ def command(
             target=None if target == "top" else target,
             context=Context(seed=seed, progress=bar),
             command=shown_command(["xaikit", *sys.argv[1:]]),
-            notice=lambda line: typer.echo(f"xaikit: {line}", err=True),
+            notice=tell,
         )
     if json:
-        typer.echo((output / "results.json").read_text(encoding="utf-8"), nl=False)
+        say_json(json_text({"run": result.run, "records": result.records}))
     else:
         _print(result, len(files), output, verbose)
     if result.interrupted:
@@ -148,7 +150,8 @@ def _print(result: Result, files: int, output: Path, verbose: bool) -> None:
         _print_images(records, output)
     of = f" of {files}" if result.done < files else ""
     methods = _counted(len(result.run["methods"]), "method")
-    typer.echo(f"\n{_counted(result.done, 'image', of)}, {methods}, {result.run['seconds']:.1f} s; see {output}")
+    say()
+    say(f"{_counted(result.done, 'image', of)}, {methods}, {result.run['seconds']:.1f} s; see {output}")
 
 
 def _counted(number: int, word: str, of: str = "") -> str:
@@ -165,7 +168,7 @@ def _print_images(records: Sequence[dict[str, Any]], output: Path) -> None:
     ]
     print_table(("image", "class", "probability", "panel"), rows[:_ROWS], right=("probability",))
     if len(rows) > _ROWS:
-        typer.echo(f"... and {len(rows) - _ROWS} more")
+        say(f"... and {len(rows) - _ROWS} more")
 
 
 def _print_records(records: Sequence[dict[str, Any]]) -> None:

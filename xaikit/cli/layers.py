@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from xaikit.cli.lines import say, say_json
 from xaikit.cli.options import Device, Json, Layer, Weights
 
 
@@ -26,7 +27,7 @@ def command(
     classifier = load(model, weights=weights or "random", device=device, layer=layer)
     layers, default = classifier.layers(), classifier.layer
     if json:
-        typer.echo(jsonlib.dumps({"model": classifier.name, "default": default, "layers": layers}, indent=1))
+        say_json(jsonlib.dumps({"model": classifier.name, "default": default, "layers": layers}, indent=1))
         return
     rows = [
         (name, " x ".join(str(number) for number in shape), "default" if name == default else "")
@@ -34,4 +35,5 @@ def command(
     ]
     print_table(("layer", "channels x height x width", ""), rows)
     if default not in layers:
-        typer.echo(f"\ndefault: {default}")
+        say()
+        say(f"default: {default}")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from xaikit.cli.exit_codes import SOME_FAILED
+from xaikit.cli.lines import say, tell
 from xaikit.cli.options import Device, Layer, Model, Weights
 
 
@@ -33,13 +34,10 @@ def command(
     library.save(output)
     counts = (library.places >= 0).sum(1).tolist()
     number = f"{max(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
-    typer.echo(f"{number} references for each of {classifier.classes} classes are in {output}")
+    say(f"{number} references for each of {classifier.classes} classes are in {output}")
     if 0 in counts:
         first = classifier.labels[counts.index(0)] if classifier.labels else f"class {counts.index(0)}"
         more = f" and {counts.count(0) - 1} more" if counts.count(0) > 1 else ""
-        typer.echo(
-            f"xaikit: {first}{more}: expected references, got none; add images of other classes that are recognised",
-            err=True,
-        )
+        tell(f"{first}{more}: expected references, got none; add images of other classes that are recognised")
     if bad:
         raise typer.Exit(SOME_FAILED)

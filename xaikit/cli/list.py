@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from xaikit.cli.lines import aside, say_json
 from xaikit.cli.options import Json, Plugins
 
 if TYPE_CHECKING:
@@ -38,11 +39,12 @@ def command(
     from xaikit.cli.terminal import print_table
     from xaikit.foundation.registry import load_plugin
 
-    for file in plugin or []:
-        load_plugin(file)
-    rows = _methods(backends) if kind is Kind.METHODS else _measures() if kind is Kind.MEASURES else _models()
+    with aside():
+        for file in plugin or []:
+            load_plugin(file)
+        rows = _methods(backends) if kind is Kind.METHODS else _measures() if kind is Kind.MEASURES else _models()
     if json:
-        typer.echo(jsonlib.dumps(rows, indent=1, ensure_ascii=False))
+        say_json(jsonlib.dumps(rows, indent=1, ensure_ascii=False))
     elif rows:
         print_table(list(rows[0]), [[_text(value) for value in row.values()] for row in rows])
 

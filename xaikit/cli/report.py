@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
+from xaikit.cli.lines import say, tell
+
 
 def command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder that `xaikit benchmark` wrote.")],
 ) -> None:
     """Rebuild the report of a benchmark from its rows."""
     rows = write_all(folder)
-    typer.echo(f"{rows:,} rows; see {folder / 'report.html'}")
+    say(f"{rows:,} rows; see {folder / 'report.html'}")
 
 
 def write_all(folder: Path) -> int:
@@ -24,7 +26,7 @@ def write_all(folder: Path) -> int:
 
     benchmark = read_benchmark(folder)
     for line in benchmark.run.get("left_out", ()):
-        typer.echo(f"xaikit: {line}", err=True)
+        tell(line)
     rows, directions = benchmark.rows, benchmark.directions
     write_report(folder / "report.html", rows, benchmark.run, benchmark.pictures, directions=directions)
     write_summaries(folder, rows, directions)

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from xaikit.foundation.errors import LeftOut
+from xaikit.foundation.texts import visible
 
 _PIPE_WIDTH = 200  # columns when standard output is not a terminal
 
@@ -45,8 +46,8 @@ class ProgressCallback:
 
     def _show(self, bar: str, done: int, total: int, text: str) -> None:
         if bar not in self._tasks:
-            self._tasks[bar] = self._progress.add_task(text, total=total)
-        self._progress.update(self._tasks[bar], completed=done, total=total, description=text)
+            self._tasks[bar] = self._progress.add_task(visible(text), total=total)
+        self._progress.update(self._tasks[bar], completed=done, total=total, description=visible(text))
         if done >= total:
             self._progress.remove_task(self._tasks.pop(bar))
 
@@ -75,7 +76,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Se
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(visible(cell)) for cell in row))
     console.print(table)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xaikit.cli.exit_codes import SOME_FAILED
+from xaikit.cli.lines import say
 from xaikit.cli.options import Device
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def command(
         raise BadInput("train: expected a folder to write, got none; add -o DIR")
     with progress_bar() as bar, left_out() as bad:
         metrics = train(settings, output, device=device, progress=bar.message)
-    typer.echo(f"accuracy {metrics['accuracy']:.2%} after {metrics['seconds']:.0f} s; the model is in {output}")
+    say(f"accuracy {metrics['accuracy']:.2%} after {metrics['seconds']:.0f} s; the model is in {output}")
     if bad:
         raise typer.Exit(SOME_FAILED)
 

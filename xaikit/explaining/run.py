@@ -78,7 +78,8 @@ def explain(
     """Explain image files by several methods of one classifier and write a folder of results.
 
     A run that is asked the same of the same pictures as the one before, in the same folder, continues it: images that
-    are explained are kept, the others are explained. Results of any other run are moved to `earlier` in the folder.
+    are explained are kept, the others are explained. Results of any other run are moved to `earlier` in the folder. A
+    run that explains no image leaves the folder as it was.
 
     Args:
         files: paths, each with None or with the error found there, as `images.folders.walk_each` yields them.
@@ -119,8 +120,9 @@ def explain(
             "interrupted": result.interrupted,
             "seconds": round(time.perf_counter() - begin, 3),
         }
-        with uninterrupted():
-            folder.conclude(result.run, result.records)
+        if result.done:
+            with uninterrupted():
+                folder.conclude(result.run, result.records)
     return result
 
 

@@ -1,9 +1,12 @@
 r"""Texts that come from file names, files and commands, made fit for where they are written.
 
-printable     encodable in UTF-8: bytes of a file name that are no text become "?"
-visible       safe in a terminal: control, direction and line characters are shown as \x1b, \u202e, ...
-shown_path    a path without the folders above the working folder
-shown_command a command line whose paths are shown in the same way
+    printable       encodable in UTF-8: bytes of a file name that are no text become "?"
+    visible         safe in a terminal: control, direction and line characters are shown as \x1b, \u202e, ...
+    visible_json    the same for JSON, whose line ends stay
+    shown_path      a path without the folders above the working folder
+    shown_command   a command line whose paths are shown in the same way
+
+Whoever names a file chooses these texts; the terminal and the reader of the records are somebody else's.
 """
 
 import os
@@ -30,9 +33,17 @@ def visible(text: str) -> str:
     return "".join(map(_shown, text))
 
 
+def visible_json(text: str) -> str:
+    """Return JSON text in which characters that a terminal obeys are written as JSON escapes; its value is the same."""
+    return "".join(f"\\u{ord(letter):04x}" if letter != "\n" and _is_obeyed(letter) else letter for letter in text)
+
+
 def _shown(letter: str) -> str:
-    obeyed = unicodedata.category(letter) in _OBEYED or unicodedata.bidirectional(letter) in _DIRECTIONS
-    return letter.encode("unicode_escape").decode("ascii") if obeyed else letter
+    return letter.encode("unicode_escape").decode("ascii") if _is_obeyed(letter) else letter
+
+
+def _is_obeyed(letter: str) -> bool:
+    return unicodedata.category(letter) in _OBEYED or unicodedata.bidirectional(letter) in _DIRECTIONS
 
 
 def shown_path(path: str | Path) -> str:

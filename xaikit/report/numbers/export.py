@@ -1,7 +1,8 @@
 """The numbers of a report for other programs: summary.csv has all of them, summary.tex the table of the page.
 
 csv    one line per dataset, model and method, values in full precision, empty where unknown; NAME_low and NAME_high
-       are the ends of the 95 % interval, NAME_p is the Holm-corrected p against the column's best method
+       are the ends of the 95 % interval, NAME_p is the Holm-corrected p against the column's best method; a text that
+       a spreadsheet would take for a formula has an apostrophe before it
 tex    one `tabular` per dataset and model for the package booktabs; bold for the best method and those that the paired
        test cannot distinguish from it, underlined for the second, intervals small
 """
@@ -14,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from xaikit.foundation.files import write_text
+from xaikit.foundation.texts import visible
 from xaikit.report.numbers.aggregate import Result, Row, aggregate, blocks
 from xaikit.report.numbers.columns import shown_columns
 from xaikit.report.numbers.compare import Leader, leaders
@@ -23,6 +25,7 @@ Blocks = Mapping[tuple[str, str], Sequence[Result]]
 
 _ABOUT = ("dataset", "model", "method", "family", "params", "layer", "images", "excluded")
 _NAN = float("nan")
+_FORMULA = ("=", "+", "-", "@")
 _SPECIAL = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -56,13 +59,14 @@ def summary_csv(results: Blocks, directions: Mapping[str, str] | None = None) ->
     }
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*_ABOUT, *(name + part for name in names for part in parts[name])])
+    writer.writerow([*_ABOUT, *(_guarded(name + part) for name in names for part in parts[name])])
     for (dataset, model), block in results.items():
         for result in block:
             values = {name: _numbers(result, name, best[dataset, model].get(name)) for name in names}
             about = [dataset, model, result.method, result.family, result.params, result.layer]
             about += [str(result.count), str(result.excluded)]
-            writer.writerow(about + [_text(values[name][part]) for name in names for part in parts[name]])
+            numbers = [_text(values[name][part]) for name in names for part in parts[name]]
+            writer.writerow([*map(_guarded, about), *numbers])
     return stream.getvalue()
 
 
@@ -70,6 +74,12 @@ def _numbers(result: Result, name: str, leader: Leader | None) -> dict[str, floa
     low, high = result.interval(name)
     p = leader.p.get(result.method, _NAN) if leader else _NAN
     return {"": result.mean(name), "_low": low, "_high": high, "_p": p}
+
+
+def _guarded(text: str) -> str:
+    """Return a text that is one cell and no formula: an apostrophe stands before one that begins like a formula."""
+    shown = visible(text)
+    return f"'{shown}" if shown.startswith(_FORMULA) else shown
 
 
 def _text(value: float) -> str:

@@ -17,9 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from xaikit.benchmark.manifest import CONDITIONS, Manifest, changed
 from xaikit.benchmark.rows import Row, read
 from xaikit.foundation.errors import BadInput
+from xaikit.foundation.toml import first_problem
 
 
 @dataclass(frozen=True)
@@ -138,12 +141,42 @@ def _lines(left: dict[tuple[str, str, str], int]) -> list[str]:
 
 
 def _pictures(folder: Path) -> dict[tuple[str, str], dict[str, dict[str, Path]]]:
+    """Return the pictures that pictures.json names and that exist.
+
+    Raises:
+        BadInput: the file is of another form, or names files outside the folder, which may not be the user's own.
+    """
+    list_file = folder / "pictures.json"
+    try:
+        listed = _Pictures.model_validate(_json(list_file))
+    except ValidationError as error:
+        raise BadInput(f"{list_file}: expected the pictures of a report, got {first_problem(error, ())}") from error
     pictures: dict[tuple[str, str], dict[str, dict[str, Path]]] = {}
-    for entry in _json(folder / "pictures.json").get("pictures", []):
-        files = {name: folder / file for name, file in entry["files"].items() if (folder / file).is_file()}
+    for entry in listed.pictures:
+        for file in entry.files.values():
+            if not (folder / file).resolve().is_relative_to(folder.resolve()) or Path(file).suffix != ".png":
+                raise BadInput(f"{list_file}: expected PNG files inside the folder, got {file}; remove the entry")
+        files = {name: folder / file for name, file in entry.files.items() if (folder / file).is_file()}
         if files:
-            pictures.setdefault((entry["dataset"], entry["model"]), {})[entry["image"]] = files
+            pictures.setdefault((entry.dataset, entry.model), {})[entry.image] = files
     return pictures
+
+
+class _Entry(BaseModel):
+    """One image in pictures.json."""
+
+    model_config = ConfigDict(strict=True)
+
+    dataset: str
+    model: str
+    image: str
+    files: dict[str, str]
+
+
+class _Pictures(BaseModel):
+    """The content of pictures.json."""
+
+    pictures: list[_Entry] = []
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from xaikit.report.numbers.aggregate import Mask, Row
 
 _MASKS: tuple[Mask, ...] = get_args(Mask)
 _QUANTILES = {"worst": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "best": 1.0}
+_LARGEST = 2**25  # largest number of pixels of a picture; those that are written have far fewer
 _SIDE = 168  # longest side of a picture in the page, in pixels
 _QUALITY = 80
 _PIXELATED = 96  # longest side up to which a picture is enlarged without smoothing
@@ -194,9 +195,13 @@ def _picture(
     rises: bool = False,
 ) -> Picture:
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=["PNG"]) as image:  # no other format is written, and some run other programs
+            if image.width * image.height > _LARGEST:
+                raise BadInput(f"{path}: expected a picture of at most {_LARGEST:,} pixels, got more; remove it")
             small = image.convert("RGB")
-    except OSError as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        if isinstance(error, BadInput):
+            raise
         raise BadInput(f"{path}: expected a picture for the report, got something else ({error})") from error
     pixelated = max(small.size) <= _PIXELATED
     small.thumbnail((_SIDE, _SIDE))

@@ -1,0 +1,37 @@
+"""Lines of text on the terminal. No command prints in another way, so that no name of a file can act on a terminal.
+
+say       a line on standard output
+tell      a line on standard error, after "xaikit: "
+say_json  JSON on standard output
+aside     a block whose own output goes to standard error
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AbstractContextManager, redirect_stdout
+from typing import TextIO
+
+import typer
+
+from xaikit.foundation.texts import visible, visible_json
+
+
+def say(text: str = "") -> None:
+    """Print one line."""
+    typer.echo(visible(text))
+
+
+def tell(text: str) -> None:
+    """Print one line on standard error, with the program's name."""
+    typer.echo(f"xaikit: {visible(' '.join(text.split()))}", err=True)
+
+
+def say_json(text: str) -> None:
+    """Print JSON; characters that a terminal obeys are written as JSON escapes."""
+    typer.echo(visible_json(text.rstrip("\n")))
+
+
+def aside() -> AbstractContextManager[TextIO]:
+    """Send what plug-ins and networks print to standard error, so that standard output holds the results alone."""
+    return redirect_stdout(sys.stderr)
