@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from xaikit.benchmark.score import Run
 from xaikit.benchmark.store import Store
+from xaikit.foundation.errors import BadInput
 from xaikit.run.attribution import Attribution
 
 _COSTS = ("bench.ms", "bench.forwards", "bench.backwards")
@@ -26,11 +28,14 @@ class Remembered:
         self.names = names
 
     def recall(self, method: str) -> Run | None:
-        """Return the cached run of a method on all images, or None if a map is missing."""
+        """Return the cached run of a method on all images, or None if a map is missing or damaged."""
         files = [self.store.map_file(name) for name in self.names[method]]
         if not all(file.is_file() for file in files):
             return None
-        parts = [Attribution.load(file) for file in files]
+        loaded = [self._load(file) for file in files]
+        parts = [part for part in loaded if part is not None]
+        if len(parts) < len(files):
+            return None
         ms, forwards, backwards = (
             sum(float(part.diagnostics[name][0]) for part in parts) / len(parts) for name in _COSTS
         )
@@ -44,6 +49,13 @@ class Remembered:
             for part in parts
         ]
         return Run(Attribution.join(without_costs), ms, forwards, backwards, " and ".join(sorted(places)))
+
+    def _load(self, file: Path) -> Attribution | None:
+        try:
+            return Attribution.load(file)
+        except BadInput as error:
+            self.store.set_aside(file, "its map is computed again", error)
+            return None
 
     def remember(self, method: str, run: Run) -> None:
         """Save the attribution of each image together with its cost."""

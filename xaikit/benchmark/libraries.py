@@ -6,7 +6,6 @@ The identity of a library is the content of its file, or that of the labelled im
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,6 +13,7 @@ from torch import Tensor
 from xaikit.api import build_library
 from xaikit.benchmark.dataset import Picture, Reader, Sample, open_data
 from xaikit.benchmark.identity import environment
+from xaikit.benchmark.store import Store
 from xaikit.benchmark.suite_entries import Data, References
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import fingerprint
@@ -40,15 +40,15 @@ def library_id(references: References, classifier: Classifier) -> str:
 
 
 def open_library(
-    references: References, identity: str, classifier: Classifier, folder: Path, context: Context
+    references: References, identity: str, classifier: Classifier, store: Store, context: Context
 ) -> Library:
-    """Return the library that a suite names; build it and save it in `folder` if it does not exist yet.
+    """Return the library that a suite names; build and save it if the store does not have it undamaged.
 
     Args:
         references: the library file, or the images to choose from.
         identity: identity of the library.
         classifier: the model.
-        folder: folder of the libraries that were built.
+        store: store of the libraries that were built.
         context: settings of the run.
 
     Raises:
@@ -65,13 +65,17 @@ def open_library(
         "references": identity,
         "environment": environment(classifier.device),
     }
-    file = folder / f"{fingerprint(about)}.safetensors"
-    if not file.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        images = _labelled_images(references.data, classifier)
-        library = build_library(classifier, images, references.references, context=context)
-        _check_unchanged(references, classifier, identity)
-        library.save(file)
+    file = store.path / "libraries" / f"{fingerprint(about)}.safetensors"
+    if file.is_file():
+        try:
+            return Library.load(file)
+        except BadInput as error:
+            store.set_aside(file, "the library is built again", error)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    images = _labelled_images(references.data, classifier)
+    library = build_library(classifier, images, references.references, context=context)
+    _check_unchanged(references, classifier, identity)
+    library.save(file)
     return Library.load(file)
 
 

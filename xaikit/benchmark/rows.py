@@ -5,6 +5,9 @@
     own_columns        columns of one method: its map's curves, costs and flags
     read               rows from a file; store.py writes them
 
+The name of a file ends with a hash of its content, which is compared when it is read: checksums of Parquet cover its
+pages, but neither their headers nor the footer.
+
 Adding a column changes only this file. Importing it does not import torch, so reports can be written without torch.
 
 Shapes: pixels (N, C, H, W) in [0, 1]; labels (N,); masks (N, H, W) bool; o (N, T), T = levels + 1 thresholds.
@@ -13,6 +16,10 @@ Units: milliseconds per image, explained in one batch; forwards and backwards co
 
 from __future__ import annotations
 
+import hashlib
+import io
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, get_type_hints
 
@@ -33,6 +40,8 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 MEASURE = "measure."
+ROW_SCHEMA = 1
+"""Version of the columns."""
 
 
 class Columns(TypedDict, total=False):
@@ -97,23 +106,108 @@ _ARROW = {
 }
 COLUMNS: dict[str, pa.DataType] = {name: _ARROW[kind] for name, kind in get_type_hints(Columns).items()}
 """Columns of every row and their types in Parquet."""
-_ALWAYS = {"unit_id", "setting", "image_id", "method"}
+_ALWAYS = ("unit_id", "setting", "image_id", "method", "status")
+_VALID = ("dataset", "model", "family", "levels", "y", "o_soft", "o_binary")
+_DIGEST = re.compile(r".+-(?P<digest>[0-9a-f]{16})")
+
+
+class Damaged(BadInput):
+    """A file of rows does not hold what was written, or no rows."""
+
+
+def digest(content: bytes) -> str:
+    """Return 16 hexadecimal digits that identify the content of a file; its name ends with them."""
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def parquet(rows: pa.Table) -> bytes:
+    """Return a table as the content of a file, with a checksum for each page."""
+    stream = io.BytesIO()
+    pq.write_table(rows, stream, write_page_checksum=True)
+    return stream.getvalue()
+
+
+def table(file: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return the table of a file after its checksums and the types of its columns have been compared.
+
+    Args:
+        file: path of the file.
+        columns: names of columns to read; None reads all.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        Damaged: the file is damaged, or does not hold benchmark rows.
+        BadInput: the file cannot be read.
+    """
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise BadInput(f"{file}: cannot be read ({error.strerror}); check its permissions") from error
+    named = _DIGEST.fullmatch(file.stem)
+    if named and digest(content) != named["digest"]:
+        raise Damaged(f"{file}: expected rows, got something else (its checksum differs); run the benchmark again")
+    try:
+        with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as opened:
+            _check_schema(file, opened.schema_arrow)
+            result = opened.read(columns=None if columns is None else list(columns))
+        result.validate(full=True)
+    except (pa.ArrowException, OSError, LookupError, ValueError) as error:
+        if isinstance(error, Damaged):
+            raise
+        reason = " ".join(str(error).split())
+        raise Damaged(f"{file}: expected rows, got something else ({reason}); run the benchmark again") from error
+    return result
 
 
 def read(file: Path) -> list[Row]:
     """Return the rows of a file.
 
     Raises:
-        BadInput: the file is not Parquet or does not hold benchmark rows.
+        Damaged: the file is damaged, or does not hold benchmark rows.
+        BadInput: the file cannot be read.
     """
     try:
-        with pq.ParquetFile(file) as opened:
-            rows: list[Row] = opened.read().to_pylist()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise BadInput(f"{file}: expected rows, got something else ({error}); run the benchmark again") from error
-    if rows and not rows[0].keys() >= _ALWAYS:
-        raise BadInput(f"{file}: expected rows of a benchmark, got the columns {', '.join(rows[0])}; remove it")
+        rows: list[Row] = table(file).to_pylist()
+    except FileNotFoundError as error:
+        raise BadInput(f"{file}: expected rows, got no file; run the benchmark again") from error
+    for row in rows:
+        _check_row(file, row)
     return rows
+
+
+def _check_schema(file: Path, schema: pa.Schema) -> None:
+    if missing := [name for name in _ALWAYS if name not in schema.names]:
+        got = ", ".join(schema.names[:5])
+        raise Damaged(
+            f"{file}: expected rows of a benchmark, got the columns {got} without {', '.join(missing)}; remove it"
+        )
+    for column in schema:
+        expected = pa.float64() if column.name.startswith(MEASURE) else COLUMNS.get(column.name)
+        if expected is not None and not _fits(column.type, expected):
+            raise Damaged(f"{file}: {column.name}: expected {expected}, got {column.type}; remove it")
+
+
+def _fits(actual: pa.DataType, expected: pa.DataType) -> bool:
+    """Return whether a column has its type, or holds nothing but null or empty lists."""
+    if pa.types.is_list(actual) and pa.types.is_list(expected):
+        return _fits(actual.value_type, expected.value_type)
+    return bool(pa.types.is_null(actual) or actual == expected)
+
+
+def _check_row(file: Path, row: Row) -> None:
+    empty = next((name for name in _ALWAYS if row[name] is None), None)
+    if row["status"] == "ok":
+        empty = empty or next((name for name in _VALID if row.get(name) is None), None)
+    if empty:
+        raise Damaged(f"{file}: {empty}: expected a value in every row, got an empty one; remove it")
+    if row["status"] not in ("ok", "error"):
+        raise Damaged(f"{file}: status: expected ok or error, got {row['status']!r}; remove it")
+    if row.get("schema") not in (None, ROW_SCHEMA):
+        raise Damaged(f"{file}: schema: expected {ROW_SCHEMA}, got {row['schema']}; use the xaikit that wrote it")
+    if row["status"] == "ok" and not 1 <= row["levels"] == len(row["o_soft"]) - 1 == len(row["o_binary"]) - 1:
+        raise Damaged(f"{file}: levels: expected {row['levels']} + 1 values in o_soft and o_binary; remove it")
 
 
 def shared_columns(

@@ -87,7 +87,7 @@ def run(
     Raises:
         XaikitError: the suite cannot be run, because a model cannot be loaded or the data do not exist.
     """
-    store = Store.open(output)
+    store = Store.open(output, notice)
     if shard is None:
         store.sweep()
     earlier = store.manifest()

@@ -21,12 +21,12 @@ from xaikit.benchmark.identity import environment, unit_id
 from xaikit.benchmark.libraries import open_library
 from xaikit.benchmark.oracle import ORACLES
 from xaikit.benchmark.plan import Chunk, Setting, settings
-from xaikit.benchmark.rows import Row
+from xaikit.benchmark.rows import ROW_SCHEMA, Row
 from xaikit.benchmark.score import Images, score
 from xaikit.benchmark.store import Store
 from xaikit.benchmark.suite import Suite
 from xaikit.foundation.errors import BadInput, XaikitError
-from xaikit.foundation.identity import SCHEMA_VERSION, canonical_json, fingerprint
+from xaikit.foundation.identity import canonical_json, fingerprint
 from xaikit.images.hashes import image_hashes
 from xaikit.methods.activation.reference_library import Library
 from xaikit.methods.base import Method
@@ -216,7 +216,7 @@ class Worker:
         references = self.suite.models[index].library or self.suite.library
         if references is not None and model.library is None:
             context = Context(chunk_size=self.suite.batch)
-            model.library = open_library(references, identity, model.classifier, self.store.path / "libraries", context)
+            model.library = open_library(references, identity, model.classifier, self.store, context)
         return model.library
 
     def _finished(self, row: Row, setting: Setting, picture: Picture) -> Row:
@@ -234,7 +234,7 @@ class Worker:
             "picture": picture.id,
             "image_id": picture.name,
             "setting": setting.id,
-            "schema": SCHEMA_VERSION,
+            "schema": ROW_SCHEMA,
             "threads": self.threads,
             "version": __version__,
         }

@@ -17,13 +17,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
-from xaikit.foundation.files import atomic
-from xaikit.foundation.identity import SCHEMA_VERSION, canonical_json
+from xaikit.foundation.identity import SCHEMA_VERSION
+from xaikit.foundation.tensor_files import read_tensors, write_tensors
 from xaikit.images.shapes import unit, upsample
 from xaikit.model.target import Target, lost
 
@@ -190,21 +189,17 @@ class Attribution:
             "seconds": self.seconds,
             "reduction": self.reduction,
         }
-        with atomic(file) as temporary:
-            unshared = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-            save_file(unshared, temporary, {"xaikit": canonical_json(about)})
+        write_tensors(file, tensors, "xaikit", about)
 
     @classmethod
     def load(cls, file: str | Path) -> Attribution:
         """Return the attribution saved in a file.
 
         Raises:
-            BadInput: the file does not exist or is not an attribution.
+            BadInput: the file does not exist, is damaged or is not an attribution.
         """
         try:
-            with safe_open(str(file), framework="pt") as opened:
-                about = json.loads((opened.metadata() or {})["xaikit"])
-                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            about, tensors = read_tensors(file, "xaikit")
             names, function = tuple(about["target_names"]), lost if about.get("callable") else None
             return cls(
                 **{name: tensors[name] for name in _TENSORS},

@@ -19,13 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
 from xaikit.foundation.errors import BadChecksum, BadInput
-from xaikit.foundation.files import atomic
-from xaikit.foundation.identity import SCHEMA_VERSION, canonical_json, fingerprint
+from xaikit.foundation.identity import SCHEMA_VERSION, fingerprint
+from xaikit.foundation.tensor_files import read_tensors, write_tensors
 from xaikit.images.references import draw_references
 from xaikit.model.classifier import Classifier, check_classifier
 from xaikit.model.hooks import Layer
@@ -138,24 +137,18 @@ class Library:
         """Write the library as one safetensors file, atomically."""
         about = {"schema": SCHEMA_VERSION, "model": self.model, "layer": self.layer}
         tensors = {"activations": self.activations, "places": self.places, "confidence": self.confidence}
-        with atomic(file) as temporary:
-            save_file(
-                {name: tensor.cpu().contiguous() for name, tensor in tensors.items()},
-                temporary,
-                {"xaikit-library": canonical_json(about)},
-            )
+        write_tensors(file, tensors, "xaikit-library", about)
 
     @classmethod
     def load(cls, file: str | Path) -> Library:
         """Return the library saved in a file.
 
         Raises:
-            BadInput: the file does not exist or is not a library.
+            BadInput: the file does not exist, is damaged or is not a library.
         """
         try:
-            with safe_open(str(file), framework="pt") as opened:
-                about = json.loads((opened.metadata() or {})["xaikit-library"])
-                tensors = {name: opened.get_tensor(name) for name in ("activations", "places", "confidence")}
+            about, stored = read_tensors(file, "xaikit-library")
+            tensors = {name: stored[name] for name in ("activations", "places", "confidence")}
         except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
             reason = "no such file" if isinstance(error, FileNotFoundError) else "something else"
             raise BadInput(
