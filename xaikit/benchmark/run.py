@@ -15,6 +15,7 @@ import torch
 from xaikit.benchmark.engines import local
 from xaikit.benchmark.environment import report_environment
 from xaikit.benchmark.identity import unit_id
+from xaikit.benchmark.lock import held
 from xaikit.benchmark.manifest import Manifest, MeasureAbout, changed
 from xaikit.benchmark.plan import Chunk, Shard, chunks, in_shard
 from xaikit.benchmark.rows import Row
@@ -85,47 +86,49 @@ def run(
         command: command line to record in the manifest.
 
     Raises:
-        XaikitError: the suite cannot be run, because a model cannot be loaded or the data do not exist.
+        XaikitError: the suite cannot be run, because a model cannot be loaded, the data do not exist, or another run
+            writes to the folder.
     """
     store = Store.open(output, notice)
-    if shard is None:
-        store.sweep()
-    earlier = store.manifest()
-    threads = suite.threads or earlier.threads or torch.get_num_threads()
-    worker = Worker(suite, store, device, threads)
-    if not worker.dataset.pictures:
-        raise BadInput("data: expected at least one image, got none; check the folder")
-    if skipped := [] if worker.dataset.evidence else _mask_measures(suite):
-        notice(f"the data have no masks; skipped measures: {', '.join(skipped)}")
-    states = store.states()
-    done = {unit for unit, status in states.items() if status == "ok" or not retry_failed}
-    outcome, plan, reported = Outcome(), set[str](), set[tuple[str, str]]()
-    total = _Total(progress)
-    for index in range(len(suite.models)):
-        model = worker.model(index)
-        pictures = in_shard(model.pictures, shard, suite.batch)
-        planned = {unit_id(setting.id, picture.id) for setting in model.settings for picture in pictures}
-        missing = chunks(index, model.settings, pictures, done, suite.batch, chunk)
-        plan |= planned
-        outcome.before += sum(states.get(unit) == "ok" for unit in planned)
-        for reason, methods in _describe(store, suite, worker, index, command).items():
-            notice(f"no longer in the report, because {reason}: {', '.join(methods)}")
-        notice(_announcement(suite.models[index].title, len(planned), missing))
-        if costly := _beyond_budget(suite, model):
-            notice(f"{suite.models[index].title}: beyond their budget: {', '.join(costly)}")
-        total.expect(len(planned), len(planned) - sum(map(len, missing)))
-        for rows in _compute(engine, worker, missing, workers, address, plugins, notice):
-            outcome.computed += sum(row["status"] == "ok" for row in rows)
-            for row in rows:
-                if row["status"] == "error" and (row["image_id"], row["error"]) not in reported:
-                    reported.add((row["image_id"], row["error"]))
-                    notice(f"{row['image_id']}: {row['method']}: {row['error']}")
-            total.add(len(rows))
-    if retry_failed and shard is None:
-        store.sweep()
-    outcome.units = len(plan)
-    outcome.failed = [reason for unit, *reason in store.failures() if unit in plan]
-    return outcome
+    with held(store.path, suite.id, shard):
+        if shard is None:
+            store.sweep()
+        earlier = store.manifest()
+        threads = suite.threads or earlier.threads or torch.get_num_threads()
+        worker = Worker(suite, store, device, threads)
+        if not worker.dataset.pictures:
+            raise BadInput("data: expected at least one image, got none; check the folder")
+        if skipped := [] if worker.dataset.evidence else _mask_measures(suite):
+            notice(f"the data have no masks; skipped measures: {', '.join(skipped)}")
+        states = store.states()
+        done = {unit for unit, status in states.items() if status == "ok" or not retry_failed}
+        outcome, plan, reported = Outcome(), set[str](), set[tuple[str, str]]()
+        total = _Total(progress)
+        for index in range(len(suite.models)):
+            model = worker.model(index)
+            pictures = in_shard(model.pictures, shard, suite.batch)
+            planned = {unit_id(setting.id, picture.id) for setting in model.settings for picture in pictures}
+            missing = chunks(index, model.settings, pictures, done, suite.batch, chunk)
+            plan |= planned
+            outcome.before += sum(states.get(unit) == "ok" for unit in planned)
+            for reason, methods in _describe(store, suite, worker, index, command).items():
+                notice(f"no longer in the report, because {reason}: {', '.join(methods)}")
+            notice(_announcement(suite.models[index].title, len(planned), missing))
+            if costly := _beyond_budget(suite, model):
+                notice(f"{suite.models[index].title}: beyond their budget: {', '.join(costly)}")
+            total.expect(len(planned), len(planned) - sum(map(len, missing)))
+            for rows in _compute(engine, worker, missing, workers, address, plugins, notice):
+                outcome.computed += sum(row["status"] == "ok" for row in rows)
+                for row in rows:
+                    if row["status"] == "error" and (row["image_id"], row["error"]) not in reported:
+                        reported.add((row["image_id"], row["error"]))
+                        notice(f"{row['image_id']}: {row['method']}: {row['error']}")
+                total.add(len(rows))
+        if retry_failed and shard is None:
+            store.sweep()
+        outcome.units = len(plan)
+        outcome.failed = [reason for unit, *reason in store.failures() if unit in plan]
+        return outcome
 
 
 def _compute(
@@ -208,7 +211,7 @@ def _describe(store: Store, suite: Suite, worker: Worker, index: int, command: s
             seed=suite.seeds[0],
             threads=worker.threads,
             environment=report_environment(model.classifier) | {"threads": str(worker.threads)},
-            suite=suite.model_dump(mode="json"),
+            suite=suite.shown(),
             measures={
                 entry.title: MeasureAbout(name=entry.name, direction=measure.direction, source=measure.source)
                 for entry, measure in ((entry, entry.build()) for entry in suite.measures)

@@ -29,6 +29,8 @@ from xaikit.benchmark.suite_entries import (
     SuiteModel,
 )
 from xaikit.foundation.errors import BadInput
+from xaikit.foundation.identity import fingerprint
+from xaikit.foundation.paths import relative, shortened
 from xaikit.foundation.toml import first_problem, read_toml
 from xaikit.images.fills import Fill
 
@@ -142,6 +144,16 @@ class Suite(Part):
             return cls.of(**values)._relative_to(path.parent.absolute())
         except BadInput as error:
             raise BadInput(f"{path}: {error}") from error
+
+    @property
+    def id(self) -> str:
+        """The identity of the suite, wherever its files lie: the same on all machines of a cluster."""
+        return fingerprint(shortened(self.model_dump(), lambda path: path.name))
+
+    def shown(self) -> dict[str, Any]:
+        """Return the suite as JSON-like values for the reader, without absolute paths."""
+        values: dict[str, Any] = shortened(self.model_dump(), relative)
+        return values
 
     def with_data(self, path: Path) -> Suite:
         """Return the suite with the images of another folder."""

@@ -1,0 +1,33 @@
+"""Paths as they are shown and recorded: relative to the working directory or without their folder, never absolute.
+
+relative(/work/project/data/x)    data/x      if the working directory is /work/project
+relative(/home/someone/x)         x
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def relative(path: Path) -> str:
+    """Return a path relative to the working directory, or its name if it lies elsewhere."""
+    try:
+        return path.relative_to(Path.cwd()).as_posix() if path.is_absolute() else path.as_posix()
+    except ValueError:
+        return path.name
+
+
+def shortened(value: Any, shorten: Callable[[Path], str]) -> Any:
+    """Return a JSON-like value with its paths, and texts that are absolute paths, shortened."""
+    if isinstance(value, Mapping):
+        return {name: shortened(item, shorten) for name, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [shortened(item, shorten) for item in value]
+    if isinstance(value, str) and Path(value).is_absolute():
+        return shorten(Path(value))
+    return shorten(value) if isinstance(value, Path) else value
+
+
+def shortened_words(words: list[str]) -> list[str]:
+    """Return the words of a command line with absolute paths shortened, also those after an equals sign."""
+    return ["=".join(shortened(part, relative) for part in word.split("=")) for word in words]
