@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from xaikit.foundation.errors import BadInput
+from xaikit.foundation.errors import BadInput, XaikitWarning
 from xaikit.images.folders import class_folder, sha256, walk, walk_each
 from xaikit.images.reading import decode
 
@@ -62,7 +62,26 @@ def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
     (tmp_path / "album").mkdir()
     (tmp_path / "album" / "linked").symlink_to(tmp_path / "real")
     (tmp_path / "album" / "loop").symlink_to(tmp_path / "album")
-    assert walk([tmp_path / "album"]) == [tmp_path / "album" / "linked" / "a.png"]
+    (tmp_path / "album" / "again").symlink_to(tmp_path / "album" / "linked")
+    with pytest.warns(XaikitWarning, match=r"again: a link that leads out of .*album") as caught:
+        assert walk([tmp_path / "album"]) == [tmp_path / "album" / "again" / "a.png"]
+    assert len(caught) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege on Windows")
+def test_links_inside_the_folder_and_a_folder_given_by_a_link_are_silent(tmp_path: Path) -> None:
+    touch(tmp_path, "album/deep/a.png")
+    (tmp_path / "album" / "near").symlink_to(tmp_path / "album" / "deep")
+    (tmp_path / "given").symlink_to(tmp_path / "album")
+    assert len(walk([tmp_path / "album"])) == len(walk([tmp_path / "given"])) == 1
+
+
+@pytest.mark.parametrize(
+    "suffix", ["jfif", "jpe", "jp2", "j2k", "mpo", "avif", "heic", "heif", "pnm", "pbm", "JPG", "HEIC", "Jfif"]
+)
+def test_pictures_of_all_kinds_are_found(tmp_path: Path, suffix: str) -> None:
+    touch(tmp_path, f"a.{suffix}", "b.txt", "c.pdf")
+    assert walk([tmp_path]) == [tmp_path / f"a.{suffix}"]
 
 
 def test_class_folders_become_names_and_indices(tmp_path: Path) -> None:

@@ -303,3 +303,20 @@ def test_float_pictures_in_another_range_are_refused(tmp_path, low, high):
     with pytest.raises(BadInput, match=r"a\.tif: expected a float picture in \[0, 1\], got") as caught:
         decode(path, 1)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "form"),
+    [("jfif", "JPEG"), ("jpe", "JPEG"), ("jp2", "JPEG2000"), ("j2k", "JPEG2000"), ("mpo", "MPO"), ("avif", "AVIF")],
+)
+def test_pictures_of_rarer_kinds_are_read(tmp_path, suffix, form):
+    picture = Image.new("RGB", (16, 12), (200, 40, 90))
+    picture.save(tmp_path / f"a.{suffix}", format=form)
+    assert np.abs(array(tmp_path / f"a.{suffix}").astype(int) - (200, 40, 90)).max() <= 8
+
+
+@pytest.mark.parametrize("suffix", ["heic", "HEIF"])
+def test_heic_is_refused_by_name(tmp_path, suffix):
+    (tmp_path / f"a.{suffix}").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    with pytest.raises(BadInput, match="HEIC, which Pillow does not read"):
+        decode(tmp_path / f"a.{suffix}")

@@ -160,3 +160,66 @@ def test_the_pool_does_not_hold_the_batches_it_was_taken_from() -> None:
     activations = torch.rand(16, 5, 4, 4)
     selection.offer(activations, torch.rand(16, 3).double().log(), torch.ones(16, 3, dtype=torch.bool))
     assert all(one.untyped_storage().nbytes() == one.numel() * 4 for one in selection.pool.values())
+
+
+def test_a_library_of_another_form_is_one_line(tmp_path: Path) -> None:
+    import json
+
+    from safetensors.torch import save_file
+
+    about = {"schema": 1, "model": "m", "layer": "l"}
+    tensors = {
+        "activations": torch.zeros(3, 2, 4, 4),
+        "places": torch.tensor([[0, 2], [1, -1]]),
+        "confidence": torch.zeros(2, 2, dtype=torch.float64),
+    }
+    cases: list[tuple[dict[str, object], dict[str, Tensor]]] = [
+        *((about | change, {}) for change in ({"schema": 2}, {"model": 3}, {"layer": None}, {"layer": ["l"]})),
+        ({}, {}),
+        (about, {"activations": torch.zeros(3)}),
+        (about, {"activations": torch.zeros(3, 2, 4, 4, dtype=torch.int64)}),
+        (about, {"places": torch.tensor([[0, 3], [1, 1]])}),
+        (about, {"places": torch.tensor([[0, -2], [1, 1]])}),
+        (about, {"places": torch.zeros(2, 2)}),
+        (about, {"places": torch.zeros(4, dtype=torch.int64)}),
+        (about, {"places": torch.zeros(0, 2, dtype=torch.int64), "confidence": torch.zeros(0, 2, dtype=torch.float64)}),
+        (about, {"confidence": torch.zeros(2, 3, dtype=torch.float64)}),
+        (about, {"confidence": torch.zeros(2, 2)}),
+    ]
+    for number, (metadata, changed) in enumerate([(about, {}), *cases]):
+        file = tmp_path / f"{number}.safetensors"
+        save_file(tensors | changed, file, {"xaikit-library": json.dumps(metadata)})
+        if not number:
+            assert len(Library.load(file)) == 2
+            continue
+        with pytest.raises(BadInput, match="reference library, got") as caught:
+            Library.load(file)
+        assert "\n" not in str(caught.value)
+    for text in ("[]", "3", "{", ""):
+        save_file(tensors, tmp_path / "text.safetensors", {"xaikit-library": text})
+        with pytest.raises(BadInput, match="expected a reference library"):
+            Library.load(tmp_path / "text.safetensors")
+
+
+def test_pipes_and_folders_are_no_library(tmp_path: Path) -> None:
+    import os
+
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(BadInput, match="got a pipe"):
+            Library.load(tmp_path / "pipe")
+    with pytest.raises(BadInput, match="got folder"):
+        Library.load(tmp_path)
+
+
+def test_a_full_disk_is_one_line(clf: Classifier, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    library = Library.build(clf, [labelled(clf, 40)], references=3)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))  # as a disk with no more room
+    try:
+        with pytest.raises(BadInput, match="cannot be written"):
+            library.save(tmp_path / "lib.safetensors")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())

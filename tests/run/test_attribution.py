@@ -154,3 +154,101 @@ def test_kept_channels_are_shown_by_the_methods_own_reduction() -> None:
     base = replace(per_image(1), values=values, size=(1, 2))
     assert replace(base, reduction="sum").heatmap().tolist() == [[[1.0, 0.0]]]
     assert replace(base, reduction="max-abs").heatmap().tolist() == [[[0.0, 1.0]]]
+
+
+GOOD = {
+    "schema": 1,
+    "method": "any",
+    "params": {"steps": [0, 1]},
+    "per_image": ["steps"],
+    "layer": None,
+    "size": [4, 4],
+    "scale": "minmax",
+    "target_names": ["a", "b"],
+    "callable": False,
+    "flags": [[], []],
+    "seconds": 1.0,
+    "reduction": "sum",
+}
+
+
+def written(path: Path, about: object, **tensors: torch.Tensor) -> Path:
+    import json
+
+    from safetensors.torch import save_file
+
+    own = {name: torch.zeros(2) for name in ("target", "scores", "probabilities")} | {"values": torch.zeros(2, 3, 3)}
+    save_file(own | tensors, path, {"xaikit": about if isinstance(about, str) else json.dumps(about)})
+    return path
+
+
+def test_what_the_hostile_files_are_made_of_is_an_attribution(tmp_path: Path) -> None:
+    assert Attribution.load(written(tmp_path / "a", GOOD)).params == {"steps": [0, 1]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema": 2},
+        {"schema": "1"},
+        {"method": 3},
+        {"params": []},
+        {"params": {}},
+        {"params": {"steps": 4}},
+        {"per_image": 7},
+        {"layer": 4},
+        {"size": []},
+        {"size": [4]},
+        {"size": [4, -1]},
+        {"size": "44"},
+        {"scale": "log"},
+        {"target_names": None},
+        {"target_names": ["a"]},
+        {"flags": {}},
+        {"flags": [3, 4]},
+        {"flags": [["a"]]},
+        {"seconds": "soon"},
+        {"reduction": 5},
+    ],
+    ids=str,
+)
+def test_metadata_of_another_form_is_one_line(tmp_path: Path, change: dict[str, object]) -> None:
+    with pytest.raises(BadInput, match="expected a saved attribution") as caught:
+        Attribution.load(written(tmp_path / "a", GOOD | change))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("about", ["", "[]", "3", "null", "{", '{"schema": 1}'])
+def test_metadata_that_is_no_metadata_is_one_line(tmp_path: Path, about: str) -> None:
+    with pytest.raises(BadInput, match="expected a saved attribution"):
+        Attribution.load(written(tmp_path / "a", about))
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"values": torch.zeros(2)},
+        {"values": torch.zeros(3, 3, 3)},
+        {"scores": torch.zeros(1)},
+        {"scores": torch.tensor(1.0)},
+        {"completeness": torch.zeros(5)},
+        {"diagnostics.minimum": torch.zeros(1)},
+    ],
+    ids=str,
+)
+def test_tensors_of_other_shapes_are_one_line(tmp_path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    with pytest.raises(BadInput, match="expected a saved attribution of"):
+        Attribution.load(written(tmp_path / "a", GOOD, **tensors))
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    whole = replace(per_image(2), values=torch.zeros(2, 300, 300))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # as a disk with no more room
+    try:
+        with pytest.raises(BadInput, match="cannot be written"):
+            whole.save(tmp_path / "a.safetensors")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())

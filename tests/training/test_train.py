@@ -266,3 +266,16 @@ def test_shipped_recipes_reach_their_accuracy(name: str, least: float, seconds: 
     metrics = train(Recipe.read(package_data(f"models/{name}") / "recipe.toml"), tmp_path, device="cpu")
     assert metrics["accuracy"] >= least
     assert metrics["seconds"] <= seconds
+
+
+def test_a_full_disk_is_one_line_and_the_run_continues_later(images: Path, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))  # as a disk with no more room
+    try:
+        with pytest.raises(BadInput, match=r"checkpoint\.pt: cannot be written"):
+            train(recipe(images), tmp_path / "out", device="cpu")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list((tmp_path / "out").iterdir())
+    assert train(recipe(images), tmp_path / "out", device="cpu")["accuracy"] >= 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -248,3 +250,63 @@ def test_an_unfinished_training_is_told_from_a_missing_one(folder: Path) -> None
     (folder / "checkpoint.pt").touch()
     with pytest.raises(BadInput, match="its training is not finished, run it again"):
         trained(folder)
+
+
+# ---- hostile ---------------------------------------------------------------------------------------------------------
+
+
+def compressed(path: Path) -> None:
+    torch.save({"a": torch.zeros(20_000_000)}, path)
+    with zipfile.ZipFile(path) as archive:
+        entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+
+
+def repeated(path: Path) -> None:
+    torch.save({"a": torch.zeros(1, dtype=torch.float16).expand(1000, 1000, 1000)}, path)
+
+
+def repeated_before_archives(path: Path) -> None:
+    torch.save({"a": torch.ones(1).expand(10_000, 100_000)}, path, _use_new_zipfile_serialization=False)
+
+
+def shared(path: Path) -> None:
+    one = torch.zeros(1_000_000, dtype=torch.float16)
+    torch.save({f"layer{number}": one for number in range(500)}, path)
+
+
+@pytest.mark.parametrize("make", [compressed, repeated, repeated_before_archives, shared])
+def test_a_small_file_does_not_become_large(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """Refused before anything of that size is in memory."""
+    make(tmp_path / "bomb.pth")
+    resource = pytest.importorskip("resource")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(BadInput, match=r"bomb\.pth: expected .* MiB"):
+        read_state(tmp_path / "bomb.pth")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 60 * 1024  # KiB
+
+
+def test_half_precision_and_shared_weights_are_no_bombs(tmp_path: Path) -> None:
+    one = torch.rand(400_000).half()
+    torch.save({"encoder": one, "decoder": one, "head": one}, tmp_path / "w.pth")
+    assert len(read_state(tmp_path / "w.pth")) == 3
+
+
+@pytest.mark.parametrize("name", ["W.SAFETENSORS", "w.SafeTensors"])
+def test_the_suffix_may_be_written_in_capitals(tmp_path: Path, name: str) -> None:
+    safetensors.torch.save_file(STATE, tmp_path / name)
+    assert_same(dict(sorted(read_state(tmp_path / name).items())), dict(sorted(STATE.items())))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes in folders")
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(BadInput, match="expected a weights file, got a pipe"):
+        read_state(tmp_path / name)
+    (tmp_path / "recipe.toml").unlink(missing_ok=True)
+    os.mkfifo(tmp_path / "recipe.toml")
+    with pytest.raises(BadInput, match=r"recipe\.toml"):
+        trained(tmp_path)

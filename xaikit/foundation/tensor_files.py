@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -32,7 +32,10 @@ def write_tensors(file: str | Path, tensors: Mapping[str, Tensor], key: str, abo
     stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     text = canonical_json(about)
     with atomic(file) as temporary:
-        save_file(stored, temporary, {key: text, _CHECKSUM: _checksum(stored, text)})
+        try:
+            save_file(stored, temporary, {key: text, _CHECKSUM: _checksum(stored, text)})
+        except SafetensorError as error:  # the disk is full
+            raise OSError(str(error)) from error
 
 
 def read_tensors(file: str | Path, key: str) -> tuple[Any, dict[str, Tensor]]:

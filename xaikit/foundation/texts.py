@@ -3,17 +3,18 @@ r"""Texts that come from file names, files and commands, made fit for where they
     printable       encodable in UTF-8: bytes of a file name that are no text become "?"
     visible         safe in a terminal: control, direction and line characters are shown as \x1b, \u202e, ...
     visible_json    the same for JSON, whose line ends stay
-    shown_path      a path without the folders above the working folder
+    shown_path      a path without the folders above the working directory
     shown_command   a command line whose paths are shown in the same way
 
 Whoever names a file chooses these texts; the terminal and the reader of the records are somebody else's.
 """
 
-import os
 import shlex
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+
+from xaikit.foundation.paths import relative, shortened_words
 
 _OBEYED = frozenset({"Cc", "Cs", "Zl", "Zp"})  # categories of Unicode: controls, half characters, line ends
 _DIRECTIONS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
@@ -47,23 +48,10 @@ def _is_obeyed(letter: str) -> bool:
 
 
 def shown_path(path: str | Path) -> str:
-    """Return a path as files record it, without the names of folders that belong to this machine alone.
-
-    A relative path stays as it is. An absolute one becomes relative to the working folder; outside it, it is the name
-    with the folder's name before it.
-    """
-    path = Path(path)
-    if path.is_absolute():
-        working = Path(os.path.abspath(os.curdir))  # noqa: PTH100 - links stay as the user wrote them
-        path = path.relative_to(working) if path.is_relative_to(working) else Path(*path.parts[1:][-2:])
-    return printable(path)
+    """Return a path as records have it: relative, or the name alone if it lies outside the working directory."""
+    return printable(relative(Path(path)))
 
 
 def shown_command(words: Sequence[str]) -> str:
-    """Return a command line for records; each absolute path in it, also after `=`, is shown as `shown_path` does."""
-    return printable(shlex.join(_shown_word(word) for word in words))
-
-
-def _shown_word(word: str) -> str:
-    option, equals, value = word.rpartition("=")
-    return f"{option}{equals}{shown_path(value)}" if Path(value).is_absolute() else word
+    """Return a command line as records have it, with its paths shown in the same way."""
+    return printable(shlex.join(shortened_words(list(words))))

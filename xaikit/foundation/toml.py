@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from xaikit.foundation.errors import BadInput, near_names
+from xaikit.foundation.files import kind_of
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:
@@ -23,6 +24,8 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
     Raises:
         BadInput: the file does not exist or is not TOML.
     """
+    if (kind := kind_of(path)) not in ("file", "nothing there"):
+        raise BadInput(f"{path}: expected a {what} file, got {kind}; check the path")
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -70,7 +70,9 @@ def fill_values(
         return normalize(blurred(pixels, _BLUR_SHARE * min(pixels.shape[-2:])))
     if len(generators) != len(pixels):
         raise BadInput(f"fill: expected one generator per image for noise, got {len(generators)}")
-    noise = torch.stack([torch.rand(pixels.shape[1:], generator=stream, device="cpu") for stream in generators])
+    noise = torch.stack(
+        [torch.rand(pixels.shape[1:], generator=stream, dtype=torch.float32, device="cpu") for stream in generators]
+    )
     return normalize(noise.to(pixels))
 
 

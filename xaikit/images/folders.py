@@ -4,14 +4,15 @@
     class_folder(root)              root/cat/a.jpg, root/dog/b.jpg -> ["cat", "dog"], [(a.jpg, 0), (b.jpg, 1)]
 
 A file given by name may have any suffix; inside folders only files with `IMAGE_SUFFIXES` count, and names that start
-with a dot are skipped. Links to folders are followed, each real folder once.
+with a dot are skipped. Links to folders are followed, each real folder once, with a warning if they lead out.
 """
 
 import hashlib
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from xaikit.foundation.errors import BadInput
+from xaikit.foundation.errors import BadInput, XaikitWarning
 from xaikit.foundation.files import kind_of
 from xaikit.images.reading import IMAGE_SUFFIXES
 
@@ -31,7 +32,11 @@ def walk(paths: Iterable[str | Path]) -> list[Path]:
 
 
 def walk_each(paths: Iterable[str | Path]) -> Iterator[tuple[Path, BadInput | None]]:
-    """Yield each image file with None, and each path without a usable image with the error."""
+    """Yield each image file with None, and each path without a usable image with the error.
+
+    Warns:
+        XaikitWarning: a link inside a folder leads out of it; the pictures behind it are taken as well.
+    """
     for path in map(Path, paths):
         kind = kind_of(path)
         if kind == "folder":
@@ -85,6 +90,12 @@ def _files_below(folder: Path) -> list[tuple[Path, BadInput | None]]:
         if (real := current.resolve()) in seen:
             continue
         seen.add(real)
+        if current.is_symlink() and not real.is_relative_to(folder.resolve()):
+            warnings.warn(
+                f"{current}: a link that leads out of {folder}; the pictures behind it are taken as well",
+                XaikitWarning,
+                stacklevel=4,
+            )
         try:
             entries = _entries(current)
         except BadInput as error:

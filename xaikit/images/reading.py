@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput, XaikitError
@@ -22,9 +22,17 @@ from xaikit.images.shapes import OVERSHOOT
 
 Source = str | Path | Image.Image
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
+_UNREADABLE = frozenset({".heic", ".heif"})
+IMAGE_SUFFIXES = _UNREADABLE | {
+    *(".avif", ".bmp", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png"),
+    *(".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+}
+"""Suffixes of pictures in folders; those that cannot be read are refused by name instead of being passed over."""
 
-FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # no format that runs other programs
+# no format that runs other programs
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP") + (
+    ("AVIF",) if features.check("avif") else ()
+)
 
 ReadPolicy = Literal["weights", "squash", "native"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
@@ -143,6 +151,7 @@ def decode(source: str | Path | Image.Image, channels: int = 3) -> Image.Image:
         raise BadInput(f"{name}: no permission to read it; change its permissions") from error
     except UnidentifiedImageError as error:
         got = "an empty file" if Path(name).is_file() and Path(name).stat().st_size == 0 else "something else"
+        got = "HEIC, which Pillow does not read" if Path(name).suffix.lower() in _UNREADABLE else got
         raise BadInput(f"{name}: expected a picture, got {got}; give a JPEG or PNG file, for example") from error
     except BadInput:
         raise

@@ -32,11 +32,11 @@ def draw_references(count: int, channels: int, size: tuple[int, int], seed: int 
 
 def _draw(channels: int, size: tuple[int, int], stream: torch.Generator) -> Tensor:
     def uniform(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=stream, device="cpu")
+        return torch.rand(*shape, generator=stream, dtype=torch.float32, device="cpu")
 
     field = F.interpolate(uniform(1, channels, 5, 5), size=size, mode="bicubic", align_corners=False)[0]
-    rows = torch.linspace(-1, 1, size[0], device="cpu")[:, None]
-    columns = torch.linspace(-1, 1, size[1], device="cpu")[None, :]
+    rows = torch.linspace(-1, 1, size[0], dtype=torch.float32, device="cpu")[:, None]
+    columns = torch.linspace(-1, 1, size[1], dtype=torch.float32, device="cpu")[None, :]
     for _ in range(1 + int(uniform(1).item() * 3)):
         x, y, radius, angle, period, kind = uniform(6).tolist()
         cos, sin = math.cos(math.pi * angle), math.sin(math.pi * angle)
@@ -47,5 +47,5 @@ def _draw(channels: int, size: tuple[int, int], stream: torch.Generator) -> Tens
         stripes = (torch.sin(across * math.pi * (4 + 20 * period)) > 0).float()
         colours = uniform(2, channels)[:, :, None, None]
         field = torch.where(inside, colours[0] * stripes + colours[1] * (1 - stripes), field)
-    noise = torch.randn(field.shape, generator=stream, device="cpu")
+    noise = torch.randn(field.shape, generator=stream, dtype=torch.float32, device="cpu")
     return (field + 0.02 * noise).clamp(0, 1)

@@ -124,8 +124,8 @@ def _render(
 
 def _background(indices: range, seed: int) -> Tensor:
     streams = [generator(seed, str(index), "background") for index in indices]
-    colours = torch.stack([torch.rand(3, 5, 5, generator=stream) for stream in streams])
-    noise = torch.stack([torch.randn(3, SIZE, SIZE, generator=stream) for stream in streams])
+    colours = torch.stack([torch.rand(3, 5, 5, generator=stream, dtype=torch.float32) for stream in streams])
+    noise = torch.stack([torch.randn(3, SIZE, SIZE, generator=stream, dtype=torch.float32) for stream in streams])
     smooth = F.interpolate(colours, size=(SIZE, SIZE), mode="bicubic", align_corners=False)
     return (smooth + 0.02 * noise).clamp(0, 1)
 
@@ -188,7 +188,9 @@ def _contrasting(first: Tensor, second: Tensor, draw: Tensor) -> tuple[Tensor, T
 
 def _uniforms(indices: range, seed: int, stream: str, count: int) -> Tensor:
     """Return one row of `count` numbers in [0, 1) per image, from the image's own stream."""
-    return torch.stack([torch.rand(count, generator=generator(seed, str(index), stream)) for index in indices])
+    return torch.stack(
+        [torch.rand(count, generator=generator(seed, str(index), stream), dtype=torch.float32) for index in indices]
+    )
 
 
 def _choice(draws: Tensor, count: int) -> Tensor:

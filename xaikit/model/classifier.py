@@ -269,7 +269,9 @@ class Classifier(nn.Module):
 
     def _noise(self, size: Sequence[int]) -> Tensor:
         """Return one noise image (1, C, H, W) in the network's coordinates."""
-        noise = torch.rand(1, self.channels, *size, generator=generator(0, "outline"), device="cpu")
+        noise = torch.rand(
+            1, self.channels, *size, generator=generator(0, "outline"), dtype=torch.float32, device="cpu"
+        )
         return self._fit(self.normalize(noise.to(self.device)))
 
     def activation_bytes(self, size: Sequence[int]) -> int:

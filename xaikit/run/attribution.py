@@ -9,7 +9,6 @@ Shapes: values (N, h, w) or (N, C, H, W); heatmap (N, H, W) in [0, 1].
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,12 +16,15 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import BaseModel, Field, PositiveInt, ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
+from xaikit.foundation.files import kind_of
 from xaikit.foundation.identity import SCHEMA_VERSION
 from xaikit.foundation.tensor_files import read_tensors, write_tensors
+from xaikit.foundation.toml import first_problem
 from xaikit.images.shapes import unit, upsample
 from xaikit.model.target import Target, lost
 
@@ -198,33 +200,70 @@ class Attribution:
         Raises:
             BadInput: the file does not exist, is damaged or is not an attribution.
         """
+        if (kind := kind_of(file)) != "file":
+            raise BadInput(f"{file}: expected a saved attribution, got {kind}; check the path")
         try:
-            about, tensors = read_tensors(file, "xaikit")
-            names, function = tuple(about["target_names"]), lost if about.get("callable") else None
-            return cls(
-                **{name: tensors[name] for name in _TENSORS},
-                explained=Target(tensors["target"], tensors.get("against"), function, names),
-                completeness=tensors.get("completeness"),
-                diagnostics={
-                    name.removeprefix("diagnostics."): tensor
-                    for name, tensor in tensors.items()
-                    if name.startswith("diagnostics.")
-                },
-                method=about["method"],
-                params={
-                    name: tuple(value) if isinstance(value, list) and name not in about["per_image"] else value
-                    for name, value in about["params"].items()
-                },
-                layer=about["layer"],
-                size=(about["size"][0], about["size"][1]),
-                scale=about["scale"],
-                target_names=names,
-                flags=[set(flags) for flags in about["flags"]],
-                seconds=about["seconds"],
-                reduction=about["reduction"],
-            )
-        except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise BadInput(f"{file}: expected a saved attribution, got something else ({error})") from error
+            content, tensors = read_tensors(file, "xaikit")
+            about = _Saved.model_validate(content)
+            required = {name: tensors[name] for name in _TENSORS}
+        except BadInput:
+            raise
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise BadInput(
+                f"{file}: expected a saved attribution, got something else ({_first_line(error)})"
+            ) from error
+        names, function = tuple(about.target_names), lost if about.callable else None
+        counts = {name: len(tensor) if tensor.ndim else 0 for name, tensor in tensors.items()}
+        counts |= {"target_names": len(names), "flags": len(about.flags)}
+        count = counts["values"]
+        if about.per_image and not all(isinstance(about.params.get(name), list) for name in about.per_image):
+            raise BadInput(f"{file}: expected a saved attribution, got parameters of another form")
+        if any(number != count for number in counts.values()) or tensors["values"].ndim not in (3, 4):
+            raise BadInput(f"{file}: expected a saved attribution of {count} images, got {counts}")
+        return cls(
+            **required,
+            explained=Target(tensors["target"], tensors.get("against"), function, names),
+            completeness=tensors.get("completeness"),
+            diagnostics={
+                name.removeprefix("diagnostics."): tensor
+                for name, tensor in tensors.items()
+                if name.startswith("diagnostics.")
+            },
+            method=about.method,
+            params={
+                name: tuple(value) if isinstance(value, list) and name not in about.per_image else value
+                for name, value in about.params.items()
+            },
+            layer=about.layer,
+            size=about.size,
+            scale=about.scale,
+            target_names=names,
+            flags=[set(flags) for flags in about.flags],
+            seconds=about.seconds,
+            reduction=about.reduction,
+        )
+
+
+class _Saved(BaseModel):
+    """The metadata of an attribution's file."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    method: str
+    params: dict[str, Any]
+    per_image: list[str]
+    layer: str | None
+    size: tuple[PositiveInt, PositiveInt]
+    scale: Scale
+    target_names: list[str]
+    callable: bool = False
+    flags: list[list[str]]
+    seconds: float
+    reduction: Reduction
+
+
+def _first_line(error: Exception) -> str:
+    """Return the reason of an error in one line."""
+    return first_problem(error, ()) if isinstance(error, ValidationError) else " ".join(str(error).split())
 
 
 _TENSORS = ("values", "target", "scores", "probabilities")

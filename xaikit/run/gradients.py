@@ -94,7 +94,7 @@ def trusted(gradient: Tensor | None, tensor: Tensor, score: Tensor, trial: Trial
 def moved(tensor: Tensor, step: float) -> Tensor:
     """Return a tensor plus uniform noise from 0 to 2 * `step` of its standard deviations, the same in each call."""
     generator = torch.Generator("cpu").manual_seed(0)
-    noise = torch.rand(tensor.shape, generator=generator, device="cpu").to(tensor) * 2
+    noise = torch.rand(tensor.shape, generator=generator, dtype=torch.float32, device="cpu").to(tensor) * 2
     deviation = tensor.std() if tensor.numel() > 1 else tensor.abs().sum()
     return tensor + step * noise * torch.where(deviation > 0, deviation, torch.ones_like(deviation))
 

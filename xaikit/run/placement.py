@@ -39,7 +39,9 @@ def is_misplaced(classifier: Classifier, layer: Layer, size: tuple[int, int]) ->
 
 def _is_misplaced(classifier: Classifier, layer: Layer, size: tuple[int, int]) -> bool:
     stream = generator(0, "placement")
-    pixels = torch.rand(4, classifier.channels, *size, generator=stream, device="cpu").to(classifier.device)
+    pixels = torch.rand(4, classifier.channels, *size, generator=stream, dtype=torch.float32, device="cpu").to(
+        classifier.device
+    )
     with torch.enable_grad(), classifier.probe() as probe:
         tap = probe.attach(layer)
         inputs = classifier.normalize(pixels).requires_grad_(True)
@@ -47,7 +49,7 @@ def _is_misplaced(classifier: Classifier, layer: Layer, size: tuple[int, int]) -
         grids = layer.to_grid(tap.activation)
     if grids.grad_fn is None or len(grids) != len(pixels):
         return False
-    weights = torch.randn(grids.shape[1], generator=stream, device="cpu").to(grids)
+    weights = torch.randn(grids.shape[1], generator=stream, dtype=torch.float32, device="cpu").to(grids)
     fields = torch.einsum("c,nchw->nhw", weights, grids).square()
     rows, columns = fields.shape[1] // 2, fields.shape[2] // 2
     halves = (

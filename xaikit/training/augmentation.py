@@ -21,10 +21,10 @@ def masked(inputs: Tensor, share: float, stream: torch.Generator) -> Tensor:
     uniform in [0, 0.6]. Above the quantile half of the masks keep the field (soft) and half are one (hard).
     """
     count, _, height, width = inputs.shape
-    selected = torch.rand(count, generator=stream) < share
-    hard = torch.rand(count, 1, 1, 1, generator=stream) < 0.5
-    quantile = _MAX_QUANTILE * torch.rand(count, generator=stream)
-    coarse = torch.rand(count, 1, _GRID, _GRID, generator=stream)
+    selected = torch.rand(count, generator=stream, dtype=torch.float32) < share
+    hard = torch.rand(count, 1, 1, 1, generator=stream, dtype=torch.float32) < 0.5
+    quantile = _MAX_QUANTILE * torch.rand(count, generator=stream, dtype=torch.float32)
+    coarse = torch.rand(count, 1, _GRID, _GRID, generator=stream, dtype=torch.float32)
 
     field = F.interpolate(coarse, size=(height, width), mode="bilinear", align_corners=False)
     low, high = field.amin((2, 3), keepdim=True), field.amax((2, 3), keepdim=True)
@@ -38,5 +38,5 @@ def masked(inputs: Tensor, share: float, stream: torch.Generator) -> Tensor:
 
 def flipped(inputs: Tensor, share: float, stream: torch.Generator) -> Tensor:
     """Return the images with a random `share` of them mirrored left to right."""
-    selected = (torch.rand(len(inputs), generator=stream) < share).to(inputs.device)
+    selected = (torch.rand(len(inputs), generator=stream, dtype=torch.float32) < share).to(inputs.device)
     return torch.where(selected[:, None, None, None], inputs.flip(3), inputs)

@@ -47,7 +47,10 @@ def save_checkpoint(
     """Write a checkpoint atomically."""
     parts = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "state": vars(state)}
     with atomic(path) as temporary:
-        torch.save({"identity": identity, **parts}, temporary)
+        try:
+            torch.save({"identity": identity, **parts}, temporary)
+        except RuntimeError as error:
+            raise OSError("the disk may be full") from error
 
 
 def restore_checkpoint(

@@ -9,8 +9,9 @@ network is built.
 import pickle
 import struct
 import warnings
+import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from xaikit.foundation.errors import BadInput
+from xaikit.foundation.files import kind_of
 from xaikit.images.reading import Resize
 from xaikit.zoo.empty_networks import blank, drawn
 from xaikit.zoo.recipe import Recipe
@@ -41,6 +43,7 @@ _DAMAGED = (
     AssertionError,
     struct.error,
 )
+_MOST_GROWTH = 16  # largest ratio of tensors in float32 to their file; half precision and shared weights need less
 _REMEDY = "give the state dict of the network, as .safetensors or by torch.save(model.state_dict(), FILE)"
 
 
@@ -78,15 +81,42 @@ def read_state(path: str | Path) -> OrderedDict[str, Tensor]:
     """
     path = Path(path)
     start = _start(path)
-    content = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path, start)
+    content = _safetensors(path) if path.suffix.lower() == ".safetensors" else _pickled(path, start)
     named = _named_tensors(content, path)
+    _check_size(named.values(), path)
     state = OrderedDict((name, _plain(tensor)) for name, tensor in named.items())
     if hasattr(named, "_metadata"):
         state._metadata = named._metadata  # type: ignore[attr-defined]
     return _without_prefixes(state)
 
 
+def _check_size(tensors: Iterable[Tensor], path: Path) -> None:
+    """Check that tensors are not far larger than their file, as views that repeat one number are."""
+    size = sum(tensor.numel() * max(tensor.element_size(), 4) for tensor in tensors)
+    if size > _MOST_GROWTH * path.stat().st_size + 2**20:
+        raise BadInput(
+            f"weights: {path}: expected tensors of about the file's size, got {size / 2**20:,.0f} MiB in "
+            f"{path.stat().st_size / 2**20:,.1f} MiB; {_REMEDY}"
+        )
+
+
+def _check_archive(path: Path) -> None:
+    """Check that an archive holds its content as it is, as torch.save writes it; a compressed one can be a bomb."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+        raise BadInput(f"weights: {path}: expected a weights file, got a damaged or another file; {_REMEDY}") from error
+    if size > path.stat().st_size:
+        raise BadInput(
+            f"weights: {path}: expected an archive of torch.save, got one that unpacks to {size / 2**20:,.0f} MiB; "
+            f"{_REMEDY}"
+        )
+
+
 def _start(path: Path) -> bytes:
+    if (kind := kind_of(path)) not in ("file", "folder", "nothing there"):
+        raise BadInput(f"weights: {path}: expected a weights file, got {kind}; {_REMEDY}")
     try:
         with path.open("rb") as stream:
             return stream.read(2)
@@ -109,6 +139,8 @@ def _pickled(path: Path, start: bytes) -> Any:
     if not start.startswith(_TORCH_STARTS):
         content = "an empty file" if not start else "something else"
         raise BadInput(f"weights: {path}: expected a weights file, got {content}; {_REMEDY}")
+    if start == b"PK":
+        _check_archive(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -116,7 +116,7 @@ def _draw(owner: str, parameters: dict[str, nn.Parameter], seed: int) -> None:
                 raise BadInput(f"randomisation: expected real weights, got {parameter.dtype} in {owner}.{name}")
             before = parameter.clone()
             stream = generator(seed, "randomised", owner, name)
-            normal = torch.randn(parameter.shape, generator=stream, device="cpu").to(parameter)
+            normal = torch.randn(parameter.shape, generator=stream, dtype=torch.float32, device="cpu").to(parameter)
             parameter.copy_(parameter.mean() + parameter.std(correction=0) * normal)
             if torch.equal(parameter, before) and bool((before != before.flatten()[0]).any()):
                 raise BadInput(f"randomisation: expected {owner}.{name} to change when drawn, got the same values")

@@ -131,7 +131,9 @@ class Stream:
             return fill_values(self.classifier.normalize, pixels, fill[rows] if per_image else fill)
         if fill == "imputed":
             streams = self._generators(rows, "imputation")
-            noise = [torch.randn(pixels.shape[1:], generator=stream, device="cpu") for stream in streams]
+            noise = [
+                torch.randn(pixels.shape[1:], generator=stream, dtype=torch.float32, device="cpu") for stream in streams
+            ]
             return NOISE * torch.stack(noise).to(pixels)
         streams = self._generators(rows, "noise fill") if fill == "noise" else []
         return fill_values(self.classifier.normalize, pixels, fill, streams)

@@ -59,7 +59,9 @@ class MaxSensitivity(Measure):
         shape = (self.draws, *subject.pixels.shape[1:])
         check_table("draws", self.draws, subject.pixels[0].numel(), "lower draws")
         streams = generators(subject.context.seed, subject.hashes, self.name)
-        uniform = torch.stack([torch.rand(shape, generator=stream, device="cpu") for stream in streams], 1)
+        uniform = torch.stack(
+            [torch.rand(shape, generator=stream, dtype=torch.float32, device="cpu") for stream in streams], 1
+        )
         noise = (2 * uniform - 1) * self.radius
         return list(subject.pixels + noise.to(subject.pixels))
 

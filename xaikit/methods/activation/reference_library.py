@@ -13,16 +13,18 @@ Departs from source: the authors' published builder stops when the first class i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from torch import Tensor
 
 from xaikit.foundation.errors import BadChecksum, BadInput
+from xaikit.foundation.files import kind_of
 from xaikit.foundation.identity import SCHEMA_VERSION, fingerprint
 from xaikit.foundation.tensor_files import read_tensors, write_tensors
 from xaikit.images.references import draw_references
@@ -146,15 +148,44 @@ class Library:
         Raises:
             BadInput: the file does not exist, is damaged or is not a library.
         """
+        kind = kind_of(file)
+        reason = {"file": "something else", "nothing there": "no such file"}.get(kind, kind)
+        refusal = BadInput(f"{file}: expected a reference library, got {reason}; make one with `xaikit library`")
+        if kind != "file":
+            raise refusal
         try:
-            about, stored = read_tensors(file, "xaikit-library")
+            content, stored = read_tensors(file, "xaikit-library")
+            about = _About.model_validate(content)
             tensors = {name: stored[name] for name in ("activations", "places", "confidence")}
-        except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
-            reason = "no such file" if isinstance(error, FileNotFoundError) else "something else"
+        except BadInput:
+            raise
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise refusal from error
+        library = cls(**tensors, model=about.model, layer=about.layer)
+        library._check_tensors(file)
+        return library
+
+    def _check_tensors(self, file: str | Path) -> None:
+        """Check that the tensors of a file fit together."""
+        pool, places, confidence = self.activations, self.places, self.confidence
+        shapes = pool.ndim == 4 and places.ndim == 2 and places.shape == confidence.shape and places.numel() > 0
+        kinds = pool.is_floating_point() and places.dtype == torch.int64 and confidence.dtype == torch.float64
+        if not (shapes and kinds and -1 <= int(places.min()) <= int(places.max()) < len(pool)):
+            got = ", ".join(f"{tuple(tensor.shape)} {tensor.dtype}" for tensor in (pool, places, confidence))
             raise BadInput(
-                f"{file}: expected a reference library, got {reason}; make one with `xaikit library`"
-            ) from error
-        return cls(**tensors, model=about["model"], layer=about["layer"])
+                f"{file}: expected activations, places in them and confidences of a reference library, got {got}; "
+                "make one with `xaikit library`"
+            )
+
+
+class _About(BaseModel):
+    """The metadata of a library's file."""
+
+    model_config = ConfigDict(strict=True)
+
+    schema_version: Literal[1] = Field(alias="schema")
+    model: str
+    layer: str
 
 
 def log_probabilities(classifier: Classifier, logits: Tensor) -> Tensor:

@@ -31,5 +31,8 @@ class Random(Method):
 
     def compute(self, batch: Batch) -> Values:
         """Return noise (n, H, W)."""
-        noise = [torch.rand(batch.size, generator=stream, device="cpu") for stream in batch.generators(self.name)]
+        noise = [
+            torch.rand(batch.size, generator=stream, dtype=torch.float32, device="cpu")
+            for stream in batch.generators(self.name)
+        ]
         return Values(torch.stack(noise).to(batch.pixels) if noise else batch.pixels[:, 0])

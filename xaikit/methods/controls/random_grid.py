@@ -42,5 +42,8 @@ class RandomGrid(Method):
         if self.grid > min(batch.size):
             raise BadInput(f"grid: expected at most the image's {min(batch.size)} pixels a side, got {self.grid}")
         shape = (self.grid, self.grid)
-        noise = [torch.rand(shape, generator=stream, device="cpu") for stream in batch.generators(self.name)]
+        noise = [
+            torch.rand(shape, generator=stream, dtype=torch.float32, device="cpu")
+            for stream in batch.generators(self.name)
+        ]
         return Values(torch.stack(noise).to(batch.pixels) if noise else batch.pixels.new_zeros(0, *shape))

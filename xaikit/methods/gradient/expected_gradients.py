@@ -96,7 +96,12 @@ class ExpectedGradients(InputMethod):
             return 0.0
         seed, shape = batch.context.seed, batch.inputs.shape[1:]
         noise = [
-            torch.randn(shape, generator=generator(seed, batch.hashes[row], "noise", str(sample)), device="cpu")
+            torch.randn(
+                shape,
+                generator=generator(seed, batch.hashes[row], "noise", str(sample)),
+                dtype=torch.float32,
+                device="cpu",
+            )
             for row, sample in zip(rows.tolist(), samples.tolist(), strict=True)
         ]
         return self.deviation * torch.stack(noise).to(batch.inputs)

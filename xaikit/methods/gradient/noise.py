@@ -101,4 +101,4 @@ class NoisyMethod(InputMethod):
 def _noise(batch: Batch, row: int, copy: int) -> Tensor:
     """Return the noise (C, H, W) of one copy of one image, on the CPU."""
     stream = generator(batch.context.seed, batch.hashes[row], "noise", str(copy))
-    return torch.randn(batch.inputs.shape[1:], generator=stream, device="cpu")
+    return torch.randn(batch.inputs.shape[1:], generator=stream, dtype=torch.float32, device="cpu")

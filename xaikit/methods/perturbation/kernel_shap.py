@@ -132,7 +132,7 @@ def _pairs(count: int, number: int, share: dict[int, float], stream: torch.Gener
     probabilities = torch.tensor(list(share.values()), dtype=torch.float64, device="cpu")
     drawn = torch.multinomial(probabilities, number, replacement=True, generator=stream)
     sizes = torch.tensor(list(share), device="cpu")[drawn]
-    ranks = torch.rand(number, count, generator=stream, device="cpu").argsort(1).argsort(1)
+    ranks = torch.rand(number, count, generator=stream, dtype=torch.float32, device="cpu").argsort(1).argsort(1)
     kept = ranks < sizes[:, None]
     distinct, times = torch.unique(torch.cat([kept, ~kept]), dim=0, return_counts=True)
     return distinct, times.double()

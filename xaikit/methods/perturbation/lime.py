@@ -77,7 +77,7 @@ class Lime(SegmentMethod):
 
     def _draw(self, count: int, stream: torch.Generator) -> Tensor:
         """Return the segments that each sample keeps, (samples, count) bool; the first sample keeps all."""
-        kept = torch.rand(self.samples, count, generator=stream, device="cpu") < 0.5
+        kept = torch.rand(self.samples, count, generator=stream, dtype=torch.float32, device="cpu") < 0.5
         kept[0] = True
         return kept
 

@@ -55,7 +55,9 @@ class SmoothMasks:
         self.size = size
         stream = generator(seed, "rise", f"{size[0]}x{size[1]}")
         cells = [math.ceil(side / grid) for side in size]
-        self.grids = (torch.rand(count, grid, grid, generator=stream, device="cpu") < keep).to(like)
+        self.grids = (torch.rand(count, grid, grid, generator=stream, dtype=torch.float32, device="cpu") < keep).to(
+            like
+        )
         self.offsets = [torch.randint(cell, (count,), generator=stream, device="cpu").to(like.device) for cell in cells]
         self._upsampling = [_upsampling(grid, cell, side).to(like) for cell, side in zip(cells, size, strict=True)]
 
