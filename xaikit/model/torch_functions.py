@@ -43,6 +43,8 @@ CLAMPS = named("clamp clamp_min")
 LEAKY_ACTIVATIONS = named("silu gelu mish hardswish softplus elu selu celu leaky_relu prelu rrelu tanh")
 """Activations with a non-zero output for negative inputs."""
 GATES = named("sigmoid expit hardsigmoid tanh softmax")
+CLIPS = HARDTANHS | named("relu6 clamp clip softsign")
+"""Activations that can be bounded."""
 ACTIVATIONS = (
     RELUS
     | HARDTANHS

@@ -4,7 +4,8 @@
 
 Flags: `unbalanced` where this sum is off by more than 1 % of the start; `relevance-lost` where biases, stabilisers and
 dead outputs absorbed more than 90 % of the start, so that the map shows a small rest; `stem-without-graph` where the
-network computes a layer without a graph, so that branches which bypass it count as constants.
+network computes a layer without a graph, so that branches which bypass it count as constants; `cut-gradient` where a
+summand that depends on the image has no graph, so that it counts as a bias.
 """
 
 from dataclasses import dataclass, replace

@@ -20,6 +20,7 @@ Source: Bach et al., PLoS ONE 2015.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from math import inf
 from typing import Any, NamedTuple
 
 import torch
@@ -30,6 +31,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from xaikit.foundation.errors import BadInput
 from xaikit.methods.decomposition.balance import Relevance, balance
+from xaikit.methods.decomposition.carry import Carry, Refusal, Share, check_path, without_rule
 from xaikit.methods.decomposition.composites import Composite
 from xaikit.methods.decomposition.folding import Fold, Weighted, settle
 from xaikit.methods.decomposition.ledger import Ledger
@@ -46,15 +48,27 @@ from xaikit.methods.decomposition.operations import (
 )
 from xaikit.methods.decomposition.order import Record, arrange
 from xaikit.methods.decomposition.rules import LinearMap
-from xaikit.methods.decomposition.signals import Path, Step, before, carries, constants_cut, present, signals_of, united
+from xaikit.methods.decomposition.severed import Severed
+from xaikit.methods.decomposition.signals import (
+    Bound,
+    Path,
+    Step,
+    before,
+    clip_bound,
+    constants_cut,
+    limit_of,
+    present,
+    signals_of,
+    united,
+    values_of,
+)
 from xaikit.model.graph import Graph
 from xaikit.model.hooks import Layer, Probe, Rule
 from xaikit.model.outputs import Output
-from xaikit.model.torch_functions import ACTIVATIONS, GATES, MAX_POOLS, PADS, PRODUCTS, QUOTIENTS, Call, writes
+from xaikit.model.torch_functions import ACTIVATIONS, CLIPS, GATES, MAX_POOLS, PADS, PRODUCTS, QUOTIENTS, Call, writes
 from xaikit.run.batch import Batch
 from xaikit.run.gradients import has_checkpoint
 
-Share = Callable[[Tensor], Sequence[Tensor | None]]
 _MAPS = ("convolution", "dense")
 
 
@@ -157,64 +171,6 @@ def start_at_the_score(batch: Batch) -> Tensor:
     return logits.detach() * gradient
 
 
-class _Carry(torch.autograd.Function):
-    """An operation whose backward shares relevance among its sources."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        share: Share,
-        step: Step,
-        record: Record | None,
-        present: Tensor | None,
-        compute: Callable[[], Tensor],
-        *sources: Tensor,
-    ) -> Tensor:
-        output = compute()
-        ctx.share, ctx.step, ctx.record, ctx.present, ctx.size = share, step, record, present, output.numel()
-        return output
-
-    @staticmethod
-    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, None, None, None, *ctx.share(relevance)
-
-
-class _Refusal:
-    """The share of an operation without a rule: raises `error` for relevance on its way to the end of the pass."""
-
-    def __init__(self, error: BadInput) -> None:
-        self.error = error
-        self.on_path = False
-
-    def __call__(self, relevance: Tensor) -> Sequence[Tensor]:
-        if self.on_path and bool((relevance != 0).any()):
-            raise self.error
-        return (torch.zeros_like(relevance),)
-
-
-def _check_path(nodes: Iterable[Any]) -> int:
-    """Return the number of maps among the nodes of a path, whose operations without a rule then refuse relevance.
-
-    Raises:
-        BadInput: one of them is a custom `autograd.Function`, whose computation is unknown.
-    """
-    maps = 0
-    for node in nodes:
-        record = getattr(node, "record", None)
-        maps += record is not None and record.is_map
-        if isinstance(getattr(node, "share", None), _Refusal):
-            node.share.on_path = True
-        elif isinstance(node, torch.autograd.function.BackwardCFunction) and not carries(node):
-            raise _without_rule(f"the autograd.Function {type(node).__name__.removesuffix('Backward')}")
-    return maps
-
-
-def _without_rule(operation: str) -> BadInput:
-    return BadInput(
-        f"relevance: expected operations that have a rule, got {operation}; use another method, or a layer after it"
-    )
-
-
 class Pass(NamedTuple):
     """One backward.
 
@@ -243,6 +199,8 @@ class Engine:
         self._arrived = torch.zeros((), device="cpu")
         self._negated = False
         self._graph: Graph | None = None
+        self._severed = Severed()
+        self._cut = False
 
     def install(self, probe: Probe) -> None:
         """Register the rules on a probe; the forward must run while the probe is active."""
@@ -257,8 +215,8 @@ class Engine:
             (MAX_POOLS if self.composite.max_pool == "mean" else (), partial(self._read, as_mean)),
         ]
         for functions, rule in rules:
-            probe.rule(functions, constants_cut(rule))
-        probe.otherwise(constants_cut(self._otherwise))
+            probe.rule(functions, self._severed.watched(constants_cut(rule)))
+        probe.otherwise(self._severed.watched(constants_cut(self._otherwise)))
 
     def _read(self, reader: Reader, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:
@@ -273,7 +231,7 @@ class Engine:
         reading = replace(reading, step=reading.step.within(marks))
         kind = reading.step.kind
         record = Weighted(reading) if kind in _MAPS else Record(rescales=kind in ("sum", "normalisation"))
-        step: Step = "move" if function in SPREADS else "map"
+        step: Step = "move" if function in SPREADS else "joint" if kind == "sum" else "map"
         mark = united(marks) if reading.step.kind == "sum" else None
         share = self._share(reading.step, record)
         return self._run(share, function, args, kwargs, reading.sources, step=step, record=record, present=mark)
@@ -295,14 +253,16 @@ class Engine:
                     return self._by_rule(step, fold, relevance)
             return (relevance.sum_to_size(shape),)
 
-        return self._run(share, function, args, kwargs, (source,), step="pointwise", record=fold, present=mark)
+        return self._run(
+            share, function, args, kwargs, (source,), step="pointwise", record=fold, present=mark, bound=reading.bound
+        )
 
     def _otherwise(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operation that moves values, or one without a rule, which refuses relevance."""
         name = getattr(function, "__name__", str(function))
         if function in CHOICES or name in ("__get__", "__setitem__"):
             return function(*args, **kwargs)
-        return self._refused(_without_rule(name), function, args, kwargs)
+        return self._refused(without_rule(name), function, args, kwargs)
 
     def _refused(self, error: BadInput, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operation whose backward raises `error` if relevance arrives on its way to the end of the pass."""
@@ -312,7 +272,11 @@ class Engine:
         output = function(args[0].clone(), *args[1:], **kwargs) if in_place else function(*args, **kwargs)
 
         def refusing(value: Any) -> Any:
-            return _Carry.apply(_Refusal(error), "map", None, None, value.clone, value) if is_signal(value) else value
+            return (
+                Carry.apply(Refusal(error), "map", None, None, inf, inf, value.clone, value)
+                if is_signal(value)
+                else value
+            )
 
         output = tree_map(refusing, output)
         return args[0].copy_(output) if in_place else output
@@ -328,24 +292,28 @@ class Engine:
         """
         settle(logits)
         path = Path(logits, end)
-        self.maps = _check_path(path.nodes)
+        self.maps = check_path(path.nodes)
         if self._graph is not None:
             path.refuse_hidden(self._graph, logits)
             self._graph = None
-        arrange(Path(logits).nodes)
+        nodes = Path(logits).nodes
+        arrange(nodes)
+        self._cut = self._severed.is_summand(nodes)
         return path
 
     def end_at(self, output: Tensor) -> Tensor:
         """Return a layer's output, at which the pass ends; gradients are on from there."""
         torch.set_grad_enabled(True)
         self.without_stem = not output.requires_grad
+        if self.without_stem:
+            self._severed.forget()  # the flag `stem-without-graph` tells of branches that bypass the layer
         source = output.detach().requires_grad_(True) if self.without_stem else output
 
         def share(relevance: Tensor) -> Sequence[Tensor | None]:
             self._arrived = relevance
             return (None,)
 
-        end: Tensor = _Carry.apply(share, "move", None, present(output), source.clone, source)
+        end: Tensor = Carry.apply(share, "move", None, present(output), inf, inf, source.clone, source)
         return end
 
     def arriving(self, path: Path, logits: Tensor, end: Tensor, start: Tensor) -> Tensor:
@@ -383,7 +351,9 @@ class Engine:
     def balanced(self, values: Tensor, start: Tensor) -> Relevance:
         """Return the result (n, C, H, W) of a start (n, K) with its absorbed amounts, and clear the ledger."""
         absorbed = {reason: amount.to(values.device) for reason, amount in self.ledger.absorbed(len(values)).items()}
-        return balance(values, start.double().sum(1), start.double().abs().sum(1), absorbed)
+        result = balance(values, start.double().sum(1), start.double().abs().sum(1), absorbed)
+        cut = torch.full_like(result.size, self._cut, dtype=torch.bool)
+        return replace(result, flags=result.flags | {"cut-gradient": cut})
 
     def _share(self, step: LinearMap, record: Record) -> Share:
         def share(relevance: Tensor) -> Sequence[Tensor]:
@@ -406,7 +376,8 @@ class Engine:
         inputs = args[0] if args else kwargs["input"]
         if not is_signal(inputs):
             return function(*args, **kwargs)
-        output = self._run(_unchanged, function, args, kwargs, (inputs,), step=step, present=present(inputs))
+        bound, mark = clip_bound(function, args, kwargs) if function in CLIPS else None, present(inputs)
+        output = self._run(_unchanged, function, args, kwargs, (inputs,), step=step, present=mark, bound=bound)
         return inputs.copy_(output) if output.is_set_to(inputs) else output  # `inplace` overwrote the inputs
 
     def _product(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -422,7 +393,7 @@ class Engine:
             return [(relevance / len(signals)).sum_to_size(signal.shape) for signal in signals]
 
         if len(signals) == 2:
-            return self._run(share, function, args, kwargs, signals, record=Record(rescales=True))
+            return self._run(share, function, args, kwargs, signals, step="joint", record=Record(rescales=True))
         return self._run(
             share,
             function,
@@ -484,11 +455,15 @@ class Engine:
         step: Step = "map",
         record: Record | None = None,
         present: Tensor | None = None,
+        bound: Bound | None = None,
     ) -> Tensor:
         """Run an operation whose backward shares relevance among `sources` by `share`."""
         plain = tuple(_detached(value) for value in args)
         named = {name: _detached(value) for name, value in kwargs.items()}
-        output: Tensor = _Carry.apply(share, step, record, present, lambda: function(*plain, **named), *sources)
+        limit, values = limit_of(step, sources, bound), values_of(step, sources)
+        output: Tensor = Carry.apply(
+            share, step, record, present, limit, values, lambda: function(*plain, **named), *sources
+        )
         return output
 
 

@@ -95,6 +95,12 @@ class Rescaling:
     factor: Tensor
     shift: Tensor | None = None
 
+    def bound(self, limit: float) -> float:
+        """Return what the outputs do not exceed if the source does not exceed `limit`."""
+        if limit == math.inf:
+            return limit
+        return float(self.factor.abs().max() * limit + (0 if self.shift is None else self.shift.abs().max()))
+
     def step(self, inputs: Tensor) -> LinearMap:
         """Return the map for the values (n, ...) of its source."""
         factor = self.factor if self.shift is None else self.factor + torch.zeros_like(self.shift)

@@ -3,12 +3,14 @@
     move        values are copied, moved or selected: a node of torch's own
     pointwise   each output is a function of one input (activations, products and sums with constants)
     gate        pointwise or softmax, and bounded
-    map         everything else: linear maps, products of two signals, unknown operations
+    joint       sums of two values, and products of two signals
+    map         everything else: linear maps, unknown operations
 
 The gate of a product is a constant to relevance; its other factor, the signal, gets all. Of two factors, the signal is
 
     1. the one that is closer to a value which both depend on: `x` in x * gate(x), whatever `gate` does
-    2. the one that is not bounded: `a` in a * sigmoid(b)
+    2. the one that is not bounded: `a` in a * sigmoid(b); sums and products of gates are bounded, and so are clips,
+       less than a gate unless their values, with all constants, lie within [-1, 1]: relu6(b + 3) / 6
     3. the one with more values, before they were spread over positions
 
 and if nothing tells them apart, both are signals. Operations are followed through all moves, so it does not matter how
@@ -21,8 +23,9 @@ a weight that no module holds is cut off.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
+from math import inf
 from typing import Any, Literal
 
 import torch
@@ -35,15 +38,17 @@ from xaikit.model.graph import Graph
 from xaikit.model.hooks import Rule
 from xaikit.model.torch_functions import Call
 
-Step = Literal["move", "pointwise", "gate", "map"]
+Step = Literal["move", "pointwise", "gate", "joint", "map"]
 Place = tuple[Any, int]
 """A value in the graph: its node and its index among the node's outputs."""
+_ONE = 1.001
+"""Limit of a clip that is a gate, with what rounding constants such as 0.1667 adds."""
 _ATTRIBUTES = ("__get__", "__set__", "__delete__")
 """Calls that read or write an attribute of the tensor itself, such as `data`."""
 
 
 def carries(node: Any) -> bool:
-    """Return whether a node shares relevance by a rule; it then has a `step`, a `size` and a `present`."""
+    """Return whether a node shares relevance by a rule; then it has `step`, `size`, `present`, `limit` and `values`."""
     return hasattr(node, "share")
 
 
@@ -77,9 +82,9 @@ def signals_of(first: Tensor, second: Tensor) -> tuple[Tensor, ...]:
     distances = _distance(first, second), _distance(second, first)
     if distances[0] != distances[1]:
         return (first,) if distances[0] < distances[1] else (second,)
-    bounded = _bounded(_place(first)), _bounded(_place(second))
-    if bounded[0] != bounded[1]:
-        return (second,) if bounded[0] else (first,)
+    boundedness = tuple(_boundedness(_limit(_place(factor))) for factor in (first, second))
+    if boundedness[0] != boundedness[1]:
+        return (first,) if boundedness[0] < boundedness[1] else (second,)
     sizes = (min(factor.numel(), _size(_place(factor))) for factor in (first, second))
     larger, smaller = next(sizes), next(sizes)
     if larger == smaller:
@@ -103,7 +108,7 @@ def _distance(factor: Tensor, other: Tensor) -> float:
     Only values of which the factor is a pointwise function count; infinity if the other depends on none of them.
     """
     trunk = dict(_trunk(factor))
-    nearest = float("inf")
+    nearest = inf
     waiting, seen = [_place(other)], set()
     while waiting:
         place = waiting.pop()
@@ -124,7 +129,7 @@ def _trunk(factor: Tensor) -> Iterator[tuple[Place, int]]:
         yield place, functions
         node = place[0]
         sources = before(node)
-        if _step(node) == "map" or len(sources) != 1:
+        if _step(node) in ("joint", "map") or len(sources) != 1:
             return
         functions += _step(node) != "move"
         place = sources[0]
@@ -132,17 +137,61 @@ def _trunk(factor: Tensor) -> Iterator[tuple[Place, int]]:
             return
 
 
-def _bounded(place: Place) -> bool:
-    """Return whether a value was made by a gate, with only moves and pointwise functions since."""
-    step, sources = _step(place[0]), before(place[0])
-    return step == "gate" or (step != "map" and bool(sources) and all(_bounded(source) for source in sources))
+Bound = Callable[[float], float]
+"""The limit of an operation's values for that of its signal."""
+
+
+def clip_bound(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Bound:
+    """Return the bound of a clip, which its largest and smallest input show."""
+    named = {name: value for name, value in kwargs.items() if name != "input"}
+    inputs = args[0] if args else kwargs["input"]
+    largest = torch.finfo(inputs.dtype).max
+    ends = function(inputs.detach().new_tensor([-largest, largest]), *args[1:], **named)
+    limit = float(ends.abs().max())
+    return lambda _: limit if limit < largest else inf
+
+
+def limit_of(step: Step, sources: Sequence[Tensor], bound: Bound | None = None) -> float:
+    """Return what the values of an operation do not exceed: infinity for maps, and 0 for gates, also once scaled.
+
+    Args:
+        step: kind of the operation.
+        sources: its signals.
+        bound: the bound of a clip, or of constants; None keeps the limit.
+    """
+    if step in ("gate", "map"):
+        return 0.0 if step == "gate" else inf
+    limit = sum(_limit(_place(source)) for source in sources)
+    limit = limit if bound is None else bound(limit)
+    return 0.0 if limit <= _ONE else limit
+
+
+def values_of(step: Step, sources: Sequence[Tensor]) -> float:
+    """Return the number of values from which moves and functions of single values make those of an operation."""
+    return inf if step == "map" else sum(_size(_place(source)) for source in sources)
+
+
+def _limit(place: Place) -> float:
+    """Return the limit of a value that moves made."""
+    node = place[0]
+    if carries(node):
+        return float(node.limit)
+    sources = [] if _step(node) == "map" else before(node)
+    return max((_limit(source) for source in sources), default=inf)
+
+
+def _boundedness(limit: float) -> int:
+    """Return 0 for a value without bound, 1 for a bounded one, 2 for a gate."""
+    return 0 if limit == inf else 1 if limit else 2
 
 
 def _size(place: Place) -> float:
-    """Return the number of values from which moves and pointwise functions made a value."""
-    node, sources = place[0], before(place[0])
-    own: float = node.size if carries(node) else float("inf")
-    return own if _step(node) == "map" or not sources else min(own, sum(_size(source) for source in sources))
+    """Return the number of values from which moves and functions of single values made a value."""
+    node = place[0]
+    if carries(node):
+        return float(node.values)
+    sources = [] if _step(node) == "map" else before(node)
+    return sum(_size(source) for source in sources) if sources else inf
 
 
 def present(signal: Tensor) -> Tensor | None:

@@ -1,0 +1,103 @@
+"""A summand that depends on the image and has no graph is flagged by every relevance method; a gate is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tests.networks import bound, images
+from xaikit.methods.base import METHODS
+
+RELEVANCE = (
+    "lrp",
+    "contrastive-lrp",
+    "rap",
+    "excitation-backprop",
+    "softmax-gradient-lrp",
+    "relevance-cam",
+    "layer-excitation-backprop",
+)
+
+
+class Cut(nn.Module):
+    """Two convolutions, and a function of what comes between them, which may use a third."""
+
+    def __init__(self, between: Callable[[Cut, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.side = (nn.Conv2d(width, 4, 3, padding=1) for width in (3, 4, 4))
+        self.fc, self.between = nn.Linear(4, 4), between
+        self.position = nn.Parameter(torch.rand(4, 8, 8))
+        self.register_buffer("kept", torch.rand(4, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(F.relu(self.conv2(self.between(self, F.relu(self.conv1(x))))).mean((2, 3)))
+
+
+def _without_grad(net: Cut, h: Tensor) -> Tensor:
+    with torch.no_grad():
+        branch = net.side(h)
+    return h + branch
+
+
+def _written(net: Cut, h: Tensor) -> Tensor:
+    out = h.clone()
+    out[:, :2] = net.side(h)[:, :2].detach()
+    return out
+
+
+def _through_a_buffer(net: Cut, h: Tensor) -> Tensor:
+    buffer = torch.zeros_like(h)
+    buffer[:, 1:] = h[:, 1:].detach()
+    return h + buffer
+
+
+SUMMANDS: dict[str, Callable[[Cut, Tensor], Tensor]] = {
+    "detach": lambda net, h: h + net.side(h).detach(),
+    "detached first": lambda net, h: net.side(h.detach()) + h,
+    "difference": lambda net, h: h - h.mean(1, keepdim=True).detach(),
+    "data": lambda net, h: h + h.data.flip(3),
+    "no_grad": _without_grad,
+    "in place": lambda net, h: h.clone().add_(net.side(h).detach()),
+    "integers": lambda net, h: h + (h * 8).int().to(h.dtype) / 8,
+    "a number": lambda net, h: h + h.detach().mean().item(),
+    "numpy": lambda net, h: h + torch.from_numpy(h.detach().numpy() * 2),
+    "joined": lambda net, h: torch.cat([h[:, :2], h[:, 2:].detach()], 1),
+    "larger": lambda net, h: torch.maximum(h, net.side(h).detach()),
+    "written": _written,
+    "buffer": _through_a_buffer,
+    "straight through": lambda net, h: h + ((h * 4).detach().round() / 4 - h.detach()),
+}
+CONSTANTS: dict[str, Callable[[Cut, Tensor], Tensor]] = {
+    "nothing": lambda net, h: h,
+    "gate": lambda net, h: h * torch.sigmoid(net.side(h)).detach(),
+    "gate of numbers": lambda net, h: torch.sigmoid(net.side(h.detach()).mean((2, 3), keepdim=True)) * h,
+    "deviation": lambda net, h: h / (h.detach().std((1, 2, 3), keepdim=True) + 1),
+    "mask": lambda net, h: h * (h > 0.3),
+    "parameter": lambda net, h: h + net.position,
+    "detached parameter": lambda net, h: h + net.position.detach() + net.kept,
+    "blank": lambda net, h: h + torch.zeros_like(h.detach()) + torch.ones_like(h),
+    "unused": lambda net, h: (h, h + net.side(h).detach())[0],
+    "shape": lambda net, h: h + h.shape[1],
+}
+
+
+@pytest.mark.parametrize("form", SUMMANDS)
+def test_a_severed_summand_is_flagged(form: str) -> None:
+    classifier = bound(Cut(SUMMANDS[form]), seed=2)
+    for count, name in [(1, "lrp"), *((3, name) for name in (RELEVANCE if form == "detach" else RELEVANCE[:1]))]:
+        layer = "conv1" if name in RELEVANCE[-2:] else None
+        found = METHODS.get(name).build(classifier, layer).attribute(images(count), 1)
+        assert all("cut-gradient" in flags for flags in found.flags), name
+
+
+@pytest.mark.parametrize("form", CONSTANTS)
+def test_a_constant_and_a_gate_are_not(form: str) -> None:
+    classifier = bound(Cut(CONSTANTS[form]), seed=2)
+    for count, name in [(1, "lrp"), (3, "lrp"), (3, "excitation-backprop"), (3, "relevance-cam")]:
+        layer = "conv1" if name in RELEVANCE[-2:] else None
+        found = METHODS.get(name).build(classifier, layer).attribute(images(count), 1)
+        assert not any("cut-gradient" in flags for flags in found.flags), name

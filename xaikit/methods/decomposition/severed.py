@@ -1,0 +1,68 @@
+"""Severed values: numbers that depend on the image but have no graph, and come back as a summand.
+
+    h * g(h).detach()     a gate is a constant for relevance, with a graph or without: nothing is lost
+    h + f(h).detach()     the summand depends on the image, but relevance takes it for a bias: the map is flagged
+
+Values are severed by `detach`, `data`, functions under `torch.no_grad`, and conversions to integers. Numbers that leave
+torch (`item`, `numpy`) cannot be followed and count as summands.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from xaikit.model.hooks import Rule
+from xaikit.model.torch_functions import BLANKS, CONVOLUTIONS, LINEARS, PRODUCTS, QUOTIENTS, Call, named, writes
+
+_FACTORS = PRODUCTS | QUOTIENTS | LINEARS | CONVOLUTIONS | named("matmul mm bmm")
+"""Calls in which a severed value is a gate or a weight."""
+_LEAVES_TORCH = named("item tolist numpy int float")
+_TO_INTEGERS = named("int long short to type")
+
+
+class Severed:
+    """The severed values of one forward, kept alive until its end, so that an `id` identifies one tensor."""
+
+    def __init__(self) -> None:
+        self._tensors: dict[int, Tensor] = {}
+        self._users: list[Any] = []
+        self._left = False
+
+    def watched(self, rule: Rule) -> Rule:
+        """Return the rule, which also records the severed values that its calls take and make."""
+
+        def call(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            arguments = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+            severed = [tensor for tensor in arguments if not tensor.requires_grad and id(tensor) in self._tensors]
+            depends = bool(severed) or any(tensor.requires_grad and not tensor.is_leaf for tensor in arguments)
+            output = rule(function, args, kwargs)
+            if not depends or function in BLANKS:
+                return output
+            self._left |= function in _LEAVES_TORCH and not isinstance(output, Tensor)
+            in_place = writes(function) or getattr(function, "__name__", "") == "__setitem__"
+            summands = function not in _FACTORS and any(tensor.is_floating_point() for tensor in severed)
+            for value in (*tree_leaves(output), *(args[:1] if in_place else ())):
+                if not isinstance(value, Tensor):
+                    continue
+                if value.requires_grad:
+                    self._users += [value.grad_fn] if summands else []
+                elif value.is_floating_point() or (function in _TO_INTEGERS and not value.dtype.is_floating_point):
+                    self._tensors[id(value)] = value
+            return output
+
+        return call
+
+    def is_summand(self, nodes: set[Any]) -> bool:
+        """Return whether a severed value is a summand in one of the nodes that the logits depend on, and forget all."""
+        found = self._left or any(node in nodes for node in self._users)
+        self.forget()
+        return found
+
+    def forget(self) -> None:
+        """Forget what was recorded so far."""
+        self._tensors.clear()
+        self._users.clear()
+        self._left = False
