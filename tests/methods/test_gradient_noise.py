@@ -160,3 +160,51 @@ def test_what_does_not_fit_is_refused() -> None:
         METHODS.get("var-grad").build(clf, samples=1)
     with pytest.raises(BadInput, match="estimate"):
         METHODS.get("var-grad").build(clf, estimate="best")
+
+
+class Gated(nn.Module):
+    """A gate by SiLU before a ReLU, with biases: several methods flag it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.features = nn.Sequential(nn.Conv2d(3, 6, 3), nn.SiLU(), nn.Conv2d(6, 6, 3), nn.ReLU())
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x).mean((2, 3)))
+
+
+@pytest.mark.parametrize("noisy", NOISY)
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize(
+    ("base", "params", "flag"),
+    [
+        ("guided-backprop", {}, "not-only-relu"),
+        ("deconvolution", {}, "not-only-relu"),
+        ("guided-grad-cam", {}, "not-only-relu"),
+        ("expected-gradients", {"samples": 2}, "default-references"),
+        ("deep-lift-shap", {}, "default-references"),
+        ("integrated-gradients", {"steps": 1}, "incomplete"),
+        ("lrp", {}, "relevance-lost"),
+        ("libra-cam", {}, "default-library"),
+        ("grad-cam-plus-plus", {"layer": "features.0"}, "negative-activations"),
+    ],
+)
+def test_the_flags_of_the_base_method_are_kept(noisy: str, count: int, base: str, params: Any, flag: str) -> None:
+    clf = Classifier(Gated().double(), mean=0)
+    alone = explained(base, clf, images(count), **params)
+    assert all(flag in names for names in alone.flags)
+    noised = explained(noisy, clf, images(count), base=base, base_params=params, samples=2, level=1e-6)
+    assert noised.flags == alone.flags
+
+
+def test_a_flag_of_one_copy_of_one_image_is_that_image_s_alone() -> None:
+    """Grad-CAM++ on a layer whose activations are negative for noise below one half only."""
+    network = nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 4)).double()
+    nn.init.constant_(network[0].weight, 1.0)
+    nn.init.constant_(network[0].bias, -1.5)
+    x = torch.stack([torch.rand(3, 8, 8, dtype=torch.float64) * 0.01 + base for base in (0.9, 0.45, 0.9)])
+    options = {"base": "grad-cam-plus-plus", "base_params": {"layer": "0"}, "samples": 3, "level": 0.1}
+    found = explained("smooth-grad", Classifier(network, mean=0), x, **options).flags
+    assert ["negative-activations" in names for names in found] == [False, True, False]

@@ -269,12 +269,9 @@ def _explain(method: Method, batch: Batch) -> Attribution:
     if not recorded and method.needs & {"gradients", "input-gradient"} and batch.cuts:
         for names in flags:
             names.add("cut-gradient")
-    if isinstance(method, LayerMethod) and method.layer is None and method.classifier.outline().collapsed:
-        flags = [names | {"earlier-layer"} for names in flags]
-    if isinstance(method, LayerMethod) and is_misplaced(method.classifier, method.place, batch.size):
-        flags = [names | {"misplaced-grid"} for names in flags]
+    shared = place_flags(method, batch) | ({"random-network"} if batch.classifier.outline().random else set())
     for names in flags:
-        names.update({"random-network"} if batch.classifier.outline().random else ())
+        names |= shared
     diagnostics: dict[str, Tensor] = {}
     if len(batch):
         _, constant, invalid = unit(flat)
@@ -304,6 +301,15 @@ def _explain(method: Method, batch: Batch) -> Attribution:
         reduction=method.reduction if isinstance(method, InputMethod) else "sum",
         explained=batch.target,
     )
+
+
+def place_flags(method: Method, batch: Batch) -> set[str]:
+    """Return the flags of the layer that a method reads, if it reads one."""
+    if not isinstance(method, LayerMethod):
+        return set()
+    collapsed = method.layer is None and method.classifier.outline().collapsed
+    misplaced = is_misplaced(method.classifier, method.place, batch.size)
+    return ({"earlier-layer"} if collapsed else set()) | ({"misplaced-grid"} if misplaced else set())
 
 
 def _clock(batch: Batch) -> float:

@@ -21,7 +21,7 @@ from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import generator
 from xaikit.foundation.parameters import Count, NotNegative
 from xaikit.images.shapes import per_image
-from xaikit.methods.base import METHODS, InputMethod, LayerMethod, Method, check_output
+from xaikit.methods.base import METHODS, InputMethod, LayerMethod, Method, check_output, place_flags
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -67,8 +67,8 @@ class NoisyMethod(InputMethod):
         base = self.inner.cost(size)
         return Cost(self.samples * base.forwards, self.samples * base.backwards)
 
-    def means(self, batch: Batch, *terms: Term) -> list[Tensor]:
-        """Return the mean of each term over the copies, (n, C, H, W) or (n, h, w).
+    def means(self, batch: Batch, *terms: Term) -> tuple[list[Tensor], list[set[str]]]:
+        """Return the mean of each term over the copies, (n, C, H, W) or (n, h, w), and the flags of all copies of an image.
 
         Args:
             batch: the clean images.
@@ -81,17 +81,22 @@ class NoisyMethod(InputMethod):
         image_range = batch.inputs.amax((1, 2, 3)) - batch.inputs.amin((1, 2, 3))
         sigma = per_image(self.level * image_range, batch.inputs)
 
+        flags = [place_flags(self.inner, batch) for _ in range(len(batch))]
+
         def explain(rows: Tensor, copies: Tensor) -> Tensor:
             noise = [_noise(batch, row, copy) for row, copy in zip(rows.tolist(), copies.tolist(), strict=True)]
             noisy = batch.inputs[rows] + sigma[rows] * torch.stack(noise).to(batch.inputs)
-            return self.inner.compute(batch.at(noisy, rows)).values.detach()
+            result = self.inner.compute(batch.at(noisy, rows))
+            for row, names in zip(rows.tolist(), result.flags, strict=False):  # no names where nothing is flagged
+                flags[row] |= names
+            return result.values.detach()
 
         totals: list[Tensor] = []
         for rows, _, values in batch.pairs(self.samples, explain, "noisy copies"):
             totals = totals or [values.new_zeros(len(batch), *values.shape[1:]) for _ in terms]
             for total, term in zip(totals, terms, strict=True):
                 total.index_add_(0, rows, term(values, rows))
-        return [total / self.samples for total in totals]
+        return [total / self.samples for total in totals], flags
 
     def decided(self) -> dict[str, Any]:
         """Return the layer that the base method reads, as the parameter `base_layer`, if it reads one."""

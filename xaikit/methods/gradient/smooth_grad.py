@@ -28,5 +28,5 @@ class SmoothGrad(NoisyMethod):
 
     def compute(self, batch: Batch) -> Values:
         """Return the mean, (n, C, H, W) or (n, h, w)."""
-        (mean,) = self.means(batch, lambda values, rows: values)
-        return Values(mean, params=self.decided())
+        (mean,), flags = self.means(batch, lambda values, rows: values)
+        return Values(mean, flags=flags, params=self.decided())

@@ -31,5 +31,5 @@ class SmoothGradSquared(NoisyMethod):
 
     def compute(self, batch: Batch) -> Values:
         """Return the mean square, (n, C, H, W) or (n, h, w)."""
-        (mean,) = self.means(batch, lambda values, rows: values**2)
-        return Values(mean, params=self.decided())
+        (mean,), flags = self.means(batch, lambda values, rows: values**2)
+        return Values(mean, flags=flags, params=self.decided())

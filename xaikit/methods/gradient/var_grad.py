@@ -47,7 +47,7 @@ class VarGrad(NoisyMethod):
     def compute(self, batch: Batch) -> Values:
         """Return the variance, (n, C, H, W) or (n, h, w)."""
         clean = self.inner.compute(batch).values.detach()
-        square, mean = self.means(
+        (square, mean), flags = self.means(
             batch,
             lambda values, rows: (values - clean[rows]) ** 2,
             lambda values, rows: values - clean[rows],
@@ -55,7 +55,7 @@ class VarGrad(NoisyMethod):
         variance = (square - mean**2).clamp(min=0)
         if self.estimate == "unbiased":
             variance = variance * (self.samples / (self.samples - 1))
-        return Values(variance, params=self.decided())
+        return Values(variance, flags=flags, params=self.decided())
 
     def cost(self, size: tuple[int, int]) -> Cost:
         """Return the cost of the base method once per sample and once for the clean image."""
