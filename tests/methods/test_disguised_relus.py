@@ -102,6 +102,63 @@ def test_an_image_without_negative_activations_has_the_same_map_alone(form: str)
     assert torch.allclose(both.values, rectified(clf.network, x, 1, "guided-backprop"), rtol=0, atol=1e-14)
 
 
+def _mask_at_will(x: Tensor) -> Tensor:
+    mask = torch.ones_like(x)
+    mask[:, :, (x.detach() < 0).all(1).all(0)] = 0
+    return x * mask
+
+
+def _written_below(x: Tensor) -> Tensor:
+    x = x.clone()
+    x[x < 0.02] = 0
+    return x
+
+
+GUARDS: dict[str, Callable[[Tensor], Tensor]] = {
+    "padding": lambda x: x * (x.sum(1, keepdim=True) > 0),
+    "padding in place": lambda x: x.clone().mul_(x.amax(1, keepdim=True) > 0),
+    "padding written": _mask_at_will,
+    "nan": lambda x: torch.where(torch.isnan(x), torch.zeros_like(x), x),
+    "not finite": lambda x: x.masked_fill(~x.isfinite(), 0.0),
+    "threshold": lambda x: x.masked_fill(x < 0.02, 0.0),
+    "threshold in place": _written_below,
+    "negative threshold": lambda x: x * (x > -0.5),
+    "above the image's mean minus 1": lambda x: x * (x > x.mean((1, 2, 3), keepdim=True) - 1),
+    "alive": lambda x: torch.where(x.flatten(1).any(1)[:, None, None, None], x, torch.zeros_like(x)),
+    "largest": lambda x: x * (x <= 1.0),
+    "outlier": lambda x: x.where(x.detach().abs() < 1e5, torch.zeros_like(x)),
+}
+"""Functions that leave every pixel between 0.05 and 0.95 as it is."""
+
+
+class Guarded(Activated):
+    """Two ReLUs behind a function of the image."""
+
+    def __init__(self, guard: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(F.relu, F.relu)
+        self.guard = guard
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.guard(x))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("guard", list(GUARDS))
+def test_a_mask_of_ones_is_no_relu(guard: str, name: str, count: int) -> None:
+    """Whatever else is in the batch: an image whose mask has zeros changes no other image's map."""
+    clf, x = bound(Guarded(GUARDS[guard])), images(count) * 0.9 + 0.05
+    assert torch.equal(clf.network.guard(x), x)
+    found = METHODS.get(name).build(clf, channels=True).attribute(x, 1)
+    assert torch.allclose(found.values, rectified(clf.network, x, 1, name), rtol=0, atol=1e-14)
+    assert found.flags == [{"not-only-relu"}] * count
+    hole = x[:1].clone()
+    hole[:, :, :3, :3] = 0.01
+    beside = METHODS.get(name).build(clf, channels=True).attribute(torch.cat([x, hole]), 1)
+    assert torch.allclose(beside.values[:count], found.values, rtol=0, atol=1e-14)
+    assert beside.flags == [{"not-only-relu"}] * (count + 1)
+
+
 @pytest.mark.parametrize(
     "neutral",
     [

@@ -58,6 +58,18 @@ def _masked_in_place(x: Tensor) -> Tensor:
     return x
 
 
+def _mask_written(x: Tensor) -> Tensor:
+    mask = torch.zeros_like(x)
+    mask[x > 0] = 1
+    return x * mask
+
+
+def _mask_of_steps(x: Tensor) -> Tensor:
+    mask = x.detach() > -1
+    mask &= x > 0
+    return x * mask.to(x.dtype).mul_(2).sub_(1).clamp_(min=0)
+
+
 RELUS: dict[str, Callable[[Tensor], Tensor]] = {
     "threshold": nn.Threshold(0.0, 0.0),
     "threshold in place": nn.Threshold(0.0, 0.0, inplace=True),
@@ -76,8 +88,12 @@ RELUS: dict[str, Callable[[Tensor], Tensor]] = {
     "method where": lambda x: x.where(x > 0, torch.zeros_like(x)),
     "mask": lambda x: x * (x > 0),
     "mask as floats": lambda x: (x > 0).to(x.dtype) * x,
+    "mask as integers": lambda x: x * (x > 0).long(),
     "mask of both bounds": lambda x: x.mul((x > 0) & (x < 1e6)),
     "mask in place": _masked_in_place,
+    "mask written": _mask_written,
+    "mask of steps": _mask_of_steps,
+    "mask of the larger": lambda x: x * torch.max(x.detach(), torch.zeros_like(x)).ne(0),
     "masked fill": lambda x: x.masked_fill(x < 0, 0.0),
     "masked assignment": _emptied,
     "leaky without leak": lambda x: F.leaky_relu(x, 0.0),

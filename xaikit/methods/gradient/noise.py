@@ -68,7 +68,7 @@ class NoisyMethod(InputMethod):
         return Cost(self.samples * base.forwards, self.samples * base.backwards)
 
     def means(self, batch: Batch, *terms: Term) -> tuple[list[Tensor], list[set[str]]]:
-        """Return the mean of each term over the copies, (n, C, H, W) or (n, h, w), and the flags of all copies of an image.
+        """Return the mean of each term over the copies, (n, C, H, W) or (n, h, w), and the flags of its copies.
 
         Args:
             batch: the clean images.
