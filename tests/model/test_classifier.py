@@ -290,13 +290,18 @@ def test_layers_and_reused_default():
     assert classifier.resolve_layer("relu:0").call == 0
 
 
-def test_the_functional_relu_of_the_default_layer_comes_along():
-    """Asking for the default layer by its name means the default layer."""
+def test_a_layer_given_by_name_is_the_output_of_that_module():
+    """The ReLU that follows it belongs to the default layer alone, whose printed name is read back."""
     classifier = Classifier(net(networks.Functional), size=8)
-    assert classifier.layer == "conv2"
-    assert classifier.resolve_layer("conv2") == classifier.resolve_layer(None)
-    assert classifier.resolve_layer("conv2").follow == "relu"
-    assert classifier.resolve_layer("conv1").follow == ""
+    assert classifier.layer == "conv2 + relu"
+    default = classifier.resolve_layer(None)
+    assert default == classifier.resolve_layer("conv2 + relu") == classifier.resolve_layer("module.conv2 + relu")
+    assert default.follow == "relu"
+    for given in ("conv2", "conv1", classifier.module.conv2):
+        assert classifier.resolve_layer(given).follow == ""
+    assert str(classifier.resolve_layer("conv1 + relu")) == "conv1 + relu"
+    with pytest.raises(NoSuchLayer):
+        classifier.resolve_layer("conv3 + relu")
 
 
 def test_pickled_and_copied():

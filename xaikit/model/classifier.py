@@ -219,6 +219,9 @@ class Classifier(nn.Module):
     def resolve_layer(self, layer: str | nn.Module | None) -> Layer:
         """Return the layer for a name, a module or None (the classifier's target layer).
 
+        A name or a module is that module's output. The default layer may be the ReLU of a module's output, for example
+        `conv2 + relu`, which is a name as well.
+
         Raises:
             NoSuchLayer: the network has no layer of that name.
             BadInput: the module is not part of the network, or there is no default layer.
@@ -232,7 +235,7 @@ class Classifier(nn.Module):
             remedy = f"give one of: {known}" if known else "it has no layers with outputs (N, C, h, w): use saliency"
             raise BadInput(f"layer: found no default target layer in {self.name}; {remedy}")
         if requested is None or str(default) == str(requested):
-            assert default is not None  # includes the functional ReLU, which a name does not
+            assert default is not None
             return default
         if requested.name in self.outline().channels_last:
             raise BadInput(

@@ -45,6 +45,7 @@ from xaikit.model.torch_functions import RELUS, overwrites, writes
 Rule = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 OnModule = Callable[[str, nn.Module, Any], None]
 OnFunction = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any], Any], None]
+_THEN_RELU = " + relu"
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class Layer:
     Args:
         name: dotted module name.
         call: index of the call, for a module that runs several times; None if it runs once.
-        follow: "relu" if the layer's activation is the functional ReLU of the module's output (DenseNet).
+        follow: "relu" if the layer's activation is the functional ReLU of the module's output (DenseNet), which is
+            written as `name + relu`.
         to_grid: converts the layer's output to (N, C, h, w).
     """
 
@@ -64,15 +66,16 @@ class Layer:
     to_grid: Callable[[Tensor], Tensor] = field(default=grid, repr=False)
 
     def __str__(self) -> str:
-        return self.name if self.call is None else f"{self.name}:{self.call}"
+        name = self.name if self.call is None else f"{self.name}:{self.call}"
+        return f"{name}{_THEN_RELU}" if self.follow else name
 
 
 def parse_layer(text: str) -> Layer:
-    """Return the layer written as `name` or `name:call`."""
-    name, _, call = text.partition(":")
+    """Return the layer written as `name` or `name:call`, each perhaps with " + relu" for the ReLU of its output."""
+    name, _, call = text.removesuffix(_THEN_RELU).partition(":")
     if call and not call.isdigit():
         raise BadInput(f"layer: expected NAME or NAME:CALL with CALL a number, got {text!r}; for example relu:0")
-    return Layer(name, int(call) if call else None)
+    return Layer(name, int(call) if call else None, "relu" if text.endswith(_THEN_RELU) else "")
 
 
 class Tap:
