@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+import xaikit
 from tests import networks
 from tests.run.methods import Activation
 from xaikit.methods.base import attribute_all
@@ -183,3 +184,73 @@ def test_what_cannot_be_given_back_stops_nothing_else(name):
     assert changed(before, state(network)) == ["required"]
     lost = [one for one, parameter in network.named_parameters() if not parameter.requires_grad]
     assert lost == [name]
+
+
+class Scaled(nn.DataParallel):
+    def forward(self, x):
+        return super().forward(x) * torch.tensor([1.0, -1.0, 2.0, 1.0, 1.0, 1.0], dtype=x.dtype)[: networks.CLASSES]
+
+
+class Called(nn.DataParallel):
+    def __call__(self, x):
+        return -super().__call__(x)
+
+
+class Named(nn.DataParallel):
+    """Hands on the attributes of the network, as many do."""
+
+    def __getattr__(self, name):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.module, name)
+
+
+def hooked(network: nn.Module) -> nn.Module:
+    wrapper = nn.DataParallel(network)
+    wrapper.register_forward_hook(lambda module, inputs, output: -output)
+    return wrapper
+
+
+def hooked_before(network: nn.Module) -> nn.Module:
+    wrapper = nn.DataParallel(network)
+    wrapper.register_forward_pre_hook(lambda module, inputs: (inputs[0] * 0.5,))
+    return wrapper
+
+
+def patched(network: nn.Module) -> nn.Module:
+    wrapper = nn.DataParallel(network)
+    wrapper.forward = lambda x: network(x) * 3
+    return wrapper
+
+
+def compiled(network: nn.Module) -> nn.Module:
+    wrapper = torch.compile(network, backend="eager")
+    wrapper.register_forward_hook(lambda module, inputs, output: -output)
+    return wrapper
+
+
+@pytest.mark.parametrize("wrap", [Scaled, Called, hooked, hooked_before, patched, compiled])
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_a_wrapper_does_itself_is_explained(wrap, count):
+    network, pixels = networks.seeded(networks.Net).eval(), networks.images(count)
+    wrapper = wrap(network)
+    with torch.no_grad():
+        right = wrapper(pixels)[:, 1]
+    assert not torch.allclose(right, network(pixels)[:, 1])
+    classifier = Classifier(wrapper, mean=0)
+    assert classifier.module is wrapper
+    assert borrowing(wrapper) is borrowing(network)
+    for method in ("saliency", "grad-cam"):
+        found = xaikit.attribute(classifier, pixels, 1, method)
+        assert torch.allclose(found.scores, right, rtol=1e-12)
+    x = pixels.clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(wrapper(x)[:, 1].sum(), x)
+    assert torch.allclose(xaikit.attribute(classifier, pixels, 1, "saliency", channels=True).values, gradient)
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, Named, lambda net: torch.compile(net, backend="eager")])
+def test_a_wrapper_that_only_runs_a_network_is_left_out(wrap):
+    network = networks.seeded(networks.Net).eval()
+    assert unwrapped(wrap(network)) is network
+    assert unwrapped(nn.DataParallel(wrap(network))) is network

@@ -21,6 +21,8 @@ import torch
 from torch import Tensor, nn
 
 _WRITTEN = "_torchdynamo_orig_callable"  # where a compiled function keeps the one it compiled
+_PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
 _LOCKS_LOCK = threading.Lock()
 _BORROWED: WeakSet[nn.Module] = WeakSet()
@@ -28,19 +30,36 @@ _BORROWED: WeakSet[nn.Module] = WeakSet()
 
 def borrowing(network: nn.Module) -> threading.RLock:
     """Return the re-entrant lock of a network; a wrapped network and its inner module share one lock."""
+    while (inner := _wrapped(network)) is not None:
+        network = inner
     with _LOCKS_LOCK:
-        return _LOCKS.setdefault(unwrapped(network), threading.RLock())
+        return _LOCKS.setdefault(network, threading.RLock())
 
 
 def unwrapped(network: nn.Module) -> nn.Module:
-    """Return the module inside DataParallel, DistributedDataParallel or torch.compile."""
-    while True:
-        if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            network = network.module
-        elif isinstance(getattr(network, "_orig_mod", None), nn.Module):
-            network = network._orig_mod  # type: ignore[assignment]
-        else:
-            return network
+    """Return the module inside DataParallel, DistributedDataParallel or torch.compile, if the wrapper does no more.
+
+    A wrapper with hooks, or of a class with a forward of its own, is a network itself.
+    """
+    while (inner := _wrapped(network)) is not None and _only_wraps(network):
+        network = inner
+    return network
+
+
+def _wrapped(network: nn.Module) -> nn.Module | None:
+    """Return the module inside a wrapper, or None for any other network."""
+    inner = network.module if isinstance(network, _PARALLEL) else getattr(network, "_orig_mod", None)
+    return inner if isinstance(inner, nn.Module) else None
+
+
+def _only_wraps(network: nn.Module) -> bool:
+    if any(getattr(network, hooks) for hooks in _HOOKS):
+        return False
+    kind = next((kind for kind in _PARALLEL if isinstance(network, kind)), None)
+    if kind is None:
+        return type(network).__module__.startswith("torch.")  # of torch.compile
+    own, calls = type(network), (kind.forward, kind.__call__)
+    return "forward" not in vars(network) and (own.forward, own.__call__) == calls
 
 
 @contextmanager
