@@ -147,9 +147,8 @@ class Classifier(nn.Module):
         """Return logits (N, K), at least float32, of inputs (N, C, H, W) in the network's coordinates."""
         seen = self.outline(inputs.shape[-2:])
         fitted = self._fit(inputs)
-        if fitted is inputs:
-            fitted = inputs.clone()  # a network may write into its input
-        return run(self.module, fitted, seen, self.output)
+        own = inputs.clone() if fitted is inputs else fitted  # a network may write into its input
+        return run(self.module, own, seen, self.output)
 
     def probabilities(self, pixels: Tensor) -> Tensor:
         """Return probabilities (N, K) of pixels (N, C, H, W); for a regression, the logits."""
@@ -217,10 +216,7 @@ class Classifier(nn.Module):
         return dict(self.outline().layers)
 
     def resolve_layer(self, layer: str | nn.Module | None) -> Layer:
-        """Return the layer for a name, a module or None (the classifier's target layer).
-
-        A name or a module is that module's output. The default layer may be the ReLU of a module's output, for example
-        `conv2 + relu`, which is a name as well.
+        """Return the layer for a name, a module or None, the classifier's target layer; `conv2 + relu` is a name.
 
         Raises:
             NoSuchLayer: the network has no layer of that name.
