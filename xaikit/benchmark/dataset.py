@@ -10,7 +10,7 @@ it also works in other processes.
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -94,9 +94,11 @@ class Dataset:
         """Return the pictures with the model's class indices as labels.
 
         Raises:
-            BadInput: the folders are not the model's classes although the data are of kind "classes".
+            BadInput: the folders are not the model's classes although the data are of kind "classes", or a label is not
+                one of its class indices.
         """
         if not self.classes or data.path is None:
+            self._check_labels(classifier, data)
             return self.pictures
         try:
             indices = class_indices(self.classes, classifier, data.path)
@@ -108,6 +110,12 @@ class Dataset:
             picture if picture.label is None else replace(picture, label=indices[picture.label])
             for picture in self.pictures
         )
+
+    def _check_labels(self, classifier: Classifier, data: Data) -> None:
+        for picture in self.pictures if data.labels is not None else ():
+            if picture.label is not None and picture.label >= classifier.classes:
+                expected = f"a class index below {classifier.classes}"
+                raise BadInput(f"{data.labels}: {picture.name}: expected {expected}, got {picture.label}; correct it")
 
 
 def open_data(data: Data) -> Dataset:
@@ -125,8 +133,8 @@ def open_data(data: Data) -> Dataset:
         return Dataset(_select(pictures, data), tuple(names))
     if not data.path.is_dir():
         raise BadInput(f"{data.path}: expected a folder of images, got no folder; check the path")
-    labels = {} if data.labels is None else _labels(data.path / data.labels)
     pictures = [_file_picture(path, data.path, None) for path in walk([data.path])]
+    labels = {} if data.labels is None else _labels(data.path / data.labels, [picture.name for picture in pictures])
     return Dataset(_select([replace(picture, label=labels.get(picture.name)) for picture in pictures], data))
 
 
@@ -226,9 +234,28 @@ def _select(pictures: list[Picture], data: Data) -> tuple[Picture, ...]:
     return tuple(_identified(picture) for picture in pictures if picture.name in kept)
 
 
-def _labels(path: Path) -> dict[str, int]:
+def _labels(path: Path, names: Collection[str]) -> dict[str, int]:
+    """Return the class index of each file that a CSV names.
+
+    Args:
+        path: the CSV file, with or without a byte order mark.
+        names: names of all pictures.
+    """
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            return {row["file"]: int(row["class_index"]) for row in csv.DictReader(stream)}
-    except (OSError, KeyError, ValueError, TypeError) as error:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            lines = [(row["file"], int(row["class_index"])) for row in csv.DictReader(stream)]
+    except KeyError as error:
+        raise BadInput(f"{path}: expected the columns file and class_index, got none of {error}; add it") from error
+    except (OSError, ValueError, TypeError, csv.Error) as error:
         raise BadInput(f"{path}: expected a CSV with the columns file and class_index, got {error!r}") from error
+    labels: dict[str, int] = {}
+    for name, label in lines:
+        if name in labels:
+            raise BadInput(f"{path}: expected each file once, got {name!r} twice; remove a line")
+        if label < 0:
+            raise BadInput(f"{path}: {name}: expected a class index from 0, got {label}; correct it")
+        labels[name] = label
+    if not labels.keys() & set(names):
+        got = f"none of {len(labels):,}, such as {next(iter(labels))!r}" if labels else "no line"
+        raise BadInput(f"{path}: expected names of the pictures, got {got}; write their paths below the folder")
+    return labels

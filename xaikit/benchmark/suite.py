@@ -17,6 +17,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from xaikit.benchmark.defaults import default_controls, default_measures
+from xaikit.benchmark.manifest import MOST_THREADS
+from xaikit.benchmark.oracle import ORACLES
 from xaikit.benchmark.suite_entries import (
     Count,
     Data,
@@ -98,7 +100,7 @@ class Suite(Part):
     fill: Fill = "mean"
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     batch: Count = 16
-    threads: Count | None = None
+    threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] | None = None
     maps: Literal["keep", "drop"] = "drop"
 
     @model_validator(mode="after")
@@ -111,6 +113,18 @@ class Suite(Part):
             duplicate = next((title for title in titles if titles.count(title) > 1), None)
             if duplicate is not None:
                 raise ValueError(f"expected different {kind}s, got {duplicate!r} twice; give one a label")
+        again = next((seed for seed in self.seeds if self.seeds.count(seed) > 1), None)
+        if again is not None:
+            raise ValueError(f"seeds: expected different numbers, got {again} twice; remove one")
+        return self
+
+    @model_validator(mode="after")
+    def _has_its_controls(self) -> Suite:
+        """Refuse a method under the name of another control, which would be missing in the report."""
+        controls = {*ORACLES, *default_controls(), *(control.title for control in self.controls)}
+        for method in self.methods:
+            if method.title in controls and method.title != method.name:
+                raise ValueError(f"label: expected no name of a control, got {method.title!r}; change it")
         return self
 
     @property

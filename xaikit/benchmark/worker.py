@@ -27,6 +27,7 @@ from xaikit.benchmark.store import Store
 from xaikit.benchmark.suite import Suite
 from xaikit.foundation.errors import BadInput, XaikitError
 from xaikit.foundation.identity import canonical_json, fingerprint
+from xaikit.foundation.paths import without_folders
 from xaikit.images.hashes import image_hashes
 from xaikit.methods.activation.reference_library import Library
 from xaikit.methods.base import Method
@@ -226,7 +227,8 @@ class Worker:
     def _failure(self, setting: Setting, picture: Picture, error: Exception) -> Row:
         params = canonical_json({} if setting.entry is None else setting.entry.params)
         own: Row = {"label": picture.label, "params": params, "flags": [], "o_soft": [], "o_binary": []}
-        return setting.about | own | self._identity(setting, picture) | {"status": "error", "error": reason(error)}
+        text = without_folders(reason(error), [self.suite.data.path] if self.suite.data.path is not None else [])
+        return setting.about | own | self._identity(setting, picture) | {"status": "error", "error": text}
 
     def _identity(self, setting: Setting, picture: Picture) -> Row:
         return {

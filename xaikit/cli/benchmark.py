@@ -54,6 +54,7 @@ def command(
     from xaikit.cli.pictures import write_pictures
     from xaikit.cli.report import write_all
     from xaikit.cli.terminal import progress_bar
+    from xaikit.foundation.paths import shortened_words
     from xaikit.foundation.registry import load_plugin
 
     for file in plugin or []:
@@ -75,7 +76,7 @@ def command(
             plugins=plugin or (),
             progress=bar,
             notice=tell,
-            command=shlex.join(["xaikit", *sys.argv[1:]]),
+            command=shlex.join(["xaikit", *shortened_words(sys.argv[1:])]),
         )
     if shard is not None and not outcome.units:
         say("no image is in this shard")

@@ -4,7 +4,8 @@ relative(/work/project/data/x)    data/x      if the working directory is /work/
 relative(/home/someone/x)         x
 """
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,14 @@ def relative(path: Path) -> str:
         return path.relative_to(Path.cwd()).as_posix() if path.is_absolute() else path.as_posix()
     except ValueError:
         return path.name
+
+
+def without_folders(text: str, folders: Iterable[Path]) -> str:
+    """Return a text with paths below the folders, the working directory and the home shortened to the rest."""
+    for folder in (*folders, Path.cwd(), Path.home()):
+        if folder.is_absolute() and folder != Path(folder.anchor):
+            text = text.replace(f"{folder}{os.sep}", "")
+    return text
 
 
 def shortened(value: Any, shorten: Callable[[Path], str]) -> Any:

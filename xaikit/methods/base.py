@@ -260,6 +260,7 @@ def _explain(method: Method, batch: Batch) -> Attribution:
             raise
         raise BadInput(f"model: expected a forward that autograd can differentiate, got {reason}") from error
     seconds = _clock(batch) - begin
+    _check_counts(method, result, len(batch))
     values = result.values.detach()
     values = values if values.dtype == torch.float64 else values.float()
     values = method.reduce(values) if isinstance(method, InputMethod) else values
@@ -310,6 +311,18 @@ def place_flags(method: Method, batch: Batch) -> set[str]:
     collapsed = method.layer is None and method.classifier.outline().collapsed
     misplaced = is_misplaced(method.classifier, method.place, batch.size)
     return ({"earlier-layer"} if collapsed else set()) | ({"misplaced-grid"} if misplaced else set())
+
+
+def _check_counts(method: Method, result: Values, count: int) -> None:
+    """Check that a method returned one map, and one of everything else, for each image."""
+    shape = tuple(result.values.shape)
+    if len(shape) not in (3, 4) or shape[0] != count:
+        expected = f"({count}, h, w) or ({count}, C, H, W)"
+        raise BadInput(f"{method.name}: expected values {expected}, one map per image, got {shape}; correct the method")
+    others = {"flags": result.flags or None, "completeness": result.completeness, **result.diagnostics}
+    for name, values in others.items():
+        if values is not None and len(values) != count:
+            raise BadInput(f"{method.name}: {name}: expected {count}, one per image, got {len(values)}")
 
 
 def _clock(batch: Batch) -> float:

@@ -1,8 +1,11 @@
 """The figures of the page as SVG files, for papers and slides.
 
 DIR/figures/MODEL-DATASET-FIGURE.svg    FIGURE: curves-soft, curves-binary, cost, differences, agreement
+
+Long names are cut to a length that every file system takes.
 """
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +18,7 @@ from xaikit.report.page.block import Block
 
 _PANEL = (340.0, 236.0)
 _GAP, _TITLE = 12.0, 20.0
+_LONGEST = 150  # largest number of bytes of the part of a file name before the figure
 _ENTRY, _LINE, _LETTERS = 200.0, 20.0, 25
 
 
@@ -33,9 +37,17 @@ def write_figures(folder: str | Path, blocks: Sequence[Block]) -> None:
 
 def _name(block: Block, blocks: Sequence[Block]) -> str:
     """Return a file name for model and dataset, with a number if two blocks would have the same name."""
-    names = [re.sub(r"[^\w.-]+", "-", f"{each.model}-{each.dataset}").strip("-.").lower() for each in blocks]
+    names = [_cut(re.sub(r"[^\w.-]+", "-", f"{each.model}-{each.dataset}").strip("-.").lower()) for each in blocks]
     index = blocks.index(block)
     return names[index] if names.count(names[index]) == 1 else f"{names[index]}-{index}"
+
+
+def _cut(name: str) -> str:
+    """Return a name of at most `_LONGEST` bytes; a longer one ends with a hash of the whole."""
+    content = name.encode()
+    if len(content) <= _LONGEST:
+        return name
+    return f"{content[: _LONGEST - 9].decode(errors='ignore')}-{hashlib.sha256(content).hexdigest()[:8]}"
 
 
 def _figures(block: Block) -> Iterator[tuple[str, str]]:
