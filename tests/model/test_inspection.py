@@ -153,3 +153,37 @@ def test_a_network_without_layers_says_what_works() -> None:
     with pytest.raises(BadInput, match=r"it has no layers with outputs \(N, C, h, w\): use saliency"):
         attribute(classifier, x)
     assert attribute(classifier, x, method="saliency").values.shape == (2, 8, 8)
+
+
+# ---- training mode ---------------------------------------------------------------------------------------------------
+
+
+class Switching(nn.Module):
+    """Turns training mode on in its forward, in itself or in one part."""
+
+    def __init__(self, part: str, layer: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+        self.layer = layer
+        self.first, self.last = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.part != "nothing":
+            self.get_submodule(self.part).train()
+        logits: Tensor = self.last(self.layer(self.first(x)).relu().mean((2, 3)))
+        return logits
+
+
+@pytest.mark.parametrize("layer", [nn.BatchNorm2d(4), nn.Identity(), nn.InstanceNorm2d(4, track_running_stats=True)])
+@pytest.mark.parametrize(("part", "named"), [("", "itself"), ("layer", "layer")])
+def test_a_forward_that_turns_training_mode_on_is_told(layer: nn.Module, part: str, named: str) -> None:
+    network = Switching(part, layer).eval()
+    with pytest.warns(XaikitWarning, match=f"training mode on in '{named}'.*remove train\\(\\)"):
+        attribute(Classifier(network, size=16), torch.rand(2, 3, 16, 16), method="saliency")
+    assert not any(module.training for module in network.modules())
+
+
+def test_a_network_that_stays_in_eval_mode_is_not_told_of() -> None:
+    for training in (True, False):
+        network = Switching("nothing", nn.BatchNorm2d(4)).train(training)
+        attribute(Classifier(network, size=16), torch.rand(2, 3, 16, 16), method="saliency")

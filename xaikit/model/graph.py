@@ -3,8 +3,9 @@
     before a call     nodes behind its arguments that are not known yet are hidden
     after a call      nodes behind its result are known
 
-Scripted functions, an `autograd.Function` and compiled code add nodes without a call of a torch function, so rules for
-functions cannot act on them. Reentrant checkpoints are not named: their operations show in the backward.
+Scripted functions, an `autograd.Function`, compiled code and other threads add nodes without a call of a torch function
+that this thread sees, so rules for functions cannot act on them. Reentrant checkpoints are not named: their operations
+show in the backward.
 """
 
 from collections.abc import Iterable, Iterator
@@ -60,8 +61,8 @@ class Graph:
         hidden = self.hidden(among)
         if hidden:
             raise BadInput(
-                f"{name}: expected torch functions, got {', '.join(hidden)} inside scripted code, compiled code or an "
-                f"autograd.Function; {remedy}"
+                f"{name}: expected torch functions, got {', '.join(hidden)} inside scripted code, compiled code, an "
+                f"autograd.Function or another thread; {remedy}"
             )
         self._hidden.clear()
 

@@ -102,6 +102,7 @@ def inspect(
     """
     before = _random_states(inputs.device)
     seen = look(network, inputs.clone(), name)
+    _warn_of_training(network)
     drawn = _random_states(inputs.device) != before
     if wanted is not None and _same_logits_in(wanted, network, inputs, seen):
         return replace(seen, random=drawn), wanted
@@ -115,6 +116,19 @@ def _random_states(device: torch.device) -> list[Any]:
     states = [torch.random.get_rng_state()]
     states += [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
     return [random.getstate(), np.asarray(keys).tolist(), position, *(state.tolist() for state in states)]
+
+
+def _warn_of_training(network: nn.Module) -> None:
+    """Warn of a network that turns training mode on in its forward, so that its images depend on each other."""
+    for part, module in network.named_modules():
+        if getattr(module, "training", False):
+            warnings.warn(
+                f"network: its forward turns training mode on in {part or 'itself'!r}: BatchNorm takes statistics "
+                "of the batch there and dropout is random; remove train() from the forward",
+                XaikitWarning,
+                stacklevel=4,
+            )
+            return
 
 
 def warn_of_randomness(name: str, seen: Outline) -> None:
