@@ -23,7 +23,7 @@ from xaikit.foundation.parameters import Share
 from xaikit.methods.base import METHODS, LayerMethod, Values
 from xaikit.methods.decomposition.balance import accounted
 from xaikit.methods.decomposition.composites import POSITIVE
-from xaikit.methods.decomposition.engine import relevance_at
+from xaikit.methods.decomposition.propagation import relevance_at
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 

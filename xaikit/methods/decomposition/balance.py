@@ -8,7 +8,9 @@ network computes a layer without a graph, so that branches which bypass it count
 summand that depends on the image has no graph, so that it counts as a bias.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,6 +50,23 @@ def balance(values: Tensor, promised: Tensor, size: Tensor, absorbed: dict[Reaso
     lost = sum((amount for reason, amount in absorbed.items() if reason != "bypass"), torch.zeros_like(size))
     flags = {"unbalanced": ~(missing.abs() <= _UNBALANCED * size), "relevance-lost": lost.abs() > _LOST * size}
     return Relevance(values, promised, size, absorbed, gap, flags)
+
+
+def joined(parts: Sequence[Relevance]) -> Relevance:
+    """Return the relevance of several batches as that of one."""
+    first = parts[0]
+
+    def several(read: Callable[[Relevance], dict[Any, Tensor]]) -> dict[Any, Tensor]:
+        return {name: torch.cat([read(part)[name] for part in parts]) for name in read(first)}
+
+    return Relevance(
+        torch.cat([part.values for part in parts]),
+        torch.cat([part.promised for part in parts]),
+        torch.cat([part.size for part in parts]),
+        several(lambda part: part.absorbed),
+        torch.cat([part.gap for part in parts]),
+        several(lambda part: part.flags),
+    )
 
 
 def promising(result: Relevance, promised: float) -> Relevance:

@@ -23,8 +23,8 @@ from xaikit.foundation.errors import BadInput
 from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.methods.decomposition.balance import Relevance, accounted, promising
 from xaikit.methods.decomposition.composites import Bias, CompositeName, Strength, composed
-from xaikit.methods.decomposition.engine import relevance
 from xaikit.methods.decomposition.ledger import Ledger
+from xaikit.methods.decomposition.propagation import relevance
 from xaikit.methods.decomposition.rules import LinearMap, negative_parts, shared
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost

@@ -7,17 +7,12 @@
     ledger      records the relevance that a step does not pass on
 
 The probe shows operations as function calls, so functional, in-place and reused ones are each seen separately. The
-network runs as it is written; BatchNorm and other constants are folded into the maps before them (folding.py). The
-relevance at a layer is the relevance at the image, read where it passes the layer; what passes other branches is
-recorded.
-
-    result, = relevance(batch, composite, lambda: [start])
-    result.values.sum() + sum(result.absorbed) = start.sum()
+network runs as it is written; BatchNorm and other constants are folded into the maps before them (folding.py).
 
 Source: Bach et al., PLoS ONE 2015.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from math import inf
@@ -63,112 +58,11 @@ from xaikit.methods.decomposition.signals import (
     values_of,
 )
 from xaikit.model.graph import Graph
-from xaikit.model.hooks import Layer, Probe, Rule
+from xaikit.model.hooks import Probe, Rule
 from xaikit.model.outputs import Output
 from xaikit.model.torch_functions import ACTIVATIONS, CLIPS, GATES, MAX_POOLS, PADS, PRODUCTS, QUOTIENTS, Call, writes
-from xaikit.run.batch import Batch
-from xaikit.run.gradients import has_checkpoint
 
 _MAPS = ("convolution", "dense")
-
-
-def relevance(batch: Batch, composite: Composite, starts: Callable[[], Sequence[Tensor]]) -> list[Relevance]:
-    """Return the relevance at the image for each start vector at the logits.
-
-    Args:
-        batch: images to explain.
-        composite: rule of each map.
-        starts: called once the logits are known; returns one or several start vectors (n, K).
-
-    Raises:
-        BadInput: an operation has no rule, the network ends in a softmax, or part of it runs without a graph.
-    """
-    _check_end(batch)
-    engine = Engine(composite, len(batch))
-    inputs = batch.inputs.detach().requires_grad_(True)
-    with torch.enable_grad():
-        signal = inputs.clone()
-        with batch.classifier.probe() as probe:
-            engine.install(probe)
-            logits = batch.context.forward(batch.classifier, signal)
-    batch.keep_logits(logits.detach())
-    if not logits.requires_grad:
-        raise _without_graph()
-    engine.look_at(logits, inputs)
-    vectors = list(starts())
-    results = []
-    for start in vectors:
-        passes = engine.passes(start, batch.classifier.output)
-        values = torch.zeros_like(inputs)
-        for backward in passes:
-            batch.context.counters.backwards += len(batch)
-            last = backward is passes[-1] and start is vectors[-1]
-            values += _gradient(logits, inputs, engine.begin(backward), keep=not last)
-        results.append(engine.balanced(values, start))
-    return results
-
-
-def relevance_at(batch: Batch, layer: Layer, composite: Composite, start: Callable[[], Tensor]) -> Relevance:
-    """Return the relevance (n, C, h, w) at a layer for a start vector at the logits.
-
-    Branches that bypass the layer, such as skip connections, get their share, recorded as `bypass`.
-
-    Args:
-        batch: images to explain.
-        layer: layer at which the pass ends.
-        composite: rule of each map.
-        start: called once the logits are known; returns the start vector (n, K).
-
-    Raises:
-        BadInput: an operation after the layer has no rule, the network ends in a softmax, or part of it runs without
-            a graph.
-    """
-    _check_end(batch)
-    engine = Engine(composite, len(batch))
-    activation, logits = batch.layer_and_logits(layer, engine.install, engine.end_at)
-    path = engine.look_at(logits, activation)
-    if not path.leads_to_end and has_checkpoint(logits):
-        raise BadInput(f"layer {layer}: expected a layer outside reentrant checkpoints, got one inside; choose another")
-    if composite.last is not None and not engine.maps:
-        raise BadInput(f"layer {layer}: expected a linear map after it, got none; choose an earlier layer")
-    vector = start()
-    values = torch.zeros_like(activation)
-    for backward in engine.passes(vector, batch.classifier.output):
-        batch.context.counters.backwards += len(batch)
-        values = values + engine.arriving(path, logits, activation, engine.begin(backward))
-    values = layer.to_grid(values)
-    result = engine.balanced(values if values.dtype == torch.float64 else values.float(), vector)
-    hidden = torch.full_like(result.size, engine.without_stem, dtype=torch.bool)
-    return replace(result, flags=result.flags | {"stem-without-graph": hidden})
-
-
-def _check_end(batch: Batch) -> None:
-    """Refuse a network that ends in a softmax: its outputs cannot be shared among the inputs of the last map."""
-    end = batch.classifier.outline().ends_in
-    if end in ("softmax", "log-softmax"):
-        raise BadInput(f"relevance: expected a network that ends in logits, got one with a {end}; give it without")
-
-
-def _gradient(logits: Tensor, inputs: Tensor, start: Tensor, *, keep: bool) -> Tensor:
-    (values,) = torch.autograd.grad(logits, inputs, start.to(logits), retain_graph=keep, allow_unused=True)
-    if values is None:
-        raise _without_graph()
-    return values if values.dtype == torch.float64 else values.float()
-
-
-def _without_graph() -> BadInput:
-    return BadInput(
-        "relevance: expected a network with a graph from the image to the logits, got one that runs partly under "
-        "torch.no_grad; use a method without gradients, such as occlusion"
-    )
-
-
-def start_at_the_score(batch: Batch) -> Tensor:
-    """Return each logit times the gradient of the score, (n, K): for a class, its logit there and zero elsewhere."""
-    with torch.enable_grad():
-        logits = batch.logits.detach().requires_grad_(True)
-        (gradient,) = torch.autograd.grad(batch.target.score(logits).sum(), logits)
-    return logits.detach() * gradient
 
 
 class Pass(NamedTuple):
@@ -369,7 +263,10 @@ class Engine:
 
     def _by_rule(self, step: LinearMap, record: Record, relevance: Tensor) -> Sequence[Tensor]:
         """Share by the composite's rule; a negated pass also negates what follows the last maps, such as their sum."""
-        rule = self.composite.rule(step.kind, first=record.first, last=record.last)
+        rows = self.ledger.rows(relevance)
+        flat = step.kind == "dense" and (rows == len(relevance) if relevance.ndim > 1 else rows == 1)
+        kind = "convolution" if step.kind == "dense" and not flat else step.kind
+        rule = self.composite.rule(kind, first=record.first, last=record.last)
         return rule(step.negated() if record.last and self._negated else step, relevance, self.ledger)
 
     def _activation(self, step: Step, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -434,7 +331,7 @@ class Engine:
             with torch.enable_grad():
                 zeros = relevance.new_zeros(shape).requires_grad_(True)
                 (inside,) = torch.autograd.grad(function(zeros, **options), zeros, relevance)
-            rows = inside.shape[0]
+            rows = self.ledger.rows(inside)
             self.ledger.book("bias", relevance.reshape(rows, -1).sum(1) - inside.reshape(rows, -1).sum(1))
             return (inside,)
 

@@ -25,8 +25,8 @@ from torch import Tensor
 from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.methods.decomposition.balance import accounted, promising
 from xaikit.methods.decomposition.composites import POSITIVE, Composite
-from xaikit.methods.decomposition.engine import relevance
 from xaikit.methods.decomposition.ledger import Ledger
+from xaikit.methods.decomposition.propagation import relevance
 from xaikit.methods.decomposition.rules import LinearMap, negative_parts, positive_parts, shared
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost

@@ -25,8 +25,8 @@ from torch import Tensor
 
 from xaikit.methods.base import METHODS, LayerMethod, Values
 from xaikit.methods.decomposition.balance import accounted, promising
-from xaikit.methods.decomposition.engine import relevance_at
 from xaikit.methods.decomposition.excitation_backprop import WALKS, Variant, one_at_the_class
+from xaikit.methods.decomposition.propagation import relevance_at
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 

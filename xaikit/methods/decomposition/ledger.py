@@ -19,6 +19,10 @@ Reason = Literal["bias", "stabiliser", "dead", "bypass"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
 
+class MixedRows(Exception):
+    """The rows of a tensor are not the images of the batch: each image has to be explained by itself."""
+
+
 class Ledger:
     """Sums per image and reason.
 
@@ -30,10 +34,20 @@ class Ledger:
         self.images = images
         self.amounts: dict[Reason, Tensor] = {}
 
+    def rows(self, tensor: Tensor) -> int:
+        """Return the number of images in a tensor of the network: the length of its first axis, or one image.
+
+        Raises:
+            MixedRows: the first axis is not that of the images.
+        """
+        length = tensor.shape[0] if tensor.ndim else 1
+        if self.images not in (None, 1, length):
+            raise MixedRows
+        return self.images or length
+
     def book(self, reason: Reason, amount: Tensor) -> None:
         """Add an amount (n, ...), summed over every axis but the first."""
-        rows = self.images or amount.shape[0]
-        sums = amount.reshape(rows, -1).sum(1).double()
+        sums = amount.reshape(self.rows(amount), -1).sum(1).double()
         self.amounts[reason] = self.amounts[reason] + sums if reason in self.amounts else sums
 
     def absorbed(self, images: int) -> dict[Reason, Tensor]:

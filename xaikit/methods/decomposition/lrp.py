@@ -42,7 +42,7 @@ from xaikit.methods.decomposition.composites import (
     Strength,
     composed,
 )
-from xaikit.methods.decomposition.engine import relevance, start_at_the_score
+from xaikit.methods.decomposition.propagation import relevance, start_at_the_score
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 

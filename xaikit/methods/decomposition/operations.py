@@ -157,7 +157,7 @@ def _transposed(axes: int, function: Call, args: tuple[Any, ...], kwargs: dict[s
 
 def _linear(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading | None:
     """Read a linear layer; applied at several positions it is a 1x1 convolution."""
-    dense = _argument(args, kwargs, 0, "input").ndim == 2
+    dense = _argument(args, kwargs, 0, "input").ndim <= 2
     return _weighted(
         function, args, kwargs, "dense" if dense else "convolution", Channels(-1, lambda values: values[:, None])
     )
@@ -167,7 +167,7 @@ def _matmul(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Re
     inputs, weight = _argument(args, kwargs, 0, "input"), _argument(args, kwargs, 1, "other")
     if not is_signal(inputs) or weight.requires_grad:
         return None
-    kind: Kind = "dense" if inputs.ndim == 2 else "convolution"
+    kind: Kind = "dense" if inputs.ndim <= 2 else "convolution"
     step = LinearMap(kind, (Part(torch.matmul, kept(inputs), weight.detach()),))  # type: ignore[arg-type]
     return Reading(step, (inputs,), Channels(-1, lambda values: values) if weight.ndim == 2 else None)
 

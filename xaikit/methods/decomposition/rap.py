@@ -30,8 +30,8 @@ from torch import Tensor
 from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.methods.decomposition.balance import accounted
 from xaikit.methods.decomposition.composites import Composite
-from xaikit.methods.decomposition.engine import relevance, start_at_the_score
 from xaikit.methods.decomposition.ledger import Ledger
+from xaikit.methods.decomposition.propagation import relevance, start_at_the_score
 from xaikit.methods.decomposition.rules import Given, LinearMap, negative_parts, positive_parts, z_box
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
@@ -111,7 +111,7 @@ def _relative(step: LinearMap, relevance: Tensor, ledger: Ledger, form: Form = "
 
 def _shifted(shares: Tensor, relevance: Tensor, ledger: Ledger) -> Tensor:
     """Return shares whose nonzero entries are shifted equally so that each image sums to its relevance."""
-    rows = ledger.images or len(shares)
+    rows = ledger.rows(shares)
     flat, total = shares.reshape(rows, -1), relevance.reshape(rows, -1).sum(1, keepdim=True)
     live = flat != 0
     count = live.sum(1, keepdim=True)

@@ -171,7 +171,8 @@ def _messages(outputs: Tensor, bias: Tensor | None, relevance: Tensor, ledger: L
     tiny = torch.finfo(outputs.dtype).tiny
     sizes = outputs.abs()
     dead = sizes <= tiny
-    mean = sizes.flatten(1).mean(1).reshape(-1, *[1] * (outputs.ndim - 1))
+    rows = ledger.rows(outputs)
+    mean = sizes.reshape(rows, -1).mean(1).reshape([rows, *[1] * (outputs.ndim - 1)] if outputs.ndim else [])
     offset = torch.copysign((share * mean).clamp_min(tiny), outputs) if share else torch.zeros_like(mean)
     steady = outputs + offset
     if bool(dead.any()):
@@ -179,7 +180,7 @@ def _messages(outputs: Tensor, bias: Tensor | None, relevance: Tensor, ledger: L
         relevance, steady = relevance.masked_fill(dead, 0), steady.masked_fill(dead, 1)
     messages = relevance / steady
     if share:
-        ledger.book("stabiliser", torch.linalg.vecdot(messages.flatten(1), offset.flatten(1)))
+        ledger.book("stabiliser", torch.linalg.vecdot(messages.reshape(rows, -1), offset.reshape(rows, -1)))
     if bias is not None:
         ledger.book("bias", _summed(messages, bias) * wide(bias))
     return messages

@@ -21,7 +21,7 @@ from xaikit.foundation.errors import BadInput
 from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.methods.decomposition.balance import accounted
 from xaikit.methods.decomposition.composites import Bias, CompositeName, Strength, composed
-from xaikit.methods.decomposition.engine import relevance
+from xaikit.methods.decomposition.propagation import relevance
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
