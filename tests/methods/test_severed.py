@@ -101,3 +101,37 @@ def test_a_constant_and_a_gate_are_not(form: str) -> None:
         layer = "conv1" if name in RELEVANCE[-2:] else None
         found = METHODS.get(name).build(classifier, layer).attribute(images(count), 1)
         assert not any("cut-gradient" in flags for flags in found.flags), name
+
+
+FACTORS: dict[str, Callable[[Cut, Tensor], Tensor]] = {
+    "channel gate of both signs": lambda net, h: net.side(h) * (h.mean((2, 3), keepdim=True) - 0.3).detach(),
+    "one number": lambda net, h: net.side(h) * -h.detach().mean((1, 2, 3), keepdim=True),
+    "quotient": lambda net, h: net.side(h) / -(1 + h.mean((1, 2, 3), keepdim=True)).detach(),
+    "shift": lambda net, h: net.side(h) + h.mean((2, 3), keepdim=True).detach(),
+    "in place": lambda net, h: net.side(h).mul_((h.amax((2, 3), keepdim=True) - 0.9).detach()),
+}
+
+
+@pytest.mark.parametrize("form", FACTORS)
+@pytest.mark.parametrize("name", ["lrp", "rap", "excitation-backprop"])
+def test_a_detached_gate_is_not_folded_in_a_batch_of_one_either(form: str, name: str) -> None:
+    method = METHODS.get(name).build(bound(Cut(FACTORS[form]), seed=2))
+    together = method.attribute(images(3), 1).values
+    alone = torch.cat([method.attribute(image[None], 1).values for image in images(3)])
+    assert torch.allclose(together, alone, rtol=0, atol=1e-9 * float(together.abs().max()))
+
+
+@pytest.mark.parametrize("name", ["lrp", "rap"])
+def test_a_gate_has_one_map_detached_or_not(name: str) -> None:
+    def gated(net: Cut, h: Tensor) -> Tensor:
+        return net.side(h) * torch.tanh(h.mean((2, 3), keepdim=True) - 0.3)
+
+    def detached(net: Cut, h: Tensor) -> Tensor:
+        return net.side(h) * torch.tanh(h.mean((2, 3), keepdim=True) - 0.3).detach()
+
+    for count in (1, 3):
+        found, expected = (
+            METHODS.get(name).build(bound(Cut(form), seed=2)).attribute(images(count), 1).values
+            for form in (detached, gated)
+        )
+        assert torch.allclose(found, expected, rtol=0, atol=1e-9 * float(expected.abs().max()))

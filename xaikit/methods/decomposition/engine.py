@@ -135,7 +135,8 @@ class Engine:
 
         Before the first map it is the normalisation of the image, which absorbs nothing.
         """
-        source, fold = reading.source, Fold.of(reading)
+        source = reading.source
+        fold = Fold([], []) if self._severed.among((args, kwargs)) else Fold.of(reading)
         shape, mark = source.shape, present(source)
         absorbs = self.composite.bias == "absorb" and (reading.shift is not None or mark is not None)
         known = reading.step(kept(source)).within([mark]) if absorbs and not fold.direct else None

@@ -10,6 +10,7 @@ and `settle` counts, once the logits are known, how often each value on the way 
 
     only moves lie between      each output of the maps reaches exactly one place (flatten, transpose, cat, clone)
     it is per channel           s and t do not vary within an output channel of a map
+    it is no gate               s and t do not depend on the image, as a detached gate does
     nothing else uses them      neither the outputs of the maps nor the values on the way lead to the logits elsewhere
 
 Any other pair is a scale and a bias of its own.

@@ -55,6 +55,10 @@ class Severed:
 
         return call
 
+    def among(self, values: Any) -> bool:
+        """Return whether there is a severed value in a tree of arguments."""
+        return any(id(leaf) in self._tensors for leaf in tree_leaves(values))
+
     def is_summand(self, nodes: set[Any]) -> bool:
         """Return whether a severed value is a summand in one of the nodes that the logits depend on, and forget all."""
         found = self._left or any(node in nodes for node in self._users)
