@@ -81,6 +81,7 @@ CONSTANTS: dict[str, Callable[[Cut, Tensor], Tensor]] = {
     "detached parameter": lambda net, h: h + net.position.detach() + net.kept,
     "blank": lambda net, h: h + torch.zeros_like(h.detach()) + torch.ones_like(h),
     "unused": lambda net, h: (h, h + net.side(h).detach())[0],
+    "a decision": lambda net, h: h * 2 if float(h.detach().max()) < 1e9 else h,
     "shape": lambda net, h: h + h.shape[1],
 }
 

@@ -3,8 +3,9 @@
     h * g(h).detach()     a gate is a constant for relevance, with a graph or without: nothing is lost
     h + f(h).detach()     the summand depends on the image, but relevance takes it for a bias: the map is flagged
 
-Values are severed by `detach`, `data`, functions under `torch.no_grad`, and conversions to integers. Numbers that leave
-torch (`item`, `numpy`) cannot be followed and count as summands.
+Values are severed by `detach`, `data`, functions under `torch.no_grad`, and conversions to integers. Values that leave
+torch cannot be followed: arrays count as summands, and a number does if a Python float is added to a signal later on; a
+number that only decides what is computed is no summand.
 """
 
 from __future__ import annotations
@@ -15,11 +16,25 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from xaikit.model.hooks import Rule
-from xaikit.model.torch_functions import BLANKS, CONVOLUTIONS, LINEARS, PRODUCTS, QUOTIENTS, Call, named, writes
+from xaikit.model.torch_functions import (
+    BLANKS,
+    CONVOLUTIONS,
+    LINEARS,
+    MINUS,
+    PLUS,
+    PRODUCTS,
+    QUOTIENTS,
+    REVERSED_MINUS,
+    Call,
+    named,
+    writes,
+)
 
 _FACTORS = PRODUCTS | QUOTIENTS | LINEARS | CONVOLUTIONS | named("matmul mm bmm")
 """Calls in which a severed value is a gate or a weight."""
-_LEAVES_TORCH = named("item tolist numpy int float")
+_ARRAYS = named("tolist numpy")
+_NUMBERS = named("item int float")
+_SUMS = PLUS | MINUS | REVERSED_MINUS
 _TO_INTEGERS = named("int long short to type")
 
 
@@ -29,7 +44,7 @@ class Severed:
     def __init__(self) -> None:
         self._tensors: dict[int, Tensor] = {}
         self._users: list[Any] = []
-        self._left = False
+        self._left = self._numbers = False
 
     def watched(self, rule: Rule) -> Rule:
         """Return the rule, which also records the severed values that its calls take and make."""
@@ -41,7 +56,10 @@ class Severed:
             output = rule(function, args, kwargs)
             if not depends or function in BLANKS:
                 return output
-            self._left |= function in _LEAVES_TORCH and not isinstance(output, Tensor)
+            self._left |= function in _ARRAYS or (
+                self._numbers and function in _SUMS and any(isinstance(value, float) for value in args)
+            )
+            self._numbers |= function in _NUMBERS and not isinstance(output, Tensor)
             in_place = writes(function) or getattr(function, "__name__", "") == "__setitem__"
             summands = function not in _FACTORS and any(tensor.is_floating_point() for tensor in severed)
             for value in (*tree_leaves(output), *(args[:1] if in_place else ())):
@@ -69,4 +87,4 @@ class Severed:
         """Forget what was recorded so far."""
         self._tensors.clear()
         self._users.clear()
-        self._left = False
+        self._left = self._numbers = False
