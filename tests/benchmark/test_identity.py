@@ -16,6 +16,7 @@ from tests.report.rows import rows as drawn_rows
 from xaikit.benchmark import identity
 from xaikit.benchmark.run import Outcome, run
 from xaikit.benchmark.suite import Suite
+from xaikit.cli.pictures import write_pictures
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.files import package_data
 from xaikit.foundation.registry import load_plugin
@@ -67,6 +68,19 @@ def test_replaced_pictures_are_measured_again(tmp_path):
     assert numbers(tmp_path / "out") == pytest.approx(numbers(tmp_path / "fresh"))
     assert numbers(tmp_path / "out") != pytest.approx(before)
     assert left_out(tmp_path / "out") == ["2 rows of texture-cnn on mine left out: the picture or its label changed"]
+
+
+def test_the_drawn_pictures_are_those_of_the_rows(tmp_path):
+    folder, out, drawn = tmp_path / "pictures", tmp_path / "out", []
+    data = {"kind": "images", "path": folder, "name": "mine"}
+    for seed in (1, 2, 1):
+        measured(out, pictures(folder, seed, count=1))
+        write_pictures(Suite.of(**(FEW | {"data": data, "threads": 1})), out, "cpu")
+        files = read_benchmark(out).pictures["mine", "texture-cnn"]["0.bmp"]
+        drawn.append({name: file.read_bytes() for name, file in files.items()})
+    assert drawn[0].keys() == {"input", "saliency"}
+    assert all(drawn[0][name] != drawn[1][name] for name in drawn[0])
+    assert drawn[0] == drawn[2]
 
 
 def test_another_folder_with_the_same_names_is_measured_again(tmp_path):

@@ -43,10 +43,14 @@ def write_pictures(suite: Suite, output: Path, device: str, notice: Callable[[st
         for choice in choose(rows, int(benchmark.run.get("seed", 0)), SAMPLE):
             image = choice.image_id
             scored = [row for row in rows if row["image_id"] == image and not row.get("error")]
-            files = {name: _file(fingerprint([dataset, model, image, name])) for name in ("input", "evidence")}
+            content = [[row.get(name) for name in ("conditions", "picture")] for row in scored[:1]]
+            files = {name: _file(fingerprint([dataset, model, image, content, name])) for name in ("input", "evidence")}
             files |= {row["method"]: _file(row["unit_id"]) for row in scored}
             entries.append({"dataset": dataset, "model": model, "image": image, "files": files})
-            targets = {row["method"]: row["target"] for row in scored if not (output / files[row["method"]]).is_file()}
+            lost = not (output / files["input"]).is_file()
+            targets = {
+                row["method"]: row["target"] for row in scored if lost or not (output / files[row["method"]]).is_file()
+            }
             if targets:
                 missing.setdefault(model, {})[image] = targets
     if missing:
