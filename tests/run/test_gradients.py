@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,7 +134,7 @@ def test_a_layer_that_is_detached_behind_is_refused_though_the_score_has_a_gradi
 
     clf = Classifier(seeded(Cut), size=8)
     for name in ("hires-cam", "grad-cam"):
-        with pytest.raises(BadInput, match="gradient of the score by layer conv2, got zero, though"):
+        with pytest.raises(BadInput, match="gradient of the score by layer conv2, got zero for 2 of 2 images, though"):
             METHODS.get(name)(clf, layer="conv2").attribute(images(2), 1)
 
 
@@ -163,3 +164,63 @@ def test_gradients_equal_autograd_and_leave_no_trace() -> None:
     assert torch.equal(other.grad, torch.full((4,), 7.0, dtype=torch.float64))
     apart = torch.rand(2, requires_grad=True)
     assert gradients(leaf.sum(1), [apart]) == [None]
+
+
+class Bright(Activated):
+    """Another second activation for bright images."""
+
+    def __init__(self, inside: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(F.relu)
+        self.inside = inside
+
+    def forward(self, x: Tensor) -> Tensor:
+        bright = (x.mean((1, 2, 3)) > 5)[:, None, None, None]
+        features = self.conv2(F.relu(self.conv1(x)))
+        return self.fc(torch.where(bright, self.inside(features), F.relu(features)).mean((2, 3)))
+
+
+BY_CHANCE: dict[str, Callable[[Tensor], Tensor]] = {
+    "detached": lambda x: F.relu(x.detach()),
+    "rounded": lambda x: (F.relu(x) * 64).round() / 64,
+    "one hot": one_hot,
+    "by numpy": by_numpy,
+    "without a graph": without_graph,
+}
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0, 0)])
+@pytest.mark.parametrize(
+    "name", ["saliency", "grad-cam", "integrated-gradients", "smooth-grad", "guided-backprop", "expected-gradients"]
+)
+@pytest.mark.parametrize("inside", list(BY_CHANCE))
+def test_an_image_without_a_gradient_is_refused_beside_others_as_alone(
+    inside: str, name: str, order: tuple[int, ...]
+) -> None:
+    clf, both = bound(Bright(BY_CHANCE[inside])), [images(1), images(1) + 9]
+    few: dict[str, dict[str, Any]] = {
+        "smooth-grad": {"samples": 2, "level": 1e-6},
+        "integrated-gradients": {"steps": 4},
+        "expected-gradients": {"samples": 4},
+    }
+    options = few.get(name, layered(name, clf))
+    one = METHODS.get(name).build(clf, **options)
+    assert bool(one.attribute(both[0], 1).values.any())
+    with pytest.raises(BadInput, match=r"expected a .*gradient"):
+        one.attribute(both[1], 1)
+    with pytest.raises(BadInput, match=r"expected a .*gradient"):
+        one.attribute(torch.cat([both[index] for index in order]), 1)
+
+
+@pytest.mark.parametrize("name", ["saliency", "grad-cam", "input-x-gradient", "guided-backprop"])
+def test_a_dead_image_has_a_map_of_zeros_alone_and_beside_others(name: str) -> None:
+    clf = bound(Activated(F.relu))
+    with torch.no_grad():
+        clf.network.conv1.weight.abs_()
+        clf.network.conv1.bias.fill_(-0.3)
+    live, dead = images(1), torch.zeros(1, 3, 8, 8, dtype=torch.float64)
+    dead[:, :, 2, 2] = 0.01
+    one = METHODS.get(name).build(clf, **layered(name, clf))
+    alone = [one.attribute(x, 1).values for x in (live, dead)]
+    assert bool(alone[0].any())
+    assert not bool(alone[1].any())
+    assert torch.allclose(one.attribute(torch.cat([live, dead]), 1).values, torch.cat(alone), rtol=1e-12)

@@ -211,8 +211,8 @@ class Batch:
             self._gradients(self.target.score(self.context.forward(self.classifier, inputs)), [inputs])
             return [(watch.activation, watch.gradient) for watch in watches]
 
-    def _moved_layer(self, layer: Layer, step: float) -> tuple[Tensor, Tensor | None]:
-        """Return the score and its gradient by a layer whose output is moved."""
+    def _moved_layer(self, layer: Layer, step: float, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the scores of images `rows` and their gradients by a layer whose output is moved."""
         outputs: list[Tensor] = []
 
         def move(output: Tensor) -> Tensor:
@@ -223,7 +223,9 @@ class Batch:
         with torch.enable_grad(), self.classifier.probe() as probe:
             probe.replace(layer, move)
             score = self.target.score(self.context.forward(self.classifier, self.inputs))
-        return score, self._gradients(score, outputs)[0] if score.requires_grad else None
+        gradient = self._gradients(score, outputs)[0] if score.requires_grad else None
+        each = gradient is not None and len(gradient) == len(self)
+        return score[rows], gradient[rows] if gradient is not None and each else gradient
 
     def layer_and_logits(
         self, layer: Layer, install: Callable[[Probe], None], replaced: Callable[[Tensor], Tensor]
@@ -250,7 +252,7 @@ class Batch:
     @cached_property
     def input_gradients(self) -> Tensor:
         """(n, C, H, W) gradient of the score by the inputs in the network's coordinates."""
-        return self._trusted(self.inputs, lambda logits: self.target.score(logits))[1]
+        return self._trusted(self.inputs, None, Target.score)[1]
 
     def input_gradients_anew(self) -> Tensor:
         """Return the input gradients without the cache, for callers that have installed rules.
@@ -268,20 +270,33 @@ class Batch:
             inputs: (m, C, H, W) in the network's coordinates.
             rows: (m,) index of the image that each input belongs to; None if m = n.
         """
-        target = self.target if rows is None else self.target.take(rows)
-        return self._trusted(inputs, target.score)
+        return self._trusted(inputs, rows, Target.score)
 
     def confidence_gradients(self, inputs: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return `Target.confidence` (m,) and its gradient (m, C, H, W) at other inputs, as in `score_gradients`."""
-        target, output = self.target.take(rows), self.classifier.output
-        return self._trusted(inputs, lambda logits: target.confidence(logits, output))
+        output = self.classifier.output
+        return self._trusted(inputs, rows, lambda target, logits: target.confidence(logits, output))
 
-    def _trusted(self, inputs: Tensor, read: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        """Return what `read` takes from the logits, (m,), and its gradient by inputs (m, C, H, W), once it is true."""
-        score, gradient = self._differentiated(inputs, read)
+    def _trusted(
+        self, inputs: Tensor, rows: Tensor | None, read: Callable[[Target, Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Return what `read` takes from the logits, (m,), and its gradient by inputs (m, C, H, W), once it is true.
 
-        def trial(step: float) -> tuple[Tensor, Tensor | None]:
-            return self._differentiated(moved(inputs, step), read)
+        Args:
+            inputs: (m, C, H, W) in the network's coordinates.
+            rows: (m,) index of the image that each input belongs to; None if m = n.
+            read: callable from a target and logits to (m,).
+        """
+
+        def differentiated(inputs: Tensor, some: Tensor | None) -> tuple[Tensor, Tensor | None]:
+            return self._differentiated(
+                inputs, lambda logits: read(self.target if some is None else self.target.take(some), logits)
+            )
+
+        score, gradient = differentiated(inputs, rows)
+
+        def trial(step: float, some: Tensor) -> tuple[Tensor, Tensor | None]:
+            return differentiated(moved(inputs, step)[some], some if rows is None else rows[some])
 
         return score, trusted(gradient, inputs, score, trial, "the input")
 

@@ -18,7 +18,7 @@ from xaikit.model.graph import nodes
 
 _STEPS = (0.1, 1.0)  # how far the check moves a tensor, in its standard deviations
 
-Trial = Callable[[float], tuple[Tensor, Tensor | None]]
+Trial = Callable[[float, Tensor], tuple[Tensor, Tensor | None]]
 
 
 def gradients(score: Tensor, tensors: Sequence[Tensor]) -> list[Tensor | None]:
@@ -60,45 +60,61 @@ def check_graph(score: Tensor) -> None:
 
 
 def trusted(gradient: Tensor | None, tensor: Tensor, score: Tensor, trial: Trial, name: str) -> Tensor:
-    """Return the gradient, or zeros where that is the true gradient.
+    """Return the gradient, in which an image has zeros only where they are its true gradient.
 
     Args:
         gradient: gradient of the score by `tensor`, or None.
-        tensor: the input, or the output of a layer.
+        tensor: (n, ...) the input, or the output of a layer; other numbers of rows are checked as one.
         score: (n,) score.
-        trial: returns the score (n,) and its gradient, or None, after `moved(tensor, step)` took the tensor's place.
+        trial: returns the scores (k,) and their gradients (k, ...), or None, of the images `rows` (k,), after
+            `moved(tensor, step)` took the tensor's place.
         name: name of the tensor, for the message.
 
     Raises:
-        BadInput: the score changes with the tensor, but its gradient is zero at every value that was tried; or the
-            tensor does not lead to the score at all.
+        BadInput: the score of an image changes with the tensor, but its gradient is zero at every value that was
+            tried; or the tensor does not lead to the score at all.
     """
-    if gradient is not None and bool(gradient.any()):
-        return gradient
-    changes = False
-    for step in _STEPS:
-        other, other_gradient = trial(step)
-        if other_gradient is not None and bool(other_gradient.any()):
-            return torch.zeros_like(tensor)
-        changes |= _differ(other.detach(), score.detach())
-    if changes:
+    count = len(score)
+    flat = ~_alive(gradient, count, each=len(tensor) == count).to(score.device)
+    rows = flat.nonzero().flatten()
+    changes = torch.zeros_like(rows, dtype=torch.bool)
+    for step in _STEPS if len(rows) else ():
+        other, other_gradient = trial(step, rows)
+        alive = _alive(other_gradient, len(rows), each=len(tensor) == count).to(rows.device)
+        changes = (changes | _differ(other.detach(), score.detach()[rows]))[~alive]
+        rows = rows[~alive]
+        if not len(rows):
+            break
+    if bool(changes.any()):
         raise BadInput(
-            f"model: expected a gradient of the score by {name}, got zero, though the score changes with it (detached, "
-            "rounded, quantised or outside torch in between); use a method without gradients, such as occlusion"
+            f"model: expected a gradient of the score by {name}, got zero for {int(changes.sum())} of {count} images, "
+            "though the score changes with it (detached, rounded, quantised or outside torch in between); use a method "
+            "without gradients, such as occlusion"
         )
-    if gradient is None:
+    if gradient is not None:
+        return gradient
+    if len(rows) == count:
         raise BadInput(f"model: expected a score that depends on {name}, got one that does not; choose another layer")
     return torch.zeros_like(tensor)
 
 
+def _alive(gradient: Tensor | None, count: int, *, each: bool) -> Tensor:
+    """Return which of `count` images have a gradient other than zero, (count,) bool; together if not `each`."""
+    if gradient is None:
+        return torch.zeros(count, dtype=torch.bool, device="cpu")
+    return gradient.reshape(count, -1).any(1) if each else gradient.any().expand(count)
+
+
 def moved(tensor: Tensor, step: float) -> Tensor:
-    """Return a tensor plus uniform noise from 0 to 2 * `step` of its standard deviations, the same in each call."""
+    """Return a tensor plus uniform noise from 0 to 2 * `step` of each row's standard deviation, the same for each."""
     generator = torch.Generator("cpu").manual_seed(0)
-    noise = torch.rand(tensor.shape, generator=generator, dtype=torch.float32, device="cpu").to(tensor) * 2
-    deviation = tensor.std() if tensor.numel() > 1 else tensor.abs().sum()
+    noise = torch.rand(1, *tensor.shape[1:], generator=generator, dtype=torch.float32, device="cpu").to(tensor) * 2
+    deviation = tensor.flatten(1).std(1, correction=0).reshape(-1, *[1] * (tensor.ndim - 1))
     return tensor + step * noise * torch.where(deviation > 0, deviation, torch.ones_like(deviation))
 
 
-def _differ(first: Tensor, second: Tensor) -> bool:
+def _differ(first: Tensor, second: Tensor) -> Tensor:
+    """Return where scores (n,) differ by more than rounding, (n,) bool."""
     tolerance = torch.finfo(first.dtype).eps ** 0.5
-    return bool(((first - second).abs() > tolerance * (first.abs() + second.abs())).any())
+    differs: Tensor = (first - second).abs() > tolerance * (first.abs() + second.abs())
+    return differs

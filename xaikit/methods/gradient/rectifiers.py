@@ -91,8 +91,8 @@ def rectified_gradients(batch: Batch, by: Rectification, method: str) -> tuple[T
         probe.otherwise(rectifiers.call)
         values = batch.input_gradients_anew()
     others = rectifiers.others | set(graph.hidden())
-    if not bool(values.any()):
-        _ = batch.input_gradients  # refuses a network without a gradient
+    if not bool(values.flatten(1).any(1).all()):
+        _ = batch.input_gradients  # refuses an image without a gradient
     if not rectifiers.count:
         names = ", ".join(sorted(others)) or "no activations at all"
         raise BadInput(
