@@ -280,3 +280,23 @@ def test_what_does_not_fit_is_refused() -> None:
         for wrong in params:
             with pytest.raises(BadInput, match=r"expected .*, got .*"):
                 METHODS.get(name).build(clf, **wrong)
+
+
+class OverItsMaximum(nn.Module):
+    """Divides each image by its maximum; a black image is 0 / 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.conv(x / x.amax((1, 2, 3), keepdim=True)).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("name", ["integrated-gradients", "xrai"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_baseline_without_a_score_is_flagged(name: str, count: int) -> None:
+    """The points of the path give finite values, but there is nothing that they could add up to."""
+    found = explained(name, bound(OverItsMaximum()), images(count), baseline="black", steps=4)
+    assert bool(found.values.isfinite().all())
+    assert all("incomplete" in flags for flags in found.flags)

@@ -252,7 +252,7 @@ class Batch:
     @cached_property
     def input_gradients(self) -> Tensor:
         """(n, C, H, W) gradient of the score by the inputs in the network's coordinates."""
-        return self._trusted(self.inputs, None, Target.score)[1]
+        return self._trusted(self.inputs, Target.score)[1]
 
     def input_gradients_anew(self) -> Tensor:
         """Return the input gradients without the cache, for callers that have installed rules.
@@ -270,33 +270,30 @@ class Batch:
             inputs: (m, C, H, W) in the network's coordinates.
             rows: (m,) index of the image that each input belongs to; None if m = n.
         """
-        return self._trusted(inputs, rows, Target.score)
+        return self._trusted(inputs, Target.score, self.target if rows is None else self.target.take(rows))
 
     def confidence_gradients(self, inputs: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return `Target.confidence` (m,) and its gradient (m, C, H, W) at other inputs, as in `score_gradients`."""
         output = self.classifier.output
-        return self._trusted(inputs, rows, lambda target, logits: target.confidence(logits, output))
+        return self._trusted(inputs, lambda target, logits: target.confidence(logits, output), self.target.take(rows))
 
     def _trusted(
-        self, inputs: Tensor, rows: Tensor | None, read: Callable[[Target, Tensor], Tensor]
+        self, inputs: Tensor, read: Callable[[Target, Tensor], Tensor], target: Target | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return what `read` takes from the logits, (m,), and its gradient by inputs (m, C, H, W), once it is true.
 
         Args:
             inputs: (m, C, H, W) in the network's coordinates.
-            rows: (m,) index of the image that each input belongs to; None if m = n.
             read: callable from a target and logits to (m,).
+            target: the target of each input; None is that of the images, which the same forward may resolve.
         """
+        score, gradient = self._differentiated(
+            inputs, lambda logits: read(self.target if target is None else target, logits)
+        )
 
-        def differentiated(inputs: Tensor, some: Tensor | None) -> tuple[Tensor, Tensor | None]:
-            return self._differentiated(
-                inputs, lambda logits: read(self.target if some is None else self.target.take(some), logits)
-            )
-
-        score, gradient = differentiated(inputs, rows)
-
-        def trial(step: float, some: Tensor) -> tuple[Tensor, Tensor | None]:
-            return differentiated(moved(inputs, step)[some], some if rows is None else rows[some])
+        def trial(step: float, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+            some = (self.target if target is None else target).take(rows)
+            return self._differentiated(moved(inputs, step)[rows], lambda logits: read(some, logits))
 
         return score, trusted(gradient, inputs, score, trial, "the input")
 

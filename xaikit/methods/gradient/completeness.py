@@ -22,7 +22,7 @@ def missed(gap: Tensor, scores: Tensor, others: Tensor, arithmetic: torch.dtype)
         arithmetic: dtype that the network computes in.
     """
     rounding = _ROUNDING_STEPS * torch.finfo(arithmetic).eps * (scores.abs() + others.abs())
-    return gap.abs() > _LARGEST_GAP * (scores - others).abs() + rounding
+    return ~(gap.abs() <= _LARGEST_GAP * (scores - others).abs() + rounding)  # also true where one of them is NaN
 
 
 def flagged(missed: Tensor) -> list[set[str]]:

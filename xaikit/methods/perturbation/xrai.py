@@ -76,7 +76,8 @@ class XRAI(InputMethod):
 
     def compute(self, batch: Batch) -> Values:
         """Return the mean attribution over the pixels added together with each pixel, (n, H, W)."""
-        gradients = self._gradients.compute(batch).values
+        integrated = self._gradients.compute(batch)
+        gradients, gap = integrated.values, integrated.completeness
         base = gradients.amax(1) if self.across == "max" else gradients.sum(1)
         least = max(1, round(_LEAST_GAIN * base[0].numel() / _SIDE**2))
         add_regions = grow if self.order == "full" else grow_in_order
@@ -89,6 +90,9 @@ class XRAI(InputMethod):
                 batch.context.progress(index + 1, len(batch), "segmented images")
         values = torch.from_numpy(np.stack(maps)).to(base)
         flags = [{"one-segment"} if count == len(_SCALES) else set[str]() for count in counts]  # one region per scale
+        if gap is not None:
+            for names, unknown in zip(flags, gap.isnan().tolist(), strict=True):  # the score of a baseline is NaN
+                names |= {"incomplete"} if unknown else set()
         return Values(values, flags=flags, diagnostics={"regions": torch.tensor(counts, device="cpu")})
 
     def cost(self, size: tuple[int, int]) -> Cost:
