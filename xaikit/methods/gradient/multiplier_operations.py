@@ -1,13 +1,14 @@
 """Multiplier rules of all supported operations, composed of the three rules in `multiplier_rules`.
 
-    a / b        a * (1 / b)
+    a / b        a * (1 / b), also written out: with a * r for an inverse r, see below
     max-pooling  largest, per window; likewise amax, maximum and max
     logsumexp    log(sum(exp(z))), with the largest value of each pair subtracted first
     softmax      exp(z - logsumexp(z))
     LayerNorm    (x - mean) * r with r = (mean((x - mean)^2) + eps)^(-1/2)
 
-LayerNorm holds r constant on the side that varies more and propagates the rest through the variance. This is exact, and
-the terms keep the size of the output even if the other side is nearly constant, such as a blank baseline.
+The product with an inverse r (1 / b, rsqrt, a negative power) holds r constant on the side where it is smaller, which
+varies more, and propagates the rest through r. This is exact, and the terms keep the size of the output even if the
+other side is nearly constant, such as a blank baseline. A normalisation has one map, however it is written.
 
 Shapes: first axis of activations (m + u) * k, as in `Pairing`.
 Source: Shrikumar et al., ICML 2017, arXiv:1704.02685, for the chain rule of multipliers.
@@ -29,12 +30,13 @@ from xaikit.methods.gradient.multiplier_rules import (
     activations_in,
     carried,
     elementwise,
+    is_inverse,
     largest,
     product,
     slope,
 )
 from xaikit.model.ends import log_probabilities
-from xaikit.model.torch_functions import named
+from xaikit.model.torch_functions import named, writes
 
 Rule = Callable[[Pairing, Call, tuple[Any, ...], dict[str, Any]], Any]
 
@@ -82,7 +84,21 @@ def _quotient(pairing: Pairing, function: Call, args: tuple[Any, ...], kwargs: d
     numerator, denominator = reversed(args[:2]) if "rdiv" in function.__name__ else args[:2]
     if not activations_in(denominator):
         return function(*args, **kwargs)
-    return product(pairing, torch.mul, (elementwise(pairing, torch.reciprocal, (denominator,), {}), numerator), {})
+    inverse = elementwise(pairing, torch.reciprocal, (denominator,), {})
+    if not activations_in(numerator):
+        return product(pairing, torch.mul, (inverse, numerator), {})
+    return _times_inverse(pairing, numerator, inverse)
+
+
+def _product(pairing: Pairing, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The product of two activations, one of which may be an inverse."""
+    factors = activations_in((args, kwargs))
+    inverses = [factor for factor in factors if is_inverse(factor)]
+    if len(factors) != 2 or len(inverses) != 1:
+        return product(pairing, function, args, kwargs)
+    (other,) = (factor for factor in factors if factor is not inverses[0])
+    output = _times_inverse(pairing, other, inverses[0])
+    return args[0].copy_(output) if writes(function) else output
 
 
 def _softmax(pairing: Pairing, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
@@ -159,29 +175,30 @@ def _standardised(pairing: Pairing, values: Tensor, axes: int, eps: float) -> Te
     last = tuple(range(-axes, 0))
     centred = values - values.mean(last, keepdim=True)
     variance = elementwise(pairing, torch.square, (centred,), {}).mean(last, keepdim=True)
-    inverse = elementwise(pairing, torch.rsqrt, (variance + eps,), {})
-    return _divided_by_deviation(pairing, centred, inverse)
+    return _times_inverse(pairing, centred, elementwise(pairing, torch.rsqrt, (variance + eps,), {}))
 
 
-def _divided_by_deviation(pairing: Pairing, centred: Tensor, inverse: Tensor) -> Tensor:
-    """Return u * r for centred values u and the inverse r of their standard deviation.
+def _times_inverse(pairing: Pairing, values: Tensor, inverse: Tensor) -> Tensor:
+    """Return u * r for values u and the inverse r of others, such as their standard deviation.
 
-    The difference u * r - u' * r' is split with the smaller r held constant: for r <= r' into (u - u') * r and
+    The difference u * r - u' * r' is split with the smaller |r| held constant: for |r| <= |r'| into (u - u') * r and
     u' * (r - r'). Both terms keep the size of the output even if the other side hardly varies.
     """
 
-    def run(centred: Tensor, inverse: Tensor) -> tuple[Tensor, Back]:
-        u, other_u = pairing.split(centred)
+    def run(values: Tensor, inverse: Tensor) -> tuple[Tensor, Back]:
+        u, other_u = pairing.split(values)
         r, other_r = pairing.split(inverse)
-        smaller_r, matching_u = torch.minimum(r, other_r), torch.where(r <= other_r, other_u, u)
+        own = r.abs() <= other_r.abs()
+        smaller_r, matching_u = torch.where(own, r, other_r), torch.where(own, other_u, u)
 
         def back(multipliers: Tensor) -> tuple[Tensor, ...]:
             first = pairing.first(multipliers)
-            return pairing.whole(first * smaller_r), pairing.whole((first * matching_u).sum_to_size(smaller_r.shape))
+            shares = ((first * smaller_r).sum_to_size(u.shape), (first * matching_u).sum_to_size(r.shape))
+            return tuple(pairing.whole(share) for share in shares)
 
-        return centred * inverse, back
+        return values * inverse, back
 
-    return carried(run, centred, inverse)
+    return carried(run, values, inverse)
 
 
 def _scaled(values: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -201,7 +218,7 @@ RULES: tuple[tuple[frozenset[Call], Rule], ...] = (
     ),
     (
         named(
-            "mul multiply matmul rmatmul mm bmm mv einsum linear addmm baddbmm "
+            "matmul rmatmul mm bmm mv einsum linear addmm baddbmm "
             "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d"
         ),
         product,
@@ -212,6 +229,7 @@ RULES: tuple[tuple[frozenset[Call], Rule], ...] = (
     ),
     (named("amax"), _amax),
     (named("maximum max"), _max),
+    (named("mul multiply"), _product),
     (named("div divide true_divide rdiv"), _quotient),
     (named("softmax log_softmax"), _softmax),
     (frozenset({log_probabilities}), _log_probabilities),

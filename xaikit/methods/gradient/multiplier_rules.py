@@ -23,9 +23,10 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._pytree import tree_leaves, tree_map
 
 from xaikit.foundation.errors import BadInput
-from xaikit.model.torch_functions import writes
+from xaikit.model.torch_functions import named, writes
 
 Call = Callable[..., Any]
+_INVERSES, _POWERS = named("reciprocal rsqrt"), named("pow")
 Back = Callable[[Tensor], tuple[Tensor, ...]]
 
 
@@ -86,24 +87,34 @@ class _Carry(torch.autograd.Function):
     """An operation whose backward pass propagates multipliers by a rule."""
 
     @staticmethod
-    def forward(ctx: Any, run: Callable[..., tuple[Tensor, Back]], *inputs: Tensor) -> Tensor:
+    def forward(ctx: Any, run: Callable[..., tuple[Tensor, Back]], inverse: bool, *inputs: Tensor) -> Tensor:
         output, ctx.back = run(*(tensor.detach() for tensor in inputs))
+        ctx.inverse = inverse
         return output
 
     @staticmethod
     def backward(ctx: Any, multipliers: Tensor) -> tuple[Tensor | None, ...]:
-        return None, *ctx.back(multipliers)
+        return None, None, *ctx.back(multipliers)
 
 
-def carried(run: Callable[..., tuple[Tensor, Back]], *inputs: Tensor) -> Tensor:
+def carried(run: Callable[..., tuple[Tensor, Back]], *inputs: Tensor, inverse: bool = False) -> Tensor:
     """Return the output of an operation whose multipliers follow a rule.
 
     Args:
         run: returns the output for `inputs`, and a function from the multipliers of the output to those of each input.
         inputs: activations.
+        inverse: whether the output is the inverse of the input, or of a power of it.
     """
-    output: Tensor = _Carry.apply(run, *inputs)
+    output: Tensor = _Carry.apply(run, inverse, *inputs)
     return output
+
+
+def is_inverse(activation: Tensor) -> bool:
+    """Return whether an activation is an inverse, with only linear operations on it alone since."""
+    sources = [activation.grad_fn]
+    while len(sources) == 1 and not hasattr(sources[0], "inverse"):
+        sources = [] if sources[0] is None else [node for node, _ in sources[0].next_functions if node is not None]
+    return len(sources) == 1 and bool(getattr(sources[0], "inverse", False))
 
 
 def refusing(error: BadInput, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -171,7 +182,12 @@ def elementwise(pairing: Pairing, function: Call, args: tuple[Any, ...], kwargs:
         ratio = slope(call, *pairing.split(inputs), *pairing.split(output))
         return output, lambda multipliers: (pairing.whole((pairing.first(multipliers) * ratio).to(inputs.dtype)),)
 
-    return carried(run, activations[0])
+    inverse = function in _INVERSES or (function in _POWERS and _negative(args[1:], kwargs))
+    return carried(run, activations[0], inverse=inverse)
+
+
+def _negative(rest: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    return any(isinstance(value, int | float) and value < 0 for value in (*rest, *kwargs.values()))
 
 
 def slope(call: Call, x: Tensor, other_x: Tensor, y: Tensor, other_y: Tensor) -> Tensor:

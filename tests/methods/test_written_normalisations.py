@@ -1,0 +1,101 @@
+"""A normalisation has one map, whether torch computes it or the network writes it out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tests.networks import bound, images
+from xaikit.methods.base import METHODS
+
+
+class Normalising(nn.Module):
+    """Two convolutions with a pooling and a normalisation between them."""
+
+    def __init__(self, normalise: Callable[[Normalising, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.fc = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 5, 3, padding=1), nn.Linear(5, 4)
+        self.weight, self.bias = nn.Parameter(torch.ones(4)), nn.Parameter(torch.zeros(4))
+        self.register_buffer("mean", torch.tensor([0.1, -0.2, 0.3, 0.05]))
+        self.register_buffer("var", torch.tensor([0.5, 1.5, 0.8, 1.1]))
+        self.normalise = normalise
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.max_pool2d(F.relu(self.conv1(x)), 2)
+        return self.fc(F.relu(self.conv2(F.relu(self.normalise(self, h)))).mean((2, 3)))
+
+
+def _along(values: Tensor) -> Tensor:
+    return values[:, None, None]
+
+
+def _centred(h: Tensor, axes: int | tuple[int, ...] = 1) -> tuple[Tensor, Tensor]:
+    centred = h - h.mean(axes, keepdim=True)
+    return centred, centred.pow(2).mean(axes, keepdim=True) + 1e-5
+
+
+def _layer_norm(net: Normalising, h: Tensor) -> Tensor:
+    return F.layer_norm(h.permute(0, 2, 3, 1), (4,), net.weight, net.bias).permute(0, 3, 1, 2)
+
+
+def _divided(net: Normalising, h: Tensor) -> Tensor:
+    centred, variance = _centred(h)
+    return _along(net.weight) * (centred / torch.sqrt(variance)) + _along(net.bias)
+
+
+def _multiplied(net: Normalising, h: Tensor) -> Tensor:
+    centred, variance = _centred(h)
+    return centred * torch.rsqrt(variance) * _along(net.weight) + _along(net.bias)
+
+
+def _power(net: Normalising, h: Tensor) -> Tensor:
+    centred, variance = _centred(h)
+    return variance.pow(-0.5).expand_as(h) * centred * _along(net.weight) + _along(net.bias)
+
+
+def _reciprocal(net: Normalising, h: Tensor) -> Tensor:
+    centred, variance = _centred(h)
+    return (1 / variance.sqrt()) * centred * _along(net.weight) + _along(net.bias)
+
+
+def _whole(net: Normalising, h: Tensor) -> Tensor:
+    return F.group_norm(h, 1)
+
+
+def _whole_written(net: Normalising, h: Tensor) -> Tensor:
+    centred, variance = _centred(h, (1, 2, 3))
+    return centred / variance.sqrt()
+
+
+def _root_mean_square(net: Normalising, h: Tensor) -> Tensor:
+    return h * torch.rsqrt(h.pow(2).mean(1, keepdim=True) + 1e-5)
+
+
+def _root_mean_square_divided(net: Normalising, h: Tensor) -> Tensor:
+    return h / (h.square().mean(1, keepdim=True) + 1e-5).sqrt()
+
+
+DEEP_LIFT = {
+    "divided": (_divided, _layer_norm),
+    "multiplied": (_multiplied, _layer_norm),
+    "negative power": (_power, _layer_norm),
+    "reciprocal": (_reciprocal, _layer_norm),
+    "whole image": (_whole_written, _whole),
+    "root mean square": (_root_mean_square_divided, _root_mean_square),
+}
+
+
+@pytest.mark.parametrize("form", DEEP_LIFT)
+def test_deep_lift_of_a_written_normalisation(form: str) -> None:
+    written, plain = (bound(Normalising(normalise), seed=2, mean=0.5, std=0.25) for normalise in DEEP_LIFT[form])
+    assert torch.allclose(written(images()), plain(images()), atol=1e-9)
+    for count in (1, 3):
+        found, expected = (METHODS.get("deep-lift").build(clf).attribute(images(count), 1) for clf in (written, plain))
+        assert torch.allclose(found.values, expected.values, rtol=0, atol=1e-6 * float(expected.values.abs().max()))
+        assert found.completeness is not None
+        assert float(found.completeness.abs().max()) < 1e-6
+        assert float(found.values.abs().max()) < 10  # of the size of the logits, though the baseline is blank
