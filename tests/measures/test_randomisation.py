@@ -361,3 +361,23 @@ def test_without_an_attribution_the_method_is_asked() -> None:
 def test_parameters_that_do_not_fit_are_refused(measure: Any, arguments: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match="expected"):
         measure(**arguments)
+
+
+class Keeping(nn.Module):
+    """Keeps its last features, with their graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.kept = nn.Conv2d(3, 4, 3), None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.kept = self.conv(x).relu()
+        return self.kept.mean((2, 3))
+
+
+@pytest.mark.parametrize("name", ["parameter-randomisation", "efficient-parameter-randomisation"])
+def test_a_network_that_cannot_be_copied_is_refused_in_one_line(name: str) -> None:
+    method = METHODS.get("saliency")(Classifier(Keeping(), mean=0))
+    with pytest.raises(BadInput, match=r"copy\.deepcopy can copy, got RuntimeError") as caught:
+        MEASURES.get(name)().compute(of(method))
+    assert "\n" not in str(caught.value)

@@ -42,7 +42,14 @@ def randomised(method: Explainer, image: Tensor, stages: int, seed: int) -> Iter
     Raises:
         BadInput: the network has no parameters, or other logits do not follow from other parameters.
     """
-    classifier = copy.deepcopy(method.classifier)
+    try:
+        classifier = copy.deepcopy(method.classifier)
+    except (RuntimeError, TypeError) as error:  # such as a tensor with a graph, or a lock, that a module keeps
+        reason = " ".join(str(error).split())
+        raise BadInput(
+            f"randomisation: expected a network that copy.deepcopy can copy, got {type(error).__name__}: {reason}; "
+            "remove what it keeps, or leave this measure out"
+        ) from error
     trained = _logits(classifier, image)
     steps = groups(classifier, image, stages)
     owned = _owned(classifier.module)
