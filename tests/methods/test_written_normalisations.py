@@ -99,3 +99,58 @@ def test_deep_lift_of_a_written_normalisation(form: str) -> None:
         assert found.completeness is not None
         assert float(found.completeness.abs().max()) < 1e-6
         assert float(found.values.abs().max()) < 10  # of the size of the logits, though the baseline is blank
+
+
+def _scale(net: Normalising) -> Tensor:
+    return net.weight * (net.var + 1e-5).rsqrt()
+
+
+def _batch_norm(net: Normalising, h: Tensor) -> Tensor:
+    return F.batch_norm(h, net.mean, net.var, net.weight, net.bias)
+
+
+def _frozen(net: Normalising, h: Tensor) -> Tensor:
+    return h * _along(_scale(net)) + _along(net.bias - net.mean * _scale(net))
+
+
+def _in_place(net: Normalising, h: Tensor) -> Tensor:
+    return h.clone().mul_(_along(_scale(net))).add_(_along(net.bias - net.mean * _scale(net)))
+
+
+def _step_by_step(net: Normalising, h: Tensor) -> Tensor:
+    return (h - _along(net.mean)) / _along((net.var + 1e-5).sqrt()) * _along(net.weight) + _along(net.bias)
+
+
+def _shifted_first(net: Normalising, h: Tensor) -> Tensor:
+    return (h + _along(net.bias / _scale(net) - net.mean)) * _along(_scale(net))
+
+
+RELEVANCE = [
+    ("lrp", {}),
+    ("lrp", {"composite": "epsilon"}),
+    ("lrp", {"composite": "epsilon-alpha2-beta1"}),
+    ("lrp", {"composite": "gamma"}),
+    ("contrastive-lrp", {"bias": "absorb"}),
+    ("rap", {}),
+]
+
+
+@pytest.mark.parametrize("written", [_frozen, _in_place, _step_by_step, _shifted_first])
+def test_relevance_of_a_written_batch_norm_that_is_not_folded(
+    written: Callable[[Normalising, Tensor], Tensor],
+) -> None:
+    first, second = (Normalising(normalise) for normalise in (written, _batch_norm))
+    classifiers = []
+    for net in (first, second):
+        classifier = bound(net, seed=2)
+        net.weight.data.copy_(torch.tensor([1.5, 0.5, -1.2, 0.9]))
+        net.bias.data.copy_(torch.tensor([0.3, -0.4, 0.2, 0.6]))
+        classifiers.append(classifier)
+    assert torch.allclose(classifiers[0](images()), classifiers[1](images()), atol=1e-9)
+    for count, (name, params) in [(1, RELEVANCE[0]), *((3, method) for method in RELEVANCE)]:
+        found, expected = (METHODS.get(name).build(clf, **params).attribute(images(count), 1) for clf in classifiers)
+        scale = float(expected.values.abs().max())
+        assert torch.allclose(found.values, expected.values, rtol=0, atol=1e-5 * scale), name
+        assert torch.allclose(
+            found.diagnostics["absorbed_bias"], expected.diagnostics["absorbed_bias"], rtol=1e-4, atol=1e-6
+        )

@@ -137,13 +137,14 @@ class Engine:
         """
         source = reading.source
         fold = Fold([], []) if self._severed.among((args, kwargs)) else Fold.of(reading)
+        fold.follow(reading)
         shape, mark = source.shape, present(source)
-        absorbs = self.composite.bias == "absorb" and (reading.shift is not None or mark is not None)
-        known = reading.step(kept(source)).within([mark]) if absorbs and not fold.direct else None
+        absorbs = self.composite.bias == "absorb" and (fold.shifts or mark is not None)
+        values = kept(source) if absorbs and not fold.direct else None
 
         def share(relevance: Tensor) -> Sequence[Tensor]:
-            if absorbs and fold.refused and not fold.first:
-                step = reading.step(fold.outputs()) if known is None else known
+            if absorbs and fold.refused and not fold.first and not fold.joined:
+                step = fold.step(fold.outputs() if values is None else values).within([mark])
                 if step.bias is not None:
                     return self._by_rule(step, fold, relevance)
             return (relevance.sum_to_size(shape),)

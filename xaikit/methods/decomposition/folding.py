@@ -13,7 +13,8 @@ and `settle` counts, once the logits are known, how often each value on the way 
     it is no gate               s and t do not depend on the image, as a detached gate does
     nothing else uses them      neither the outputs of the maps nor the values on the way lead to the logits elsewhere
 
-Any other pair is a scale and a bias of its own.
+Any other pair is a scale and a bias of its own. Pairs that follow each other immediately are one pair: x * s + t is the
+same as a BatchNorm, and (x - m) * s + t too.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -31,6 +32,9 @@ from xaikit.methods.decomposition.operations import Reading, Rescaling
 from xaikit.methods.decomposition.order import Record
 from xaikit.methods.decomposition.rules import LinearMap, wide
 from xaikit.methods.decomposition.signals import before, carries
+
+_COPIES = ("CopyBackwards", "CloneBackward0")
+"""Nodes that operations in place add."""
 
 
 class Weighted(Record):
@@ -80,8 +84,38 @@ class Fold(Record):
     def __init__(self, nodes: list[Any], shares: list[tuple[Weighted, Tensor, Tensor | None]]) -> None:
         super().__init__(rescales=True)
         self.refused = not shares
+        self.joined = False
+        self.before: Tensor | None = None
+        self.total: Tensor | None = None
+        self.kind: Literal["scale", "shift"] = "shift"
+        self._factor: Tensor | None = None
+        self._sources: list[Any] = []
         self._nodes = nodes
         self._shares = shares
+
+    def follow(self, reading: Rescaling) -> None:
+        """Take the constants, which join those immediately before them once both are refused; see `settle`."""
+        self.kind, self.total, self._factor = reading.kind, reading.shift, reading.factor
+        self._sources = [reading.source.grad_fn]  # the source itself would keep its values in memory
+        while self._sources[-1] is not None and self._sources[-1].name().endswith(_COPIES):
+            self._sources.append(before(self._sources[-1])[0][0])  # constants written in place
+
+    @property
+    def shifts(self) -> bool:
+        """Whether these constants, or those immediately before them, have a shift."""
+        inner = self._inner()
+        return self.total is not None or (inner is not None and inner.shifts)
+
+    def _inner(self) -> Fold | None:
+        """Return the constants immediately before these."""
+        record = getattr(self._sources[-1], "record", None) if self._sources else None
+        return record if isinstance(record, Fold) else None
+
+    def step(self, inputs: Tensor) -> LinearMap:
+        """Return the map of these constants and those joined to them, for the values of the source."""
+        assert self._factor is not None
+        inputs = inputs if self.before is None else inputs - self.before
+        return Rescaling(self.kind, inputs, self._factor, self.total).step(inputs)
 
     @classmethod
     def of(cls, reading: Rescaling) -> Fold:
@@ -116,6 +150,18 @@ class Fold(Record):
         self.refused |= any(uses[node] > 1 for node in self._nodes)
         for weighted, factor, shift in () if self.refused else self._shares:
             weighted.rescale(factor, shift)
+        inner = self._inner()
+        if self.refused and inner is not None and inner.refused and all(uses[node] == 1 for node in self._sources):
+            self._join(inner)
+
+    def _join(self, inner: Fold) -> None:
+        """Take over the constants immediately before these."""
+        inner.joined = True
+        self.kind = "scale" if "scale" in (self.kind, inner.kind) else "shift"
+        self.before = inner.total
+        if inner.total is not None and self._factor is not None:
+            shift = inner.total * self._factor
+            self.total = shift if self.total is None else self.total + shift
 
 
 def settle(logits: Tensor) -> None:
