@@ -29,7 +29,7 @@ def scaled(factor: float) -> Classifier:
     with torch.no_grad():
         network.head.weight.mul_(factor)
         network.head.bias.mul_(factor)
-    return Classifier(network, mean=0.5, std=0.25, size=8, layer="conv2")
+    return Classifier(network, mean=0.5, std=0.25, size=8, layer="conv2 + relu")
 
 
 def of_class(name: str) -> Any:

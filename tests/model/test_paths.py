@@ -277,7 +277,7 @@ def test_class_scores_are_stepped_over_whatever_pools_them(name, end):
         (TwoHeads, "top"),
         (lambda: Centre(None), "gate"),
         (FullKernel, "top"),
-        (Dense, "norm"),
+        (Dense, "norm + relu"),
         (lambda: WithoutGraph(MEANS["mean"]), "top"),
         (lambda: Staged(MEANS["mean"], None), "top"),
     ],
