@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,9 +13,11 @@ from torch import Tensor
 from tests.networks import Activated, GAPNet, bound, images
 from tests.networks.disguised import RELUS, Checkpointed, OwnRelu
 from tests.networks.variants import seeded
+from xaikit.api import attribute_many
 from xaikit.methods.base import METHODS
 from xaikit.model.classifier import Classifier
-from xaikit.run.cuts import cuts
+from xaikit.run.batch import Batch
+from xaikit.run.context import Context
 
 
 @torch.no_grad()
@@ -32,14 +35,72 @@ CUTTING: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "scale as a float": (lambda x: x / float(x.detach().std()), "float"),
     "by NumPy": (lambda x: x + torch.from_numpy(x.detach().numpy()), "numpy"),
     "straight through": (lambda x: x + (x.sign() - x).detach(), "detach"),
+    "canvas": (lambda x: canvas(x, lambda y, z: y.__setitem__(slice(None), z)), "detach"),
+    "a row of a canvas": (lambda x: canvas(x, lambda y, z: y[:, 1].copy_(z[:, 1])), "detach"),
+    "canvas by add_": (lambda x: canvas(x, lambda y, z: y.add_(z)), "detach"),
+    "canvas by +=": (lambda x: canvas(x, lambda y, z: y.__iadd__(z)), "detach"),
+    "canvas as out": (lambda x: canvas(x, lambda y, z: torch.mul(z, 2, out=y)), "detach"),
+    "into a tensor with a graph": (lambda x: written_into(x.clone(), x.detach().square()), "detach"),
+    "behind the graph": (lambda x: halved(x.clone()), "mul"),
+    "behind the graph by function": (lambda x: rectified(x - 0.1), "relu"),
+    "behind the graph by data": (lambda x: scaled_data(x.clone()), "mul"),
+    "behind the graph by detach": (lambda x: scaled_detached(x.clone()), "mul"),
+    "fraction": (torch.frac, "frac"),
+    "remainder": (lambda x: x % 0.1, "remainder"),
+    "sign": (torch.sign, "sign"),
+    "sign times a number": (lambda x: x.sign() * 0.3, "sign"),
+    "as an array": (lambda x: torch.from_numpy(np.asarray(x.detach())).square(), "array"),
 }
+
+
+def canvas(x: Tensor, write: Callable[[Tensor, Tensor], object]) -> Tensor:
+    blank = torch.zeros_like(x)
+    write(blank, x.detach().square())
+    return blank
+
+
+def written_into(x: Tensor, part: Tensor) -> Tensor:
+    x[:, :2] = part[:, :2]
+    return x
+
+
+@torch.no_grad()
+def halved(x: Tensor) -> Tensor:
+    return x.mul_(0.5)
+
+
+@torch.no_grad()
+def rectified(x: Tensor) -> Tensor:
+    return F.relu(x, inplace=True)
+
+
+def scaled_data(x: Tensor) -> Tensor:
+    x.data[:, 1:] *= 2
+    return x + 0
+
+
+def scaled_detached(x: Tensor) -> Tensor:
+    x.detach().mul_(2)
+    return x + 0
+
+
 WHOLE: dict[str, Callable[[Tensor], Tensor]] = RELUS | {
-    "sign": torch.sign,
+    "signed root": lambda x: x.sign() * (x.abs() + 1e-3).sqrt(),
+    "size by sign": lambda x: x * torch.sign(x),
+    "written with its graph": lambda x: canvas_with_graph(x),
+    "positions": lambda x: x + torch.linspace(0, 1, x.shape[-1]).mul(4).floor().to(x),
+    "copy of a mask": lambda x: x * (x.detach() > 0).clone(),
     "blank": lambda x: x + torch.zeros_like(x),
     "own function": OwnRelu.apply,
     "watched": lambda x: x if x.detach().abs().sum() > 0 else -x,
     "largest": lambda x: x.gather(1, x.argmax(1, keepdim=True)).expand_as(x),
 }
+
+
+def canvas_with_graph(x: Tensor) -> Tensor:
+    blank = torch.zeros_like(x)
+    blank[:, 1:] = x[:, 1:].square()
+    return blank
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -52,7 +113,7 @@ def test_a_cut_beside_the_main_path_is_named_and_flagged(form: str, count: int) 
     assert bool(found.values.any())
     assert not METHODS.get("occlusion")(clf).attribute(x, 1).flags[0]
     with clf.borrowed():
-        assert name.strip("_") in cuts(clf, x[:1])
+        assert name.strip("_") in Batch(clf, x, 1, Context()).cuts
 
 
 @pytest.mark.parametrize("form", list(WHOLE))
@@ -69,12 +130,76 @@ def test_a_checkpoint_is_no_cut() -> None:
         assert METHODS.get("saliency")(clf).attribute(images(2), 1).flags == [set()] * 2
 
 
-def test_one_forward_is_enough() -> None:
+class Bright(GAPNet):
+    """Takes another way for bright images, and one by one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = []
+        for image in x.split(1):
+            first = F.relu(self.conv1(image))
+            squares = first.square()
+            parts.append(first + (squares.detach() if image.mean() > 0.5 else squares))
+        return self.fc(F.relu(self.conv2(torch.cat(parts))).mean((2, 3)))
+
+
+@pytest.mark.parametrize("name", ["saliency", "integrated-gradients", "guided-backprop"])
+def test_the_flag_follows_the_images_at_hand_in_any_order(name: str) -> None:
+    clf, dark = bound(Bright()), images(2) / 2
+    bright = dark + 0.5
+    for x, flagged in [(dark, False), (bright, True), (dark, False), (bright, True)]:
+        params = {"steps": 4} if name == "integrated-gradients" else {}
+        found = METHODS.get(name)(clf, **params).attribute(x, 1, chunk_size=1)
+        assert ["cut-gradient" in flags for flags in found.flags] == [flagged] * 2
+
+
+def test_the_flag_follows_the_network_as_it_is_now() -> None:
+    network = Activated(F.relu, F.relu)
+    clf, x = bound(network), images(2)
+    for _ in range(2):
+        assert METHODS.get("saliency")(clf).attribute(x, 1).flags == [set()] * 2
+        network.second = lambda x: F.relu(x) + x.detach().square()
+        assert METHODS.get("saliency")(clf).attribute(x, 1).flags == [{"cut-gradient"}] * 2
+        network.second = F.relu
+
+
+class Buffered(GAPNet):
+    """Writes into a buffer of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("memory", torch.zeros(64, 6, 8, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = F.relu(self.conv1(x))
+        self.memory[: len(x)] = first.detach().square()
+        return self.fc(self.relu(self.conv2(first + self.memory[: len(x)])).mean((2, 3)))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_write_into_a_buffer_is_a_cut(count: int) -> None:
+    clf = bound(Buffered())
+    for name in ("saliency", "smooth-grad", "full-grad"):
+        assert all("cut-gradient" in flags for flags in METHODS.get(name)(clf).attribute(images(count), 1).flags)
+
+
+def test_a_cut_before_the_layer_leaves_the_gradient_at_the_layer_whole() -> None:
+    cut_before = bound(Activated(lambda x: F.relu(x) + x.detach().square(), F.relu))
+    assert METHODS.get("hires-cam")(cut_before, layer="conv2").attribute(images(2), 1).flags == [set()] * 2
+    assert METHODS.get("hires-cam")(cut_before, layer="conv1").attribute(images(2), 1).flags == [{"cut-gradient"}] * 2
+    fused = METHODS.get("layer-cam")(cut_before, layer="conv2", shallower="conv1").attribute(images(2), 1)
+    assert fused.flags == [{"cut-gradient"}] * 2
+    many = attribute_many(cut_before, images(2), 1, ["saliency", "hires-cam"], layer="conv2")
+    assert many["saliency"].flags == [{"cut-gradient"}] * 2
+    assert many["hires-cam"].flags == [set()] * 2
+
+
+@pytest.mark.parametrize("name", ["saliency", "hires-cam", "guided-backprop", "full-grad"])
+def test_the_forward_that_gives_the_gradient_is_enough(name: str) -> None:
     network = GAPNet()
     clf = bound(network)
+    clf.outline((8, 8))
     seen: list[int] = []
     network.register_forward_hook(lambda module, args, output: seen.append(len(output)))
-    METHODS.get("saliency")(clf).attribute(images(3), 1)
-    first = len(seen)
-    METHODS.get("saliency")(clf).attribute(images(3), 1)
-    assert len(seen) == first + 1
+    for runs in (1, 2):
+        METHODS.get(name)(clf).attribute(images(3), 1)
+        assert seen == [3] * runs

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from tests.methods.small import method
 from tests.networks import Activated, GAPNet, bound, images, seeded
+from tests.networks.disguised import Checkpointed, OwnRelu
 from xaikit.foundation.errors import BadInput
 from xaikit.methods.base import METHODS
 from xaikit.model.classifier import Classifier
-from xaikit.run.gradients import gradients
+from xaikit.run.gradients import departs, gradients
 
 BY_GRADIENT = [
     "saliency",
@@ -224,3 +225,132 @@ def test_a_dead_image_has_a_map_of_zeros_alone_and_beside_others(name: str) -> N
     assert bool(alone[0].any())
     assert not bool(alone[1].any())
     assert torch.allclose(one.attribute(torch.cat([live, dead]), 1).values, torch.cat(alone), rtol=1e-12)
+
+
+# ---- backwards that are not the derivative --------------------------------------------------------------------------
+
+
+def with_backward(change: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return the identity as an autograd.Function whose backward changes the gradient."""
+
+    class Custom(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, gradient: Tensor) -> Tensor:
+            return change(gradient)
+
+    return Custom.apply
+
+
+def hooked(change: Callable[[Tensor], Tensor | None]) -> Callable[[Tensor], Tensor]:
+    def function(x: Tensor) -> Tensor:
+        if x.requires_grad:
+            x.register_hook(change)
+        return F.relu(x)
+
+    return function
+
+
+def hooked_node(change: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def function(x: Tensor) -> Tensor:
+        x = F.relu(x)
+        if x.grad_fn is not None:
+            x.grad_fn.register_hook(lambda inputs, outputs: (change(inputs[0]),))
+        return x
+
+    return function
+
+
+def module_hooked(change: Callable[[Tensor], Tensor | None], pre: bool = False) -> nn.Module:
+    module = nn.ReLU()
+
+    def hook(module: nn.Module, gradients: Any, outputs: Any = None) -> Any:
+        changed = change(gradients[0])
+        return None if changed is None else (changed,)
+
+    (module.register_full_backward_pre_hook if pre else module.register_full_backward_hook)(hook)
+    return module
+
+
+def old_hooked(change: Callable[[Tensor], Tensor]) -> nn.Module:
+    module = nn.ReLU()
+    module.register_backward_hook(lambda module, inputs, outputs: (change(inputs[0]),))
+    return module
+
+
+def quantised(x: Tensor) -> Tensor:
+    return torch.fake_quantize_per_tensor_affine(x.float(), 0.5, 0, -8, 7).to(x.dtype)
+
+
+WRONG: dict[str, Callable[[], Callable[[Tensor], Tensor]]] = {
+    "reversed": lambda: with_backward(torch.neg),
+    "scaled": lambda: with_backward(lambda g: 0.3 * g),
+    "guided": lambda: with_backward(lambda g: g.clamp(min=0)),
+    "stopped": lambda: lambda x: F.relu(x) + with_backward(torch.zeros_like)(x.square()),
+    "hook that clips": lambda: hooked(lambda g: g.clamp(-1e-4, 1e-4)),
+    "hook that doubles": lambda: hooked(lambda g: 2 * g),
+    "hook on the node": lambda: hooked_node(torch.neg),
+    "hook of a module": lambda: module_hooked(lambda g: g.clamp(min=0)),
+    "hook before a module": lambda: module_hooked(lambda g: 3 * g, pre=True),
+    "old hook of a module": lambda: old_hooked(torch.neg),
+    "fake quantisation": lambda: lambda x: F.relu(x) + 4 * quantised(x),
+}
+RIGHT: dict[str, Callable[[], Callable[[Tensor], Tensor]]] = {
+    "own function": lambda: OwnRelu.apply,
+    "identity by function": lambda: with_backward(lambda g: g),
+    "hook that looks": lambda: hooked(lambda g: None),
+    "hook of a module that looks": lambda: module_hooked(lambda g: None),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Using a non-full backward hook", "ignore:Full backward hook")
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("form", [*WRONG, *RIGHT])
+def test_a_backward_that_is_not_the_derivative_is_flagged(form: str, count: int) -> None:
+    for dtype in (torch.float64, torch.float32):
+        clf = Classifier(seeded(lambda: Activated({**WRONG, **RIGHT}[form]()), dtype), size=8)
+        for name in ("saliency", "integrated-gradients", "hires-cam", "grad-cam"):
+            found = method(name, clf, **layered(name, clf)).attribute(images(count, dtype=dtype), 1)
+            assert ["gradient-not-derivative" in flags for flags in found.flags] == [form in WRONG] * count
+        found = METHODS.get("occlusion")(clf).attribute(images(count, dtype=dtype), 1)
+        assert found.flags == [set()] * count
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_a_checkpoint_gives_the_derivative(reentrant: bool) -> None:
+    clf = Classifier(seeded(lambda: Checkpointed(reentrant)).double(), size=8)
+    for name in ("saliency", "hires-cam"):
+        assert method(name, clf).attribute(images(2), 1).flags == [set()] * 2
+
+
+@pytest.mark.parametrize("name", ["lrp", "rap", "contrastive-lrp", "excitation-backprop"])
+def test_a_hook_on_gradients_does_not_act_on_relevance(name: str) -> None:
+    plain, clf = bound(Activated(F.relu)), bound(Activated(hooked(torch.zeros_like)))
+    expected, found = (METHODS.get(name)(one).attribute(images(2), 1) for one in (plain, clf))
+    assert torch.allclose(found.values, expected.values, rtol=0, atol=1e-12)
+    assert found.flags == expected.flags
+
+
+def test_finite_differences_tell_a_derivative_at_kinks_and_in_any_unit() -> None:
+    weights = torch.randn(40, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for dtype in (torch.float64, torch.float32):
+        for unit in (1e-6, 1.0, 1e6):
+            x = torch.linspace(-1, 1, 36, dtype=dtype).reshape(3, 12) * unit
+
+            def score(x: Tensor) -> Tensor:
+                return torch.relu(x @ weights.to(x).T).sum(1)
+
+            place = x.clone().requires_grad_(True)
+            (true,) = torch.autograd.grad(score(place).sum(), place)
+            rounding = torch.finfo(dtype).eps
+            assert not departs(true, x, score, rounding).any()
+            assert departs(-true, x, score, rounding).all()
+            assert departs(torch.zeros_like(true), x, score, rounding).all()
+            mixed = torch.stack([true[0], 2 * true[1], true[2]])
+            assert departs(mixed, x, score, rounding).tolist() == [False, True, False]
+            flat = torch.zeros_like(true)
+            assert not departs(flat, x, lambda x: x.new_ones(len(x)), rounding).any()

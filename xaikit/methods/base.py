@@ -80,6 +80,11 @@ class Method(Parameters, ABC):
     def compute(self, batch: Batch) -> Values:
         """Return the values of one portion; the network is borrowed during the call."""
 
+    @property
+    def differentiated(self) -> list[Layer | None]:
+        """What the score is differentiated by: layers, and None for the image."""
+        return [None] if "input-gradient" in self.needs else []
+
     def cost(self, size: tuple[int, int]) -> Cost:
         """Return the passes for one image of `size` = (H, W); `passes`, unless a method computes them."""
         return self.passes
@@ -152,6 +157,11 @@ class LayerMethod(Method):
     def place(self) -> Layer:
         """The layer that is read; the default layer is that of the pictures at hand."""
         return self.classifier.resolve_layer(self.layer)
+
+    @property
+    def differentiated(self) -> list[Layer | None]:
+        """The layer if its gradient is needed, and None if that of the image is."""
+        return [*([self.place] if "gradients" in self.needs else []), *super().differentiated]
 
 
 @dataclass(frozen=True)
@@ -267,9 +277,8 @@ def _explain(method: Method, batch: Batch) -> Attribution:
     flat = values if values.ndim == 3 else values.flatten(2)
     flags = [set(names) for names in result.flags] or [set() for _ in range(len(batch))]
     recorded = any(name.startswith("absorbed_") for name in result.diagnostics)  # relevance takes gates as constants
-    if not recorded and method.needs & {"gradients", "input-gradient"} and batch.cuts:
-        for names in flags:
-            names.add("cut-gradient")
+    for place in [] if recorded else method.differentiated:
+        flags = [names | more for names, more in zip(flags, batch.gradient_flags(place), strict=True)]
     shared = place_flags(method, batch) | ({"random-network"} if batch.classifier.outline().random else set())
     for names in flags:
         names |= shared

@@ -7,6 +7,7 @@
     rule       replace a function such as relu by a rule, in modules and functional calls
     otherwise  replace all functions without a rule by another rule
     graph      name the operations that no function call shows
+    traced     pass every function call of a block through another function
     observe    call back after every module and every function call
 
     with Probe(network) as probe:
@@ -25,8 +26,8 @@ them. TorchScript modules take no hooks, so their layers cannot be read.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal
@@ -45,6 +46,7 @@ from xaikit.model.torch_functions import RELUS, overwrites, writes
 Rule = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 OnModule = Callable[[str, nn.Module, Any], None]
 OnFunction = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any], Any], None]
+Around = Callable[[Rule, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 _THEN_RELU = " + relu"
 
 
@@ -223,6 +225,16 @@ class Probe:
         self._use_functions()
         return self._functions.graph
 
+    @contextmanager
+    def traced(self, around: Around) -> Iterator[None]:
+        """Compute every call within this block as `around(compute, function, args, kwargs)`, rules included."""
+        self._functions.around = around
+        self._use_functions()
+        try:
+            yield
+        finally:
+            self._functions.around = None
+
     def watch(self, layer: Layer) -> Watch:
         """Return the layer's output and, after a backward of the whole graph inside the block, its gradient.
 
@@ -346,6 +358,7 @@ class _Functions(TorchFunctionMode):
         self.awaited: list[tuple[Tensor, Tap]] = []
         self.otherwise: Rule | None = None
         self.observer: OnFunction | None = None
+        self.around: Around | None = None
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -355,6 +368,9 @@ class _Functions(TorchFunctionMode):
             return self._backward(*args, **kwargs)
         if func is torch.autograd.grad:
             return func(*args, **kwargs)
+        return self._seen(func, args, kwargs) if self.around is None else self.around(self._seen, func, args, kwargs)
+
+    def _seen(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.graph is None:
             return self._computed(func, args, kwargs)
         self.graph.before((args, kwargs))

@@ -12,7 +12,7 @@ Shapes: pixels and inputs (n, C, H, W); logits (n, K); activations and gradients
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import cached_property, partial
 from typing import Any, TypeVar, cast
 
@@ -25,11 +25,12 @@ from xaikit.foundation.identity import generators
 from xaikit.images.fills import Fill, fill_values
 from xaikit.images.hashes import image_hashes
 from xaikit.model.classifier import Classifier
+from xaikit.model.graph import Graph, nodes
 from xaikit.model.hooks import Layer, Probe
 from xaikit.model.target import Target, resolve_target
 from xaikit.run.context import Context
-from xaikit.run.cuts import cuts
-from xaikit.run.gradients import check_graph, gradients, has_checkpoint, moved, trusted
+from xaikit.run.cuts import Trace
+from xaikit.run.gradients import check_graph, departs, gradients, has_checkpoint, moved, trusted
 
 T = TypeVar("T")
 
@@ -65,6 +66,7 @@ class Batch:
         self._logits: Tensor | None = None
         self._activations: dict[Layer, Tensor] = {}
         self._layers: dict[Layer, tuple[Tensor, Tensor]] = {}
+        self._traces: dict[Layer | None, Trace] = {}
         classifier.outline(pixels.shape[-2:])
 
     def __len__(self) -> int:
@@ -111,8 +113,8 @@ class Batch:
 
     @cached_property
     def cuts(self) -> frozenset[str]:
-        """Names of the functions that cut the graph of the forward; see cuts.py."""
-        return cuts(self.classifier, self.inputs[:1])
+        """Names of the functions that cut the graph between the images and the score; see cuts.py."""
+        return frozenset(self.trace(None).names)
 
     @cached_property
     def hashes(self) -> list[str]:
@@ -191,25 +193,84 @@ class Batch:
 
         A layer inside a checkpoint cannot begin a graph, or gets no gradient; then the graph begins at the image.
         """
+        trace = Trace()
         with torch.enable_grad(), self.classifier.probe() as probe:
             taps = [probe.attach(layer) for layer in layers]
-            logits = self.context.forward(self.classifier, self.inputs)
+            with probe.traced(trace.call):
+                logits = self.context.forward(self.classifier, self.inputs)
             activations = [tap.activation for tap in taps]
         self.keep_logits(logits.detach())
         score = self.target.score(logits)
         found: list[Tensor | None] = []
         with suppress(CheckpointError):
-            found = self._gradients(score, activations) if score.requires_grad else []
-        complete = found and (all(gradient is not None for gradient in found) or not has_checkpoint(score))
-        return list(zip(activations, found, strict=True)) if complete else self._watched(layers)
+            found = self._gradients(score, activations, trace) if score.requires_grad else []
+        if not found or (any(gradient is None for gradient in found) and has_checkpoint(score)):
+            return self._watched(layers)
+        if len(layers) == 1:  # several layers have parts of the graph between them
+            self._traces.setdefault(layers[0], trace)
+        return list(zip(activations, found, strict=True))
 
     def _watched(self, layers: Sequence[Layer]) -> list[tuple[Tensor, Tensor | None]]:
         """Return each layer's output and gradient, with a graph from the image; a checkpoint runs the layers again."""
+        trace = Trace()
         with torch.enable_grad(), self.classifier.probe() as probe:
             watches = [probe.watch(layer) for layer in layers]
             inputs = self.inputs.detach().requires_grad_(True)
-            self._gradients(self.target.score(self.context.forward(self.classifier, inputs)), [inputs])
+            with probe.traced(trace.call):
+                logits = self.context.forward(self.classifier, inputs)
+            self._gradients(self.target.score(logits), [inputs], trace)
+            self._traces |= dict.fromkeys(layers, trace)
             return [(watch.activation, watch.gradient) for watch in watches]
+
+    def trace(self, layer: Layer | None) -> Trace:
+        """Return what a forward shows about the gradient of the score by a layer, or by the images if it is None.
+
+        It is the forward that gave the gradient; for methods that differentiate in another way, one of the first image.
+        """
+        if layer not in self._traces:
+            trace = Trace()
+            with torch.enable_grad(), self.classifier.probe() as probe, suppress(RuntimeError):  # as through NumPy
+                inputs = self.inputs[:1].detach()
+                if layer is None:
+                    inputs.requires_grad_(True)
+                else:
+                    probe.attach(layer)
+                with probe.traced(trace.call):
+                    logits = self.context.run(self.classifier, inputs)
+                trace.end(nodes(logits, {None}))
+            self._traces[layer] = trace
+        return self._traces[layer]
+
+    def gradient_flags(self, layer: Layer | None) -> list[set[str]]:
+        """Return what users should know about the gradient of the score by a layer, or by the images if it is None.
+
+        `cut-gradient`: a part of the forward has no gradient. `gradient-not-derivative`: finite differences differ from
+        what the backward returns.
+        """
+        trace = self.trace(layer)
+        wrong = self._departs(layer) if trace.custom else [False] * len(self)
+        names = {"cut-gradient"} if trace.names else set()
+        return [names | ({"gradient-not-derivative"} if departing else set()) for departing in wrong]
+
+    def _departs(self, layer: Layer | None) -> list[bool]:
+        """Return for each image whether the gradient of the score is not its derivative, in the network's own dtype."""
+        plain = Batch(self.classifier, self.pixels, None, Context(), self._rows, self._count)
+        plain.inputs, plain.target = self.inputs, self.target
+        if layer is None:
+            tensor, gradient = self.inputs, plain._differentiated(self.inputs, self.target.score)[1]
+        else:
+            ((tensor, gradient),) = plain._cut_at([layer])
+
+        def score_at(value: Tensor) -> Tensor:
+            with torch.no_grad(), self.classifier.probe() as probe:
+                if layer is not None:
+                    probe.replace(layer, lambda output: value)
+                logits = plain.context.run(self.classifier, self.inputs if layer is not None else value)
+            return self.target.score(logits)
+
+        gradient = torch.zeros_like(tensor) if gradient is None else gradient
+        rounding = torch.finfo(self.classifier.dtype).eps
+        return departs(gradient, tensor.detach(), score_at, rounding).tolist()
 
     def _moved_layer(self, layer: Layer, step: float, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the scores of images `rows` and their gradients by a layer whose output is moved."""
@@ -254,13 +315,20 @@ class Batch:
         """(n, C, H, W) gradient of the score by the inputs in the network's coordinates."""
         return self._trusted(self.inputs, Target.score)[1]
 
-    def input_gradients_anew(self) -> Tensor:
-        """Return the input gradients without the cache, for callers that have installed rules.
+    def input_gradients_anew(self, probe: Probe, graph: Graph) -> Tensor:
+        """Return the input gradients without the cache, for callers that have installed rules on a probe.
 
         Rules may make them zero. If they are zero everywhere, `input_gradients`, read without the rules, tells whether
         the network has a gradient at all.
+
+        Args:
+            probe: the probe with the rules.
+            graph: the probe's record of hidden operations.
         """
-        gradient = self._differentiated(self.inputs, lambda logits: self.target.score(logits))[1]
+        score, leaf, trace = self._forward(self.inputs, lambda logits: self.target.score(logits), probe)
+        trace.end((), hidden=bool(graph.hidden()))
+        self._traces[None] = trace
+        gradient = self._gradients(score, [leaf])[0]
         return torch.zeros_like(self.inputs) if gradient is None else gradient
 
     def score_gradients(self, inputs: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -287,9 +355,16 @@ class Batch:
             read: callable from a target and logits to (m,).
             target: the target of each input; None is that of the images, which the same forward may resolve.
         """
-        score, gradient = self._differentiated(
-            inputs, lambda logits: read(self.target if target is None else target, logits)
-        )
+
+        def value(logits: Tensor) -> Tensor:
+            return read(self.target if target is None else target, logits)
+
+        if inputs is self.inputs:
+            with self.classifier.probe() as probe:
+                total, leaf, self._traces[None] = self._forward(inputs, value, probe)
+            score, gradient = total.detach(), self._gradients(total, [leaf], self._traces[None])[0]
+        else:
+            score, gradient = self._differentiated(inputs, value)
 
         def trial(step: float, rows: Tensor) -> tuple[Tensor, Tensor | None]:
             some = (self.target if target is None else target).take(rows)
@@ -298,13 +373,21 @@ class Batch:
         return score, trusted(gradient, inputs, score, trial, "the input")
 
     def _differentiated(self, inputs: Tensor, read: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor | None]:
+        score, leaf, _ = self._forward(inputs, read)
+        return score.detach(), self._gradients(score, [leaf])[0]
+
+    def _forward(
+        self, inputs: Tensor, read: Callable[[Tensor], Tensor], probe: Probe | None = None
+    ) -> tuple[Tensor, Tensor, Trace]:
+        """Return what `read` takes from the logits, the leaf of its graph, and what a probe shows about the forward."""
+        trace = Trace()
         leaf = inputs.detach().requires_grad_(True)
         with torch.enable_grad():
-            logits = self.context.forward(self.classifier, leaf)
+            with nullcontext() if probe is None else probe.traced(trace.call):
+                logits = self.context.forward(self.classifier, leaf)
             if inputs is self.inputs:
                 self.keep_logits(logits.detach())
-            score = read(logits)
-        return score.detach(), self._gradients(score, [leaf])[0]
+            return read(logits), leaf, trace
 
     def scores_of(self, inputs: Tensor, rows: Tensor) -> Tensor:
         """Return the scores (m,) of inputs (m, C, H, W), each for the target of image `rows` (m,)."""
@@ -354,11 +437,14 @@ class Batch:
         for indices, result in self.packed(total, lambda indices: work(indices // count, indices % count), unit):
             yield indices // count, indices % count, result
 
-    def _gradients(self, score: Tensor, tensors: Sequence[Tensor]) -> list[Tensor | None]:
+    def _gradients(self, score: Tensor, tensors: Sequence[Tensor], trace: Trace | None = None) -> list[Tensor | None]:
         """Return the gradient of the scores by each tensor, or None, and count the pass."""
         self.context.counters.backwards += len(score)
         check_graph(score)
-        return gradients(score, tensors)
+        operations = list(nodes(score, {None}))
+        if trace is not None:
+            trace.end(operations)
+        return gradients(score, tensors, operations)
 
     def _maps(self, layer: Layer, activations: Tensor) -> Tensor:
         """Return activations (n, C, h, w) in at least float32.

@@ -2,73 +2,106 @@
 
     y = x + f(x).detach()        the gradient of y is that of x alone
 
-One forward of one image, with a graph, shows every call. A call cuts if it takes numbers that depend on the image and
-returns others without a graph (`detach`, a function under `torch.no_grad`), rounds them, or takes them out of torch.
-Only numbers that come back into the graph count: a mask x > 0 is constant almost everywhere, and a network without any
-graph is refused elsewhere. Scripted code and an `autograd.Function` hide their cuts.
+A forward with a graph shows every call. A call cuts if it takes numbers that depend on the image and returns others
+without a graph (`detach`, a function under `torch.no_grad`), writes them into a tensor without a graph, rounds them,
+takes them out of torch, or changes a tensor behind its graph's back. Only numbers that come back into the graph count:
+a mask x > 0 is constant almost everywhere, as is sign(x) times a size of x, and a network without any graph is refused
+elsewhere. Scripted code and an `autograd.Function` hide their cuts.
+
+A backward in Python code (a hook, an `autograd.Function`) may not be the derivative; gradients.py compares.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from inspect import getattr_static
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from xaikit.model.classifier import Classifier
 from xaikit.model.graph import tensors_in
-from xaikit.model.torch_functions import BLANKS, Call, named
+from xaikit.model.hooks import Rule
+from xaikit.model.paths import is_custom
+from xaikit.model.torch_functions import BLANKS, PRODUCTS, Call, named, writes
 
-_ROUND = named("round floor ceil trunc fix")
-_LEAVES_TORCH = named("item tolist numpy float int")
-
-_CUTS: WeakKeyDictionary[Classifier, frozenset[str]] = WeakKeyDictionary()
-
-
-def cuts(classifier: Classifier, inputs: Tensor) -> frozenset[str]:
-    """Return the names of the functions that cut the graph, from one forward of a classifier, which is run only once.
-
-    Args:
-        classifier: the classifier, borrowed.
-        inputs: (1, C, H, W) in the network's coordinates.
-    """
-    if classifier not in _CUTS:
-        record = _Record()
-        with torch.enable_grad(), classifier.probe() as probe:
-            probe.otherwise(record.call)
-            try:
-                classifier.logits(inputs.detach().requires_grad_(True))
-            except RuntimeError:  # a forward that cannot have a graph, for example through NumPy
-                record.names.clear()
-        _CUTS[classifier] = frozenset(record.names)
-    return _CUTS[classifier]
+_ROUND = named("round floor ceil trunc fix frac remainder mod fmod floor_divide floordiv")
+_SIGNS = named("sign sgn")
+_LEAVES_TORCH = named("item tolist numpy array float int")
+_WRITERS = named("setitem iadd isub imul itruediv idiv ifloordiv ipow imod")
+_TAKES_SHAPE = named("to type_as expand_as view_as reshape_as")
+"""Calls that take the values of their first argument only."""
+_ABOUT_GRADIENTS = frozenset({getattr_static(Tensor, "grad_fn").__get__}) | named(
+    "register_hook fake_quantize_per_tensor_affine fake_quantize_per_channel_affine"
+)
+"""Calls that give the backward something else than the derivative, or may: a hook, a straight-through rounding."""
 
 
-@dataclass
-class _Record:
-    """The functions that cut the graph.
+class Trace:
+    """What one forward shows about its gradient.
 
-    `cut` holds the tensors without a graph that depend on the image, with the name of the function that cut them; the
-    tensors are kept alive, so that an `id` identifies one tensor.
+    `names`: the functions that cut the graph. `custom`: whether its backward runs Python code. The tensors that depend
+    on the image without a graph are known by their storage, which they share with views of them; they are kept alive
+    during the forward, so that an address identifies one storage.
     """
 
-    names: set[str] = field(default_factory=set)
-    cut: dict[int, tuple[Tensor, str]] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+        self.custom = False
+        self._cut: dict[int, tuple[Tensor, str]] = {}
+        self._signs: dict[int, Tensor] = {}
+        self._shared: set[int] = set()
 
-    def call(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        arguments = [tensor for tensor in tensors_in((args, kwargs)) if tensor.is_floating_point()]
+    def end(self, operations: Iterable[Any], hidden: bool = False) -> None:
+        """Take the operations of the forward's graph, or whether any of them are hidden, and let its tensors go."""
+        self.custom |= hidden
+        for node in operations:
+            name = node.name()
+            self.custom |= (is_custom(node) and not name.startswith("CheckpointFunction")) or "CppNode" in name
+        for tensors in (self._cut, self._signs, self._shared):
+            tensors.clear()
+
+    def call(self, compute: Rule, func: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Compute a call of the forward by `compute(func, args, kwargs)`."""
+        self.custom |= func in _ABOUT_GRADIENTS
+        given = args[:1] if func in _TAKES_SHAPE else (args, kwargs)
+        arguments = [tensor for tensor in tensors_in(given) if tensor.is_floating_point()]
         signals = [tensor for tensor in arguments if tensor.requires_grad]
-        severed = [self.cut[id(t)][1] for t in arguments if not t.requires_grad and id(t) in self.cut]
-        output = function(*args, **kwargs)
-        if function in BLANKS or not (signals or severed):
-            return output
-        name = function.__name__.strip("_")
-        if function in _LEAVES_TORCH and not isinstance(output, Tensor):
+        severed = self._severed(arguments) if self._cut else []
+        if func in BLANKS or not (signals or severed):
+            return compute(func, args, kwargs)
+        versions = [] if torch.is_grad_enabled() else [tensor._version for tensor in signals]
+        if self._signs:
+            self._use_signs(func, signals)
+        output = compute(func, args, kwargs)
+        name = func.__name__.strip("_")
+        if versions and versions != [tensor._version for tensor in signals]:
             self.names.add(name)
-        for tensor in tensors_in(output):
+        if func in _LEAVES_TORCH and not isinstance(output, Tensor):
+            self.names.add(name)
+        written = [args[:1] if writes(func) or func in _WRITERS else (), kwargs.get("out")]
+        for tensor in tensors_in(written):
+            self.names.update({name} if not tensor.requires_grad and _place(tensor) in self._shared else ())
+        for tensor in tensors_in([output, *written]):
             if tensor.requires_grad:
                 self.names.update(severed)
-                self.names.update({name} if function in _ROUND else ())
+                self.names.update({name} if func in _ROUND else ())
+                self._signs.update({id(tensor): tensor} if func in _SIGNS else {})
             elif tensor.is_floating_point():
-                self.cut[id(tensor)] = tensor, severed[0] if severed else name
+                self._cut.setdefault(_place(tensor), (tensor, severed[0] if severed else name))
+                self._shared.update({_place(tensor)} & {_place(signal) for signal in signals})
         return output
+
+    def _severed(self, arguments: list[Tensor]) -> list[str]:
+        """Return the names of the functions that cut some of the arguments off."""
+        places = [_place(tensor) for tensor in arguments if not tensor.requires_grad]
+        return [self._cut[place][1] for place in places if place in self._cut]
+
+    def _use_signs(self, func: Call, signals: list[Tensor]) -> None:
+        """Take a use of signs: as a factor of a tensor of their shape they are a mask, else a rounding."""
+        signs = [tensor for tensor in signals if id(tensor) in self._signs]
+        others = [tensor for tensor in signals if id(tensor) not in self._signs]
+        masks = func in PRODUCTS and any(other.shape == sign.shape for sign in signs for other in others)
+        self.names.update({"sign"} if signs and not masks else ())
+
+
+def _place(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()

@@ -3,12 +3,14 @@
     gradients    d sum(score) / d tensor for several tensors, also through checkpoints
     trusted      zeros are returned only where the score does not change with the tensor, or where it is flat here but
                  not elsewhere (a dead ReLU); otherwise an operation without a derivative lies between the two
+    departs      whether a gradient g is not the derivative: g . v differs from (f(x + s v) - f(x - s v)) / 2 s
 
 The backward is `torch.autograd.backward`: reentrant checkpoints refuse `torch.autograd.grad`, and rules that are
 installed on the network act on what a checkpoint computes again.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,18 +19,23 @@ from xaikit.foundation.errors import BadInput
 from xaikit.model.graph import nodes
 
 _STEPS = (0.1, 1.0)  # how far the check moves a tensor, in its standard deviations
+_ROOTS = (3, 2, 4)  # of the rounding step: how far finite differences move a tensor, in its standard deviations
+_DIRECTIONS = 3
+_DEPARTS = 0.2  # share of the change of the score that a gradient may miss at the best step
 
 Trial = Callable[[float, Tensor], tuple[Tensor, Tensor | None]]
 
 
-def gradients(score: Tensor, tensors: Sequence[Tensor]) -> list[Tensor | None]:
+def gradients(score: Tensor, tensors: Sequence[Tensor], operations: Iterable[Any] | None = None) -> list[Tensor | None]:
     """Return the gradient of the sum of the score by each tensor; None where autograd does not lead to it.
 
     Args:
         score: (n,) with a graph.
         tensors: tensors that require a gradient. The `.grad` of every tensor stays as it was.
+        operations: the nodes of the score's graph, if they are known.
     """
-    leaves = [node.variable for node in nodes(score, {None}) if node.name().endswith("AccumulateGrad")]
+    found = nodes(score, {None}) if operations is None else operations
+    leaves = [node.variable for node in found if node.name().endswith("AccumulateGrad")]
     before = [leaf.grad for leaf in leaves]
     for leaf in leaves:
         leaf.grad = None
@@ -103,6 +110,36 @@ def _alive(gradient: Tensor | None, count: int, *, each: bool) -> Tensor:
     if gradient is None:
         return torch.zeros(count, dtype=torch.bool, device="cpu")
     return gradient.reshape(count, -1).any(1) if each else gradient.any().expand(count)
+
+
+def departs(gradient: Tensor, tensor: Tensor, score_at: Callable[[Tensor], Tensor], rounding: float) -> Tensor:
+    """Return whether a gradient is not the derivative of the score, (n,) bool.
+
+    Finite differences along random directions are compared at several steps. At kinks and by rounding a derivative
+    misses the change of the score at some of them; another gradient misses it at all.
+
+    Args:
+        gradient: (n, ...) gradient of the score by `tensor`.
+        tensor: (n, ...) input, or output of a layer.
+        score_at: callable from a value of the tensor to the score (n,).
+        rounding: rounding step of the network's arithmetic.
+    """
+    generator = torch.Generator("cpu").manual_seed(0)
+    noise = torch.randn(_DIRECTIONS, 1, *tensor.shape[1:], generator=generator, device="cpu").to(tensor)
+    deviation = tensor.flatten(1).std(1, correction=0).reshape(-1, *[1] * (tensor.ndim - 1))
+    least = gradient.new_full((len(gradient),), float("inf"), dtype=torch.float64)
+    for root in _ROOTS:
+        missed, size = torch.zeros_like(least), torch.zeros_like(least)
+        for direction in noise:
+            move = rounding ** (1 / root) * torch.where(deviation > 0, deviation, 1) * direction
+            change = (score_at(tensor + move) - score_at(tensor - move)).double() / 2
+            promised = (gradient * move).flatten(1).double().sum(1)
+            missed += (change - promised).abs()
+            size += torch.maximum(change.abs(), promised.abs())
+        least = torch.minimum(least, torch.where(size > 0, missed / size, 0))
+        if not bool((least > _DEPARTS).any()):
+            break
+    return least > _DEPARTS
 
 
 def moved(tensor: Tensor, step: float) -> Tensor:

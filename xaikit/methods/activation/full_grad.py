@@ -61,7 +61,7 @@ class FullGrad(Method):
         with batch.classifier.probe() as probe:
             graph = probe.graph()
             probe.rule(_BIASED, lambda function, args, kwargs: _observed(function, args, kwargs, sums.add_bias))
-            gradient = batch.input_gradients_anew()
+            gradient = batch.input_gradients_anew(probe, graph)
             graph.refuse_hidden(None, self.name, "use saliency, which needs no biases")
         if not bool(gradient.any()):
             gradient = batch.input_gradients  # refuses a network without a gradient

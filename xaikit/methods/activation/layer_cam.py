@@ -48,6 +48,11 @@ class LayerCAM(LayerMethod):
         names = self.shallower.split(",") if isinstance(self.shallower, str) else self.shallower
         return [*(self.classifier.resolve_layer(name.strip()) for name in names if name.strip()), self.place]
 
+    @property
+    def differentiated(self) -> list[Layer | None]:
+        """All layers that are read."""
+        return [*self.places]
+
     def compute(self, batch: Batch) -> Values:
         """Return relu(sum_k relu(G_k) A_k), (n, h, w), or the fusion of several such maps."""
         batch.attach(self.places)

@@ -158,6 +158,8 @@ class Engine:
         name = getattr(function, "__name__", str(function))
         if function in CHOICES or name in ("__get__", "__setitem__"):
             return function(*args, **kwargs)
+        if name == "register_hook":  # a hook on gradients does not act on relevance
+            return function(args[0].detach().requires_grad_(True), *args[1:], **kwargs)
         return self._refused(without_rule(name), function, args, kwargs)
 
     def _refused(self, error: BadInput, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -89,7 +89,7 @@ def rectified_gradients(batch: Batch, by: Rectification, method: str) -> tuple[T
     with torch.enable_grad(), batch.classifier.probe() as probe:
         graph = probe.graph()
         probe.otherwise(rectifiers.call)
-        values = batch.input_gradients_anew()
+        values = batch.input_gradients_anew(probe, graph)
     others = rectifiers.others | set(graph.hidden())
     if not bool(values.flatten(1).any(1).all()):
         _ = batch.input_gradients  # refuses an image without a gradient
