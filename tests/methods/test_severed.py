@@ -86,6 +86,7 @@ CONSTANTS: dict[str, Callable[[Cut, Tensor], Tensor]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Cut mixes the images")  # a number of the whole batch
 @pytest.mark.parametrize("form", SUMMANDS)
 def test_a_severed_summand_is_flagged(form: str) -> None:
     classifier = bound(Cut(SUMMANDS[form]), seed=2)

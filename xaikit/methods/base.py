@@ -261,6 +261,8 @@ _FAILURES = {
 
 
 def _explain(method: Method, batch: Batch) -> Attribution:
+    if isinstance(method, LayerMethod):
+        batch.check_rows(method.place)
     begin = _clock(batch)
     try:
         result = method.compute(batch)
@@ -279,7 +281,9 @@ def _explain(method: Method, batch: Batch) -> Attribution:
     recorded = any(name.startswith("absorbed_") for name in result.diagnostics)  # relevance takes gates as constants
     for place in [] if recorded else method.differentiated:
         flags = [names | more for names, more in zip(flags, batch.gradient_flags(place), strict=True)]
-    shared = place_flags(method, batch) | ({"random-network"} if batch.classifier.outline().random else set())
+    seen = batch.classifier.outline()
+    shared = place_flags(method, batch) | ({"random-network"} if seen.random else set())
+    shared |= {"mixes-images"} if seen.rows.mixes else set()
     for names in flags:
         names |= shared
     diagnostics: dict[str, Tensor] = {}

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,7 +23,7 @@ from xaikit.model.borrow import borrow, unwrapped
 from xaikit.model.fingerprint import model_fingerprint
 from xaikit.model.function import BlackBox, Gives, Scripted, Takes
 from xaikit.model.hooks import Layer, Probe
-from xaikit.model.inspection import Outlines, inspect, look, warn_of_batch_statistics, warn_of_randomness
+from xaikit.model.inspection import Outlines, inspect, look, warn_of_mixing, warn_of_randomness
 from xaikit.model.layers import Outline, find_layer
 from xaikit.model.outputs import Output, check_output, meaning, run, to_probabilities
 from xaikit.model.preprocessing import check_network, class_names, first_channels, input_size, own_resize, per_channel
@@ -255,10 +254,10 @@ class Classifier(nn.Module):
     def _look(self, size: tuple[int, int]) -> Outline:
         with self.borrowed(), torch.no_grad():
             if self._outlines:
-                return replace(look(self.module, self._noise(size), self.name), random=self._outlines.random)
+                return self._outlines.known(look(self.module, self._noise(size), self.name))
             seen, self._memory_format = inspect(self.module, self._noise(size), self.name, self._wanted_format)
+            warn_of_mixing(self.module, self.name, seen)
         self._output = meaning(self._output, seen, self._labels, self.name)
-        warn_of_batch_statistics(self.module)
         warn_of_randomness(self.name, seen)
         return seen
 

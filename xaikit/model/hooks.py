@@ -254,15 +254,16 @@ class Probe:
         self._handles.append(self._hookable(layer).register_forward_hook(self._here(hook)))
         return watch
 
-    def observe(self, on_module: OnModule | None, on_function: OnFunction) -> None:
+    def observe(self, on_module: OnModule | None, on_function: OnFunction | None) -> None:
         """Call `on_module(name, module, output)` and `on_function(function, args, kwargs, output)` after each call."""
         if on_module is not None:
             for name, module in self._network.named_modules():
                 if isinstance(module, torch.jit.ScriptModule):
                     continue
                 self._handles.append(module.register_forward_hook(self._here(_module_observer(name, on_module))))
-        self._functions.observer = on_function
-        self._use_functions()
+        if on_function is not None:
+            self._functions.observer = on_function
+            self._use_functions()
 
     def _hookable(self, layer: Layer) -> nn.Module:
         """Return the module of a layer.

@@ -3,6 +3,7 @@
 Outlines          keep the outline of each size of pictures
 look              return the network's outline, or raise a clear error if it cannot run on such an image
 same_logits_in    check whether the network gives the same logits in another memory format
+dependence        check whether an image's rows depend on the images beside it (rows.py)
 is_random         check whether a forward draws random numbers, or gives other logits when it is repeated
 """
 
@@ -24,6 +25,7 @@ from xaikit.model.ends import End
 from xaikit.model.function import BlackBox
 from xaikit.model.layers import Outline, outline
 from xaikit.model.outputs import unwrap_output
+from xaikit.model.rows import Dependence, dependence
 
 _NATIVE_PROBE = (64, 64)
 _MOST_SIZES = 64  # outlines kept
@@ -45,10 +47,10 @@ class Outlines:
     def __bool__(self) -> bool:
         return bool(self._seen)
 
-    @property
-    def random(self) -> bool:
-        """Whether the network is random in eval mode, as its first outline shows."""
-        return any(seen.random for seen in self._seen.values())
+    def known(self, seen: Outline) -> Outline:
+        """Return the outline of another size with what the first one shows about randomness and batches."""
+        first = next(iter(self._seen.values()))
+        return replace(seen, random=first.random, rows=first.rows)
 
     def of(
         self, size: Sequence[int] | None, own: tuple[int, int] | None, look: Callable[[tuple[int, int]], Outline]
@@ -104,10 +106,23 @@ def inspect(
     seen = look(network, inputs.clone(), name)
     _warn_of_training(network)
     drawn = _random_states(inputs.device) != before
-    if wanted is not None and _same_logits_in(wanted, network, inputs, seen):
-        return replace(seen, random=drawn), wanted
-    drawn = drawn or not _same_logits_in(torch.contiguous_format, network, inputs, seen)
-    return replace(seen, random=drawn), torch.contiguous_format
+    if not drawn and not isinstance(network, BlackBox):
+        seen = replace(seen, rows=_dependence(network, inputs, seen))
+    wanted = wanted if wanted is not None and _same_logits_in(wanted, network, inputs, seen) else None
+    if wanted is None and not _same_logits_in(torch.contiguous_format, network, inputs, seen):
+        drawn = True
+    seen = replace(seen, random=drawn, rows=Dependence() if drawn else seen.rows)
+    return seen, torch.contiguous_format if wanted is None else wanted
+
+
+def _dependence(network: nn.Module, inputs: Tensor, seen: Outline) -> Dependence:
+    """Return what depends on the other images of a batch; nothing for a network that takes only one image."""
+    try:
+        return dependence(network, inputs, lambda output: unwrap_output(output, seen.classes))
+    except _FAILURES as error:
+        if out_of_memory(error):
+            raise
+        return Dependence()
 
 
 def _random_states(device: torch.device) -> list[Any]:
@@ -202,14 +217,22 @@ def _same_logits_in(memory_format: torch.memory_format, network: nn.Module, inpu
     return same_shape and torch.allclose(outputs, seen.outputs, rtol=0, atol=rounding * largest, equal_nan=True)
 
 
-def warn_of_batch_statistics(network: nn.Module) -> None:
-    """Warn of BatchNorm without running statistics, which makes an image's logits depend on its batch."""
-    for name, module in network.named_modules():
+def warn_of_mixing(network: nn.Module, name: str, seen: Outline) -> None:
+    """Warn of a network in which an image's logits depend on its batch, such as BatchNorm without statistics."""
+    for module_name, module in network.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
             warnings.warn(
-                f"network: expected BatchNorm with running statistics, got none in {name!r}: an image's logits depend "
-                "on its batch; explain with chunk_size=1",
+                f"network: expected BatchNorm with running statistics, got none in {module_name!r}: an image's logits "
+                "depend on its batch (flag mixes-images); explain with chunk_size=1",
                 XaikitWarning,
                 stacklevel=3,
             )
             return
+    told = any(getattr(module, "training", False) for module in network.modules())  # of training mode, the reason
+    if seen.rows.mixes and not told:
+        warnings.warn(
+            f"{name} mixes the images of a batch: an image's logits and map depend on the others (flag mixes-images); "
+            "explain with chunk_size=1",
+            XaikitWarning,
+            stacklevel=3,
+        )

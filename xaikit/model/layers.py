@@ -27,6 +27,7 @@ from xaikit.foundation.errors import BadInput, NoSuchLayer
 from xaikit.model.ends import End, EndsIn, Forward
 from xaikit.model.hooks import Layer, Probe, parse_layer
 from xaikit.model.paths import Edge, Paths, WithGraph, edge_of, gradient_at, is_custom, paths
+from xaikit.model.rows import Dependence
 from xaikit.model.torch_functions import (
     ADAPTIVE_POOLS,
     CONVOLUTIONS,
@@ -68,6 +69,7 @@ class Outline:
         size: (H, W) of that image.
         outputs: (1, K) outputs for that image.
         random: whether the forward is random although the network is in eval mode.
+        rows: what depends on the other images of a batch.
     """
 
     layers: dict[str, tuple[int, int, int]]
@@ -83,6 +85,7 @@ class Outline:
     size: tuple[int, int]
     outputs: Tensor
     random: bool = False
+    rows: Dependence = field(default_factory=Dependence)
 
     @property
     def ends_in(self) -> EndsIn:

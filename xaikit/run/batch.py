@@ -112,11 +112,6 @@ class Batch:
         return self.target.confidence(self.logits, self.classifier.output)
 
     @cached_property
-    def cuts(self) -> frozenset[str]:
-        """Names of the functions that cut the graph between the images and the score; see cuts.py."""
-        return frozenset(self.trace(None).names)
-
-    @cached_property
     def hashes(self) -> list[str]:
         """Content hash of each image, which seeds its random stream."""
         return image_hashes(self.pixels)
@@ -457,7 +452,22 @@ class Batch:
                 f"layer {str(layer)!r}: expected activations of {len(self)} images, got {len(activations)} rows; "
                 "choose a layer that sees whole images"
             )
+        self.check_rows(layer)
         return _full(activations)
+
+    def check_rows(self, layer: Layer | None) -> None:
+        """Check that the rows of a layer, or of all layers if it is None, are the images in their order.
+
+        Raises:
+            BadInput: the network sorts the images of a batch, so that row i belongs to another image.
+        """
+        reordered = self.classifier.outline(self.size).rows.reordered
+        wrong = sorted(reordered) if layer is None else [layer.name] if layer.name in reordered else []
+        if wrong and len(self) > 1:
+            raise BadInput(
+                f"layer {wrong[0]!r}: expected one row per image, in the order of the images, got other rows (the "
+                "network sorts a batch); explain with chunk_size=1, or use a method without layers"
+            )
 
     def keep_logits(self, logits: Tensor) -> None:
         """Store the logits (n, K) of the unchanged images, unless they are already known.

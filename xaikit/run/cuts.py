@@ -27,6 +27,7 @@ _ROUND = named("round floor ceil trunc fix frac remainder mod fmod floor_divide 
 _SIGNS = named("sign sgn")
 _LEAVES_TORCH = named("item tolist numpy array float int")
 _WRITERS = named("setitem iadd isub imul itruediv idiv ifloordiv ipow imod")
+_TO_INTEGERS = named("int long short to type")
 _TAKES_SHAPE = named("to type_as expand_as view_as reshape_as")
 """Calls that take the values of their first argument only."""
 _ABOUT_GRADIENTS = frozenset({getattr_static(Tensor, "grad_fn").__get__}) | named(
@@ -63,7 +64,7 @@ class Trace:
         """Compute a call of the forward by `compute(func, args, kwargs)`."""
         self.custom |= func in _ABOUT_GRADIENTS
         given = args[:1] if func in _TAKES_SHAPE else (args, kwargs)
-        arguments = [tensor for tensor in tensors_in(given) if tensor.is_floating_point()]
+        arguments = list(tensors_in(given))
         signals = [tensor for tensor in arguments if tensor.requires_grad]
         severed = self._severed(arguments) if self._cut else []
         if func in BLANKS or not (signals or severed):
@@ -85,7 +86,7 @@ class Trace:
                 self.names.update(severed)
                 self.names.update({name} if func in _ROUND else ())
                 self._signs.update({id(tensor): tensor} if func in _SIGNS else {})
-            elif tensor.is_floating_point():
+            elif tensor.is_floating_point() or (func in _TO_INTEGERS and tensor.dtype != torch.bool):
                 self._cut.setdefault(_place(tensor), (tensor, severed[0] if severed else name))
                 self._shared.update({_place(tensor)} & {_place(signal) for signal in signals})
         return output

@@ -57,6 +57,7 @@ class FullGrad(Method):
 
     def compute(self, batch: Batch) -> Values:
         """Return the map (n, H, W) and the completeness gap of the decomposition."""
+        batch.check_rows(None)
         sums = _Sums(len(batch), self.scaling)
         with batch.classifier.probe() as probe:
             graph = probe.graph()

@@ -1,0 +1,228 @@
+"""A network must be a function of one image: what mixes a batch is warned of and flagged, reordered layers refused."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+from tests import networks
+from tests.methods.small import method
+from tests.networks import Activated, GAPNet, images, seeded
+from xaikit.api import attribute, build_library
+from xaikit.foundation.errors import BadInput, XaikitWarning
+from xaikit.model.classifier import Classifier
+
+# ---- logits that depend on the batch --------------------------------------------------------------------------------
+
+
+def batch_attention(x: Tensor) -> Tensor:
+    rows = x.flatten(1)
+    return (torch.softmax(rows @ rows.T, 1) @ rows).view_as(x)
+
+
+def first_takes_the_mean(x: Tensor) -> Tensor:
+    return torch.cat([x.mean(0, keepdim=True), x[1:]])
+
+
+MIXING: dict[str, Callable[[Tensor], Tensor]] = {
+    "batch statistics": lambda x: F.batch_norm(x, None, None, training=True),
+    "batch statistics by hand": lambda x: (x - x.mean((0, 2, 3), keepdim=True)) / x.std((0, 2, 3), keepdim=True),
+    "batch mean": lambda x: F.relu(x - x.mean(0)),
+    "batch maximum": lambda x: x / x.abs().max(),
+    "batch attention": batch_attention,
+    "first image as reference": lambda x: F.relu(x) - F.relu(x[:1]),
+    "last image as reference": lambda x: F.relu(x) - F.relu(x[-1:]),
+    "first image only": first_takes_the_mean,
+    "softmax over the batch": lambda x: x.softmax(0),
+    "running sum": lambda x: F.relu(x).cumsum(0),
+    "position in the batch": lambda x: F.relu(x) * torch.arange(1, len(x) + 1).view(-1, 1, 1, 1),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("name", list(MIXING))
+def test_a_network_that_mixes_images_is_warned_of_once_and_its_maps_are_flagged(name: str, dtype: Any) -> None:
+    clf = Classifier(seeded(lambda: Activated(F.relu, MIXING[name]), dtype), size=8, name="mine")
+    with pytest.warns(XaikitWarning, match="mine mixes the images of a batch.*explain with chunk_size=1") as told:
+        clf.outline()
+    assert len(told) == 1
+    for count in (1, 3):
+        for which in ("saliency", "hires-cam", "occlusion"):
+            params = {"layer": "conv1"} if which == "hires-cam" else {}
+            found = attribute(clf, images(count, dtype=dtype), 0, which, **params)
+            assert all("mixes-images" in flags for flags in found.flags)
+    assert clf.outline((12, 12)).rows.mixes
+
+
+def test_batch_norm_without_statistics_is_warned_of_once_and_flagged() -> None:
+    clf = Classifier(seeded(lambda: Activated(F.relu, nn.BatchNorm2d(5, track_running_stats=False))), size=8)
+    with pytest.warns(XaikitWarning, match="BatchNorm with running statistics, got none in 'second'") as told:
+        found = attribute(clf, images(2), 0, "saliency")
+    assert len(told) == 1
+    assert found.flags == [{"mixes-images"}] * 2
+
+
+# ---- rows in another order ------------------------------------------------------------------------------------------
+
+
+class Sorted(GAPNet):
+    """Puts the images into another order inside, and back at the end; the logits are those of GAPNet."""
+
+    def __init__(self, order: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.order = order
+
+    def forward(self, x: Tensor) -> Tensor:
+        order = self.order(x)
+        return super().forward(x[order])[order.argsort()]
+
+
+ORDERS: dict[str, Callable[[Tensor], Tensor]] = {
+    "from dark to bright": lambda x: x.mean((1, 2, 3)).argsort(),
+    "from bright to dark": lambda x: x.mean((1, 2, 3)).argsort(descending=True),
+    "by one pixel": lambda x: x[:, 0, 0, 0].argsort(),
+    "backwards": lambda x: torch.arange(len(x)).flip(0),
+    "rolled": lambda x: torch.arange(len(x)).roll(1),
+}
+BY_LAYER = ["grad-cam", "hires-cam", "layer-cam", "eigen-cam", "score-cam", "ablation-cam", "relevance-cam"]
+BY_INPUT = ["saliency", "occlusion", "lrp", "integrated-gradients"]
+
+
+@pytest.mark.parametrize("name", list(ORDERS))
+def test_layers_whose_rows_are_in_another_order_are_refused(name: str) -> None:
+    clf, plain = Classifier(seeded(lambda: Sorted(ORDERS[name])), size=8), Classifier(seeded(GAPNet), size=8)
+    x = images(3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", XaikitWarning)
+        assert torch.allclose(clf(x), plain(x), rtol=0, atol=1e-12)
+    for which in (*BY_LAYER, "full-grad"):
+        with pytest.raises(BadInput, match=r"the network sorts a batch.*chunk_size=1, or use a method without") as told:
+            attribute(clf, x, 0, which)
+        assert "\n" not in str(told.value)
+        each, expected = (attribute(one, x, 0, which, chunk_size=1) for one in (clf, plain))
+        assert torch.allclose(each.values, expected.values, rtol=0, atol=1e-10)
+    for which in BY_INPUT:
+        found, expected = (method(which, one).attribute(x, 0) for one in (clf, plain))
+        assert torch.allclose(found.values, expected.values, rtol=0, atol=1e-10)
+    with pytest.raises(BadInput, match="the network sorts a batch"):
+        build_library(clf, [(x, torch.tensor([0, 1, 2]))], 1)
+
+
+class SortedLate(GAPNet):
+    """Sorts only between the convolutions."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = F.relu(self.conv1(x))
+        order = first.mean((1, 2, 3)).argsort(descending=True)
+        return self.fc(self.relu(self.conv2(first[order])).mean((2, 3)))[order.argsort()]
+
+
+def test_only_the_reordered_layers_are_refused() -> None:
+    clf, plain = Classifier(seeded(SortedLate), size=8), Classifier(seeded(GAPNet), size=8)
+    assert "conv1" not in clf.outline().rows.reordered
+    assert {"conv2", "relu"} <= clf.outline().rows.reordered
+    found, expected = (attribute(one, images(3), 0, "hires-cam", layer="conv1") for one in (clf, plain))
+    assert torch.allclose(found.values, expected.values, rtol=0, atol=1e-10)
+    with pytest.raises(BadInput, match=r"layer 'conv2'.*sorts a batch"):
+        attribute(clf, images(3), 0, "hires-cam", layer="conv2")
+
+
+# ---- state between calls --------------------------------------------------------------------------------------------
+
+
+class Remembering(GAPNet):
+    """Keeps the mean of the last batch in an attribute."""
+
+    last: Tensor | float = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = F.relu(self.conv1(x))
+        last, self.last = self.last, first.detach().mean()
+        return self.fc(self.relu(self.conv2(first + last)).mean((2, 3)))
+
+
+class Smoothing(GAPNet):
+    """Keeps a moving average, which repeated calls of one image do not change."""
+
+    average: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = F.relu(self.conv1(x))
+        mean = first.detach().mean()
+        self.average = mean if self.average is None else 0.5 * self.average + 0.5 * mean
+        return self.fc(self.relu(self.conv2(first / self.average)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("build", [Remembering, Smoothing])
+def test_a_network_that_remembers_earlier_images_is_called_random(build: Callable[[], nn.Module]) -> None:
+    clf = Classifier(seeded(build), size=8)
+    with pytest.warns(XaikitWarning):
+        found = attribute(clf, images(2), 0, "saliency")
+    assert all(flags & {"random-network", "mixes-images"} for flags in found.flags)
+
+
+# ---- functions of one image -----------------------------------------------------------------------------------------
+
+
+class Windows(GAPNet):
+    """Cuts the images into parts, whose rows are no images."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = F.relu(self.conv1(x.unfold(2, 4, 4).flatten(1, 2).unflatten(1, (3, -1)).movedim(2, 1).flatten(0, 1)))
+        return self.fc(self.relu(self.conv2(parts)).mean((2, 3))).unflatten(0, (len(x), -1)).mean(1)
+
+
+class TokensFirst(nn.Module):
+    """Attention over tokens (T, N, C)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.attention, self.head = (
+            nn.Conv2d(3, 8, 4, 4),
+            nn.TransformerEncoderLayer(8, 2, 16),
+            nn.Linear(8, 3),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.attention(self.patch(x).flatten(2).permute(2, 0, 1)).mean(0))
+
+
+class OneByOne(GAPNet):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([super(OneByOne, self).forward(image[None]) for image in x])
+
+
+class OnlyOne(GAPNet):
+    """Takes a single image."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.view(1, 3, 8, 8))
+
+
+CLEAN: dict[str, Callable[[], nn.Module]] = {name: made[0] for name, made in networks.CLASSIFIERS.items()}
+CLEAN |= {"windows": Windows, "tokens first": TokensFirst, "one by one": OneByOne, "only one": OnlyOne}
+CLEAN |= {
+    "instance norm": lambda: Activated(nn.InstanceNorm2d(4), F.relu),
+    "batch norm": lambda: Activated(nn.BatchNorm2d(4), F.relu),
+    "image statistics": lambda: Activated(F.relu, lambda x: x / x.std((1, 2, 3), keepdim=True)),
+    "resnet18": torchvision.models.resnet18,
+    "mobilenet_v3_small": torchvision.models.mobilenet_v3_small,
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("name", list(CLEAN))
+def test_a_function_of_one_image_is_neither_warned_of_nor_refused(name: str, dtype: Any) -> None:
+    clf = Classifier(seeded(CLEAN[name], dtype).eval(), size=8 if "net" not in name else 32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", XaikitWarning)
+        rows = clf.outline().rows
+    assert not rows.mixes
+    assert not rows.reordered

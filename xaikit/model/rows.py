@@ -1,0 +1,99 @@
+"""Rows: whether what a network gives for an image depends on the images beside it.
+
+    the rows of two images in (a, b) and in (b, a) are compared with those of each alone
+    mixes        the outputs differ: statistics or attention over the batch
+    reordered    the outputs are the same, but a module's row differs: the images are sorted inside, and sorted back
+
+Four small forwards show it for these images only; an effect below the rounding of the dtype does not show.
+
+Shapes: images (1, C, H, W); outputs (N, K).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from xaikit.model.hooks import Probe
+
+_SAMPLES = 64  # values per row that are compared
+_ROUNDING_STEPS = 2**13  # largest change of an output by the size of the batch, in rounding steps of the largest
+_LEAST_ON_GPU = 0.02  # GPUs may round to TF32
+_MOST_ROUNDING = 0.1  # upper limit of that change as a share of the largest output, for half precision
+_ANOTHER_ROW = 0.1  # change of a module's row, as a share of its largest value, that rounding does not explain
+
+
+@dataclass(frozen=True)
+class Dependence:
+    """What depends on the other images of a batch.
+
+    Args:
+        mixes: whether the outputs do.
+        reordered: names of the modules whose rows do although the outputs do not.
+    """
+
+    mixes: bool = False
+    reordered: frozenset[str] = frozenset()
+
+
+@dataclass
+class _Rows:
+    """Some values of each row that modules returned, by name and call, and the outputs."""
+
+    of: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+    calls: dict[str, int] = field(default_factory=dict)
+    outputs: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def on_module(self, name: str, module: nn.Module, output: Any) -> None:
+        call = self.calls.get(name, 0)
+        self.calls[name] = call + 1
+        if isinstance(output, Tensor) and output.is_floating_point() and output.ndim > 1 and output.numel():
+            values = output.detach().flatten(1)
+            self.of[name, call] = values[:, :: max(1, values.shape[1] // _SAMPLES)].clone()
+
+
+def dependence(network: nn.Module, image: Tensor, unwrap: Callable[[Any], Tensor]) -> Dependence:
+    """Return what depends on the other images of a batch, from forwards of two images together and alone.
+
+    Args:
+        network: the network, borrowed, in eval mode and not random.
+        image: (1, C, H, W) in the network's coordinates.
+        unwrap: converts the network's output to (N, K).
+    """
+    images = [image, 0.3 * image.flip(-1)]  # statistics that differ, within the same range
+    pairs = [(_rows(network, [images[i] for i in order], unwrap), order) for order in ([1, 0], [0, 1])]
+    alone = [_rows(network, [each], unwrap) for each in images]
+    if any(len(rows.outputs) != 2 for rows, _ in pairs):
+        return Dependence()  # refused where the rows are used
+    tolerance = min(_ROUNDING_STEPS * torch.finfo(alone[0].outputs.dtype).eps, _MOST_ROUNDING)
+    tolerance = max(tolerance, _LEAST_ON_GPU) if image.is_cuda else tolerance
+    beside = [(rows, row, alone[i]) for rows, order in pairs for row, i in enumerate(order)]
+    if any(_is_another(rows.outputs[row], single.outputs[0], tolerance) for rows, row, single in beside):
+        return Dependence(mixes=True)
+    moved = {
+        name
+        for rows, row, single in beside
+        for (name, call), values in single.of.items()
+        if len(values) == 1 and len(rows.of.get((name, call), values)) == 2
+        if _is_another(rows.of[name, call][row], values[0], _ANOTHER_ROW)
+    }
+    return Dependence(reordered=frozenset(moved - {""}))
+
+
+def _rows(network: nn.Module, images: list[Tensor], unwrap: Callable[[Any], Tensor]) -> _Rows:
+    rows = _Rows()
+    with torch.no_grad(), Probe(network) as probe:
+        probe.observe(rows.on_module, None)
+        rows.outputs = unwrap(network(torch.cat(images))).detach()
+    return rows
+
+
+def _is_another(row: Tensor, expected: Tensor, tolerance: float) -> bool:
+    if row.shape != expected.shape:
+        return False  # rows that are not images, such as parts of them
+    largest = float(expected.abs().max())
+    finite = math.isfinite(largest)  # other outputs are refused where they are used
+    return finite and not torch.allclose(row, expected, rtol=0, atol=tolerance * largest)
