@@ -388,6 +388,7 @@ def test_nothing_is_left_behind() -> None:
     assert pixels.grad is None
 
 
+@pytest.mark.filterwarnings("ignore:.* is random in eval mode")  # it raises at its third forward
 def test_the_network_comes_back_when_it_raises() -> None:
     classifier = Classifier(Failing(small().network, left=3).train())
     with pytest.raises(RuntimeError, match="stumbled"):

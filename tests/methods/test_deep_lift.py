@@ -169,6 +169,7 @@ def test_an_image_that_is_its_own_baseline_has_no_values() -> None:
         (lambda x: torch.einsum("nchw,nchw,nchw->nchw", x, x, x), "einsum of two activations, got 3"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.* mixes the images of a batch")
 def test_an_operation_without_a_rule_is_refused_by_name(inside: Callable[[Tensor], Tensor], name: str) -> None:
     clf = bound(Activated(inside))
     with pytest.raises(BadInput, match=f"expected .*{name}.*integrated-gradients|{name}.*pass dim to amax"):

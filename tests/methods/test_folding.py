@@ -575,6 +575,7 @@ def test_what_is_no_part_of_one_map_keeps_its_own_share(form: str) -> None:
         ),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.* mixes the images of a batch")
 def test_other_forms_of_normalisation_are_refused_by_name(form: Callable[[Any, Tensor], Tensor], called: str) -> None:
     clf = Classifier(seeded(Unfolded(form)).float(), size=8)
     for name in ("lrp", "rap", "excitation-backprop"):

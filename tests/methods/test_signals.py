@@ -244,6 +244,7 @@ class Constants(nn.Module):
         return {"temperature": x * self.classes.exp(), "prior": x + self.classes.log_softmax(1)}.get(self.how, x)
 
 
+@pytest.mark.filterwarnings("ignore:.* mixes the images of a batch")  # a constant with a row for each image
 @pytest.mark.parametrize("how", ["exponential", "buffer", "rows", "winners", "random", "temperature", "prior"])
 @pytest.mark.parametrize("name", ["relevance-cam", "layer-excitation-backprop"])
 def test_a_constant_bypasses_no_layer(name: str, how: str) -> None:
