@@ -251,6 +251,7 @@ def test_blurred_paths() -> None:
         assert gaps[1] < 0.5 * gaps[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*PATHS, "smooth-grad", "var-grad"])
 def test_memory_does_not_grow_with_the_path(name: str) -> None:
     clf = bound(GAPNet())
