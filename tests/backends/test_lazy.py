@@ -14,6 +14,7 @@ from xaikit.methods.base import METHODS
 OTHERS = ("captum", "pytorch_grad_cam", "torchcam", "shap")
 
 
+@pytest.mark.slow
 def test_listing_works_after_one_method_and_imports_no_other_package() -> None:
     program = (
         "import xaikit.methods.controls.ones, sys, xaikit, xaikit.cli.app\n"

@@ -105,6 +105,7 @@ def test_any_chunk_size_gives_the_same_rows(whole, tmp_path, size):
     assert_same(rows(tmp_path), whole)
 
 
+@pytest.mark.slow
 def test_any_chunk_size_gives_the_same_rows_of_costly_methods(tmp_path):
     suite = Suite.of(**(ASKED | {"methods": COSTLY, "controls": [], "measures": ["srg"]}))
     for size in (1, 100):

@@ -324,7 +324,9 @@ def expected_maps() -> list[Attribution]:
     return [attributed(network, name, params, images(), mean=MEAN, std=STD) for name, params in CASES]
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "form", [pytest.param(form, marks=[pytest.mark.slow] if index % 3 else []) for index, form in enumerate(FORMS)]
+)
 def test_one_function_has_one_map(form: str) -> None:
     plain = seeded(Normed())
     network = FORMS[form](plain)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +22,14 @@ from xaikit.run.context import Context
 pytestmark = pytest.mark.usefixtures("kept_regions")
 
 NAMES = [name for name in METHODS.names() if METHODS.get(name).family != "control"]
+COSTLY = ("extremal-perturbation", "meaningful-perturbation", "xrai")
+
+
+def marked(names: list[str]) -> list[Any]:
+    """Names for a parametrisation in which costly methods are slow."""
+    return [pytest.param(name, marks=[pytest.mark.slow] if name in COSTLY else []) for name in names]
+
+
 VARIANTS: dict[str, Callable[[], nn.Module]] = {
     "in place": networks.InPlace,
     "reused": networks.Reused,
@@ -33,7 +42,7 @@ VARIANTS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", marked(NAMES))
 def test_the_same_weights_give_the_same_map(name: str) -> None:
     x = networks.images(2)
     expected = method(name, Classifier(networks.seeded(networks.Net), size=8)).attribute(x, [0, 1])
@@ -43,7 +52,7 @@ def test_the_same_weights_give_the_same_map(name: str) -> None:
         assert torch.allclose(found.values, expected.values, atol=1e-12), variant
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", marked(NAMES))
 def test_train_mode_does_not_matter(name: str) -> None:
     network = networks.seeded(networks.Stochastic)
     evaluated = copy.deepcopy(network).eval()
@@ -52,7 +61,7 @@ def test_train_mode_does_not_matter(name: str) -> None:
     assert torch.equal(method(name, Classifier(network.train(), size=8)).attribute(x, 1).values, expected)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", marked(NAMES))
 def test_the_callers_grad_mode_and_autocast_do_not_matter(name: str) -> None:
     one = method(name, Classifier(networks.seeded(networks.InPlace), size=8))
     x = networks.images(2)
@@ -63,7 +72,7 @@ def test_the_callers_grad_mode_and_autocast_do_not_matter(name: str) -> None:
         assert torch.equal(found, expected)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "cam"])
+@pytest.mark.parametrize("name", marked([name for name in NAMES if name != "cam"]))
 def test_branches_and_gates(name: str) -> None:
     x = networks.images(2)
     for network in (networks.Residual, networks.Concat, networks.SqueezeExcite):
@@ -87,7 +96,7 @@ def test_a_bfloat16_network_gives_nearly_the_same_map(name: str) -> None:
     assert float(similar.min()) > 0.9
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", marked(NAMES))
 def test_running_out_of_memory_halves_the_portion_and_keeps_the_answer(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
