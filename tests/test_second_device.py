@@ -31,6 +31,8 @@ from xaikit.run.attribution import Attribution
 from xaikit.training.train import train
 from xaikit.zoo.recipe import Recipe
 
+pytestmark = pytest.mark.slow
+
 COLOUR = torch.tensor([0.2, 0.5, 0.8]).reshape(3, 1, 1)
 FILLS = ["mean", "black", "white", "image-mean", "blur", "noise"]
 FEW = {

@@ -91,6 +91,7 @@ def test_what_no_number_may_be_is_refused_in_one_line(
             assert len(message) < 300
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "parameter"), METHOD_NUMBERS)
 def test_what_a_number_may_be_gives_a_finite_map(name: str, parameter: str) -> None:
     clf, x = bound(GAPNet()), images(2, size=16)
