@@ -285,7 +285,7 @@ def test_a_child_that_is_called_module():
 
 def test_layers_and_reused_default():
     classifier = Classifier(net(networks.Reused), size=8)
-    assert classifier.layers() == {"conv1": (5, 8, 8), "conv2": (6, 8, 8), "relu": (6, 8, 8)}
+    assert classifier.layers() == {"conv1": (5, 8, 8), "conv2": (6, 8, 8), "relu": (6, 8, 8), "relu:1": (6, 8, 8)}
     assert classifier.layer == "relu:1"
     assert classifier.resolve_layer("relu:0").call == 0
 

@@ -212,6 +212,8 @@ CLEAN |= {
     "instance norm": lambda: Activated(nn.InstanceNorm2d(4), F.relu),
     "batch norm": lambda: Activated(nn.BatchNorm2d(4), F.relu),
     "image statistics": lambda: Activated(F.relu, lambda x: x / x.std((1, 2, 3), keepdim=True)),
+    "steep": lambda: GAPNet(end=lambda z: (40000 * z).sin()),
+    "efficientnet_b0": torchvision.models.efficientnet_b0,
     "resnet18": torchvision.models.resnet18,
     "mobilenet_v3_small": torchvision.models.mobilenet_v3_small,
 }

@@ -1,6 +1,6 @@
 """Paths as they are shown and recorded: relative to the working directory or without their folder, never absolute.
 
-relative(/work/project/data/x)    data/x      if the working directory is /work/project
+relative(/srv/project/data/x)     data/x      if the working directory is /srv/project
 relative(/home/someone/x)         x
 """
 

@@ -211,8 +211,9 @@ class Classifier(nn.Module):
         return str(self.resolve_layer(None))
 
     def layers(self) -> dict[str, tuple[int, int, int]]:
-        """Return the output shapes (C, h, w) of all modules with outputs (N, C, h, w), by name in execution order."""
-        return dict(self.outline().layers)
+        """Return the shapes (C, h, w) of all layers by name: modules in execution order, then the default."""
+        default, shapes = self.outline().default, dict(self.outline().layers)
+        return shapes if default is None else shapes | {str(default): shapes[default.name]}
 
     def resolve_layer(self, layer: str | nn.Module | None) -> Layer:
         """Return the layer for a name, a module or None, the classifier's target layer; `conv2 + relu` is a name.

@@ -80,18 +80,20 @@ def parse_layer(text: str) -> Layer:
     return Layer(name, int(call) if call else None, "relu" if text.endswith(_THEN_RELU) else "")
 
 
-class Tap:
-    """The activation of one layer in the latest forward."""
+class _Reader:
+    """The output of one layer in the latest forward.
 
-    def __init__(self, layer: Layer, use: Callable[[Tensor], tuple[Tensor, Tensor | None]]) -> None:
+    Args:
+        layer: the layer.
+    """
+
+    def __init__(self, layer: Layer) -> None:
         self.layer = layer
-        self.calls = 0
-        self._use = use
         self._activation: Tensor | None = None
 
     @property
     def activation(self) -> Tensor:
-        """The recorded copy (N, C, h, w), the attached raw output, or the replaced output of the layer.
+        """The layer's output.
 
         Raises:
             BadInput: the forward did not reach the layer.
@@ -99,6 +101,15 @@ class Tap:
         if self._activation is None:
             raise BadInput(_not_reached(self.layer))
         return self._activation
+
+
+class Tap(_Reader):
+    """The activation of one layer: a recorded copy (N, C, h, w), the attached raw output, or the replaced output."""
+
+    def __init__(self, layer: Layer, use: Callable[[Tensor], tuple[Tensor, Tensor | None]]) -> None:
+        super().__init__(layer)
+        self.calls = 0
+        self._use = use
 
     def fill(self, output: Any) -> Tensor | None:
         """Take the layer's output; return its replacement, or None to keep it."""
@@ -111,28 +122,12 @@ class Tap:
         self._activation = None
 
 
-class Watch:
-    """The output of one layer in a forward, and its gradient after the backward.
-
-    Args:
-        layer: the layer.
-    """
+class Watch(_Reader):
+    """A copy of the raw output of one layer, and its gradient after the backward."""
 
     def __init__(self, layer: Layer) -> None:
-        self.layer = layer
-        self._activation: Tensor | None = None
+        super().__init__(layer)
         self.gradient: Tensor | None = None
-
-    @property
-    def activation(self) -> Tensor:
-        """A copy of the raw output.
-
-        Raises:
-            BadInput: the forward did not reach the layer.
-        """
-        if self._activation is None:
-            raise BadInput(_not_reached(self.layer))
-        return self._activation
 
     def see(self, output: Any) -> None:
         """Take an output; a checkpoint runs the layer twice, and only one of the outputs gets a gradient."""

@@ -4,7 +4,8 @@
     mixes        the outputs differ: statistics or attention over the batch
     reordered    the outputs are the same, but a module's row differs: the images are sorted inside, and sorted back
 
-Four small forwards show it for these images only; an effect below the rounding of the dtype does not show.
+Four small forwards show it for these images only; an effect below the rounding of the dtype, as far as the network
+amplifies it, does not show.
 
 Shapes: images (1, C, H, W); outputs (N, K).
 """
@@ -17,12 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from xaikit.foundation.identity import generator
 from xaikit.model.hooks import Probe
 
 _SAMPLES = 64  # values per row that are compared
 _ROUNDING_STEPS = 2**13  # largest change of an output by the size of the batch, in rounding steps of the largest
 _LEAST_ON_GPU = 0.02  # GPUs may round to TF32
 _MOST_ROUNDING = 0.1  # upper limit of that change as a share of the largest output, for half precision
+_PIXEL_STEPS = 64  # rounding steps by which pixels move to see how much of its rounding a network amplifies
+_MORE_ROUNDING = 16  # how much more than that its own rounding may be
 _ANOTHER_ROW = 0.1  # change of a module's row, as a share of its largest value, that rounding does not explain
 
 
@@ -72,7 +76,10 @@ def dependence(network: nn.Module, image: Tensor, unwrap: Callable[[Any], Tensor
     tolerance = max(tolerance, _LEAST_ON_GPU) if image.is_cuda else tolerance
     beside = [(rows, row, alone[i]) for rows, order in pairs for row, i in enumerate(order)]
     if any(_is_another(rows.outputs[row], single.outputs[0], tolerance) for rows, row, single in beside):
-        return Dependence(mixes=True)
+        rounding = max(_rounding(network, each, rows, unwrap) for each, rows in zip(images, alone, strict=True))
+        tolerance = max(tolerance, _MORE_ROUNDING * rounding)  # a network that is steep, or whose outputs cancel
+        if any(_is_another(rows.outputs[row], single.outputs[0], tolerance) for rows, row, single in beside):
+            return Dependence(mixes=True)
     moved = {
         name
         for rows, row, single in beside
@@ -89,6 +96,14 @@ def _rows(network: nn.Module, images: list[Tensor], unwrap: Callable[[Any], Tens
         probe.observe(rows.on_module, None)
         rows.outputs = unwrap(network(torch.cat(images))).detach()
     return rows
+
+
+def _rounding(network: nn.Module, image: Tensor, alone: _Rows, unwrap: Callable[[Any], Tensor]) -> float:
+    """Return the change of the outputs, as a share of the largest, when each pixel moves by some rounding steps."""
+    steps = torch.randn(image.shape, generator=generator(0, "rows"), device="cpu").to(image)
+    moved = image * (1 + _PIXEL_STEPS * torch.finfo(image.dtype).eps * steps)
+    change = (_rows(network, [moved], unwrap).outputs - alone.outputs).abs().max()
+    return float(change / alone.outputs.abs().max().clamp_min(torch.finfo(alone.outputs.dtype).tiny))
 
 
 def _is_another(row: Tensor, expected: Tensor, tolerance: float) -> bool:
