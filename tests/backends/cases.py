@@ -36,6 +36,7 @@ _LAYERS = {
     "efficientnet_b0": "features.8",
     "convnext_tiny": "features.7",
 }
+_OVERWRITTEN = {("densenet121", "features"): "features + relu"}
 _WEIGHTS = {
     "squeezenet1_0": ("squeezenet1_0_imagenet.pth", "imagenet/*.jpg"),
     "cifar-resnet20": ("resnet20_cifar10.pth", "cifar10/*/*.jpg"),
@@ -45,12 +46,17 @@ _WEIGHTS = {
 
 @dataclass(frozen=True)
 class Case:
-    """A classifier with pictures, the class of each that is explained, and the layer that is read."""
+    """A classifier with pictures, the class of each that is explained, and the layer that is read.
+
+    `layer` is its name for hooks of other packages. A functional ReLU in place overwrites what they have read;
+    `ours` names that value.
+    """
 
     classifier: Classifier
     pixels: Tensor
     target: Tensor
     layer: str
+    ours: str
 
 
 def is_real(place: str) -> bool:
@@ -76,7 +82,8 @@ def case_of(
     pixels = upsample(pixels[:images], (side, side)) if side else pixels[:images]
     with clf.borrowed(), torch.no_grad():
         target = clf.logits(clf.normalize(pixels)).argsort(1, descending=True)[:, rank]
-    return Case(clf, pixels, target, layer or _LAYERS[network])
+    layer = layer or _LAYERS[network]
+    return Case(clf, pixels, target, layer, _OVERWRITTEN.get((network, layer), layer))
 
 
 @cache

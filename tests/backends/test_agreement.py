@@ -56,7 +56,7 @@ def test_agreement(pair: Pair, place: str, request: pytest.FixtureRequest) -> No
         method = kind.build(case.classifier, layer if issubclass(kind, LayerMethod) else None, **params)
         return method.attribute(case.pixels, target)
 
-    ours = explained(pair.ours, pair.layer or case.layer, pair.score or case.target, pair.params)
+    ours = explained(pair.ours, pair.layer or case.ours, pair.score or case.target, pair.params)
     theirs = explained(pair.theirs, case.layer, case.target, pair.their_params)
     error = share_of_range(pair.formula(ours.values, case), pair.their_formula(theirs.values, case))
     plain = share_of_range(ours.heatmap(), theirs.heatmap())

@@ -187,20 +187,21 @@ def test_their_parameters_are_ours_with_near_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"),
+    ("name", "layer", "reason"),
     [
-        ("captum/deep-lift", "more than once in the network"),
-        ("captum/lrp", "sums and products of activations"),
-        ("captum/layer-lrp", "sums and products of activations"),
-        ("pytorch-grad-cam/grad-cam", "expected a layer that runs once, got 'relu'"),
-        ("torchcam/grad-cam", "expected a layer that runs once, got 'relu'"),
+        ("captum/deep-lift", None, "more than once in the network"),
+        ("captum/lrp", None, "sums and products of activations"),
+        ("captum/layer-lrp", "conv2", "sums and products of activations"),
+        ("captum/layer-lrp", None, "expected a layer that runs once, got 'relu'"),
+        ("pytorch-grad-cam/grad-cam", None, "expected a layer that runs once, got 'relu'"),
+        ("torchcam/grad-cam", None, "expected a layer that runs once, got 'relu'"),
     ],
 )
-def test_what_theirs_cannot_do_is_refused_with_the_reason(name: str, reason: str) -> None:
+def test_what_theirs_cannot_do_is_refused_with_the_reason(name: str, layer: str | None, reason: str) -> None:
     guests(name.partition("/")[0])
     clf = classifier(ReusedReluNet())
     with unchanged(clf.network), pytest.raises(BadInput, match=reason):
-        METHODS.get(name).build(clf).attribute(images(1))
+        METHODS.get(name).build(clf, layer).attribute(images(1))
 
 
 def test_half_precision_that_theirs_cannot_do_is_refused() -> None:

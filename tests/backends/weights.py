@@ -149,7 +149,7 @@ def centred_by_their_svd(values: Tensor, case: Case) -> Tensor:
 def _activations_and_gradients(case: Case, layer: Layer | None = None) -> tuple[Tensor, Tensor]:
     with case.classifier.borrowed():
         batch = Batch(case.classifier, case.pixels, case.target, Context())
-        return batch.activations_and_gradients(layer or case.classifier.resolve_layer(case.layer))
+        return batch.activations_and_gradients(layer or case.classifier.resolve_layer(case.ours))
 
 
 def _weighted(weights: Tensor, activations: Tensor) -> Tensor:

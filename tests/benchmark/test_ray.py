@@ -80,8 +80,10 @@ def test_an_actor_that_dies_again_and_again_ends_the_run_in_one_line(tmp_path):
 
 def test_the_engine_is_chosen_by_name(tmp_path):
     suite = Suite.of(**ASKED)
+    signals = [signal.getsignal(number) for number in signal.valid_signals()]
     outcome = run(suite, tmp_path / "ray", engine="ray", device="cpu", workers=2)
     assert (outcome.computed, outcome.failed) == (18, [])
+    assert [signal.getsignal(number) for number in signal.valid_signals()] == signals, "ray sets its own"
     run(suite, tmp_path / "local", device="cpu")
     assert_same(rows(tmp_path / "ray"), rows(tmp_path / "local"))
 

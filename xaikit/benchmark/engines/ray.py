@@ -10,9 +10,11 @@ driver ends. The rows equal those of the local engine: the worker is the same, a
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +83,13 @@ class Actors:
         self._own = not ray.is_initialized()
         if self._own:
             try:
-                ray.init(
-                    address=address or "local", include_dashboard=False, log_to_driver=False, configure_logging=False
-                )
+                with _own_signals():
+                    ray.init(
+                        address=address or "local",
+                        include_dashboard=False,
+                        log_to_driver=False,
+                        configure_logging=False,
+                    )
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise BadInput(f"ray: expected a cluster at {address}, got none ({error}); start it") from error
         resources = self._ray.cluster_resources()
@@ -162,6 +168,17 @@ class Actors:
     def _kill(self, actor: Any) -> None:
         with suppress(ValueError, RuntimeError):
             self._ray.kill(actor)
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep the process's handler of SIGTERM, which ray replaces by one that exits without a word."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def compute(
