@@ -36,7 +36,6 @@ _LAYERS = {
     "efficientnet_b0": "features.8",
     "convnext_tiny": "features.7",
 }
-_OVERWRITTEN = {("densenet121", "features"): "features + relu"}
 _WEIGHTS = {
     "squeezenet1_0": ("squeezenet1_0_imagenet.pth", "imagenet/*.jpg"),
     "cifar-resnet20": ("resnet20_cifar10.pth", "cifar10/*/*.jpg"),
@@ -46,17 +45,17 @@ _WEIGHTS = {
 
 @dataclass(frozen=True)
 class Case:
-    """A classifier with pictures, the class of each that is explained, and the layer that is read.
-
-    `layer` is its name for hooks of other packages. A functional ReLU in place overwrites what they have read;
-    `ours` names that value.
-    """
+    """A classifier with pictures, the class of each that is explained, and the layer that is read."""
 
     classifier: Classifier
     pixels: Tensor
     target: Tensor
     layer: str
-    ours: str
+
+    @property
+    def ours(self) -> str:
+        """Our name of the value that hooks of other packages read: densenet's functional ReLU overwrites it."""
+        return {("densenet121", "features"): "features + relu"}.get((self.classifier.name, self.layer), self.layer)
 
 
 def is_real(place: str) -> bool:
@@ -82,8 +81,7 @@ def case_of(
     pixels = upsample(pixels[:images], (side, side)) if side else pixels[:images]
     with clf.borrowed(), torch.no_grad():
         target = clf.logits(clf.normalize(pixels)).argsort(1, descending=True)[:, rank]
-    layer = layer or _LAYERS[network]
-    return Case(clf, pixels, target, layer, _OVERWRITTEN.get((network, layer), layer))
+    return Case(clf, pixels, target, layer or _LAYERS[network])
 
 
 @cache

@@ -176,7 +176,7 @@ def remade(case: Case, network: nn.Module) -> Case:
     clf = Classifier(network.to(plain.dtype), mean=mean, std=std, size=plain.size)
     with torch.no_grad(), clf.borrowed():
         target = clf.logits(clf.normalize(case.pixels)).argmax(1)
-    return Case(clf, case.pixels, target, case.layer, case.ours)
+    return Case(clf, case.pixels, target, case.layer)
 
 
 class ReluModules(nn.Module):
