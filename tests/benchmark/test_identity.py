@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -22,8 +24,7 @@ from xaikit.foundation.files import package_data
 from xaikit.foundation.registry import load_plugin
 from xaikit.images.synthetic import draw
 from xaikit.methods.base import METHODS
-from xaikit.report.numbers.aggregate import aggregate
-from xaikit.report.numbers.read import _pooled, read_benchmark
+from xaikit.report.numbers.read import Benchmark, listed_pictures, read_benchmark
 
 FEW = {"models": ["texture-cnn"], "methods": ["saliency"], "controls": [], "measures": ["api"], "levels": 2}
 
@@ -75,8 +76,8 @@ def test_the_drawn_pictures_are_those_of_the_rows(tmp_path):
     data = {"kind": "images", "path": folder, "name": "mine"}
     for seed in (1, 2, 1):
         measured(out, pictures(folder, seed, count=1))
-        write_pictures(Suite.of(**(FEW | {"data": data, "threads": 1})), out, "cpu")
-        files = read_benchmark(out).pictures["mine", "texture-cnn"]["0.bmp"]
+        write_pictures(Suite.of(**(FEW | {"data": data, "threads": 1})), out, read_benchmark(out), "cpu")
+        files = listed_pictures(out)["mine", "texture-cnn"]["0.bmp"]
         drawn.append({name: file.read_bytes() for name, file in files.items()})
     assert drawn[0].keys() == {"input", "saliency"}
     assert all(drawn[0][name] != drawn[1][name] for name in drawn[0])
@@ -245,16 +246,23 @@ def test_the_environment_names_device_and_threads():
     assert cpu.endswith(f"{torch.get_num_threads()} threads")
 
 
-def test_times_of_two_devices_are_not_one_number():
+def pooled(folder: Path, rows: list[dict]) -> Benchmark:
+    (folder / "rows").mkdir()
+    pq.write_table(pa.Table.from_pylist([row | {"status": "ok"} for row in rows]), folder / "rows" / "a.parquet")
+    return read_benchmark(folder)
+
+
+def test_times_of_two_devices_are_not_one_number(tmp_path):
     rows = [row | {"setting": row["method"], "hardware": "cpu (a)"} for row in drawn_rows(6)]
     for row in rows:
         if row["image_id"] in ("000.png", "001.png"):
             row |= {"hardware": "cpu (b)", "ms": 99.0}
-    left: dict[tuple[str, str, str], int] = {}
-    pooled = _pooled(rows, left)
-    assert len(pooled) == len(rows)
-    assert left == {("drawn", "net", "only the time, measured on cpu (b)"): 8}
-    assert all(result.mean("ms") == 1.5 and result.count == 6 for result in aggregate(pooled))
+    found = pooled(tmp_path, rows)
+    assert len(found) == len(rows) == len(found.rows)
+    assert {row["ms"] for row in found.rows} == {1.5, None}
+    assert found.run["left_out"] == ["8 rows of net on drawn left out: only the time, measured on cpu (b)"]
+    results = found.summaries["drawn", "net"].results
+    assert all(result.mean("ms") == 1.5 and result.count == 6 for result in results)
 
 
 @pytest.mark.parametrize(
@@ -264,14 +272,25 @@ def test_times_of_two_devices_are_not_one_number():
         ("protocol", "the protocol changed"),
         ("conditions", "the model, the data or the batch changed"),
         ("setting", "the method's parameters, code, layer or library changed"),
+        ("picture", "the picture or its label changed"),
     ],
 )
-def test_without_a_manifest_unequal_rows_are_not_pooled(column, reason):
-    same = {"setting": "s", "protocol": "p", "model_fingerprint": "m", "conditions": "c"}
-    rows = [row | same for row in drawn_rows(5)] + [row | same | {column: "other"} for row in drawn_rows(2)]
-    left: dict[tuple[str, str, str], int] = {}
-    assert _pooled(rows, left) == rows[:20]
-    assert left == {("drawn", "net", reason): 8}
+def test_without_a_manifest_unequal_rows_are_not_pooled(tmp_path, column, reason):
+    same = {"setting": "s", "protocol": "p", "model_fingerprint": "m", "conditions": "c", "picture": "i", "seed": 0}
+    rows = [row | same for row in drawn_rows(5)]
+    others = [row | same | {column: "other", "unit_id": f"{row['unit_id']} again"} for row in rows[:8]]
+    if column == "picture":
+        others = [row | {"unit_id": f"{row['unit_id']} {seed}", "seed": seed} for row in others for seed in (1, 2)]
+    found = pooled(tmp_path, rows + others)
+    kept = rows if column != "picture" else rows[8:] + others
+    assert {row["unit_id"] for row in found.rows} == {row["unit_id"] for row in kept}
+    assert found.run["left_out"] == [f"8 rows of net on drawn left out: {reason}"]
+
+
+def test_of_equally_many_unequal_rows_the_last_are_pooled(tmp_path):
+    rows = [row | {"setting": "s", "conditions": "c"} for row in drawn_rows(2)]
+    later = [row | {"conditions": "later", "unit_id": f"{row['unit_id']} again"} for row in rows]
+    assert {row["conditions"] for row in pooled(tmp_path, rows + later).rows} == {"later"}
 
 
 def test_another_library_is_another_row(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.report.rows import aggregate, render
 from xaikit.benchmark.environment import report_environment
 from xaikit.benchmark.score import Images, score
 from xaikit.foundation.errors import BadInput
@@ -16,8 +17,6 @@ from xaikit.measures.base import MEASURES
 from xaikit.measures.removal.keep_curve import keep_curve
 from xaikit.methods.base import METHODS
 from xaikit.model.classifier import Classifier
-from xaikit.report.numbers.aggregate import aggregate
-from xaikit.report.page.page import render
 from xaikit.run.context import Context
 
 NAMES = ("grad-cam", "saliency", "center", "ones")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.report.rows import aggregate
 from xaikit.benchmark.suite import Suite
 from xaikit.foundation.files import package_data
-from xaikit.report.numbers.aggregate import aggregate
 from xaikit.report.numbers.read import read_benchmark
 
 ROOT = Path(__file__).resolve().parents[2]

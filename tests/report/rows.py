@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from xaikit.report.numbers import export
+from xaikit.report.numbers.aggregate import Result, summaries
+from xaikit.report.numbers.columns import Column
+from xaikit.report.numbers.compare import Difference, all_differences, compared
+from xaikit.report.numbers.gather import Name
+from xaikit.report.numbers.tables import summary_table
+from xaikit.report.page import page
+
+Rows = Sequence[dict[str, Any]]
 
 METHODS = {"grad-cam": "activation", "libra-cam": "activation", "saliency": "gradient", "ones": "control"}
 
@@ -45,3 +57,37 @@ def _row(stream: random.Random, image: str, method: str, family: str, levels: in
         "forwards": 1.0,
         "backwards": 0.0,
     }
+
+
+def aggregate(drawn: Rows) -> list[Result]:
+    """Return the results of the rows of one data set and model."""
+    (summary,) = summaries(drawn).values()
+    return list(summary.results)
+
+
+def paired_differences(results: Sequence[Result], reference: str, column: Column) -> list[Difference]:
+    pairs = compared(results, [column if column.ranked else Column(column.key, "", "", "higher", 3, "")])
+    return all_differences(results, column, pairs[column.key])[reference]
+
+
+def render(drawn: Rows, run: Mapping[str, Any], pictures: page.Pictures | None = None, **more: Any) -> str:
+    return page.render(summaries(drawn), _rows_of(drawn), run, pictures, **more)
+
+
+def write_report(
+    path: Path, drawn: Rows, run: Mapping[str, Any], pictures: page.Pictures | None = None, **more: Any
+) -> Path:
+    page.write_report(path, summaries(drawn), _rows_of(drawn), run, pictures, **more)
+    return path
+
+
+def write_summaries(folder: Path, drawn: Rows, directions: Mapping[str, str] | None = None) -> None:
+    tables = {name: summary_table(summary.results, directions) for name, summary in summaries(drawn).items()}
+    export.write_summaries(folder, tables)
+
+
+def _rows_of(drawn: Rows) -> page.RowsOf:
+    def rows_of(name: Name, images: Collection[str]) -> Rows:
+        return [row for row in drawn if (row["dataset"], row["model"]) == name and row["image_id"] in images]
+
+    return rows_of

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from tests.report.rows import rows
+from tests.report.rows import aggregate, rows
 from xaikit.foundation.errors import BadInput
 from xaikit.measures.removal.keep_curve import KeepCurve, KeepProtocol
-from xaikit.report.numbers.aggregate import CURVES, Exclusion, aggregate, blocks, exclusions
+from xaikit.report.numbers.aggregate import CURVES, Exclusion, summaries
 from xaikit.report.numbers.statistics import bootstrap_interval
 
 
@@ -82,14 +82,14 @@ def test_order_of_images_does_not_matter_and_controls_come_last():
 
 def test_models_and_datasets_are_never_pooled():
     both = rows(images=2) + rows(images=2, model="other")
-    assert list(blocks(both)) == [("drawn", "net"), ("drawn", "other")]
+    assert list(summaries(both)) == [("drawn", "net"), ("drawn", "other")]
 
 
 def test_bad_rows_are_refused():
     with pytest.raises(BadInput, match="got none; score"):
-        blocks([])
+        summaries([])
     with pytest.raises(BadInput, match="o_soft"):
-        blocks([{name: value for name, value in rows()[0].items() if name != "o_soft"}])
+        summaries([{name: value for name, value in rows()[0].items() if name != "o_soft"}])
     with pytest.raises(BadInput, match="expected 11 values in o_soft, got 3"):
         aggregate(rows(images=1, o_soft=[1.0, 1.0, 1.0]))
 
@@ -149,14 +149,19 @@ def test_seeds_of_an_image_are_averaged_first():
     assert result.mean("map_mean") == pytest.approx(np.mean(expected))
 
 
+def excluded(drawn):
+    (summary,) = summaries(drawn).values()
+    return summary.exclusions
+
+
 def test_what_is_left_out_is_said_once_a_reason():
     methods = {"cam": "activation", "rise": "perturbation"}
     failed = rows(images=2, methods=methods, error="out of memory", flags=None)
     invalid = rows(images=1, methods={"cam": "activation"}, flags=["invalid", "constant"])
     good = rows(images=3, methods=methods, flags=["constant"])
-    assert exclusions(good + failed + invalid) == (
+    assert excluded(good + failed + invalid) == (
         Exclusion("cam", "out of memory", ("000.png", "001.png")),
         Exclusion("rise", "out of memory", ("000.png", "001.png")),
         Exclusion("cam", "the map is not finite", ("000.png",)),
     )
-    assert exclusions(good) == ()
+    assert excluded(good) == ()

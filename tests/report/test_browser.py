@@ -8,8 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.report.browser import browser, requests, show
-from tests.report.rows import rows
-from xaikit.report.page.page import write_report
+from tests.report.rows import rows, write_report
 
 pytestmark = pytest.mark.browser
 

@@ -9,15 +9,14 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from tests.report.rows import rows
+from tests.report.rows import aggregate, paired_differences, rows
 from xaikit.report.figures.agreement import agreement_svg
 from xaikit.report.figures.confidence import PANELS, confidence_svg, panel_svg
 from xaikit.report.figures.differences import differences_svg
 from xaikit.report.figures.svg import Axis, round_ticks, standalone, styles, swatch_svg
 from xaikit.report.figures.tradeoff import tradeoff_svg
-from xaikit.report.numbers.aggregate import aggregate
 from xaikit.report.numbers.columns import shown_columns
-from xaikit.report.numbers.compare import Point, RankMatrix, paired_differences, pareto
+from xaikit.report.numbers.compare import Point, RankMatrix, pareto
 
 EVIL = '<img onerror="x">&'
 METHODS = {EVIL: "gradient", "cam": "activation", "rise": "perturbation", "ones": "control"}

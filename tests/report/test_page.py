@@ -14,11 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.report.rows import rows
+from tests.report.rows import aggregate, render, rows, write_report
 from xaikit.foundation.errors import BadInput
-from xaikit.report.numbers.aggregate import aggregate
+from xaikit.report.numbers.aggregate import summaries
 from xaikit.report.page.gallery import choose
-from xaikit.report.page.page import render, write_report
 
 EVIL = "<img src=x onerror=alert(1)>.jpg"
 RUN = {"title": "A run", "command": "xaikit demo -o 'out & more'", "seed": 3, "environment": {"system": "Linux"}}
@@ -73,9 +72,9 @@ def test_made_from_rows_alone_without_torch(tmp_path):
     (tmp_path / "rows.json").write_text(json.dumps(rows()), encoding="utf-8")
     program = (
         "import json, pathlib, sys\n"
-        "from xaikit.report.page.page import write_report\n"
+        "from tests.report.rows import write_report\n"
         "rows = json.loads(pathlib.Path(sys.argv[1]).read_text(encoding='utf-8'))\n"
-        "write_report(sys.argv[2], rows, {'title': 'from rows'})\n"
+        "write_report(pathlib.Path(sys.argv[2]), rows, {'title': 'from rows'})\n"
         "assert 'torch' not in sys.modules, 'torch was imported'\n"
     )
     subprocess.run(
@@ -182,7 +181,7 @@ def test_the_sample_depends_on_the_seed_alone(pictures):
 
 def test_images_stand_at_the_quantiles_of_the_leader():
     drawn = rows(40)
-    choices = choose(drawn, seed=0, sample=6)
+    choices = choose(summaries(drawn)["drawn", "net"], seed=0, sample=6)
     sample = [one.image_id for one in choices if one.reason == "sample"]
     quantiles = {one.reason: one for one in choices if one.reason != "sample"}
     assert len(sample) == 6
@@ -211,6 +210,15 @@ def test_what_failed_stands_with_its_reason():
     assert "no &lt;luck&gt;" in page
     assert "every image and method is in the means" not in page
     assert "every image and method is in the means" in render(rows(3), RUN)
+
+
+def test_the_page_stays_small_where_every_image_fails_for_its_own_reason():
+    drawn = rows(400)
+    failed = [row | {"error": f"{row['image_id']}: no luck"} if row["method"] == "saliency" else row for row in drawn]
+    page = render(failed, RUN)
+    assert page.count(": no luck") == 100
+    assert "300 further reasons are in the rows" in page
+    assert len(page) < 3e6
 
 
 def test_figures_are_written_as_files(tmp_path, pictures):

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.report.rows import rows as drawn_rows
+from tests.report.rows import write_summaries
 from xaikit.foundation.errors import BadInput
-from xaikit.report.numbers.export import write_summaries
-from xaikit.report.numbers.read import read_benchmark
+from xaikit.report.numbers.read import listed_pictures, read_benchmark
 
 GONE = "12 rows of net on drawn left out: the data set or the model is no longer in the report"
 
@@ -62,7 +62,9 @@ def test_the_manifest_says_what_belongs_to_the_report(tmp_path):
     assert len(found.rows) == len(rows())
     assert found.run == {"title": "Mine", "left_out": [GONE]}
     assert found.directions == {"srg": "higher"}
-    assert found.pictures == {("drawn", "net"): {"000.png": {"input": tmp_path / "0.png"}}}, "what is lost is left out"
+    assert listed_pictures(tmp_path) == {("drawn", "net"): {"000.png": {"input": tmp_path / "0.png"}}}, (
+        "what is lost is left out"
+    )
 
 
 def test_what_cannot_be_read_is_one_line(tmp_path):
@@ -130,18 +132,19 @@ def test_names_are_escaped_for_latex(tmp_path):
 def test_a_large_report_is_made_without_torch_and_scipy_in_seconds():
     code = """
 import sys, time
-from tests.report.rows import rows
+from tests.report.rows import rows, aggregate, paired_differences
 methods = {f"m{place}": "gradient" for place in range(10)}
 drawn = [row | {f"measure.q{q}": row["y"] * q for q in range(20)} for row in rows(500, methods=methods)]
 begin = time.process_time()
-from xaikit.report.numbers.aggregate import aggregate
-from xaikit.report.numbers.compare import paired_differences, pareto, rank_matrix
+
+from xaikit.report.numbers.compare import pareto, rank_matrix
 from xaikit.report.numbers.export import summary_csv, summary_tex
 from xaikit.report.numbers.tables import summary_table
 results = aggregate(drawn)
-columns = summary_table(results, {f"q{q}": "higher" for q in range(20)}).columns
+table = summary_table(results, {f"q{q}": "higher" for q in range(20)})
+columns = table.columns
 paired_differences(results, "m0", columns[0]), pareto(results, columns[0]), rank_matrix(results, columns)
-summary_csv({("d", "m"): results}), summary_tex({("d", "m"): results})
+summary_csv({("d", "m"): table}), summary_tex({("d", "m"): table})
 assert not {"torch", "scipy"} & set(sys.modules)
 print(time.process_time() - begin)
 """
@@ -169,7 +172,7 @@ def test_pictures_outside_the_folder_are_refused(tmp_path, file):
     (folder / "far").symlink_to(tmp_path, target_is_directory=True)
     listed(folder, {"input": str(tmp_path / "secret.png") if file == "ABSOLUTE" else file})
     with pytest.raises(BadInput, match=r"pictures\.json: expected PNG files inside the folder"):
-        read_benchmark(folder)
+        listed_pictures(folder)
 
 
 @pytest.mark.parametrize("file", ["a.eps", "a.svg", "a", "a.png.ps", "a.PNG"])
@@ -178,7 +181,7 @@ def test_pictures_of_other_kinds_are_refused(tmp_path, file):
     (tmp_path / file).write_bytes(b"")
     listed(tmp_path, {"input": file})
     with pytest.raises(BadInput, match="expected PNG files"):
-        read_benchmark(tmp_path)
+        listed_pictures(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +199,7 @@ def test_a_list_of_pictures_of_another_form_is_one_line(tmp_path, content):
     write(tmp_path, "a.parquet", rows())
     (tmp_path / "pictures.json").write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(BadInput, match=r"pictures\.json: expected the pictures of a report"):
-        read_benchmark(tmp_path)
+        listed_pictures(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["eps", "jpeg", "bomb", "text", "truncated"])

@@ -7,8 +7,7 @@ import re
 
 import pytest
 
-from tests.report.rows import rows
-from xaikit.report.numbers.aggregate import aggregate
+from tests.report.rows import aggregate, rows
 from xaikit.report.numbers.columns import COLUMNS, QUESTIONS, shown_columns
 from xaikit.report.numbers.tables import summary_table
 

@@ -3,7 +3,7 @@
     Columns            every column with its type; measures follow as `measure.NAME`, a number or None
     shared_columns     columns that are the same for all methods on an image
     own_columns        columns of one method: its map's curves, costs and flags
-    read               rows from a file; store.py writes them
+    read, checked      rows from a file, or their table; store.py writes them
 
 The name of a file ends with a hash of its content, which is compared when it is read: checksums of Parquet cover its
 pages, but neither their headers nor the footer.
@@ -19,11 +19,13 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, get_type_hints
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from xaikit.foundation.errors import BadInput
@@ -127,12 +129,12 @@ def parquet(rows: pa.Table) -> bytes:
     return stream.getvalue()
 
 
-def table(file: Path, columns: Sequence[str] | None = None) -> pa.Table:
+def table(file: Path, columns: Collection[str] | None = None) -> pa.Table:
     """Return the table of a file after its checksums and the types of its columns have been compared.
 
     Args:
         file: path of the file.
-        columns: names of columns to read; None reads all.
+        columns: names of columns to read, as far as the file has them, `MEASURE` for all measures; None reads all.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -151,7 +153,8 @@ def table(file: Path, columns: Sequence[str] | None = None) -> pa.Table:
     try:
         with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as opened:
             _check_schema(file, opened.schema_arrow)
-            result = opened.read(columns=None if columns is None else list(columns))
+            names = opened.schema_arrow.names
+            result = opened.read(names if columns is None else [name for name in names if _wanted(name, columns)])
         result.validate(full=True)
     except (pa.ArrowException, OSError, LookupError, ValueError) as error:
         if isinstance(error, Damaged):
@@ -168,13 +171,31 @@ def read(file: Path) -> list[Row]:
         Damaged: the file is damaged, or does not hold benchmark rows.
         BadInput: the file cannot be read.
     """
+    rows: list[Row] = checked(file).to_pylist()
+    return rows
+
+
+def checked(file: Path, columns: Collection[str] | None = None) -> pa.Table:
+    """Return the table of a file whose rows hold what rows must hold.
+
+    Args:
+        file: path of the file.
+        columns: as in `table`; those that a valid row needs must be among them.
+
+    Raises:
+        Damaged: the file is damaged, or does not hold benchmark rows.
+        BadInput: the file cannot be read.
+    """
     try:
-        rows: list[Row] = table(file).to_pylist()
+        rows = table(file, columns)
     except FileNotFoundError as error:
         raise BadInput(f"{file}: expected rows, got no file; run the benchmark again") from error
-    for row in rows:
-        _check_row(file, row)
+    _check_rows(file, rows)
     return rows
+
+
+def _wanted(name: str, columns: Collection[str]) -> bool:
+    return name in columns or (MEASURE in columns and name.startswith(MEASURE))
 
 
 def _check_schema(file: Path, schema: pa.Schema) -> None:
@@ -196,18 +217,24 @@ def _fits(actual: pa.DataType, expected: pa.DataType) -> bool:
     return bool(pa.types.is_null(actual) or actual == expected)
 
 
-def _check_row(file: Path, row: Row) -> None:
-    empty = next((name for name in _ALWAYS if row[name] is None), None)
-    if row["status"] == "ok":
-        empty = empty or next((name for name in _VALID if row.get(name) is None), None)
+def _check_rows(file: Path, rows: pa.Table) -> None:
+    valid = rows.filter(pc.equal(rows["status"], "ok"))
+    empty = [name for name in _ALWAYS if rows[name].null_count]
+    if len(valid):
+        empty += [name for name in _VALID if name not in valid.column_names or valid[name].null_count]
     if empty:
-        raise Damaged(f"{file}: {empty}: expected a value in every row, got an empty one; remove it")
-    if row["status"] not in ("ok", "error"):
-        raise Damaged(f"{file}: status: expected ok or error, got {row['status']!r}; remove it")
-    if row.get("schema") not in (None, ROW_SCHEMA):
-        raise Damaged(f"{file}: schema: expected {ROW_SCHEMA}, got {row['schema']}; use the xaikit that wrote it")
-    if row["status"] == "ok" and not 1 <= row["levels"] == len(row["o_soft"]) - 1 == len(row["o_binary"]) - 1:
-        raise Damaged(f"{file}: levels: expected {row['levels']} + 1 values in o_soft and o_binary; remove it")
+        raise Damaged(f"{file}: {empty[0]}: expected a value in every row, got an empty one; remove it")
+    if others := set(rows["status"].unique().to_pylist()) - {"ok", "error"}:
+        raise Damaged(f"{file}: status: expected ok or error, got {min(others)!r}; remove it")
+    schemas = set(rows["schema"].unique().to_pylist()) if "schema" in rows.column_names else set()
+    if others := schemas - {None, ROW_SCHEMA}:
+        raise Damaged(f"{file}: schema: expected {ROW_SCHEMA}, got {min(others)}; use the xaikit that wrote it")
+    levels = valid["levels"].to_numpy() if len(valid) else np.ones(0)
+    for name in ("o_soft", "o_binary") if len(valid) else ():
+        different = levels[(pc.list_value_length(valid[name]).to_numpy() != levels + 1) | (levels < 1)]
+        if different.size:
+            got = f"{different[0]} + 1 values in o_soft and o_binary"
+            raise Damaged(f"{file}: levels: expected {got}; remove it")
 
 
 def shared_columns(

@@ -56,6 +56,7 @@ def command(
     from xaikit.cli.terminal import progress_bar
     from xaikit.foundation.paths import shortened_words
     from xaikit.foundation.registry import load_plugin
+    from xaikit.report.numbers.read import read_benchmark
 
     for file in plugin or []:
         load_plugin(file)
@@ -82,9 +83,10 @@ def command(
         say("no image is in this shard")
         return
     _report_failures(outcome)
+    benchmark = read_benchmark(output)
     if pictures and shard is None:
-        write_pictures(definition, output, device, tell)
-    write_all(output)
+        write_pictures(definition, output, benchmark, device, tell)
+    write_all(output, benchmark)
     say(f"{outcome.done:,} of {outcome.units:,} units; see {output / 'report.html'}")
     if outcome.failed:
         raise typer.Exit(SOME_FAILED)

@@ -52,9 +52,7 @@ def command(
     from xaikit.explaining.run import explain
     from xaikit.foundation.files import output_directory, package_data
     from xaikit.foundation.texts import shown_command
-    from xaikit.report.numbers.aggregate import aggregate
     from xaikit.report.numbers.read import read_benchmark
-    from xaikit.report.numbers.tables import summary_table
     from xaikit.run.context import Context
 
     suite = Suite.read(package_data("suites/demo.toml"))
@@ -73,10 +71,10 @@ def command(
         if result.interrupted:
             raise typer.Abort
         run(suite, output, progress=progress, command=command_line)
-    write_pictures(suite, output, "auto")
-    write_all(output)
-    table = summary_table(aggregate(read_benchmark(output).rows))
-    _print(table, f"{suite.models[0].name}, {len(names)} images of {suite.data.title}", output)
+    benchmark = read_benchmark(output)
+    write_pictures(suite, output, benchmark, "auto")
+    (block,) = write_all(output, benchmark)
+    _print(block.table, f"{suite.models[0].name}, {len(names)} images of {suite.data.title}", output)
 
 
 def _write_images(suite: Suite, names: Sequence[str], output: Path) -> None:

@@ -12,16 +12,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from xaikit.benchmark.pictures import Explained
     from xaikit.benchmark.suite import Suite
+    from xaikit.report.numbers.read import Benchmark
 
 _FOLDER = "pictures"
 
 
-def write_pictures(suite: Suite, output: Path, device: str, notice: Callable[[str], None] = lambda line: None) -> None:
+def write_pictures(
+    suite: Suite, output: Path, benchmark: Benchmark, device: str, notice: Callable[[str], None] = lambda line: None
+) -> None:
     """Draw the pictures that the report of a results folder needs and does not have yet.
 
     Args:
         suite: the suite that was run.
         output: folder of its results.
+        benchmark: their numbers.
         device: device of the models.
         notice: called with one line that says how many maps are drawn.
     """
@@ -30,18 +34,16 @@ def write_pictures(suite: Suite, output: Path, device: str, notice: Callable[[st
     from xaikit.benchmark.worker import Worker
     from xaikit.foundation.files import output_directory, write_json
     from xaikit.foundation.identity import fingerprint
-    from xaikit.report.numbers.aggregate import blocks
-    from xaikit.report.numbers.read import read_benchmark
     from xaikit.report.page.gallery import choose
     from xaikit.report.page.page import SAMPLE
 
     output_directory(output / _FOLDER)
-    benchmark = read_benchmark(output)
     entries: list[dict[str, Any]] = []
     missing: dict[str, dict[str, dict[str, int]]] = {}
-    for (dataset, model), rows in blocks(benchmark.rows).items():
-        for choice in choose(rows, int(benchmark.run.get("seed", 0)), SAMPLE):
-            image = choice.image_id
+    for (dataset, model), summary in benchmark.summaries.items():
+        images = [choice.image_id for choice in choose(summary, int(benchmark.run.get("seed", 0)), SAMPLE)]
+        rows = benchmark.rows_of((dataset, model), images)
+        for image in images:
             scored = [row for row in rows if row["image_id"] == image and not row.get("error")]
             content = [[row.get(name) for name in ("conditions", "picture")] for row in scored[:1]]
             files = {name: _file(fingerprint([dataset, model, image, content, name])) for name in ("input", "evidence")}

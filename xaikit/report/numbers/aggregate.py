@@ -12,26 +12,41 @@ Shapes: y (R,), o (R, T) for R rows and T thresholds t = j / J; values (N,) for 
 Source: the API, APD, IR and DR of Lee and Han, IJCAI 2022, read at every threshold.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
-from xaikit.foundation.errors import BadInput
+from xaikit.benchmark.rows import MEASURE, Row
 from xaikit.measures.removal.api_apd_ir_dr import drop, falls, increase, rises
+from xaikit.report.numbers.gather import MethodScores, Name, Scores, gather
 from xaikit.report.numbers.statistics import bootstrap_interval, mean_of_known
 
-Row = Mapping[str, Any]
 Mask = Literal["soft", "binary"]
 Curves = dict[str, np.ndarray]
 
-CURVES = ("api", "apd", "ir", "dr", "ties", "confidence")
+_CONTRIBUTIONS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "api": increase,
+    "apd": drop,
+    "ir": rises,
+    "dr": falls,
+    "ties": lambda y, o: o == y,
+    "confidence": lambda y, o: o,
+}
+CURVES = tuple(_CONTRIBUTIONS)
 
-_REQUIRED = ("image_id", "method", "family", "dataset", "model", "levels", "y", "o_soft", "o_binary")
-_MEANS = ("map_mean", "pointing", "energy_inside", "ms", "forwards", "backwards")
 _MASKS: tuple[Mask, ...] = get_args(Mask)
-_MEASURE = "measure."
+_MEANS = ("map_mean", "pointing", "energy_inside", "ms", "forwards", "backwards")
+SINGLES = (
+    *_MEANS,
+    *(f"keep_auc_{mask}" for mask in _MASKS),
+    *("api", "apd", "ir", "dr", "ties"),
+    *(f"{name}_mean_{mask}" for mask in _MASKS for name in ("api", "apd", "ir", "dr")),
+)
+"""Names of the scalars, without those of measures."""
+
+_AT_ONCE = 8_000_000  # largest number of values whose interval is computed together
 _UNKNOWN = float("nan")
 
 
@@ -86,8 +101,8 @@ class Result:
 
     def mean(self, key: str) -> float:
         """Return the mean of a key, NaN where unknown."""
-        if key.startswith(_MEASURE):
-            return self.measures.get(key.removeprefix(_MEASURE), _UNKNOWN)
+        if key.startswith(MEASURE):
+            return self.measures.get(key.removeprefix(MEASURE), _UNKNOWN)
         return self.scalars.get(key, _UNKNOWN)
 
     def interval(self, key: str) -> tuple[float, float]:
@@ -110,127 +125,149 @@ class Exclusion:
     images: tuple[str, ...]
 
 
-def blocks(rows: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
-    """Return the rows by (dataset, model), which are never pooled, in order of appearance.
+@dataclass(frozen=True)
+class Summary:
+    """The numbers of one data set and model.
+
+    Args:
+        results: the result of each method, in order of appearance, controls last.
+        exclusions: excluded rows, one entry per method and reason, in order of appearance.
+        confidence: (N,) confidence y of each image, NaN where unknown.
+        correct: (N,) whether the explained class is the true one, NaN where unknown.
+    """
+
+    results: tuple[Result, ...]
+    exclusions: tuple[Exclusion, ...]
+    confidence: np.ndarray
+    correct: np.ndarray
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Names of all images, sorted."""
+        return self.results[0].images
+
+
+def summaries(rows: Sequence[Row]) -> dict[Name, Summary]:
+    """Return the numbers of rows by data set and model, which are never pooled, in order of appearance.
 
     Raises:
         BadInput: there are no rows, or a row lacks a required column.
     """
-    result: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        missing = [name for name in _REQUIRED if name not in row]
-        if missing:
-            raise BadInput(f"rows: expected the columns {', '.join(_REQUIRED)}, got none of {', '.join(missing)}")
-        result.setdefault((str(row["dataset"]), str(row["model"])), []).append(row)
-    if not result:
-        raise BadInput("rows: expected at least one, got none; score some images first")
-    return result
+    return {name: summary(scores) for name, scores in gather(rows).items()}
 
 
-def aggregate(rows: Sequence[Row]) -> list[Result]:
-    """Return the result of each method in the rows of one block, in order of appearance, controls last."""
-    images = tuple(sorted({str(row["image_id"]) for row in rows}))
-    by_method: dict[str, list[Row]] = {}
-    for row in rows:
-        by_method.setdefault(row["method"], []).append(row)
-    results = [_result(method, method_rows, images) for method, method_rows in by_method.items()]
-    return sorted(results, key=lambda result: result.is_control)
+def summary(scores: Scores) -> Summary:
+    """Return the numbers of one data set and model; their scores are used up."""
+    confidence, correct = np.full((2, len(scores.images)), np.nan)
+    results = [_result(method, own, scores.images, confidence, correct) for method, own in scores.methods.items()]
+    excluded = tuple(Exclusion(*key, tuple(images)) for key, images in scores.excluded.items())
+    return Summary(tuple(sorted(results, key=lambda result: result.is_control)), excluded, confidence, correct)
 
 
-def exclusions(rows: Iterable[Row]) -> tuple[Exclusion, ...]:
-    """Return the excluded rows, one entry per method and reason, in order of appearance."""
-    excluded: dict[tuple[str, str], list[str]] = {}
-    for row in rows:
-        if reason := _reason(row):
-            excluded.setdefault((str(row["method"]), reason), []).append(str(row["image_id"]))
-    return tuple(Exclusion(method, reason, tuple(images)) for (method, reason), images in excluded.items())
-
-
-def _reason(row: Row) -> str:
-    """Return why a row is excluded, or "" if it is valid."""
-    if row.get("error"):
-        return str(row["error"])
-    return "the map is not finite" if "invalid" in (row.get("flags") or ()) else ""
-
-
-def _result(method: str, rows: Sequence[Row], images: tuple[str, ...]) -> Result:
-    flags = [flag for row in rows for flag in row.get("flags") or ()]
-    valid = [row for row in rows if not _reason(row)]
-    first = rows[0]
-    levels = int(first["levels"])
-    curves = {mask: _curves(_numbers(valid, "y"), _outputs(valid, f"o_{mask}", levels)) for mask in _MASKS}
-    singles = _singles(valid, curves) | {
-        name: _numbers(valid, name)
-        for name in dict.fromkeys(name for row in rows for name in row if name.startswith(_MEASURE))
+def _result(
+    method: str, scores: MethodScores, images: tuple[str, ...], confidence: np.ndarray, correct: np.ndarray
+) -> Result:
+    """Return the result of a method, and note the confidence in its images and whether it is in the true class."""
+    about, numbers = scores.about, scores.take()
+    y, label = numbers.columns["y"], numbers.columns["label"]
+    confidence[numbers.images] = y
+    correct[numbers.images] = np.where(np.isnan(label), np.nan, label == numbers.columns["target"])
+    levels = numbers.soft.shape[1] - 1
+    statistics = _Statistics(numbers.images, len(images))
+    singles = {name: numbers.columns[name] for name in _MEANS}
+    for mask, o in zip(_MASKS, (numbers.soft, numbers.binary), strict=True):
+        for name in CURVES:
+            curve = _curve(name, y, o)
+            singles |= _singles(mask, name, curve)
+            statistics.add(curve)
+    singles = {name: singles[name] for name in SINGLES} | {
+        name: values for name, values in numbers.columns.items() if name.startswith(MEASURE)
     }
-    lines = [curves[mask][name] for mask in _MASKS for name in CURVES]
-    values = _by_image(np.column_stack([*singles.values(), *lines]), [str(row["image_id"]) for row in valid], images)
-    means, ends = mean_of_known(values), np.stack(bootstrap_interval(values))
-    by_key = dict(zip(singles, values.T, strict=False))
-    mean_by_key = dict(zip(singles, means.tolist(), strict=False))
+    statistics.add(np.column_stack(list(singles.values())))
+    means, ends = statistics.result()
+    count = len(_MASKS) * len(CURVES) * (levels + 1)
+    by_key = dict(zip(singles, statistics.last.T, strict=True))
+    mean_by_key = dict(zip(singles, means[count:].tolist(), strict=True))
     return Result(
         method=method,
-        family=str(first["family"]),
-        params=str(first.get("params") or "{}"),
-        layer=str(first.get("layer") or ""),
-        calibrated=bool(first.get("calibrated")),
-        count=len(valid),
-        excluded=len(rows) - len(valid),
-        flags={flag: flags.count(flag) for flag in sorted(set(flags))},
+        family=str(about["family"]),
+        params=str(about.get("params") or "{}"),
+        layer=str(about.get("layer") or ""),
+        calibrated=bool(about.get("calibrated")),
+        count=scores.count,
+        excluded=scores.excluded,
+        flags=scores.flags,
         thresholds=np.arange(levels + 1) / levels,
-        curves=_by_curve(means[len(singles) :]),
-        scalars={key: mean for key, mean in mean_by_key.items() if not key.startswith(_MEASURE)}
+        curves=_by_curve(means[:count]),
+        scalars={key: mean for key, mean in mean_by_key.items() if not key.startswith(MEASURE)}
         | {"api_largest_share": _largest_share(by_key["api"])},
-        measures={key.removeprefix(_MEASURE): mean for key, mean in mean_by_key.items() if key.startswith(_MEASURE)},
+        measures={key.removeprefix(MEASURE): mean for key, mean in mean_by_key.items() if key.startswith(MEASURE)},
         images=images,
         values=by_key,
-        intervals=dict(zip(singles, zip(*ends.tolist(), strict=True), strict=False)),
-        bands=_by_curve(ends[:, len(singles) :]),
+        intervals=dict(zip(singles, zip(*ends[:, count:].tolist(), strict=True), strict=True)),
+        bands=_by_curve(ends[:, :count]),
     )
 
 
-def _singles(rows: Sequence[Row], curves: Mapping[Mask, Curves]) -> dict[str, np.ndarray]:
-    """Return the scalar values of each row, (R,) by key."""
-    changes = ("api", "apd", "ir", "dr")
-    return (
-        {name: _numbers(rows, name) for name in _MEANS}
-        | {f"keep_auc_{mask}": _area(curves[mask]["confidence"]) for mask in _MASKS}
-        | {name: curves["soft"][name][:, 0] for name in (*changes, "ties")}
-        | {f"{name}_mean_{mask}": curves[mask][name][:, :-1].mean(1) for mask in _MASKS for name in changes}
-    )
+class _Statistics:
+    """Means over the images and the ends of their intervals, of columns that are added in bounded memory.
+
+    Args:
+        rows: (R,) index of the image of each row.
+        images: number of images.
+    """
+
+    def __init__(self, rows: np.ndarray, images: int) -> None:
+        self.rows, self.images = rows, images
+        self.last = np.zeros((images, 0))
+        self._waiting: list[np.ndarray] = []
+        self._means: list[np.ndarray] = []
+        self._ends: list[np.ndarray] = []
+
+    def add(self, values: np.ndarray) -> None:
+        """Add columns (R, K); `last` becomes their values (N, K) of each image."""
+        self.last = _by_image(values, self.rows, self.images)
+        self._waiting.append(self.last)
+        if sum(part.size for part in self._waiting) > _AT_ONCE:
+            self._count()
+
+    def result(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the means (K,) and ends (2, K) of all columns."""
+        self._count()
+        return np.concatenate(self._means), np.concatenate(self._ends, axis=1)
+
+    def _count(self) -> None:
+        if self._waiting:
+            values = np.concatenate(self._waiting, axis=1)
+            self._waiting = []
+            self._means.append(mean_of_known(values))
+            self._ends.append(np.stack(bootstrap_interval(values)))
 
 
-def _numbers(rows: Sequence[Row], name: str) -> np.ndarray:
-    return np.array([row.get(name) for row in rows], dtype=np.float64)
+def _singles(mask: Mask, name: str, curve: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the scalar values (R,) of each row that one of its curves (R, T) gives."""
+    if name == "confidence":
+        return {f"keep_auc_{mask}": _area(curve)}
+    at_zero = {name: curve[:, 0]} if mask == "soft" else {}
+    return at_zero if name == "ties" else at_zero | {f"{name}_mean_{mask}": curve[:, :-1].mean(1)}
 
 
-def _outputs(rows: Sequence[Row], column: str, levels: int) -> np.ndarray:
-    lengths = {len(row[column]) for row in rows} - {levels + 1}
-    if lengths:
-        raise BadInput(f"rows: expected {levels + 1} values in {column}, got {min(lengths)}; use the same levels")
-    return np.array([row[column] for row in rows], dtype=np.float64).reshape(len(rows), levels + 1)
+def _curve(name: str, y: np.ndarray, o: np.ndarray) -> np.ndarray:
+    """Return the contribution (R, T) of each row to a curve, for y (R,) and o (R, T)."""
+    contribution: np.ndarray = _CONTRIBUTIONS[name](y[:, None], o)
+    return contribution.astype(np.float64)
 
 
-def _curves(y: np.ndarray, o: np.ndarray) -> Curves:
-    """Return the contribution (R, T) of each row to each curve, for y (R,) and o (R, T)."""
-    y = y[:, None]
-    contributions = {
-        "api": increase(y, o),
-        "apd": drop(y, o),
-        "ir": rises(y, o),
-        "dr": falls(y, o),
-        "ties": o == y,
-        "confidence": o,
-    }
-    return {name: contributions[name].astype(np.float64) for name in CURVES}
-
-
-def _by_image(values: np.ndarray, names: Sequence[str], images: Sequence[str]) -> np.ndarray:
+def _by_image(values: np.ndarray, rows: np.ndarray, images: int) -> np.ndarray:
     """Return the mean (N, K) of the rows (R, K) of each image; NaN without a known value."""
-    index = {image: position for position, image in enumerate(images)}
+    if len(rows) == images and np.array_equal(rows, np.arange(images)):
+        return values
+    if len(np.unique(rows)) == len(rows):
+        single = np.full((images, values.shape[1]), np.nan)
+        single[rows] = values
+        return single
     known = ~np.isnan(values)
-    sums, counts = np.zeros((2, len(images), values.shape[1]))
-    rows = [index[name] for name in names]
+    sums, counts = np.zeros((2, images, values.shape[1]))
     np.add.at(sums, rows, np.where(known, values, 0.0))
     np.add.at(counts, rows, known)
     means: np.ndarray = np.where(counts > 0, sums, np.nan) / np.maximum(counts, 1)

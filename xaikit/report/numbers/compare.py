@@ -11,20 +11,21 @@ Shapes: ranks (M, K) for M methods and K columns, tau (K, K).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from xaikit.foundation.errors import BadInput
 from xaikit.report.numbers.aggregate import Result
 from xaikit.report.numbers.columns import Column
-from xaikit.report.numbers.statistics import bootstrap_interval, holm, kendall_tau, mean_of_known, paired_test
+from xaikit.report.numbers.pairs import DRAWS, Pairs, compare_pairs
+from xaikit.report.numbers.statistics import holm, kendall_tau
 
 CostKind = Literal["ms", "passes"]
 
 _DEFAULT_REFERENCE = "grad-cam"
+_AT_ONCE = 8_000_000  # largest number of values that are compared together
 
 
 @dataclass(frozen=True)
@@ -115,41 +116,40 @@ def default_reference(results: Sequence[Result]) -> str:
     return _DEFAULT_REFERENCE if _DEFAULT_REFERENCE in names else names[0]
 
 
-def paired_differences(results: Sequence[Result], reference: str, column: Column) -> list[Difference]:
-    """Return the difference of every other method from a reference, in order, controls last.
+def compared(results: Sequence[Result], columns: Sequence[Column]) -> dict[str, Pairs]:
+    """Return the comparison of all pairs of results under each ranked column, by key; each is resampled once."""
+    keys = [column.key for column in columns if column.ranked]
+    count = len(results)
+    step = max(1, _AT_ONCE // max(1, count * len(results[0].images), DRAWS * count * (count - 1) // 2))
+    pairs: dict[str, Pairs] = {}
+    for start in range(0, len(keys), step):
+        some = keys[start : start + step]
+        values = [np.column_stack([_values(result, key) for result in results]) for key in some]
+        pairs |= zip(some, compare_pairs(values), strict=True)
+    return pairs
+
+
+def all_differences(results: Sequence[Result], column: Column, pairs: Pairs) -> dict[str, list[Difference]]:
+    """Return the differences of the other methods from each method as the reference, controls last.
 
     Args:
         results: results of one dataset and model.
-        reference: name of a method or control in the results.
-        column: the measure to compare.
-
-    Raises:
-        BadInput: there is no such method.
+        column: the measure.
+        pairs: their comparison under the measure.
     """
-    by_name = {result.method: result for result in results}
-    if reference not in by_name:
-        raise BadInput(f"reference: expected one of {', '.join(by_name)}, got {reference!r}")
-    base = by_name.pop(reference)
-    others = list(by_name.values())
-    if not others:
-        return []
-    values = np.column_stack([_values(result, column) for result in others])
-    return _differences(others, _compared(values, _values(base, column)[:, None], column))
-
-
-def all_differences(results: Sequence[Result], column: Column) -> dict[str, list[Difference]]:
-    """Return `paired_differences` for every reference; each pair is resampled and tested once."""
     count = len(results)
+    better, worse = {"higher": (pairs.above, pairs.below), "lower": (pairs.below, pairs.above)}.get(
+        column.direction, (np.full_like(pairs.above, np.nan),) * 2
+    )
+    numbers = np.stack([pairs.mean, pairs.low, pairs.high, pairs.p, pairs.count, better, worse])
     first, second = np.triu_indices(count, 1)
-    values = np.column_stack([_values(result, column) for result in results])
-    compared = _compared(values[:, first], values[:, second], column)
     pair = np.zeros((count, count), dtype=np.int64)
     pair[first, second] = pair[second, first] = np.arange(len(first))
     differences = {}
     for index, base in enumerate(results):
         others = np.array([other for other in range(count) if other != index], dtype=np.int64)
-        numbers = compared[:, pair[others, index]]
-        signed = np.where(others < index, numbers, numbers[_OPPOSITE] * _SIGNS[:, None])
+        own = numbers[:, pair[others, index]]
+        signed = np.where(others < index, own, own[_OPPOSITE] * _SIGNS[:, None])
         differences[base.method] = _differences([results[other] for other in others], signed)
     return differences
 
@@ -158,15 +158,6 @@ _OPPOSITE = [0, 2, 1, 3, 4, 6, 5]
 """Indices of mean, low, high, p, pairs, better and worse of the opposite difference, up to `_SIGNS`."""
 
 _SIGNS = np.array([-1, -1, -1, 1, 1, 1, 1])
-
-
-def _compared(first: np.ndarray, second: np.ndarray, column: Column) -> np.ndarray:
-    """Return mean, low, high, p, pairs, better and worse (7, K) of the differences (N, K)."""
-    change = first - second
-    gain = {"higher": change, "lower": -change, "none": np.full_like(change, np.nan)}[column.direction]
-    shares = [mean_of_known(np.where(np.isnan(gain), np.nan, side)) for side in (gain > 0, gain < 0)]
-    p = paired_test(first, np.broadcast_to(second, first.shape))
-    return np.stack([mean_of_known(change), *bootstrap_interval(change), p, (~np.isnan(change)).sum(0), *shares])
 
 
 def _differences(others: Sequence[Result], compared: np.ndarray) -> list[Difference]:
@@ -184,22 +175,35 @@ def _differences(others: Sequence[Result], compared: np.ndarray) -> list[Differe
     return sorted(differences, key=lambda difference: difference.is_control)
 
 
-def leaders(results: Sequence[Result], columns: Sequence[Column]) -> dict[str, Leader]:
-    """Return the leader of each ranked column by key, without columns that have no values."""
+def leaders(results: Sequence[Result], columns: Sequence[Column], pairs: Mapping[str, Pairs]) -> dict[str, Leader]:
+    """Return the leader of each ranked column by key, without columns that have no values.
+
+    Args:
+        results: results of one dataset and model.
+        columns: the columns.
+        pairs: comparison of the results under each ranked column.
+    """
+    places = {result.method: place for place, result in enumerate(results)}
     methods = [result for result in results if not result.is_control]
-    ordered = {column.key: _ordered(methods, column) for column in columns if column.ranked}
-    ordered = {key: ranking for key, ranking in ordered.items() if ranking}
-    pairs = [(other.values[key], best.values[key]) for key, (best, *rest) in ordered.items() for other in rest]
-    p = iter(_tested(pairs))
-    result = {}
-    for key, (best, *rest) in ordered.items():
-        names = [other.method for other in rest]
-        adjusted = holm(np.array([next(p) for _ in rest], dtype=np.float64)).tolist()
-        common = [int((~np.isnan(other.values[key] - best.values[key])).sum()) for other in rest]
-        result[key] = Leader(
-            best.method, dict(zip(names, adjusted, strict=True)), dict(zip(names, common, strict=True))
-        )
-    return result
+    found = {}
+    for column in columns:
+        ordered = _ordered(methods, column) if column.ranked else []
+        if ordered:
+            best, *rest = (places[result.method] for result in ordered)
+            own = [_pair(best, other, len(results)) for other in rest]
+            names = [result.method for result in ordered[1:]]
+            p = holm(pairs[column.key].p[own]).tolist()
+            common = map(int, pairs[column.key].count[own])
+            found[column.key] = Leader(
+                ordered[0].method, dict(zip(names, p, strict=True)), dict(zip(names, common, strict=True))
+            )
+    return found
+
+
+def _pair(one: int, other: int, count: int) -> int:
+    """Return the place of a pair of results among all pairs."""
+    first, second = min(one, other), max(one, other)
+    return first * count - first * (first + 1) // 2 + second - first - 1
 
 
 def rank_matrix(results: Sequence[Result], columns: Sequence[Column]) -> RankMatrix:
@@ -253,15 +257,6 @@ def _beats(first: tuple[float, float], second: tuple[float, float]) -> bool:
     return first != second and first[0] <= second[0] and first[1] <= second[1]
 
 
-def _tested(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[float]:
-    """Return p of each pair of (N,) values; all pairs are tested by the same sign flips."""
-    if not pairs:
-        return []
-    first, second = (np.column_stack(side) for side in zip(*pairs, strict=True))
-    p: list[float] = paired_test(first, second).tolist()
-    return p
-
-
 def _ordered(results: Sequence[Result], column: Column) -> list[Result]:
     return sorted((result for result in results if _known(result, column)), key=lambda result: _order(result, column))
 
@@ -274,5 +269,5 @@ def _order(result: Result, column: Column) -> float:
     return column.order(result.mean(column.key))
 
 
-def _values(result: Result, column: Column) -> np.ndarray:
-    return result.values.get(column.key, np.full(len(result.images), np.nan))
+def _values(result: Result, key: str) -> np.ndarray:
+    return result.values.get(key, np.full(len(result.images), np.nan))

@@ -10,18 +10,18 @@ tex    one `tabular` per dataset and model for the package booktabs; bold for th
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
 from xaikit.foundation.files import write_text
 from xaikit.foundation.texts import visible
-from xaikit.report.numbers.aggregate import Result, Row, aggregate, blocks
-from xaikit.report.numbers.columns import shown_columns
-from xaikit.report.numbers.compare import Leader, leaders
-from xaikit.report.numbers.tables import Cell, Line, Table, summary_table
+from xaikit.report.numbers.aggregate import Result
+from xaikit.report.numbers.compare import Leader
+from xaikit.report.numbers.gather import Name
+from xaikit.report.numbers.tables import Cell, Line, Table
 
-Blocks = Mapping[tuple[str, str], Sequence[Result]]
+Tables = Mapping[Name, Table]
 
 _ABOUT = ("dataset", "model", "method", "family", "params", "layer", "images", "excluded")
 _NAN = float("nan")
@@ -39,19 +39,18 @@ _SPECIAL = {
 } | {mark: f"\\{mark}" for mark in "&%$#_{}"}
 
 
-def write_summaries(folder: str | Path, rows: Sequence[Row], directions: Mapping[str, str] | None = None) -> None:
+def write_summaries(folder: str | Path, tables: Tables) -> None:
     """Write summary.csv and summary.tex into a folder."""
-    results = {key: aggregate(block) for key, block in blocks(rows).items()}
-    write_text(Path(folder) / "summary.csv", summary_csv(results, directions))
-    write_text(Path(folder) / "summary.tex", summary_tex(results, directions))
+    write_text(Path(folder) / "summary.csv", summary_csv(tables))
+    write_text(Path(folder) / "summary.tex", summary_tex(tables))
 
 
-def summary_csv(results: Blocks, directions: Mapping[str, str] | None = None) -> str:
+def summary_csv(tables: Tables) -> str:
     """Return a CSV with one line per dataset, model and method."""
+    results = {key: [line.result for line in (*table.methods, *table.controls)] for key, table in tables.items()}
     everything = [result for block in results.values() for result in block]
     names = list(dict.fromkeys(key for result in everything for key in (*result.scalars, *result.intervals)))
-    best = {key: leaders(block, shown_columns(block, directions)) for key, block in results.items()}
-    tested = {name for block in best.values() for name in block}
+    tested = {name for table in tables.values() for name in table.leaders}
     bounded = {name for result in everything for name in result.intervals}
     parts = {
         name: [*(("", "_low", "_high") if name in bounded else ("",)), *(("_p",) if name in tested else ())]
@@ -61,8 +60,9 @@ def summary_csv(results: Blocks, directions: Mapping[str, str] | None = None) ->
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([*_ABOUT, *(_guarded(name + part) for name in names for part in parts[name])])
     for (dataset, model), block in results.items():
+        best = tables[dataset, model].leaders
         for result in block:
-            values = {name: _numbers(result, name, best[dataset, model].get(name)) for name in names}
+            values = {name: _numbers(result, name, best.get(name)) for name in names}
             about = [dataset, model, result.method, result.family, result.params, result.layer]
             about += [str(result.count), str(result.excluded)]
             numbers = [_text(values[name][part]) for name in names for part in parts[name]]
@@ -86,10 +86,10 @@ def _text(value: float) -> str:
     return "" if math.isnan(value) else repr(value)
 
 
-def summary_tex(results: Blocks, directions: Mapping[str, str] | None = None) -> str:
+def summary_tex(tables: Tables) -> str:
     """Return LaTeX with one tabular per dataset and model."""
     return "% \\usepackage{booktabs}\n" + "\n".join(
-        _tabular(f"{model}, {dataset}", summary_table(block, directions)) for (dataset, model), block in results.items()
+        _tabular(f"{model}, {dataset}", table) for (dataset, model), table in tables.items()
     )
 
 

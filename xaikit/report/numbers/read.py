@@ -4,25 +4,26 @@
     DIR/manifest.json     title, command, environment, and the settings and pictures that belong to the report
     DIR/pictures.json     {"pictures": [{dataset, model, image, files by name}, ...]}, optional
 
-    row -> its setting and picture are those of the manifest
-        -> within a data set and model the conditions are equal, each method has one setting a seed,
-           each image one content and label, and the times come from one device
-        -> else it is left out, with the reason
-
-Without a manifest the largest group of equal rows is the report. Files whose name starts with a dot are ignored.
+Rows are read as arrays and become numbers, in memory for a few hundred bytes a row. Whole rows, of the images that are
+shown, are read again. pool.py says which rows are left out. Files whose name starts with a dot are ignored.
 """
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from xaikit.benchmark.manifest import CONDITIONS, Manifest, changed
-from xaikit.benchmark.rows import Row, read
+from xaikit.benchmark.manifest import Manifest
+from xaikit.benchmark.rows import MEASURE, Row, checked, read
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.toml import first_problem
+from xaikit.report.numbers.aggregate import Summary, summary
+from xaikit.report.numbers.gather import READ, Array, Gathered, Name
+from xaikit.report.numbers.pool import pool
 
 
 @dataclass(frozen=True)
@@ -30,16 +31,70 @@ class Benchmark:
     """The contents of a benchmark's folder.
 
     Args:
-        rows: one row per image and method, in the order of the suite.
+        summaries: the numbers of each data set and model.
         run: title, command, created, seed, environment and lines about rows that are left out, as the page takes them.
         directions: better direction by measure: "higher", "lower" or "none".
-        pictures: existing files of overlays by (dataset, model), image_id and method.
+        source: where the rows came from.
     """
 
-    rows: list[Row]
+    summaries: dict[Name, Summary]
     run: dict[str, Any]
     directions: dict[str, str]
-    pictures: dict[tuple[str, str], dict[str, dict[str, Path]]]
+    source: "_Source"
+
+    def __len__(self) -> int:
+        return int((self.source.ranks >= 0).sum())
+
+    @property
+    def rows(self) -> list[Row]:
+        """All rows of the report, in the order of the suite; they are read again."""
+        return self.source.rows(self.source.ranks >= 0)
+
+    def rows_of(self, name: Name, images: Collection[str]) -> list[Row]:
+        """Return the rows of some images of one data set and model, in the order of the suite; they are read again.
+
+        Raises:
+            BadInput: a file was replaced meanwhile.
+        """
+        return self.source.rows(self.source.of(name, images))
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The files of the rows.
+
+    Args:
+        files: the files, in order.
+        starts: number of rows before each file.
+        gathered: the rows.
+        ranks: (R,) place of each row, -1 for one that is left out.
+        untimed: (R,) whether the time of a row is unknown after all.
+    """
+
+    files: list[Path]
+    starts: list[int]
+    gathered: Gathered
+    ranks: Array
+    untimed: Array
+
+    def of(self, name: Name, images: Collection[str]) -> Array:
+        """Return whether each row is one of some images of a data set and model, (R,)."""
+        kinds = [(str(about["dataset"]), str(about["model"])) == name for about in self.gathered.kinds]
+        wanted = [image in images for image in self.gathered.images]
+        chosen: Array = np.array(kinds)[self.gathered.array("kind")] & np.array(wanted)[self.gathered.array("image")]
+        return chosen & (self.ranks >= 0)
+
+    def rows(self, chosen: Array) -> list[Row]:
+        """Return whole rows, in order."""
+        places = np.flatnonzero(chosen)
+        found: list[tuple[int, Row]] = []
+        files = np.searchsorted(self.starts, places, side="right") - 1
+        for file in np.unique(files).tolist():
+            rows = read(self.files[file])
+            for place in places[files == file].tolist():
+                row = rows[place - self.starts[file]]
+                found.append((int(self.ranks[place]), row | ({"ms": None} if self.untimed[place] else {})))
+        return [row for _, row in sorted(found, key=lambda pair: pair[0])]
 
 
 def read_benchmark(folder: str | Path) -> Benchmark:
@@ -50,98 +105,29 @@ def read_benchmark(folder: str | Path) -> Benchmark:
     """
     folder = Path(folder)
     manifest = Manifest.read(folder / "manifest.json")
-    order = {setting: index for index, setting in enumerate(manifest.settings)}
-    units: dict[str, Row] = {}
-    left: dict[tuple[str, str, str], int] = {}
     files = [file for file in sorted((folder / "rows").glob("*.parquet")) if not file.name.startswith(".")]
-    for row in (row for file in files for row in read(file)):
-        if reason := _left_out(row, manifest):
-            _count(left, row, reason)
-        elif _better(row, units.get(row["unit_id"])):
-            units[row["unit_id"]] = row
-    if not units:
+    gathered, starts = Gathered(), []
+    for file in files:
+        starts.append(len(gathered))
+        gathered.add(checked(file, (*READ, MEASURE)))
+    pooled = pool(gathered, manifest)
+    if not (pooled.ranks >= 0).any():
         expected = f"{folder}: expected rows/*.parquet of a benchmark, got none"
-        reasons = f" that belong to its manifest ({'; '.join(_lines(left))})" if left else ""
+        reasons = f" that belong to its manifest ({'; '.join(pooled.left_out)})" if pooled.left_out else ""
         raise BadInput(f"{expected}{reasons}; run `xaikit benchmark` first")
-    rows = sorted(_pooled(list(units.values()), left), key=lambda row: (order.get(row["setting"], 0), row["image_id"]))
+    scores = gathered.scores(pooled.ranks, pooled.untimed)
     given = {"title", "command", "created", "seed", "environment"} & manifest.model_fields_set
     run = {"title": "Benchmark"} | manifest.model_dump(include=given)
-    directions: dict[str, str] = {name: about.direction for name, about in manifest.measures.items()}
-    return Benchmark(rows, run | ({"left_out": _lines(left)} if left else {}), directions, _pictures(folder))
+    return Benchmark(
+        {name: summary(own) for name, own in scores.items()},
+        run | ({"left_out": pooled.left_out} if pooled.left_out else {}),
+        {name: about.direction for name, about in manifest.measures.items()},
+        _Source(files, starts, gathered, pooled.ranks, pooled.untimed),
+    )
 
 
-def _left_out(row: Row, manifest: Manifest) -> str:
-    """Return why a row does not belong to the report of a manifest, or ""."""
-    if manifest.settings and row["setting"] not in manifest.settings:
-        block = [
-            about
-            for about in manifest.settings.values()
-            if all(about.get(name) == row.get(name) for name in ("dataset", "model"))
-        ]
-        if not block:
-            return "the data set or the model is no longer in the report"
-        measured = any(all(about.get(name) == row.get(name) for name in ("method", "seed")) for about in block)
-        other = "the method's parameters, code, layer or library changed" if measured else "the method is not measured"
-        return changed(row, block[0]) or other
-    images = manifest.images.get(str(row.get("dataset")), {}).get(str(row.get("model")))
-    if images is None or row["image_id"] not in images:
-        return "" if images is None else "the data no longer have the picture"
-    return "" if images[row["image_id"]] == row.get("picture") else "the picture or its label changed"
-
-
-_EQUAL: tuple[tuple[tuple[str, ...], tuple[str, ...], str], ...] = (
-    *((("dataset", "model"), (name,), reason) for name, reason in CONDITIONS.items()),
-    (("dataset", "model", "method", "seed"), ("setting",), "the method's parameters, code, layer or library changed"),
-    (("dataset", "model", "image_id"), ("picture",), "the picture or its label changed"),
-)
-"""Columns that name a group, a column that must be equal in it, and the reason why other rows are left out."""
-
-
-def _pooled(rows: list[Row], left: dict[tuple[str, str, str], int]) -> list[Row]:
-    """Return the rows that may be pooled, of each group the largest part that is equal, and count the others."""
-    for names, columns, reason in _EQUAL:
-        largest = _largest(rows, names, columns)
-        for row in rows:
-            if _values(row, columns) != largest[_values(row, names)]:
-                _count(left, row, reason)
-        rows = [row for row in rows if _values(row, columns) == largest[_values(row, names)]]
-    timed = [row for row in rows if row.get("ms") is not None]
-    places = _largest(timed, ("dataset", "model"), ("hardware",))
-    for row in timed:
-        if _values(row, ("hardware",)) != places[_values(row, ("dataset", "model"))]:
-            _count(left, row, f"only the time, measured on {row.get('hardware')}")
-            row["ms"] = None
-    return rows
-
-
-def _largest(rows: list[Row], names: tuple[str, ...], columns: tuple[str, ...]) -> dict[tuple[Any, ...], Any]:
-    """Return the most frequent values of columns in each group, of equally frequent ones the last."""
-    counts: dict[tuple[Any, ...], dict[tuple[Any, ...], int]] = {}
-    for row in rows:
-        group = counts.setdefault(_values(row, names), {})
-        group[_values(row, columns)] = group.pop(_values(row, columns), 0) + 1
-    return {group: max(reversed(numbers), key=lambda value: numbers[value]) for group, numbers in counts.items()}
-
-
-def _values(row: Row, names: tuple[str, ...]) -> tuple[Any, ...]:
-    return tuple(row.get(name) for name in names)
-
-
-def _count(left: dict[tuple[str, str, str], int], row: Row, reason: str) -> None:
-    key = str(row.get("dataset")), str(row.get("model")), reason
-    left[key] = left.get(key, 0) + 1
-
-
-def _lines(left: dict[tuple[str, str, str], int]) -> list[str]:
-    """Return a line for each data set, model and reason."""
-    return [
-        f"{count:,} {'row' if count == 1 else 'rows'} of {model} on {dataset} left out: {reason}"
-        for (dataset, model, reason), count in sorted(left.items())
-    ]
-
-
-def _pictures(folder: Path) -> dict[tuple[str, str], dict[str, dict[str, Path]]]:
-    """Return the pictures that pictures.json names and that exist.
+def listed_pictures(folder: Path) -> dict[Name, dict[str, dict[str, Path]]]:
+    """Return the pictures that pictures.json names and that exist, by (dataset, model), image and method.
 
     Raises:
         BadInput: the file is of another form, or names files outside the folder, which may not be the user's own.
@@ -151,7 +137,7 @@ def _pictures(folder: Path) -> dict[tuple[str, str], dict[str, dict[str, Path]]]
         listed = _Pictures.model_validate(_json(list_file))
     except ValidationError as error:
         raise BadInput(f"{list_file}: expected the pictures of a report, got {first_problem(error, ())}") from error
-    pictures: dict[tuple[str, str], dict[str, dict[str, Path]]] = {}
+    pictures: dict[Name, dict[str, dict[str, Path]]] = {}
     for entry in listed.pictures:
         for file in entry.files.values():
             if not (folder / file).resolve().is_relative_to(folder.resolve()) or Path(file).suffix != ".png":
@@ -187,7 +173,3 @@ def _json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise BadInput(f"{path}: expected JSON, got something else ({error}); remove it") from error
     return content if isinstance(content, dict) else {}
-
-
-def _better(row: Row, known: Row | None) -> bool:
-    return known is None or (known["status"] != "ok" and row["status"] == "ok")

@@ -14,7 +14,8 @@ from typing import Literal
 
 from xaikit.report.numbers.aggregate import Result
 from xaikit.report.numbers.columns import Column, shown_columns
-from xaikit.report.numbers.compare import Leader, leaders
+from xaikit.report.numbers.compare import Leader, compared, leaders
+from xaikit.report.numbers.pairs import Pairs
 
 Mark = Literal["best", "second", ""]
 
@@ -64,6 +65,8 @@ class Table:
         methods: lines of the methods.
         controls: lines of the controls.
         warnings: one sentence for each column in which a control does as well as every method.
+        pairs: comparison of all pairs of results under each ranked column, by key.
+        leaders: the leader of each ranked column that has values, by key.
     """
 
     columns: tuple[Column, ...]
@@ -71,6 +74,8 @@ class Table:
     methods: tuple[Line, ...]
     controls: tuple[Line, ...]
     warnings: tuple[str, ...]
+    pairs: dict[str, Pairs]
+    leaders: dict[str, Leader]
 
     @property
     def starts(self) -> frozenset[int]:
@@ -89,7 +94,8 @@ def summary_table(results: Sequence[Result], directions: Mapping[str, str] | Non
     methods = [result for result in results if not result.is_control]
     controls = [result for result in results if result.is_control]
     blind = [control for control in controls if control.method != _INFORMED]
-    best = leaders(results, columns)
+    pairs = compared(results, columns)
+    best = leaders(results, columns, pairs)
     marked = [_cells(column, methods, blind, best.get(column.key)) for column in columns]
     plain = [[_plain(column, result) for result in controls] for column in columns]
     return Table(
@@ -98,6 +104,8 @@ def summary_table(results: Sequence[Result], directions: Mapping[str, str] | Non
         methods=_lines(methods, marked),
         controls=_lines(controls, plain),
         warnings=tuple(filter(None, (_warning(column, methods, blind) for column in columns))),
+        pairs=pairs,
+        leaders=best,
     )
 
 

@@ -1,6 +1,6 @@
 """One block of the page: everything about one dataset and model, which are never pooled with others.
 
-    rows -> results -> verdicts, table, curves, cost, differences, ranks, images, exclusions
+    summary, rows of the images shown -> verdicts, table, curves, cost, differences, ranks, images, exclusions
 
 The numbers behind the figures are added as JSON for the page's script.
 """
@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 from markupsafe import Markup
 
+from xaikit.benchmark.rows import Row
 from xaikit.report.figures.agreement import agreement_svg
 from xaikit.report.figures.confidence import PANELS, panel_svg
 from xaikit.report.figures.differences import differences_svg
 from xaikit.report.figures.svg import Style, styles, swatch_svg
 from xaikit.report.figures.tradeoff import tradeoff_svg
-from xaikit.report.numbers.aggregate import Exclusion, Mask, Result, Row, aggregate, exclusions
+from xaikit.report.numbers.aggregate import Exclusion, Mask, Result, Summary
 from xaikit.report.numbers.columns import Column
 from xaikit.report.numbers.compare import (
     Difference,
@@ -28,9 +30,10 @@ from xaikit.report.numbers.compare import (
     pareto,
     rank_matrix,
 )
+from xaikit.report.numbers.gather import Name
 from xaikit.report.numbers.tables import Table, summary_table
 from xaikit.report.numbers.verdict import Verdict, conclusion, verdicts
-from xaikit.report.page.gallery import Choice, Shown, choose, show
+from xaikit.report.page.gallery import Choice, Shown, show
 
 _MASKS: tuple[Mask, ...] = get_args(Mask)
 _PREFERRED = ("keep_auc_binary", "measure.srg")
@@ -90,11 +93,11 @@ class Block:
 
 def block(
     key: str,
-    name: tuple[str, str],
+    name: Name,
+    summary: Summary,
+    choices: Sequence[Choice],
     rows: Sequence[Row],
     pictures: Mapping[str, Mapping[str, Path]],
-    sample: int,
-    seed: int,
     directions: Mapping[str, str],
 ) -> Block:
     """Return the block of one dataset and model.
@@ -102,17 +105,17 @@ def block(
     Args:
         key: prefix of the anchors.
         name: names of dataset and model.
-        rows: rows of this dataset and model.
+        summary: numbers of this dataset and model.
+        choices: images to show.
+        rows: rows of these images.
         pictures: picture files by image and method.
-        sample: number of images drawn at random.
-        seed: seed of that draw.
         directions: better direction by measure.
     """
-    results = aggregate(rows)
+    results = summary.results
     method_styles = styles(results)
     table = summary_table(results, directions)
     qualities = _qualities(table.columns, results)
-    differences = {column.key: _by_reference(results, column) for column in qualities}
+    differences = {column.key: _by_reference(table, results, column) for column in qualities}
     reference = default_reference(results)
     ranks = rank_matrix(results, [column for column in table.columns if column in qualities])
     methods = [result.method for result in results]
@@ -121,8 +124,8 @@ def block(
         key=key,
         dataset=name[0],
         model=name[1],
-        facts=_facts(rows, results),
-        results=tuple(results),
+        facts=_facts(summary),
+        results=results,
         styles=method_styles,
         swatches={name: Markup(swatch_svg(style)) for name, style in method_styles.items()},  # noqa: S704
         table=table,
@@ -143,8 +146,8 @@ def block(
         },
         ranks=ranks,
         agreement=Markup(agreement_svg(ranks)),  # noqa: S704
-        images=_images(choose(rows, seed, sample), rows, pictures, method_styles),
-        exclusions=exclusions(rows),
+        images=_images(choices, rows, pictures, method_styles),
+        exclusions=summary.exclusions,
         notes=_notes(results),
         numbers={
             "curves": _curves(results),
@@ -170,10 +173,10 @@ def _tradeoff(results: Sequence[Result], column: Column, method_styles: Mapping[
     return tradeoff_svg(pareto(results, column, "ms"), column, "milliseconds per image (logarithmic)", method_styles)
 
 
-def _by_reference(results: Sequence[Result], column: Column) -> dict[str, dict[str, Difference]]:
+def _by_reference(table: Table, results: Sequence[Result], column: Column) -> dict[str, dict[str, Difference]]:
     return {
         reference: {difference.method: difference for difference in differences}
-        for reference, differences in all_differences(results, column).items()
+        for reference, differences in all_differences(results, column, table.pairs[column.key]).items()
     }
 
 
@@ -214,17 +217,15 @@ def _curves(results: Sequence[Result]) -> dict[str, Any]:
     }
 
 
-def _facts(rows: Sequence[Row], results: Sequence[Result]) -> tuple[tuple[str, str], ...]:
-    images = {str(row["image_id"]): row for row in rows if row["y"] is not None}
-    labelled = [row for row in images.values() if row.get("label") is not None]
-    facts = [("images", f"{len({str(row['image_id']) for row in rows}):,}")]
-    if images:
-        facts.append(("mean confidence y", f"{sum(row['y'] for row in images.values()) / len(images):.3f}"))
-    if labelled:
-        correct = sum(row["label"] == row["target"] for row in labelled) / len(labelled)
-        facts.append(("explained class is the true one", f"{correct:.1%}"))
-    controls = sum(result.is_control for result in results)
-    facts.append(("methods", str(len(results) - controls)))
+def _facts(summary: Summary) -> tuple[tuple[str, str], ...]:
+    confidence, correct = (values[~np.isnan(values)] for values in (summary.confidence, summary.correct))
+    facts = [("images", f"{len(summary.images):,}")]
+    if confidence.size:
+        facts.append(("mean confidence y", f"{confidence.mean():.3f}"))
+    if correct.size:
+        facts.append(("explained class is the true one", f"{correct.mean():.1%}"))
+    controls = sum(result.is_control for result in summary.results)
+    facts.append(("methods", str(len(summary.results) - controls)))
     facts.append(("controls", str(controls)))
     return tuple(facts)
 

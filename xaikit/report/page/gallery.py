@@ -9,6 +9,7 @@ is the area under the confidence that binary masks leave, for the method with th
 
 import base64
 import hashlib
+import heapq
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,12 +21,14 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
+from xaikit.benchmark.rows import Row
 from xaikit.foundation.errors import BadInput
 from xaikit.report.figures.confidence import confidence_svg
 from xaikit.report.figures.svg import Style
-from xaikit.report.numbers.aggregate import Mask, Row
+from xaikit.report.numbers.aggregate import Mask, Summary
 
 _MASKS: tuple[Mask, ...] = get_args(Mask)
+_AREA = "keep_auc_binary"
 _QUANTILES = {"worst": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "best": 1.0}
 _LARGEST = 2**25  # largest number of pixels of a picture; those that are written have far fewer
 _SIDE = 168  # longest side of a picture in the page, in pixels
@@ -91,24 +94,24 @@ class Shown:
     curves: dict[Mask, Markup]
 
 
-def choose(rows: Sequence[Row], seed: int, sample: int) -> list[Choice]:
+def choose(summary: Summary, seed: int, sample: int) -> list[Choice]:
     """Return the images to show: a random sample, then the images at the quantiles, which are not in the sample.
 
     Args:
-        rows: rows of one dataset and model.
+        summary: numbers of one dataset and model.
         seed: seed of the sample.
         sample: number of images in the sample.
     """
-    valid = [row for row in rows if not row.get("error")]
-    method, scores = _scores(valid)
+    method, scores = _scores(summary)
     order = sorted(scores, key=lambda image: (scores[image], image))
     quantiles: dict[str, Choice] = {}
     for reason, quantile in _QUANTILES.items() if len(order) > sample else ():
         image = order[round(quantile * (len(order) - 1))]
         quantiles.setdefault(image, Choice(image, reason, method, scores[image]))
-    others = {str(row["image_id"]) for row in valid} - set(quantiles)
-    shuffled = sorted(others, key=lambda image: hashlib.sha256(f"{seed}:{image}".encode()).digest())
-    return [*(Choice(image, "sample") for image in shuffled[:sample]), *quantiles.values()]
+    explained = ~np.isnan(summary.confidence)
+    others = {image for image, known in zip(summary.images, explained, strict=True) if known} - set(quantiles)
+    shuffled = heapq.nsmallest(sample, others, key=lambda image: hashlib.sha256(f"{seed}:{image}".encode()).digest())
+    return [*(Choice(image, "sample") for image in shuffled), *quantiles.values()]
 
 
 def show(
@@ -121,7 +124,7 @@ def show(
 
     Args:
         choices: the chosen images.
-        rows: rows of one dataset and model.
+        rows: rows of these images.
         pictures: for each image, the files of "input", "evidence" (optional) and the overlay of each method.
         styles: style of each method, in the order of the report.
     """
@@ -136,16 +139,16 @@ def show(
     )
 
 
-def _scores(rows: Sequence[Row]) -> tuple[str, dict[str, float]]:
+def _scores(summary: Summary) -> tuple[str, dict[str, float]]:
     """Return the method with the highest mean binary area, and the area of each of its images."""
-    areas: dict[str, dict[str, float]] = {}
-    for row in rows:
-        if row["family"] != "control" and not math.isnan(area := _area(row["o_binary"])):
-            areas.setdefault(row["method"], {})[str(row["image_id"])] = area
-    if not areas:
+    methods = [
+        result for result in summary.results if not result.is_control and result.mean(_AREA) == result.mean(_AREA)
+    ]
+    if not methods:
         return "", {}
-    leader = max(areas, key=lambda method: sum(areas[method].values()) / len(areas[method]))
-    return leader, areas[leader]
+    leader = max(methods, key=lambda result: result.mean(_AREA))
+    areas = zip(leader.images, leader.values[_AREA].tolist(), strict=True)
+    return leader.method, {image: area for image, area in areas if not math.isnan(area)}
 
 
 def _area(o: Sequence[float]) -> float:

@@ -1,52 +1,61 @@
 """The page: rows and pictures become `report.html`, one file that opens offline and requests nothing.
 
-    rows -> a block for each dataset and model -> template.html with report.css and report.js -> report.html
-                                               -> figures/*.svg
+    summaries -> a block for each dataset and model -> template.html with report.css and report.js -> report.html
+                                                    -> figures/*.svg
     run  -> what was run, where, by which command
 
 Every text is escaped by jinja2, except the SVG of the figures, which escape their own texts. The content security
 policy of the page forbids any request.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from xaikit.benchmark.rows import Row
 from xaikit.foundation.files import write_text
 from xaikit.report.figures.confidence import PANELS
 from xaikit.report.figures.files import write_figures
-from xaikit.report.numbers.aggregate import Mask, Row, blocks
+from xaikit.report.numbers.aggregate import Mask, Summary
 from xaikit.report.numbers.columns import QUESTIONS
+from xaikit.report.numbers.gather import Name
 from xaikit.report.page.block import Block, block
+from xaikit.report.page.gallery import choose
 
-Pictures = Mapping[tuple[str, str], Mapping[str, Mapping[str, Path]]]
+RowsOf = Callable[[Name, Collection[str]], Sequence[Row]]
+"""Returns the rows of some images of one data set and model."""
+
+Pictures = Mapping[Name, Mapping[str, Mapping[str, Path]]]
 """By (dataset, model) and image: the files of "input", "evidence" (optional) and the overlay of each method."""
 
 SAMPLE = 6
 """Number of images drawn at random; the images at the quantiles are added."""
 
+_EXCLUSIONS = 100  # largest number of reasons that are listed
 _EMPTY_RUN = {"title": "xaikit report", "command": "", "created": "", "environment": {}, "left_out": ()}
 
 
 def write_report(
     path: str | Path,
-    rows: Sequence[Row],
+    summaries: Mapping[Name, Summary],
+    rows: RowsOf,
     run: Mapping[str, Any],
     pictures: Pictures | None = None,
     sample: int = SAMPLE,
     directions: Mapping[str, str] | None = None,
-) -> Path:
-    """Write the page, whole or not at all, and its figures into the same folder; return its path. See `render`."""
-    page_blocks = _blocks(rows, run, pictures, sample, directions)
+) -> list[Block]:
+    """Write the page, whole or not at all, and its figures into the same folder; return its blocks. See `render`."""
+    page_blocks = _blocks(summaries, rows, run, pictures or {}, sample, directions or {})
     write_text(path, _page(page_blocks, run))
     write_figures(Path(path).parent, page_blocks)
-    return Path(path)
+    return page_blocks
 
 
 def render(
-    rows: Sequence[Row],
+    summaries: Mapping[Name, Summary],
+    rows: RowsOf,
     run: Mapping[str, Any],
     pictures: Pictures | None = None,
     sample: int = SAMPLE,
@@ -55,31 +64,32 @@ def render(
     """Return the page as HTML.
 
     Args:
-        rows: one row per image and method, as scoring writes them.
+        summaries: numbers of each dataset and model.
+        rows: returns the rows of the images that are shown.
         run: facts about the run: "title", "command", "created", "seed", "environment", a mapping of facts, and
             "left_out", lines about rows that are not pooled with the others.
         pictures: overlays of the images, or None for a page without images.
         sample: number of images drawn at random by the run's seed; the images at the quantiles are added.
         directions: better direction by measure, for measures without a predefined column.
-
-    Raises:
-        BadInput: there are no rows, or a row lacks a required column.
     """
-    return _page(_blocks(rows, run, pictures, sample, directions), run)
+    return _page(_blocks(summaries, rows, run, pictures or {}, sample, directions or {}), run)
 
 
 def _blocks(
-    rows: Sequence[Row],
+    summaries: Mapping[Name, Summary],
+    rows: RowsOf,
     run: Mapping[str, Any],
-    pictures: Pictures | None,
+    pictures: Pictures,
     sample: int,
-    directions: Mapping[str, str] | None,
+    directions: Mapping[str, str],
 ) -> list[Block]:
-    seed = int(run.get("seed", 0))
-    return [
-        block(f"block-{index}", name, block_rows, (pictures or {}).get(name, {}), sample, seed, directions or {})
-        for index, (name, block_rows) in enumerate(blocks(rows).items())
-    ]
+    blocks = []
+    for index, (name, summary) in enumerate(summaries.items()):
+        own = pictures.get(name, {})
+        choices = [choice for choice in choose(summary, int(run.get("seed", 0)), sample) if choice.image_id in own]
+        shown = rows(name, [choice.image_id for choice in choices]) if choices else []
+        blocks.append(block(f"block-{index}", name, summary, choices, shown, own, directions))
+    return blocks
 
 
 def _page(page_blocks: Sequence[Block], run: Mapping[str, Any]) -> str:
@@ -97,5 +107,6 @@ def _page(page_blocks: Sequence[Block], run: Mapping[str, Any]) -> str:
         panels=PANELS,
         masks=get_args(Mask),
         questions=QUESTIONS,
+        most_exclusions=_EXCLUSIONS,
         levels=page_blocks[0].results[0].thresholds.size - 1,
     )
