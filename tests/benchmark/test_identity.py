@@ -15,10 +15,12 @@ import torch
 from PIL import Image
 
 from tests.report.rows import rows as drawn_rows
+from xaikit.api import load
 from xaikit.benchmark import identity
 from xaikit.benchmark.run import Outcome, run
 from xaikit.benchmark.suite import Suite
 from xaikit.cli.pictures import write_pictures
+from xaikit.foundation.code import code, network_code
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.files import package_data
 from xaikit.foundation.registry import load_plugin
@@ -195,42 +197,69 @@ def test_changed_code_of_a_plugin_is_measured_again(tmp_path, forgotten):
     assert left_out(tmp_path / "out") == [f"2 rows of texture-cnn on texture in shape left out: {reason}"]
 
 
-def test_changed_code_that_a_plugin_imports_or_smooths_is_measured_again(tmp_path, forgotten, monkeypatch):
+IMPORTS = {
+    "a function": ("def sign():\n    return {sign}\n", "from sign_of_reds import sign", "sign()"),
+    "a constant": ("SIGN = {sign}\n", "from sign_of_reds import SIGN", "SIGN"),
+    "a module": ("SIGN = {sign}\n", "import sign_of_reds", "sign_of_reds.SIGN"),
+    "everything": ("SIGN = {sign}\n", "from sign_of_reds import *", "SIGN"),
+    "late": ("SIGN = {sign}\n", "def late():\n    from sign_of_reds import SIGN\n    return SIGN\n", "late()"),
+    "at second hand": ("SIGN = {sign}\n", "from second_hand import *", "SIGN"),
+}
+
+
+@pytest.mark.parametrize("kind", IMPORTS)
+def test_changed_code_that_a_plugin_imports_or_smooths_is_measured_again(tmp_path, forgotten, monkeypatch, kind):
     monkeypatch.syspath_prepend(tmp_path)
     helper, plugin = tmp_path / "sign_of_reds.py", tmp_path / "reds.py"
-    plugin.write_text(
-        PLUGIN.format(name="imported-reds", sign="sign()", imports="from sign_of_reds import sign"), encoding="utf-8"
-    )
+    (tmp_path / "second_hand.py").write_text("from sign_of_reds import *\n", encoding="utf-8")
+    content, imports, sign_of = IMPORTS[kind]
+    plugin.write_text(PLUGIN.format(name="imported-reds", sign=sign_of, imports=imports), encoding="utf-8")
     smooth = {"name": "smooth-grad", "params": {"base": "imported-reds", "samples": 1}}
-    for sign in (1, -1):
-        helper.write_text(f"def sign():\n    return {sign}\n", encoding="utf-8")
+    for sign, computed in ((1, 4), (-1, 4), (-1, 0)):
+        helper.write_text(content.format(sign=sign), encoding="utf-8")
         os.utime(helper, (sign + 2, sign + 2))
-        sys.modules.pop("sign_of_reds", None)
+        for name in ("sign_of_reds", "second_hand"):
+            sys.modules.pop(name, None)
         load_plugin(plugin)
-        assert measured(tmp_path / "out", methods=["imported-reds", smooth]).computed == 4
+        assert measured(tmp_path / "out", methods=["imported-reds", smooth]).computed == computed
+
+
+@pytest.mark.parametrize("target", ["dots", "top"])
+def test_renamed_classes_are_measured_again(tmp_path, target):
+    """The rule of the target and the names in the report depend on them."""
+    folder = shutil.copytree(package_data("models/texture-cnn"), tmp_path / "net")
+    recipe = (folder / "recipe.toml").read_text(encoding="utf-8")
+    assert measured(tmp_path / "out", models=[str(folder)], target=target).computed == 2
+    swapped = recipe.replace('"dots"', '"?"').replace('"checkers"', '"dots"').replace('"?"', '"checkers"')
+    assert swapped != recipe
+    (folder / "recipe.toml").write_text(swapped, encoding="utf-8")
+    assert measured(tmp_path / "out", models=[str(folder)], target=target).computed == 2
+    rows = read_benchmark(tmp_path / "out").rows
+    named = {(row["target_name"], row["target"]) for row in rows}
+    assert not named & {("dots", load(folder).labels.index("checkers"))}
 
 
 def test_code_is_named_only_where_the_environment_does_not_tell_it(forgotten):
     class Mine(METHODS.get("saliency")):
         pass
 
-    assert identity.code(METHODS.get("saliency"), METHODS.get("lrp")) == ""
-    assert identity.code(Mine) == identity.code(Mine) != ""
+    assert code(METHODS.get("saliency"), METHODS.get("lrp")) == ""
+    assert code(Mine) == code(Mine) != ""
     Mine.__module__ = "a module that does not exist"
-    assert identity.code(Mine) != ""
-    assert identity.network_code(torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1))) == ""
+    assert code(Mine) != ""
+    assert network_code(torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1))) == ""
 
     class Doubled(torch.nn.Conv2d):
         pass
 
-    assert identity.network_code(torch.nn.Sequential(Doubled(3, 3, 1))) != ""
+    assert network_code(torch.nn.Sequential(Doubled(3, 3, 1))) != ""
 
 
 @pytest.mark.parametrize("what", ["xaikit", "torch", "threads"])
 def test_other_versions_and_threads_are_measured_again_and_not_pooled(tmp_path, monkeypatch, what):
     measured(tmp_path / "out")
     if what == "xaikit":
-        monkeypatch.setattr(identity, "__version__", "99")
+        monkeypatch.setattr("xaikit.foundation.code.__version__", "99")
     elif what == "torch":
         monkeypatch.setattr(torch, "__version__", "9.9.9")
     assert measured(tmp_path / "out", threads=2 if what == "threads" else 1).computed == 2

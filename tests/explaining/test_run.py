@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -262,6 +264,25 @@ def test_changed_weights_are_another_request(images: list[Path], tmp_path: Path)
     _, draw = run(model, images[:2], tmp_path / "out")
     assert len(draw) == 2
     assert (tmp_path / "out" / "earlier" / "1" / "results.json").is_file()
+
+
+def test_a_changed_constant_that_a_methods_module_imports_is_another_request(
+    images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "mine.py").write_text("from mine_sign import SIGN\n", encoding="utf-8")
+    drawn = []
+    for sign in (1, 2, 2):
+        (tmp_path / "mine_sign.py").write_text(f"SIGN = {sign}.0\n", encoding="utf-8")
+        for name in ("mine_sign", "mine"):
+            sys.modules.pop(name, None)
+        importlib.invalidate_caches()
+        importlib.import_module("mine")
+        mine = type("Mine", (METHODS.get("saliency"),), {"__module__": "mine"})
+        draw = Drawn()
+        explain([(images[0], None)], [mine(classifier(size=8))], tmp_path / "out", draw)
+        drawn.append(len(draw))
+    assert drawn == [1, 1, 0]
 
 
 def test_a_library_of_equal_names_and_other_content_is_another_request(images: list[Path], tmp_path: Path) -> None:

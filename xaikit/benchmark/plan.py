@@ -14,11 +14,12 @@ from functools import cached_property
 from typing import Any
 
 from xaikit.benchmark.dataset import Picture
-from xaikit.benchmark.identity import code, environment, network_code, unit_id
+from xaikit.benchmark.identity import environment, unit_id
 from xaikit.benchmark.libraries import library_id
 from xaikit.benchmark.oracle import ORACLES
 from xaikit.benchmark.suite import Suite
 from xaikit.benchmark.suite_entries import SuiteMethod, SuiteModel
+from xaikit.foundation.code import code, network_code
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import SCHEMA_VERSION, fingerprint
 from xaikit.measures.removal.keep_curve_measures import KeptConfidence
@@ -118,6 +119,7 @@ def settings(suite: Suite, model: SuiteModel, classifier: Classifier, evidence: 
         "title": model.title,
         "fingerprint": classifier.fingerprint,
         "code": network_code(classifier.module),
+        "labels": classifier.labels,
         "size": classifier.size,
         "resize": str(classifier.resize),
         "layer": model.layer,

@@ -5,17 +5,12 @@
 Two runs with one identity give each picture the same values, so that the second can continue the first.
 """
 
-import hashlib
-import inspect
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
-from pathlib import Path
 from typing import Any
 
-import torch
-
-import xaikit
+from xaikit.foundation.code import code, network_code, own_code, versions
 from xaikit.foundation.identity import SCHEMA_VERSION, fingerprint
 from xaikit.methods.base import LayerMethod, Method
 from xaikit.model.function import BlackBox
@@ -29,14 +24,15 @@ def request(methods: Sequence[Method], target: Any, context: Context, files: Seq
     """
     classifier = methods[0].classifier
     known = secrets.token_hex(8) if isinstance(classifier.module, BlackBox) else classifier.fingerprint
+    inner = [type(method.inner) for method in methods if hasattr(method, "inner")]  # run on noisy copies
     return fingerprint(
         {
             "schema": SCHEMA_VERSION,
             "network": [known, classifier.name, classifier.weights, classifier.labels, classifier.size],
             "resize": _content(classifier.resize),
             "methods": [_method(method) for method in methods],
-            "code": list(_code([*map(type, methods), *map(type, classifier.module.modules())])),
-            "torch": torch.__version__,
+            "code": [own_code(), code(*map(type, methods), *inner), network_code(classifier.module)],
+            "versions": versions(),
             "device": str(classifier.device),
             "precision": context.precision,
             "target": target,
@@ -58,17 +54,3 @@ def _content(value: Any) -> Any:
             field.name: _content(getattr(value, field.name)) for field in fields(value) if field.name != "classifier"
         }
     return value
-
-
-def _code(kinds: Sequence[type]) -> Iterator[str]:
-    """Yield a hash of each source file that defines one of the classes, and of xaikit's own."""
-    package = Path(xaikit.__file__).parent
-    files = set(package.rglob("*.py"))
-    for kind in set(kinds):
-        try:
-            files.add(Path(inspect.getfile(kind)))
-        except (TypeError, OSError):  # written in C, or typed into a session
-            yield f"{kind.__module__}.{kind.__qualname__}"
-    for file in sorted(files):
-        if file.is_file():
-            yield hashlib.sha256(file.read_bytes()).hexdigest()
