@@ -256,7 +256,7 @@ def test_an_image_whose_picture_is_gone_is_explained_again(tmp_path: Path) -> No
 def test_two_runs_in_one_folder_at_once(tmp_path: Path) -> None:
     with (
         ResultsFolder.open(tmp_path, RUN),
-        pytest.raises(BadInput, match="got one in use"),
+        pytest.raises(BadInput, match="got a whole run by process"),
         ResultsFolder.open(tmp_path, OTHER),
     ):
         pass

@@ -15,7 +15,6 @@ import torch
 from xaikit.benchmark.engines import local
 from xaikit.benchmark.environment import report_environment
 from xaikit.benchmark.identity import unit_id
-from xaikit.benchmark.lock import held
 from xaikit.benchmark.manifest import Manifest, MeasureAbout, changed
 from xaikit.benchmark.plan import Chunk, Shard, chunks, in_shard
 from xaikit.benchmark.rows import Row
@@ -23,6 +22,7 @@ from xaikit.benchmark.store import Store
 from xaikit.benchmark.suite import Suite
 from xaikit.benchmark.worker import Model, Worker
 from xaikit.foundation.errors import BadInput
+from xaikit.foundation.lock import held
 from xaikit.run.context import Progress
 from xaikit.run.cost import Cost
 

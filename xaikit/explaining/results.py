@@ -4,6 +4,7 @@
     overlays/NAME.METHOD.png   one overlay
     attributions.npz           raw values under the key NAME/METHOD
     results.json               {"run": {...}, "records": [...]}
+    running/                   while a run lasts: who writes
     unfinished/                while a run lasts: run.json, and the values and records of each image in one file
     earlier/1/, earlier/2/     the results of earlier runs that were asked something else
 
@@ -27,7 +28,8 @@ import numpy as np
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from xaikit.foundation.errors import BadInput
-from xaikit.foundation.files import atomic, json_text, locked, output_directory, write_json
+from xaikit.foundation.files import atomic, json_text, output_directory, write_json
+from xaikit.foundation.lock import held
 from xaikit.images.reading import save_png
 
 Array = np.ndarray[Any, Any]
@@ -78,7 +80,8 @@ class ResultsFolder:
         Raises:
             BadInput: the folder cannot be written, or another run writes it.
         """
-        with locked(output_directory(path)) as folder:
+        folder = output_directory(path)
+        with held(folder, "explain"):
             yield cls(folder, run, notice)
 
     def write(

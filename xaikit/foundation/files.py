@@ -8,7 +8,6 @@ import math
 import os
 import secrets
 import stat
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import resources
@@ -99,34 +98,6 @@ def output_directory(path: str | Path) -> Path:
             f"{path}: not a folder that can be written ({error.strerror}); choose another with -o"
         ) from error
     return path
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[Path]:
-    """Yield a folder that no other process locks until the block ends; the lock ends with the process, however it ends.
-
-    Raises:
-        BadInput: another process holds the lock.
-    """
-    if sys.platform == "win32":  # it has no locks of folders
-        yield folder
-        return
-    import fcntl
-
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise BadInput(
-            f"{folder}: expected a folder that no other run writes, got one in use; wait, or choose another with -o"
-        ) from error
-    except OSError:  # a file system without locks
-        pass
-    try:
-        yield folder
-    finally:
-        os.close(descriptor)
 
 
 def package_data(relative: str) -> Path:

@@ -1,11 +1,12 @@
-"""Who writes to a results folder: one run, or several shards of one suite.
+"""Who writes to a results folder: one run, or several shards of one task.
 
-    DIR/running/<host>-<pid>-<token>.json    {host, pid, started, began, suite, shard}
+    DIR/running/<host>-<pid>-<token>.json    {host, pid, started, began, task, shard}
 
     write the own file -> read the others -> a living one excludes this run: remove the own file, refuse
                                           -> one of a dead process: remove it
 
-Two runs that start at the same moment may both be refused, but never neither. Whether a process lives is known on its
+Two runs that start at the same moment may both be refused, but never neither. Files whose name starts with a dot are
+not whole yet, or were left by a killed process. Whether a process lives is known on its
 own host alone; the file of another host has to be removed by hand if its process has died.
 """
 
@@ -36,7 +37,7 @@ class Holder:
         pid: number of the process.
         started: when the process started, as the system counts it; "" if unknown. Numbers of processes are used again.
         began: when the run began, for the reader.
-        suite: identity of its suite.
+        task: what it computes; processes of different tasks exclude each other.
         shard: (i, n) of a shard, or None.
     """
 
@@ -44,7 +45,7 @@ class Holder:
     pid: int
     started: str
     began: str
-    suite: str
+    task: str
     shard: tuple[int, int] | None
 
     @property
@@ -62,32 +63,33 @@ class Holder:
 
     def excludes(self, other: Holder) -> bool:
         """Return whether two processes may not write at the same time; different shards of one division may."""
-        if self.shard is None or other.shard is None or self.suite != other.suite or self.shard[1] != other.shard[1]:
+        if self.shard is None or other.shard is None or self.task != other.task or self.shard[1] != other.shard[1]:
             return True
         return self.shard[0] % self.shard[1] == other.shard[0] % other.shard[1]
 
 
 _HOLDER = TypeAdapter(Holder)
+_ATTEMPTS = 100  # the folder is removed between two steps by no more processes than this
 
 
 @contextmanager
-def held(folder: Path, suite: str, shard: tuple[int, int] | None) -> Iterator[None]:
+def held(folder: Path, task: str, shard: tuple[int, int] | None = None) -> Iterator[None]:
     """Hold a results folder while the block runs.
 
     Args:
         folder: the results folder.
-        suite: identity of the suite.
+        task: what is computed: the identity of a suite, for example.
         shard: (i, n) of a shard, or None for a whole run.
 
     Raises:
         BadInput: another process holds it.
     """
     pid, now = os.getpid(), datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    own = Holder(platform.node(), pid, _started(pid), now, suite, shard)
-    file = output_directory(folder / "running") / f"{own.host}-{pid}-{secrets.token_hex(4)}.json"
+    own = Holder(platform.node(), pid, _started(pid), now, task, shard)
+    file = folder / "running" / f"{own.host}-{pid}-{secrets.token_hex(4)}.json"
     try:
-        write_json(file, asdict(own))
-        for other in sorted(file.parent.glob("*.json")):
+        _write(file, own)
+        for other in sorted(file.parent.glob("[!.]*.json")):
             holder = None if other == file else _read(other)
             if holder is None:
                 continue
@@ -102,9 +104,24 @@ def held(folder: Path, suite: str, shard: tuple[int, int] | None) -> Iterator[No
             file.parent.rmdir()
 
 
+def _write(file: Path, own: Holder) -> None:
+    """Write the file of a process, in a folder that another one may remove when it ends."""
+    for _ in range(_ATTEMPTS):
+        try:
+            output_directory(file.parent)
+            write_json(file, asdict(own))
+        except BadInput as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+            failure = error
+        else:
+            return
+    raise failure
+
+
 def _refusal(folder: Path, file: Path, holder: Holder, own: Holder) -> str:
     what = "a whole run" if holder.shard is None else f"shard {holder.shard[0]}/{holder.shard[1]}"
-    what += "" if holder.suite == own.suite else " of another suite"
+    what += "" if holder.task == own.task else " of another task"
     got = f"{what} by process {holder.pid} on {holder.host} since {holder.began}"
     remedy = "wait for it or choose another output"
     if holder.host != own.host:

@@ -7,16 +7,18 @@ import os
 import platform
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from xaikit.benchmark.lock import held
 from xaikit.benchmark.run import run
 from xaikit.benchmark.suite import Suite
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.files import write_json
+from xaikit.foundation.lock import held
 from xaikit.report.numbers.read import read_benchmark
 
 FEW = {
@@ -39,7 +41,7 @@ def lock(folder: Path, **changed) -> Path:
         "pid": os.getppid(),
         "started": started.read_text().rpartition(")")[2].split()[19] if started.exists() else "",
         "began": "2026-01-01 00:00 UTC",
-        "suite": "another",
+        "task": "another",
         "shard": None,
     }
     (folder / "running").mkdir(parents=True, exist_ok=True)
@@ -52,7 +54,7 @@ def test_two_runs_in_one_folder_are_refused(tmp_path):
     other = lock(tmp_path)
     (tmp_path / "rows").mkdir()
     (tmp_path / "rows" / ".0123.tmp.parquet").write_bytes(b"half a file of the other run")
-    with pytest.raises(BadInput, match=rf"a whole run of another suite by process {os.getppid()} on .* since 2026-"):
+    with pytest.raises(BadInput, match=rf"a whole run of another task by process {os.getppid()} on .* since 2026-"):
         run(Suite.of(**FEW), tmp_path)
     assert (tmp_path / "rows" / ".0123.tmp.parquet").exists(), "it is the other's"
     assert [file.name for file in (tmp_path / "running").iterdir()] == ["other.json"]
@@ -110,6 +112,28 @@ def test_different_shards_of_one_suite_run_together(tmp_path, first, second, tog
         else:
             with pytest.raises(BadInput, match="wait for it or choose another output"):
                 stack.enter_context(held(tmp_path, *second))
+
+
+def test_what_a_kill_left_half_written_stops_nobody(tmp_path):
+    lock(tmp_path, pid=2**22 + 1).rename(tmp_path / "running" / ".0123.tmp.json")
+    (tmp_path / "running" / ".4567.tmp.json").write_bytes(b"")
+    with held(tmp_path, "mine"):
+        pass
+
+
+def test_shards_that_start_and_end_together_do_not_refuse_each_other(tmp_path):
+    """The last one to end removes the folder that the next one has just made."""
+    count, together = 4, threading.Barrier(4)
+
+    def start_often(shard: int) -> int:
+        together.wait()
+        for _ in range(25):
+            with held(tmp_path, "mine", (shard, count)):
+                pass
+        return 25
+
+    with ThreadPoolExecutor(count) as threads:
+        assert sum(threads.map(start_often, range(count))) == 100
 
 
 def test_a_suite_is_the_same_wherever_its_files_lie(tmp_path):
