@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tests.networks import bound, images
 from xaikit.methods.base import METHODS
+from xaikit.model.classifier import Classifier
 
 
 class Normalising(nn.Module):
@@ -154,3 +155,96 @@ def test_relevance_of_a_written_batch_norm_that_is_not_folded(
         assert torch.allclose(
             found.diagnostics["absorbed_bias"], expected.diagnostics["absorbed_bias"], rtol=1e-4, atol=1e-6
         )
+
+
+def _annotated(net: Normalising, h: Tensor) -> Tensor:
+    return _along(net.weight) * (h - h.mean(1, keepdim=True)) / _centred(h)[1].sqrt() + _along(net.bias)
+
+
+def _detached(net: Normalising, h: Tensor) -> Tensor:
+    centred, variance = _centred(h)
+    return centred / variance.sqrt().detach() * _along(net.weight) + _along(net.bias)
+
+
+def _expanded(net: Normalising, h: Tensor) -> Tensor:
+    mean = h.mean(1)[:, None].expand_as(h)
+    variance = ((h - mean) ** 2).sum(1, keepdim=True) / h.shape[1]
+    return (h - mean).mul(torch.rsqrt(variance + 1e-5).repeat(1, 4, 1, 1)) * _along(net.weight) + _along(net.bias)
+
+
+def _channels_last(net: Normalising, h: Tensor) -> Tensor:
+    h = h.permute(0, 2, 3, 1)
+    variance, mean = torch.var_mean(h, -1, correction=0, keepdim=True)
+    return ((h - mean) / (variance + 1e-5) ** 0.5 * net.weight + net.bias).permute(0, 3, 1, 2)
+
+
+def _written_in_place(net: Normalising, h: Tensor) -> Tensor:
+    deviation = _centred(h)[1].sqrt()
+    return h.clone().sub_(h.sum(1, keepdim=True) / 4).div_(deviation).mul_(_along(net.weight)).add_(_along(net.bias))
+
+
+def _added_mean(net: Normalising, h: Tensor) -> Tensor:
+    mean = F.conv2d(h, torch.full((1, 4, 1, 1), 0.25, dtype=h.dtype))
+    return -(mean + -1.0 * h) / _centred(h)[1].sqrt() * _along(net.weight) + _along(net.bias)
+
+
+def _difference_of_quotients(net: Normalising, h: Tensor) -> Tensor:
+    deviation = _centred(h)[1].sqrt()
+    return (h / deviation - h.mean(1, keepdim=True) / deviation) * _along(net.weight) + _along(net.bias)
+
+
+def _affine_apart(net: Normalising, h: Tensor) -> Tensor:
+    h = F.layer_norm(h.permute(0, 2, 3, 1), (4,)).permute(0, 3, 1, 2)
+    return h * _along(net.weight) + _along(net.bias)
+
+
+def _groups(net: Normalising, h: Tensor) -> Tensor:
+    return F.group_norm(h, 2, net.weight, net.bias)
+
+
+def _groups_written(net: Normalising, h: Tensor) -> Tensor:
+    grouped = h.reshape(len(h), 2, -1)
+    centred, variance = _centred(grouped, -1)
+    return (centred * variance.rsqrt()).view_as(h) * _along(net.weight) + _along(net.bias)
+
+
+LAYER_NORMS = {
+    "divided": (_divided, _layer_norm),
+    "multiplied": (_multiplied, _layer_norm),
+    "negative power": (_power, _layer_norm),
+    "reciprocal": (_reciprocal, _layer_norm),
+    "whole image": (_whole_written, _whole),
+    "scaled first": (_annotated, _layer_norm),
+    "detached": (_detached, _layer_norm),
+    "expanded": (_expanded, _layer_norm),
+    "channels last": (_channels_last, _layer_norm),
+    "in place": (_written_in_place, _layer_norm),
+    "added": (_added_mean, _layer_norm),
+    "both divided": (_difference_of_quotients, _layer_norm),
+    "affine apart": (_affine_apart, _layer_norm),
+    "groups": (_groups_written, _groups),
+}
+
+
+def _normalising(normalise: Callable[[Normalising, Tensor], Tensor]) -> Classifier:
+    net = Normalising(normalise)
+    classifier = bound(net, seed=2, mean=0.5, std=0.25)
+    net.weight.data.copy_(torch.tensor([1.5, 0.5, -1.2, 0.9]))
+    net.bias.data.copy_(torch.tensor([0.3, -0.4, 0.2, 0.6]))
+    return classifier
+
+
+@pytest.mark.parametrize("form", LAYER_NORMS)
+def test_relevance_of_a_written_layer_norm(form: str) -> None:
+    written, plain = (_normalising(normalise) for normalise in LAYER_NORMS[form])
+    assert torch.allclose(written(images()), plain(images()), atol=1e-9)
+    for count, (name, params) in [(1, RELEVANCE[0]), *((3, method) for method in RELEVANCE)]:
+        found, expected = (
+            METHODS.get(name).build(clf, **params).attribute(images(count), 1) for clf in (written, plain)
+        )
+        scale = float(expected.values.abs().max())
+        assert torch.allclose(found.values, expected.values, rtol=0, atol=1e-5 * scale), name
+        assert torch.allclose(
+            found.diagnostics["absorbed_bias"], expected.diagnostics["absorbed_bias"], rtol=1e-4, atol=1e-6
+        )
+        assert found.flags == expected.flags

@@ -27,8 +27,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 from xaikit.foundation.errors import BadInput
 from xaikit.methods.decomposition.balance import Relevance, balance
 from xaikit.methods.decomposition.carry import Carry, Refusal, Share, check_path, without_rule
+from xaikit.methods.decomposition.centring import Centred, difference
 from xaikit.methods.decomposition.composites import Composite
-from xaikit.methods.decomposition.folding import Fold, Weighted, settle
+from xaikit.methods.decomposition.folding import Fold, Foldable, Weighted, settle
 from xaikit.methods.decomposition.ledger import Ledger
 from xaikit.methods.decomposition.operations import (
     CHOICES,
@@ -121,12 +122,20 @@ class Engine:
             return self._otherwise(function, args, kwargs)
         if isinstance(reading, Rescaling):
             return self._rescale(reading, function, args, kwargs)
+        found = difference(reading) if reading.step.kind == "sum" else None
+        reading = reading if found is None else found.reading
         marks = [present(source) for source in reading.sources]
         reading = replace(reading, step=reading.step.within(marks))
         kind = reading.step.kind
-        record = Weighted(reading) if kind in _MAPS else Record(rescales=kind in ("sum", "normalisation"))
+        record: Record = Record(rescales=kind == "sum")
+        if found is not None:
+            record = Centred(reading.step, found.joint.within(marks), found.axes, reading.sources[0].grad_fn)
+        elif kind == "normalisation":
+            record = Centred(reading.step, reading.step)
+        elif kind in _MAPS:
+            record = Weighted(reading)
         step: Step = "move" if function in SPREADS else "joint" if kind == "sum" else "map"
-        mark = united(marks) if reading.step.kind == "sum" else None
+        mark = united(marks) if kind == "sum" else None
         share = self._share(reading.step, record)
         return self._run(share, function, args, kwargs, reading.sources, step=step, record=record, present=mark)
 
@@ -136,7 +145,7 @@ class Engine:
         Before the first map it is the normalisation of the image, which absorbs nothing.
         """
         source = reading.source
-        fold = Fold([], []) if self._severed.among((args, kwargs)) else Fold.of(reading)
+        fold = Fold.of(reading, gate=self._severed.among((args, kwargs)))
         fold.follow(reading)
         shape, mark = source.shape, present(source)
         absorbs = self.composite.bias == "absorb" and (fold.shifts or mark is not None)
@@ -254,14 +263,16 @@ class Engine:
         return replace(result, flags=result.flags | {"cut-gradient": cut})
 
     def _share(self, step: LinearMap, record: Record) -> Share:
-        def share(relevance: Tensor) -> Sequence[Tensor]:
+        def share(relevance: Tensor) -> Sequence[Tensor | None]:
             if record.is_map and record.first and record.after_rescaling and self.composite.boxed:
                 raise BadInput(
                     "z-box: expected a network that is given normalised images, got one that normalises or adds them; "
                     "set the classifier's mean and std instead, or use first='flat'"
                 )
-            bare = record.step if isinstance(record, Weighted) else step
-            return self._by_rule(bare.without_bias() if self.composite.bias == "zero" else bare, record, relevance)
+            bare = record.step if isinstance(record, Foldable) else step
+            bare = bare.without_bias() if self.composite.bias == "zero" else bare
+            shares: list[Tensor | None] = [*self._by_rule(bare, record, relevance)]
+            return shares + [None] * (len({part.source for part in step.parts}) - len(shares))
 
         return share
 
@@ -302,7 +313,7 @@ class Engine:
             kwargs,
             signals,
             step="pointwise",
-            record=Record(rescales=True),
+            record=_gated(signals[0], factors[1] if signals[0] is factors[0] else factors[0]),
             present=present(signals[0]),
         )
 
@@ -318,7 +329,8 @@ class Engine:
         def share(relevance: Tensor) -> Sequence[Tensor]:
             return (relevance.sum_to_size(shape),)
 
-        record, mark = Record(rescales=True), present(numerator)
+        divisor = args[1] if len(args) > 1 else kwargs["other"]
+        record, mark = _gated(numerator, divisor.detach().reciprocal()), present(numerator)
         return self._run(share, function, args, kwargs, (numerator,), step="pointwise", record=record, present=mark)
 
     def _border(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -366,6 +378,11 @@ class Engine:
             share, step, record, present, limit, values, lambda: function(*plain, **named), *sources
         )
         return output
+
+
+def _gated(signal: Tensor, gate: Tensor) -> Record:
+    """Return the record of a signal times its gate, which is folded into a normalisation before it."""
+    return Fold.of(Rescaling("scale", signal, gate.detach()), gate=True)
 
 
 def _detached(value: Any) -> Any:

@@ -13,12 +13,15 @@ and `settle` counts, once the logits are known, how often each value on the way 
     it is no gate               s and t do not depend on the image, as a detached gate does
     nothing else uses them      neither the outputs of the maps nor the values on the way lead to the logits elsewhere
 
+A normalisation written out (centring.py) takes such pairs too, and the gate by which it divides, at each value.
+
 Any other pair is a scale and a bias of its own. Pairs that follow each other immediately are one pair: x * s + t is the
 same as a BatchNorm, and (x - m) * s + t too.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -37,26 +40,65 @@ _COPIES = ("CopyBackwards", "CloneBackward0")
 """Nodes that operations in place add."""
 
 
-class Weighted(Record):
-    """A map with a weight, kept at its node of the graph.
+class Foldable(Record, ABC):
+    """A map into which constants are folded, kept at its node of the graph.
+
+    Args:
+        step: the map, without what is folded into it.
+        is_map: as in `Record`.
+        rescales: as in `Record`.
+    """
+
+    def __init__(self, step: LinearMap, *, is_map: bool = False, rescales: bool = False) -> None:
+        super().__init__(is_map=is_map, rescales=rescales)
+        self.ready = True
+        self._step = step
+        self._factor: Tensor | None = None
+        self._shift: Tensor | None = None
+
+    @abstractmethod
+    def fitting(self, values: Tensor, size: torch.Size) -> Tensor | None:
+        """Return constants that broadcast to the outputs in the form in which they are folded, or None.
+
+        Args:
+            values: constants at the outputs of the map.
+            size: shape of the outputs.
+        """
+
+    def takes_gate(self, values: Tensor) -> bool:
+        """Return whether a gate with these values, which broadcast to the outputs, is folded too."""
+        return False
+
+    @property
+    @abstractmethod
+    def step(self) -> LinearMap:
+        """The map with what was folded into it."""
+
+    def rescale(self, factor: Tensor, shift: Tensor | None) -> None:
+        """Fold a factor and a shift, as `fitting` returned them, applied after those folded before."""
+        self._factor = factor if self._factor is None else self._factor * factor
+        self._shift = None if self._shift is None else self._shift * factor
+        if shift is not None:
+            self._shift = shift if self._shift is None else self._shift + shift
+
+
+class Weighted(Foldable):
+    """A map with a weight, which takes constants per output channel (C,).
 
     Args:
         reading: the call.
     """
 
     def __init__(self, reading: Reading) -> None:
-        super().__init__(is_map=True)
+        super().__init__(reading.step, is_map=True)
         self.channels = reading.channels
-        self._step = reading.step
-        self._factor: Tensor | None = None
-        self._shift: Tensor | None = None
 
-    def rescale(self, factor: Tensor, shift: Tensor | None) -> None:
-        """Fold a factor and a shift per output channel (C,), applied after those folded before."""
-        self._factor = factor if self._factor is None else self._factor * factor
-        self._shift = None if self._shift is None else self._shift * factor
-        if shift is not None:
-            self._shift = shift if self._shift is None else self._shift + shift
+    def fitting(self, values: Tensor, size: torch.Size) -> Tensor | None:
+        """Return the constants (C,), or None if they differ within a channel."""
+        if self.channels is None:
+            return None
+        rows = values.movedim(self.channels.axis, 0).flatten(1)
+        return rows[:, 0].expand(size[self.channels.axis]) if bool((rows == rows[:, :1]).all()) else None
 
     @property
     def step(self) -> LinearMap:
@@ -78,11 +120,15 @@ class Fold(Record):
 
     Args:
         nodes: nodes of the graph from the input of the constants back to the maps, both included.
-        shares: each map with the factor and the shift of its output channels; none if the constants are not folded.
+        shares: each map with the factor and the shift of its outputs; none if the constants are not folded.
+        gate: the factor, if it depends on the image.
     """
 
-    def __init__(self, nodes: list[Any], shares: list[tuple[Weighted, Tensor, Tensor | None]]) -> None:
+    def __init__(
+        self, nodes: list[Any], shares: list[tuple[Foldable, Tensor, Tensor | None]], gate: Tensor | None = None
+    ) -> None:
         super().__init__(rescales=True)
+        self.gate = gate
         self.refused = not shares
         self.joined = False
         self.before: Tensor | None = None
@@ -118,18 +164,26 @@ class Fold(Record):
         return Rescaling(self.kind, inputs, self._factor, self.total).step(inputs)
 
     @classmethod
-    def of(cls, reading: Rescaling) -> Fold:
-        """Return the fold of constants into the maps before them, refused if other operations lie between."""
+    def of(cls, reading: Rescaling, *, gate: bool = False) -> Fold:
+        """Return the fold of constants, or of a gate, into the maps before them, refused if others lie between."""
         source, factor, shift = reading.source, reading.factor, reading.shift
+        dependent = factor if gate else None
+        refused = cls([], [], dependent)
         nodes, maps = _maps_before(source.grad_fn)
         if not maps or not _broadcasts(factor if shift is None else factor + shift, source):
-            return cls([], [])
-        factors = _per_channel(source, maps, factor)
-        shifts = [None] * len(maps) if shift is None else _per_channel(source, maps, shift)
-        if factors is None or shifts is None:
-            return cls([], [])
+            return refused
         records = [node.record for node in maps]
-        return cls(nodes, list(zip(records, factors, shifts, strict=True)))
+        factors = _at_outputs(source, maps, factor)
+        shifts = [None] * len(maps) if shift is None else _at_outputs(source, maps, shift)
+        if factors is None or shifts is None:
+            return refused
+        if gate:
+            gates = [getattr(getattr(node, "record", None), "gate", None) for node in nodes]
+            if any(value is not None for value in gates) or not all(
+                record.takes_gate(values) for record, values in zip(records, factors, strict=True)
+            ):
+                return refused
+        return cls(nodes, list(zip(records, factors, shifts, strict=True)), dependent)
 
     @property
     def direct(self) -> bool:
@@ -138,18 +192,28 @@ class Fold(Record):
 
     def outputs(self) -> Tensor:
         """Return the outputs of the map that the constants follow immediately."""
-        ((weighted, _, _),) = self._shares
-        return weighted.step.outputs()
+        ((record, _, _),) = self._shares
+        return record.step.outputs()
 
-    def settle(self, uses: Counter[Any]) -> None:
-        """Fold the constants if nothing else uses the values before them, otherwise refuse.
+    def check_uses(self, uses: Counter[Any]) -> None:
+        """Refuse if anything else uses the values before the constants; a gate makes a centring a normalisation.
 
         Args:
             uses: number of uses of each node.
         """
         self.refused |= any(uses[node] > 1 for node in self._nodes)
-        for weighted, factor, shift in () if self.refused else self._shares:
-            weighted.rescale(factor, shift)
+        for record, _, _ in () if self.gate is None or self.refused else self._shares:
+            record.ready = True
+
+    def settle(self, uses: Counter[Any]) -> None:
+        """Fold the constants unless they are refused.
+
+        Args:
+            uses: number of uses of each node.
+        """
+        self.refused |= not all(record.ready for record, _, _ in self._shares)
+        for record, factor, shift in () if self.refused else self._shares:
+            record.rescale(factor, shift)
         inner = self._inner()
         if self.refused and inner is not None and inner.refused and all(uses[node] == 1 for node in self._sources):
             self._join(inner)
@@ -173,10 +237,12 @@ def settle(logits: Tensor) -> None:
             if not uses[node]:
                 waiting.append(node)
             uses[node] += 1
-    for node in reversed(uses):  # constants that follow others were found first and are folded after them
-        record = getattr(node, "record", None)
-        if isinstance(record, Fold):
-            record.settle(uses)
+    records = [getattr(node, "record", None) for node in reversed(uses)]  # constants after those that they follow
+    folds = [record for record in records if isinstance(record, Fold)]
+    for fold in folds:
+        fold.check_uses(uses)
+    for fold in folds:
+        fold.settle(uses)
 
 
 def _broadcasts(constant: Tensor, source: Tensor) -> bool:
@@ -196,7 +262,7 @@ def _maps_before(node: Any) -> tuple[list[Any], list[Any]]:
             return [], []
         nodes.append(node)
         record = getattr(node, "record", None)
-        if isinstance(record, Weighted) and record.channels is not None:
+        if isinstance(record, Foldable) and (not isinstance(record, Weighted) or record.channels is not None):
             maps.append(node)
             continue
         moves = not carries(node) or (isinstance(record, Fold) and not record.refused)
@@ -207,8 +273,8 @@ def _maps_before(node: Any) -> tuple[list[Any], list[Any]]:
     return nodes, maps
 
 
-def _per_channel(source: Tensor, maps: Sequence[Any], value: Tensor) -> list[Tensor] | None:
-    """Return the values (C,) at the output channels of each map, or None if they differ within a channel.
+def _at_outputs(source: Tensor, maps: Sequence[Any], value: Tensor) -> list[Tensor] | None:
+    """Return the values at the outputs of each map, in the form in which it takes them, or None if it does not.
 
     Args:
         source: the tensor that the constants are applied to.
@@ -228,10 +294,5 @@ def _per_channel(source: Tensor, maps: Sequence[Any], value: Tensor) -> list[Ten
         if any(bool((count != 1).any()) for count in counts):
             return None
         sizes = [pulled.shape for pulled in values]
-    results = []
-    for node, pulled, size in zip(maps, values, sizes, strict=True):
-        rows = pulled.movedim(node.record.channels.axis, 0).flatten(1)
-        if not bool((rows == rows[:, :1]).all()):
-            return None
-        results.append(rows[:, 0].expand(size[node.record.channels.axis]))
-    return results
+    results = [node.record.fitting(pulled, size) for node, pulled, size in zip(maps, values, sizes, strict=True)]
+    return None if any(result is None for result in results) else results

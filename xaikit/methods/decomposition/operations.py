@@ -2,6 +2,7 @@
 
     linear map    convolution, linear, matmul with a weight, LayerNorm (standard deviation held constant), mean pooling,
                   interpolation, sums: a `LinearMap`, shared by a rule
+                  written out, a LayerNorm is the same map (centring.py)
     constants     BatchNorm with running statistics, products, quotients and sums with constants, negation: a
                   `Rescaling`, folded into the map before it (folding.py), else a scale and a bias
     activation    every output is a function of one input: relevance passes unchanged
@@ -104,7 +105,7 @@ class Rescaling:
     def step(self, inputs: Tensor) -> LinearMap:
         """Return the map for the values (n, ...) of its source."""
         factor = self.factor if self.shift is None else self.factor + torch.zeros_like(self.shift)
-        return LinearMap(self.kind, (Part(_scaled, inputs, factor),), self.shift)
+        return LinearMap(self.kind, (Part(scaled, inputs, factor),), self.shift)
 
 
 def kept(tensor: Tensor) -> Tensor:
@@ -189,7 +190,8 @@ def _batch_norm(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     return Rescaling("scale", inputs, scale.detach().reshape(shape), shift.detach().reshape(shape))
 
 
-def _scaled(x: Tensor, w: Tensor | None) -> Tensor:
+def scaled(x: Tensor, w: Tensor | None) -> Tensor:
+    """Return x * w, as the function of a `Part`."""
     assert w is not None
     return x * w
 
@@ -213,10 +215,10 @@ def _centred(inputs: Tensor, rows: tuple[int, ...], weight: Any, bias: Any, eps:
         scale = scale * weight.detach().reshape(*weight.shape, *[1] * affine)
 
     def mean(x: Tensor, w: Tensor | None) -> Tensor:
-        return _scaled(x.reshape(rows).mean(-1, keepdim=True).expand(rows).reshape(shape), w)
+        return scaled(x.reshape(rows).mean(-1, keepdim=True).expand(rows).reshape(shape), w)
 
     values = kept(inputs)
-    parts = (Part(_scaled, values, scale), Part(mean, values, -scale))
+    parts = (Part(scaled, values, scale), Part(mean, values, -scale))
     shift = None if bias is None else bias.detach().reshape(*bias.shape, *[1] * affine)
     return Reading(LinearMap("normalisation", parts, shift), (inputs,))
 
