@@ -341,6 +341,73 @@ def test_another_library_is_another_row(tmp_path):
     assert measured(tmp_path / "out", methods=["libra-cam", "saliency"], library=library).computed == 0
 
 
+def test_drawn_pictures_are_those_of_the_suites_own_data(tmp_path):
+    """Two data sets have pictures of equal names: those of the one are not drawn of the other's, nor again."""
+    one, other, out = pictures(tmp_path / "one", 1), pictures(tmp_path / "other", 5), tmp_path / "out"
+    suites = [
+        Suite.of(**(FEW | {"data": {"kind": "images", "path": folder, "name": folder.name}, "threads": 1}))
+        for folder in (one, other)
+    ]
+    for suite in suites:
+        run(suite, out)
+    lines: list[str] = []
+    for suite in suites:
+        write_pictures(suite, out, read_benchmark(out), "cpu", lines.append)
+    assert lines == ["2 maps to draw for the report"] * 2
+    shown = listed_pictures(out)
+    drawn = {
+        file: file.read_bytes() for images in shown.values() for files in images.values() for file in files.values()
+    }
+    assert {name[0] for name in shown} == {"one", "other"}
+    assert len(drawn) == 8 == len(set(drawn.values()))
+    for suite in suites:
+        write_pictures(suite, out, read_benchmark(out), "cpu", lines.append)
+    assert len(lines) == 2, "nothing is left to draw"
+    assert {file: file.read_bytes() for file in drawn} == drawn
+
+
+@pytest.mark.parametrize("damage", ["empty", "truncated", "flipped", "text"])
+def test_damaged_pictures_of_a_report_are_drawn_again(tmp_path, damage):
+    from xaikit.cli.report import write_all
+
+    suite, out = Suite.of(**(FEW | {"data": {"kind": "synthetic", "count": 1}, "threads": 1})), tmp_path / "out"
+    run(suite, out)
+    write_pictures(suite, out, read_benchmark(out), "cpu")
+    drawn = {file: file.read_bytes() for file in (out / "pictures").iterdir()}
+    assert len(drawn) == 3, "input, evidence and map"
+    for file, content in drawn.items():
+        flipped = content[:200] + bytes([content[200] ^ 1]) + content[201:]
+        damaged = {"empty": b"", "truncated": content[:-9], "flipped": flipped, "text": b"no picture"}[damage]
+        file.write_bytes(damaged)
+        (out / "pictures.json").write_bytes(b'{"pictures": [3')
+        write_pictures(suite, out, read_benchmark(out), "cpu")
+        assert file.read_bytes() == content
+        write_all(out, read_benchmark(out))
+
+
+@pytest.mark.parametrize("place", ["out", "deep/out", "link"])
+def test_what_a_benchmark_writes_is_never_its_data(tmp_path, place):
+    folder = pictures(tmp_path / "pictures", 1)
+    (tmp_path / "link").symlink_to(folder)
+    output = tmp_path / "link" / "out" if place == "link" else folder / place
+    for changed in (
+        {},
+        {"data": {"kind": "synthetic", "count": 1}, "library": {"data": {"kind": "images", "path": folder}}},
+    ):
+        data = {"data": {"kind": "images", "path": folder}} | changed
+        with pytest.raises(BadInput, match="expected a folder outside the data"):
+            run(Suite.of(**(FEW | {"methods": ["libra-cam"]} | data)), output)
+    assert sorted(file.name for file in folder.iterdir()) == ["0.bmp", "1.bmp"]
+
+
+def test_names_that_are_no_text_are_measured(tmp_path):
+    folder = pictures(tmp_path / "pictures", 1)
+    for place, name in enumerate((b"bad\xff.bmp", b"bad\xfe.bmp")):
+        (folder / f"{place}.bmp").rename(folder / os.fsdecode(name))
+    assert measured(tmp_path / "out", folder).computed == 2
+    assert {row["image_id"] for row in read_benchmark(tmp_path / "out").rows} == {"bad\\udcff.bmp", "bad\\udcfe.bmp"}
+
+
 def test_models_of_one_name_need_a_label_and_lose_nothing(tmp_path):
     names = [str(shutil.copytree(package_data("models/texture-cnn"), tmp_path / one / "net")) for one in "ab"]
     with pytest.raises(BadInput, match="expected different models, got 'net' twice; give one a label"):

@@ -24,6 +24,7 @@ from xaikit.benchmark.identity import picture_id
 from xaikit.benchmark.suite_entries import Data
 from xaikit.foundation.errors import BadInput, XaikitError
 from xaikit.foundation.identity import fingerprint
+from xaikit.foundation.texts import named
 from xaikit.images.folders import class_folder, sha256, walk
 from xaikit.images.reading import Resize, decode, resize_policy, to_pixels
 from xaikit.images.synthetic import CLASSES, draw
@@ -203,7 +204,7 @@ def _synthetic_picture(index: int, seed: int) -> Picture:
 
 def _file_picture(path: Path, root: Path, label: int | None) -> Picture:
     """Return a picture whose content is not known yet."""
-    return Picture(path.relative_to(root).as_posix(), "", label, path)
+    return Picture(named(path.relative_to(root).as_posix()), "", label, path)
 
 
 def _identified(picture: Picture) -> Picture:

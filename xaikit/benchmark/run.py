@@ -89,6 +89,7 @@ def run(
         XaikitError: the suite cannot be run, because a model cannot be loaded, the data do not exist, or another run
             writes to the folder.
     """
+    _check_apart(suite, Path(output))
     store = Store.open(output, notice)
     with held(store.path, suite.id, shard):
         if shard is None:
@@ -129,6 +130,14 @@ def run(
         outcome.units = len(plan)
         outcome.failed = [reason for unit, *reason in store.failures() if unit in plan]
         return outcome
+
+
+def _check_apart(suite: Suite, output: Path) -> None:
+    """Check that what a run writes, pictures among it, is not read as data by the next one."""
+    libraries = [suite.library, *(model.library for model in suite.models)]
+    for data in (suite.data, *(library.data for library in libraries if library is not None)):
+        if data is not None and data.path is not None and output.resolve().is_relative_to(data.path.resolve()):
+            raise BadInput(f"{output}: expected a folder outside the data {data.path}; choose another output with -o")
 
 
 def _compute(

@@ -33,6 +33,7 @@ from xaikit.benchmark.suite_entries import (
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import fingerprint
 from xaikit.foundation.paths import relative, shortened
+from xaikit.foundation.texts import named
 from xaikit.foundation.toml import first_problem, read_toml
 from xaikit.images.fills import Fill
 
@@ -166,7 +167,7 @@ class Suite(Part):
 
     def shown(self) -> dict[str, Any]:
         """Return the suite as JSON-like values for the reader, without absolute paths."""
-        values: dict[str, Any] = shortened(self.model_dump(), relative)
+        values: dict[str, Any] = shortened(self.model_dump(), lambda path: named(relative(path)))
         return values
 
     def with_data(self, path: Path) -> Suite:

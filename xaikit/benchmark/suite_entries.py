@@ -15,6 +15,7 @@ from torchvision.models import list_models
 
 from xaikit.foundation.errors import BadInput, UnknownName, XaikitError
 from xaikit.foundation.parameters import Parameters
+from xaikit.foundation.texts import named
 from xaikit.measures.base import MEASURES, Measure
 from xaikit.methods.base import METHODS, LayerMethod, Method
 from xaikit.model.classifier import Classifier
@@ -74,7 +75,7 @@ class Data(Part):
     @property
     def title(self) -> str:
         """Name of the dataset."""
-        return self.name or ("texture in shape" if self.path is None else self.path.resolve().name)
+        return named(self.name or ("texture in shape" if self.path is None else self.path.resolve().name))
 
 
 class References(Part):
@@ -117,7 +118,7 @@ class SuiteModel(Part):
     @property
     def title(self) -> str:
         """Name of the model in rows."""
-        return self.label or (self.name if self.name in models() else Path(self.name).resolve().name)
+        return named(self.label or (self.name if self.name in models() else Path(self.name).resolve().name))
 
     @field_validator("name")
     @classmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -54,8 +53,8 @@ def command(
     from xaikit.cli.pictures import write_pictures
     from xaikit.cli.report import write_all
     from xaikit.cli.terminal import progress_bar
-    from xaikit.foundation.paths import shortened_words
     from xaikit.foundation.registry import load_plugin
+    from xaikit.foundation.texts import shown_command
     from xaikit.report.numbers.read import read_benchmark
 
     for file in plugin or []:
@@ -77,7 +76,7 @@ def command(
             plugins=plugin or (),
             progress=bar,
             notice=tell,
-            command=shlex.join(["xaikit", *shortened_words(sys.argv[1:])]),
+            command=shown_command(["xaikit", *sys.argv[1:]]),
         )
     if shard is not None and not outcome.units:
         say("no image is in this shard")

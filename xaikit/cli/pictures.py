@@ -20,7 +20,9 @@ _FOLDER = "pictures"
 def write_pictures(
     suite: Suite, output: Path, benchmark: Benchmark, device: str, notice: Callable[[str], None] = lambda line: None
 ) -> None:
-    """Draw the pictures that the report of a results folder needs and does not have yet.
+    """Draw the pictures of a suite that the report of its results folder needs and does not have undamaged yet.
+
+    Those of other data sets and models in the folder can only be drawn with their own suite.
 
     Args:
         suite: the suite that was run.
@@ -39,7 +41,7 @@ def write_pictures(
 
     output_directory(output / _FOLDER)
     entries: list[dict[str, Any]] = []
-    missing: dict[str, dict[str, dict[str, int]]] = {}
+    missing: dict[str, dict[str, dict[str, int]]] = {model.title: {} for model in suite.models}
     for (dataset, model), summary in benchmark.summaries.items():
         images = [choice.image_id for choice in choose(summary, int(benchmark.run.get("seed", 0)), SAMPLE)]
         rows = benchmark.rows_of((dataset, model), images)
@@ -49,26 +51,41 @@ def write_pictures(
             files = {name: _file(fingerprint([dataset, model, image, content, name])) for name in ("input", "evidence")}
             files |= {row["method"]: _file(row["unit_id"]) for row in scored}
             entries.append({"dataset": dataset, "model": model, "image": image, "files": files})
-            lost = not (output / files["input"]).is_file()
-            targets = {
-                row["method"]: row["target"] for row in scored if lost or not (output / files[row["method"]]).is_file()
-            }
-            if targets:
-                missing.setdefault(model, {})[image] = targets
-    if missing:
-        count = sum(len(targets) for images in missing.values() for targets in images.values())
+            if dataset == suite.data.title and model in missing:
+                evidence = output / files["evidence"]
+                lost = not _is_whole(output / files["input"]) or (evidence.exists() and not _is_whole(evidence))
+                targets = {
+                    row["method"]: row["target"]
+                    for row in scored
+                    if lost or not _is_whole(output / files[row["method"]])
+                }
+                missing[model] |= {image: targets} if targets else {}
+    if count := sum(len(targets) for images in missing.values() for targets in images.values()):
         notice(f"{count:,} maps to draw for the report")
-        paths = {(entry["model"], entry["image"]): entry["files"] for entry in entries}
+        own = (entry for entry in entries if entry["dataset"] == suite.data.title)
+        paths = {(entry["model"], entry["image"]): entry["files"] for entry in own}
         store = Store.open(output)
         worker = Worker(suite, store, device, store.manifest().threads or 1)
         for index in range(len(suite.models)):
-            for example in explained(worker, index, missing.get(suite.models[index].title, {})):
+            for example in explained(worker, index, missing[suite.models[index].title]):
                 _write(example, {name: output / file for name, file in paths[example.model, example.image].items()})
     write_json(output / "pictures.json", {"pictures": entries})
 
 
 def _file(name: str) -> str:
     return f"{_FOLDER}/{name}.png"
+
+
+def _is_whole(file: Path) -> bool:
+    """Return whether a picture is there and its checksums are right."""
+    from PIL import Image
+
+    try:
+        with Image.open(file, formats=["PNG"]) as picture:
+            picture.verify()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return False
+    return True
 
 
 def _write(example: Explained, files: Mapping[str, Path]) -> None:

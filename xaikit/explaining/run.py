@@ -128,11 +128,12 @@ def explain(
 
 def _check_apart(files: Sequence[tuple[Path, XaikitError | None]], output: Path) -> None:
     """Check that no file is among the pictures that the run replaces."""
-    written = [output.absolute() / name for name in ("panels", "overlays")]
+    written = [output.resolve() / name for name in ("panels", "overlays", "earlier")]
     for path, _ in files:
-        if any(path.absolute().is_relative_to(folder) for folder in written):
+        if any(path.resolve().is_relative_to(folder) for folder in written):
             raise BadInput(
-                f"{path}: expected pictures outside the output's panels and overlays; choose another output with -o"
+                f"{path}: expected pictures outside the output's panels, overlays and earlier results; "
+                "choose another output with -o"
             )
 
 

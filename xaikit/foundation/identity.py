@@ -43,7 +43,7 @@ def tensor_bytes(tensor: Tensor) -> bytes:
 
 def fingerprint(value: Any) -> str:
     """Return 16 hexadecimal digits that identify a JSON-like value."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
+    return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def stream_seed(seed: int, *parts: str) -> int:

@@ -1,6 +1,7 @@
 r"""Texts that come from file names, files and commands, made fit for where they are written.
 
     printable       encodable in UTF-8: bytes of a file name that are no text become "?"
+    named           the same for names: such bytes become \udcff, so that different names stay different
     visible         safe in a terminal: control, direction and line characters are shown as \x1b, \u202e, ...
     visible_json    the same for JSON, whose line ends stay
     shown_path      a path without the folders above the working directory
@@ -23,6 +24,11 @@ _DIRECTIONS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI",
 def printable(text: str | Path) -> str:
     """Return a text or path that can be encoded in UTF-8."""
     return str(text).encode("utf-8", "replace").decode()
+
+
+def named(text: str | Path) -> str:
+    """Return a name or path that can be encoded in UTF-8; different ones stay different."""
+    return str(text).encode("utf-8", "backslashreplace").decode()
 
 
 def visible(text: str) -> str:
