@@ -186,8 +186,8 @@ def test_grid_turns_tokens_into_maps():
             return tokens.transpose(1, 2).unflatten(2, (8, 8))
 
     network, inputs = networks.seeded(Tokens), networks.images()
-    classifier = Classifier(network, memory_format=None)
-    layer = Layer("token", to_grid=lambda tokens: tokens.transpose(1, 2).unflatten(2, (8, 8)))
+    classifier = Classifier(network, size=8, memory_format=None)
+    layer = classifier.resolve_layer("token")
     with classifier.borrowed():
         batch = Batch(classifier, inputs, TARGET, Context())
         activation, gradient = batch.activations_and_gradients(layer)

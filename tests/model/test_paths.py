@@ -368,11 +368,19 @@ def test_a_layer_before_blocks_of_tokens_is_not_taken():
 
 
 @pytest.mark.parametrize("layer", [None, "block", "mix", "last"])
-def test_a_layer_with_its_channels_last_is_refused(layer):
-    classifier = xaikit.Classifier(seeded(ChannelsLast), size=16, layer=layer)
-    assert list(classifier.layers()) == ["embed"]
-    with pytest.raises(BadInput, match=r"give one of: embed|got channels last"):
-        xaikit.attribute(classifier, torch.rand(2, 3, 16, 16), 0, "grad-cam")
+def test_a_layer_with_its_channels_last_is_brought_to_a_grid(layer):
+    network = seeded(ChannelsLast)
+    classifier, pixels = xaikit.Classifier(network, size=16, layer=layer), torch.rand(2, 3, 16, 16)
+    assert classifier.layers()["embed"] == classifier.layers()["last"] == (12, 4, 4)
+    assert classifier.layer == ("last" if layer is None else layer)
+    kept = []
+    handle = network.get_submodule(classifier.layer).register_forward_hook(lambda *args: kept.append(args[2]))
+    logits = network(pixels.requires_grad_(True))
+    handle.remove()
+    (gradient,) = torch.autograd.grad(logits[:, 0].sum(), kept[0])
+    expected = torch.einsum("nhwc,nc->nhw", kept[0], gradient.mean((1, 2))).relu()
+    found = xaikit.attribute(classifier, pixels.detach(), 0, "grad-cam")
+    assert torch.allclose(found.values, expected, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("layer", [None, "body"])

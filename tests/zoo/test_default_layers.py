@@ -10,7 +10,6 @@ import torch
 import torchvision.models as tv
 from torch import Tensor, nn
 
-from xaikit.foundation.errors import BadInput
 from xaikit.model.classifier import Classifier
 from xaikit.zoo.empty_networks import blank
 from xaikit.zoo.sources.torchvision import _build
@@ -144,12 +143,14 @@ def test_the_default_layer_is_the_one_in_the_table(name: str) -> None:
     assert height * width > 1
 
 
-def test_a_vision_transformer_has_no_default_layer_and_the_message_lists_what_there_is() -> None:
+def test_a_vision_transformer_gets_the_input_of_its_last_attention() -> None:
     network = tv.VisionTransformer(
-        image_size=32, patch_size=8, num_layers=1, num_heads=2, hidden_dim=16, mlp_dim=16, num_classes=4
+        image_size=32, patch_size=8, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=16, num_classes=4
     )
-    with pytest.raises(BadInput, match=r"no default target layer in VisionTransformer; give one of: conv_proj"):
-        _ = Classifier(network, size=32).layer
+    nn.init.normal_(network.heads.head.weight)  # torchvision begins with zeros, which read nothing
+    classifier = Classifier(network, size=32)
+    assert classifier.layer == "encoder.layers.encoder_layer_1.ln_1"
+    assert classifier.layers()[classifier.layer] == (16, 4, 4)
 
 
 def test_a_swin_transformer_gets_its_last_grid() -> None:

@@ -145,6 +145,7 @@ class LayerCaptum(Captum, GuestLayer):
 
     def algorithm(self, model: Model) -> Any:
         """Return captum's attribution object for a model and the layer."""
+        self.refuse_grid(issubclass(self.theirs, theirs.LayerGradCam | theirs.GuidedGradCam))
         return self.theirs(model, model.part(self.place.name), **self.given(self.made_with))
 
     def one_channel(self, values: Tensor) -> Tensor:
@@ -167,7 +168,11 @@ class LayerCaptum(Captum, GuestLayer):
         defaults = super()._defaults(batch)
         if issubclass(self.theirs, theirs.LayerFeatureAblation):
             _, down, across = batch.activations(self.place).shape[1:]
-            mask = positions(down, across).to(batch.inputs.device)
+            mask = positions(down, across).to(batch.inputs)
+            if self.place.grid is not None:  # what has no position is one more feature
+                rest = mask.new_full((1, *self.place.grid.shape), down * across)
+                mask = self.place.changed(rest, lambda maps: mask.expand_as(maps))
+            mask = mask.long()
             defaults |= {"layer_mask": mask, "perturbations_per_eval": 1}
         return defaults
 

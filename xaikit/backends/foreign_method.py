@@ -179,7 +179,19 @@ class GuestLayer(Guest, LayerMethod):
                 f"{self.name}: expected a layer that runs once, got {layer.name!r}, which runs several times; "
                 "use the block that contains it"
             )
-        return Layer(layer.name)
+        return Layer(layer.name, grid=layer.grid)
+
+    def refuse_grid(self, reads_maps: bool) -> None:
+        """Refuse tokens and channels last for a package's method that takes the layer as (N, C, h, w).
+
+        Raises:
+            BadInput: the method does, and the layer is not.
+        """
+        if reads_maps and self.place.grid is not None:
+            raise BadInput(
+                f"{self.name}: expected a layer with outputs (N, C, h, w), got {self.place.grid.shape} for each image; "
+                "use xaikit's own method of this name"
+            )
 
 
 def _seed_generators(seed: int) -> None:

@@ -46,6 +46,9 @@ class CAM(Guest):
         options = self.given(self.made_with)
         if "ablation_layer" in inspect.signature(self.theirs).parameters:
             options["ablation_layer"] = theirs.AblationLayer()
+        if isinstance(self, GuestLayer) and self.place.grid is not None:
+            self.refuse_grid("ablation_layer" in options)
+            options["reshape_transform"] = self.place.to_grid
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             maps = self.run(self.theirs(model, self.layers_of(model), **options), batch.inputs.detach(), classes)
         return Values(torch.as_tensor(maps, device=batch.inputs.device))

@@ -40,6 +40,8 @@ class Extractor(GuestLayer):
         options = self.given(self.made_with)
         if options.get("fc_layer") is not None:
             options["fc_layer"] = model.part(options["fc_layer"])
+        if self.place.grid is not None:
+            options["reshape_transform"] = self.place.to_grid
         extractor = self.theirs(model, model.part(self.place.name), **options)
         scores = model(batch.inputs.detach().requires_grad_(self.gradients))
         (maps,) = extractor(classes.tolist(), scores=scores, normalized=self.normalized)

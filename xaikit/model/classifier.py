@@ -225,19 +225,7 @@ class Classifier(nn.Module):
         if isinstance(self.module, BlackBox | Scripted):
             raise BadInput(self.module.refusal("layers"))
         requested = self._layer if layer is None else find_layer(self.module, layer)
-        default = self.outline().default
-        if requested is None and default is None:
-            known = ", ".join(f"{name} {shape}" for name, shape in list(self.layers().items())[-6:])
-            remedy = f"give one of: {known}" if known else "it has no layers with outputs (N, C, h, w): use saliency"
-            raise BadInput(f"layer: found no default target layer in {self.name}; {remedy}")
-        if requested is None or str(default) == str(requested):
-            assert default is not None
-            return default
-        if requested.name in self.outline().channels_last:
-            raise BadInput(
-                f"layer {str(requested)!r}: expected activations (N, C, h, w), got channels last; choose another"
-            )
-        return requested
+        return self.outline().layer(requested, self.name)
 
     def outline(self, size: Sequence[int] | None = None) -> Outline:
         """Return the network's layers, default layer and outputs as seen in one forward of a noise image.

@@ -40,7 +40,7 @@ from torch.utils.hooks import RemovableHandle
 
 from xaikit.foundation.errors import BadInput, NoSuchLayer
 from xaikit.model.graph import Graph
-from xaikit.model.grids import grid
+from xaikit.model.grids import Grid, plain
 from xaikit.model.torch_functions import RELUS, overwrites, writes
 
 Rule = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
@@ -59,13 +59,22 @@ class Layer:
         call: index of the call, for a module that runs several times; None if it runs once.
         follow: "relu" if the layer's activation is the functional ReLU of the module's output (DenseNet), which is
             written as `name + relu`.
-        to_grid: converts the layer's output to (N, C, h, w).
+        grid: layout of the layer's output; None for activation maps (N, C, h, w).
     """
 
     name: str
     call: int | None = None
     follow: Literal["", "relu"] = ""
-    to_grid: Callable[[Tensor], Tensor] = field(default=grid, repr=False)
+    grid: Grid | None = field(default=None, repr=False)
+
+    def to_grid(self, output: Tensor) -> Tensor:
+        """Return the layer's output as activation maps (N, C, h, w)."""
+        return plain(output) if self.grid is None else self.grid.of(output)
+
+    def changed(self, output: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the layer's output with `function` of its maps (N, C, h, w) in their place; the rest is untouched."""
+        maps = function(self.to_grid(output))
+        return maps if self.grid is None else self.grid.put(maps, output)
 
     def __str__(self) -> str:
         name = self.name if self.call is None else f"{self.name}:{self.call}"
@@ -315,6 +324,16 @@ class Probe:
         if not self._functions.entered:
             self._functions.entered = True
             self._stack.enter_context(self._functions)
+
+
+@contextmanager
+def cut(tensor: Tensor) -> Iterator[None]:
+    """Take the gradient at a tensor as zero in backwards within this block."""
+    handle = tensor.register_hook(torch.zeros_like)  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _module_observer(name: str, on_module: OnModule) -> Callable[[nn.Module, Any, Any], None]:

@@ -1,6 +1,6 @@
 """The outline of a network: its layers, default layer and outputs, observed in one forward of one image.
 
-    layers     every module whose output is (N, C, h, w), in the order of execution
+    layers     every module whose output has a grid of positions on the image (grids.py), in the order of execution
     default    the last tensor with several positions that every path from the image to the outputs goes through
     end        a softmax or sigmoid at the end of the network (ends.py)
 
@@ -13,6 +13,8 @@ How the default target layer is found (paths.py reads the autograd graph, so nam
 3. If it has several names, take the outermost module that does not contain every convolution before it: `layer4`, not
    `layer4.2`; `features.12`, not `features`. If it is the functional ReLU of a module's output (DenseNet), take that
    name and keep the ReLU. If it has none, take the common tensor before it, unless a learned map lies between.
+4. If there is none, take the last module whose output is tokens or has its channels last, and through which all
+   positions reach the outputs: `norm` before mean pooling, the input of the last attention before a class token.
 """
 
 import math
@@ -24,31 +26,16 @@ import torch
 from torch import Tensor, nn
 
 from xaikit.foundation.errors import BadInput, NoSuchLayer
-from xaikit.model.ends import End, EndsIn, Forward
-from xaikit.model.hooks import Layer, Probe, parse_layer
-from xaikit.model.paths import Edge, Paths, WithGraph, edge_of, gradient_at, is_custom, paths
+from xaikit.model.coordinates import layouts
+from xaikit.model.ends import End, EndsIn
+from xaikit.model.grids import Grid
+from xaikit.model.hooks import Layer, cut, parse_layer
+from xaikit.model.paths import Edge, Paths, WithGraph, edge_of, gradients_at, paths
 from xaikit.model.rows import Dependence
-from xaikit.model.torch_functions import (
-    ADAPTIVE_POOLS,
-    CONVOLUTIONS,
-    LINEARS,
-    MAX_POOLS,
-    MEAN_POOLS,
-    MEANS,
-    MOVES,
-    PRODUCTS,
-    RELUS,
-    Call,
-    named,
-)
+from xaikit.model.trace import Trace, observed, positions
 
-_LEARNED = CONVOLUTIONS | LINEARS | named("matmul mm bmm einsum addmm baddbmm")
-_LAYER_NORMS = named("layer_norm")
-_REARRANGES = named(
-    "flip roll rot90 permute transpose swapaxes swapdims movedim moveaxis t view reshape flatten unflatten narrow "
-    "select index_select gather take_along_dim getitem unfold fold as_strided grid_sample"
-)
-_POOLS = ADAPTIVE_POOLS | MEANS | MEAN_POOLS | MAX_POOLS
+_MOST_CHANNELS = 0.9  # share of a tensor's channels above which nearly all have a gradient
+_PLAIN = Grid((1, 1, 1), (1,), torch.zeros(1, dtype=torch.int64, device="cpu"), (1, 1))
 
 
 @dataclass(frozen=True)
@@ -57,7 +44,8 @@ class Outline:
 
     Args:
         layers: output shape (C, h, w) by module name in execution order; the last call of a reused module.
-        channels_last: modules whose output is (N, h, w, C), which is no layer.
+        grids: layout by module name and call where the output is not (C, h, w): channels last, or tokens.
+        without_grid: modules with outputs of three or four axes whose positions on the image are not known.
         calls: number of calls by module name.
         default: the default target layer, or None.
         collapsed: whether the layer that the head pools has one position, because the image is small.
@@ -73,7 +61,8 @@ class Outline:
     """
 
     layers: dict[str, tuple[int, int, int]]
-    channels_last: frozenset[str]
+    grids: dict[tuple[str, int], Grid]
+    without_grid: frozenset[str]
     calls: dict[str, int]
     default: Layer | None
     class_map: Layer | None
@@ -87,132 +76,34 @@ class Outline:
     random: bool = False
     rows: Dependence = field(default_factory=Dependence)
 
+    def layer(self, requested: Layer | None, network: str) -> Layer:
+        """Return the requested layer, or the default one, with its grid.
+
+        Args:
+            requested: the layer, or None.
+            network: name of the network, for messages.
+
+        Raises:
+            BadInput: there is no default layer, or the positions of the requested one are not known.
+        """
+        known = ", ".join(f"{name} {self.layers[name]}" for name in list(self.layers)[-6:])
+        if requested is None and self.default is None:
+            remedy = f"give one of: {known}" if known else "it has no layers with outputs (N, C, h, w): use saliency"
+            raise BadInput(f"layer: found no default target layer in {network}; {remedy}")
+        if self.default is not None and (requested is None or str(self.default) == str(requested)):
+            return self.default
+        assert requested is not None
+        if requested.name in self.without_grid:
+            raise BadInput(
+                f"layer {str(requested)!r}: expected a grid of positions on the image, got an output whose positions "
+                f"are not known; give one of: {known}"
+            )
+        return replace(requested, grid=self.grids.get((requested.name, requested.call or 0)))
+
     @property
     def ends_in(self) -> EndsIn:
         """Kind of the network's outputs: logits, or probabilities that need no further softmax or sigmoid."""
         return self.end.kind
-
-
-@dataclass
-class _Trace:
-    """What one forward showed, by edge of the autograd graph.
-
-    `names`: modules that returned the tensor, with the number of the call. `grids`: tensors (1, C, h, w). `tokens`:
-    tensors (1, T, C). `learned`: outputs of maps by constants, such as weights, at several positions. `points`: tensors
-    of one position that are pooled.
-    """
-
-    names: dict[Edge, list[tuple[str, int]]] = field(default_factory=dict)
-    grids: dict[Edge, Tensor] = field(default_factory=dict)
-    tokens: set[Edge] = field(default_factory=set)
-    learned: set[Edge] = field(default_factory=set)
-    convolved: set[Edge] = field(default_factory=set)
-    products: set[Edge] = field(default_factory=set)
-    channels_last: set[Edge | None] = field(default_factory=set)
-    rectified: set[Edge] = field(default_factory=set)
-    adapted: set[Edge] = field(default_factory=set)
-    moved: set[Edge] = field(default_factory=set)
-    points: set[Edge] = field(default_factory=set)
-    returned: list[tuple[str, int, Tensor, int]] = field(default_factory=list)
-    layers: dict[str, tuple[int, int, int]] = field(default_factory=dict)
-    calls: dict[str, int] = field(default_factory=dict)
-    convolutions: list[str] = field(default_factory=list)
-    memory: int = 0
-    forward: Forward = field(default_factory=Forward)
-
-    def on_module(self, name: str, module: nn.Module, output: Any) -> None:
-        call = self.calls.get(name, 0)
-        self.calls[name] = call + 1
-        if isinstance(module, nn.Conv2d):
-            self.convolutions.append(name)
-        if not isinstance(output, Tensor):
-            return
-        self.memory += output.nbytes
-        edge = self.see(output)
-        if edge is not None and name:
-            self.names.setdefault(edge, []).append((name, call))
-        if name:
-            self.returned.append((name, call, output, output._version))
-        if output.ndim == 4 and len(output) == 1 and name:
-            self.layers.pop(name, None)
-            self.layers[name] = (output.shape[1], output.shape[2], output.shape[3])
-
-    def on_function(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        if not args or not isinstance(output, Tensor):
-            return
-        edge = self.see(output)
-        if edge is not None and output.ndim == 4:
-            self.note_channels(function, args, output, edge)
-        if edge is not None and function in RELUS:
-            self.rectified.add(edge)
-        if edge is not None and function in ADAPTIVE_POOLS:
-            self.adapted.add(edge)
-        if edge is not None and function in CONVOLUTIONS:
-            self.convolved.add(edge)
-        if edge is not None and function in PRODUCTS:
-            self.products.add(edge)
-        if edge is not None and function in _REARRANGES:
-            self.moved.add(edge)
-        constant = any(isinstance(value, Tensor) and value.is_leaf for value in (*args, *kwargs.values()))
-        if edge is not None and function in _LEARNED and constant and _is_spread(output):
-            self.learned.add(edge)
-        if not isinstance(args[0], Tensor):
-            return
-        tensor = args[0]
-        edge = self.see(tensor)
-        if edge is not None and function in _POOLS and tensor.ndim == 4 and _positions(tensor) == 1:
-            self.points.add(edge)
-
-    def note_channels(self, function: Call, args: tuple[Any, ...], output: Tensor, edge: Edge) -> None:
-        """Note tensors (1, h, w, C): a linear map or LayerNorm of the last axis says so, and sums pass it on."""
-        same = [edge_of(value) for value in args if isinstance(value, Tensor) and value.shape == output.shape]
-        if function in LINEARS or (function in _LAYER_NORMS and len(args[1]) == 1):
-            self.channels_last |= {edge, edge_of(args[0])}
-        elif function not in MOVES and not self.channels_last.isdisjoint(same):
-            self.channels_last.add(edge)
-
-    def see(self, tensor: Tensor) -> Edge | None:
-        """Return the tensor's edge; keep a tensor (1, C, h, w)."""
-        edge = edge_of(tensor)
-        if edge is not None and tensor.ndim == 4 and len(tensor) == 1:  # more rows are parts of the image
-            self.grids[edge] = tensor
-        elif edge is not None and tensor.ndim == 3 and _is_spread(tensor):
-            self.tokens.add(edge)
-        return edge
-
-    def settle(self) -> None:
-        """Name the outputs that a custom operation around their module gave another edge (a reentrant checkpoint)."""
-        for name, call, output, version in self.returned:
-            edge = self.see(output)
-            if edge is None or not is_custom(edge[0]) or output._version != version:
-                continue
-            names = self.names.setdefault(edge, [])
-            names += [(name, call)] if (name, call) not in names else []
-
-
-def _observed(
-    network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor]
-) -> tuple[_Trace, Edge | None, Tensor]:
-    """Return what a forward showed, the edge of the image and the outputs (1, K)."""
-    trace = _Trace()
-    image = inputs.detach().clone().requires_grad_(True)
-    with Probe(network) as probe:
-        given = image.clone()  # not a leaf: a network may write into its input
-        start = edge_of(given)
-        probe.observe(trace.on_module, trace.on_function)
-        with trace.forward:
-            outputs = unwrap(network(given))
-    trace.settle()
-    return trace, start, outputs
-
-
-def _positions(tensor: Tensor, channels_last: bool = False) -> int:
-    return tensor[0, ..., 0].numel() if channels_last else tensor[0, 0].numel() if tensor.ndim == 4 else 1
-
-
-def _is_spread(tensor: Tensor) -> bool:
-    """Return whether a tensor has several positions, in a grid (1, C, h, w) or in tokens (1, T, C) or (1, C, T)."""
-    return _positions(tensor) > 1 or (tensor.ndim == 3 and len(tensor) == 1 and min(tensor.shape[1:]) > 1)
 
 
 def outline(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor]) -> Outline:
@@ -225,15 +116,17 @@ def outline(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor])
     """
     try:
         with torch.enable_grad(), WithGraph():
-            trace, start, outputs = _observed(network, inputs, unwrap)
+            trace, start, outputs = observed(network, inputs, unwrap)
     except (RuntimeError, TypeError, ValueError):  # such as `.numpy()` of a tensor with a graph
         with torch.no_grad():
-            trace, start, outputs = _observed(network, inputs, unwrap)
+            trace, start, outputs = observed(network, inputs, unwrap)
     if len(outputs) != 1 or not outputs.shape[1]:
         raise BadInput(
             f"model: expected logits (1, K) for one image, got {tuple(outputs.shape)}; return one row per image"
         )
-    channels_last = {name for edge in trace.channels_last if edge in trace.names for name, _ in trace.names[edge]}
+    rearranged = trace.turned or trace.tokens or trace.channels_last
+    grids = layouts(network, inputs) if rearranged else None
+    layers, without_grid = _layers(trace, grids)
     end = trace.forward.end(outputs.detach())
     before = trace.forward.before(end, outputs.detach()) if end.kind != "logits" else None
     logits = outputs if before is None else before
@@ -243,14 +136,19 @@ def outline(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor])
     entered = last
     if last is not None and (class_map is not None or _holds_scores(last, trace.grids[last], logits)):
         entered = _before_convolution(trace, graph, last)
+    default = None if entered is None else _named(trace, graph, entered)
+    collapsed = last is not None and _is_collapsed(trace, graph, last)
+    if grids and (default is None or not grids.get((default.name, default.call or 0), _PLAIN).is_plain):
+        default, collapsed = _last_tokens(trace, graph, outputs, logits, grids)
     return Outline(
-        layers={name: shape for name, shape in trace.layers.items() if name not in channels_last},
-        channels_last=frozenset(channels_last),
+        layers=layers,
+        grids={place: grid for place, grid in (grids or {}).items() if not grid.is_plain},
+        without_grid=without_grid,
         calls=trace.calls,
-        default=None if entered is None else _named(trace, graph, entered),
+        default=default,
         class_map=None if class_map is None else _named(trace, graph, class_map),
         moves=_are_moved(trace, graph, last),
-        collapsed=last is not None and _is_collapsed(trace, graph, last),
+        collapsed=collapsed,
         classes=outputs.shape[1],
         end=end,
         activation_bytes=trace.memory,
@@ -259,7 +157,81 @@ def outline(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor])
     )
 
 
-def _last_with_positions(trace: _Trace, graph: Paths, outputs: Tensor) -> Edge | None:
+def _layers(
+    trace: Trace, grids: dict[tuple[str, int], Grid] | None
+) -> tuple[dict[str, tuple[int, int, int]], frozenset[str]]:
+    """Return the shapes (C, h, w) by module name, and the modules whose outputs have positions that are not known.
+
+    The output of a convolution has the axes that the convolution gives it, wherever its positions are on the image.
+    """
+    layers: dict[str, tuple[int, int, int]] = {}
+    unknown: set[str] = set()
+    for name, call, output, _ in trace.returned:
+        layers.pop(name, None)
+        unknown.discard(name)
+        if len(output) != 1 or output.ndim not in (3, 4):
+            continue
+        grid = grids.get((name, call)) if grids is not None else None
+        if grid is not None and not grid.is_plain:
+            layers[name] = grid.maps
+        elif output.ndim == 4 and (grids is None or grid is not None or edge_of(output) in trace.convolved):
+            layers[name] = (output.shape[1], output.shape[2], output.shape[3])
+        else:
+            unknown.add(name)
+    return layers, frozenset(unknown)
+
+
+def _last_tokens(
+    trace: Trace, graph: Paths, outputs: Tensor, logits: Tensor, grids: dict[tuple[str, int], Grid]
+) -> tuple[Layer | None, bool]:
+    """Return the last tensor of tokens or channels last that carries all positions to the outputs, and if it collapsed.
+
+    All of its positions, and nearly all channels, have a gradient, and no path from the positions to the outputs
+    bypasses it. In a transformer that reads its class token, this is the input of the last attention: the positions
+    after it have no gradient, and its queries have none at the positions.
+    """
+    places = [
+        (edge, output, grid)
+        for name, call, output, version in trace.returned
+        if (grid := grids.get((name, call))) is not None and output._version == version
+        if (edge := edge_of(output)) is not None and edge[0] in graph.position
+    ]
+    collapsed = False
+    tokens = [place for place in places if not place[2].is_plain]
+    gradients = _gradients([edge for edge, _, _ in tokens], outputs, _mixed(outputs))
+    for (edge, output, grid), gradient in reversed(list(zip(tokens, gradients, strict=True))):
+        if gradient is None or not _reaches_all(grid.of(gradient)):
+            continue
+        if edge not in graph.common and not _carries_all(edge, output, places, graph, outputs):
+            continue
+        if grid.size == (1, 1):
+            collapsed = True
+        elif not _holds_scores(edge, grid.of(output), logits, grid):
+            name = _outermost(trace, edge)
+            return replace(name, grid=grids[name.name, name.call or 0]), collapsed
+    return None, False
+
+
+def _reaches_all(gradient: Tensor) -> bool:
+    """Return whether a gradient (1, C, h, w) reaches all positions, and nearly all channels."""
+    reached = gradient[0] != 0
+    return bool(reached.any(0).all()) and float(reached.flatten(1).any(1).float().mean()) > _MOST_CHANNELS
+
+
+def _carries_all(
+    edge: Edge, output: Tensor, places: list[tuple[Edge, Tensor, Grid]], graph: Paths, outputs: Tensor
+) -> bool:
+    """Return whether the positions of the last common tensor before an output have no gradient but through it."""
+    earlier = [place for place in places if graph.position[place[0][0]] < graph.position[edge[0]]]
+    before = [(place, grid) for place, _, grid in earlier if place in graph.common and grid.size != (1, 1)]
+    if not before:
+        return False
+    with cut(output):
+        gradient = _gradient(before[-1][0], outputs, _mixed(outputs))
+    return gradient is not None and not bool(before[-1][1].of(gradient).any())
+
+
+def _last_with_positions(trace: Trace, graph: Paths, outputs: Tensor) -> Edge | None:
     """Return the last common tensor with several positions that depends on a learned map.
 
     There is none where learned maps of tokens come after it, or where its channels are last: those have no grid.
@@ -275,7 +247,7 @@ def _last_with_positions(trace: _Trace, graph: Paths, outputs: Tensor) -> Edge |
         origin = next(before for before in reversed(graph.common[: index + 1]) if before not in trace.moved)
         if edge != origin and origin in trace.grids and origin not in trace.channels_last:
             continue  # the same values, as they lay before they were moved
-        if edge not in trace.grids or _positions(trace.grids[edge], edge in trace.channels_last) == 1:
+        if edge not in trace.grids or positions(trace.grids[edge], edge in trace.channels_last) == 1:
             continue
         if edge in trace.channels_last:
             return None
@@ -286,39 +258,49 @@ def _last_with_positions(trace: _Trace, graph: Paths, outputs: Tensor) -> Edge |
     return None
 
 
-def _are_moved(trace: _Trace, graph: Paths, last: Edge | None) -> bool:
+def _are_moved(trace: Trace, graph: Paths, last: Edge | None) -> bool:
     """Return whether values are moved before a tensor, or anywhere if there is none."""
     end = math.inf if last is None else graph.position[last[0]]
     return any(node in graph.position and graph.position[node] <= end for node, _ in trace.moved)
 
 
-def _is_collapsed(trace: _Trace, graph: Paths, last: Edge) -> bool:
+def _is_collapsed(trace: Trace, graph: Paths, last: Edge) -> bool:
     """Return whether convolutions after a tensor end in a common tensor of one position that is pooled."""
     here = graph.position[last[0]]
     pooled = max((graph.position[edge[0]] for edge in graph.common if edge in trace.points), default=here)
     return any(here < graph.position.get(node, 0) <= pooled for node, _ in trace.convolved)
 
 
-def _gradient(edge: Edge, outputs: Tensor, weights: Tensor) -> Tensor | None:
+def _gradients(edges: list[Edge], outputs: Tensor, weights: Tensor) -> list[Tensor | None]:
     try:
-        return gradient_at(edge, outputs, weights)
+        return gradients_at(edges, outputs, weights)
     except RuntimeError:  # no backward through it: the method that needs one says so
-        return None
+        return [None] * len(edges)
+
+
+def _gradient(edge: Edge, outputs: Tensor, weights: Tensor) -> Tensor | None:
+    return _gradients([edge], outputs, weights)[0]
+
+
+def _mixed(outputs: Tensor) -> Tensor:
+    """Return the weights (K,) of a sum of outputs in which they do not cancel."""
+    return torch.linspace(1, 2, outputs.shape[1], device="cpu")
 
 
 def _is_one_position(edge: Edge, outputs: Tensor) -> bool:
     """Return whether the outputs depend on a single position of a tensor (1, C, h, w)."""
-    gradient = _gradient(edge, outputs, torch.linspace(1, 2, outputs.shape[1], device="cpu"))
+    gradient = _gradient(edge, outputs, _mixed(outputs))
     return gradient is not None and int((gradient != 0).any(1).sum()) == 1
 
 
-def _holds_scores(edge: Edge, tensor: Tensor, logits: Tensor) -> bool:
+def _holds_scores(edge: Edge, tensor: Tensor, logits: Tensor, grid: Grid | None = None) -> bool:
     """Return whether each of several logits (1, K) depends on a channel of its own only, whatever pools it."""
     classes = logits.shape[-1]
     if logits.ndim != 2 or classes < 2 or tensor.shape[1] != classes:
         return False
     for row in torch.eye(classes, device="cpu")[[0, -1]]:
         gradient = _gradient(edge, logits, row)
+        gradient = gradient if gradient is None or grid is None else grid.of(gradient)
         if gradient is None or not bool((gradient[0].flatten(1).abs().amax(1).cpu() > 0).eq(row > 0).all()):
             return False
     return True
@@ -332,7 +314,7 @@ def _is_class_map(activation: Tensor, logits: Tensor) -> bool:
     return torch.allclose(mean, expected, rtol=1e-3, atol=1e-4 * max(1e-6, float(expected.abs().max())))
 
 
-def _before_convolution(trace: _Trace, graph: Paths, scores: Edge) -> Edge:
+def _before_convolution(trace: Trace, graph: Paths, scores: Edge) -> Edge:
     """Return the input of the convolution that computed the class scores, or they if there is more between them."""
     before = graph.common[: graph.common.index(scores) + 1]
     learned = [graph.position[node] for node, _ in trace.learned if node in graph.position]
@@ -342,7 +324,7 @@ def _before_convolution(trace: _Trace, graph: Paths, scores: Edge) -> Edge:
     return seen[-1] if direct and seen else scores
 
 
-def _named(trace: _Trace, graph: Paths, entered: Edge) -> Layer | None:
+def _named(trace: Trace, graph: Paths, entered: Edge) -> Layer | None:
     """Return the layer whose output is a common tensor, or the one before it, unless a learned map lies between."""
     before = graph.common[: graph.common.index(entered) + 1]
     while before and graph.is_direct(before[-1], entered, trace.learned, trace.products):
@@ -354,7 +336,7 @@ def _named(trace: _Trace, graph: Paths, entered: Edge) -> Layer | None:
     return None
 
 
-def _outermost(trace: _Trace, edge: Edge, rectified: bool = False) -> Layer:
+def _outermost(trace: Trace, edge: Edge, rectified: bool = False) -> Layer:
     """Return the outermost useful name of a tensor; the whole feature extractor is useful before a functional ReLU."""
     names = trace.names[edge]
     useful = names if rectified else [name for name in names if not _holds_all(name[0], trace.convolutions)]

@@ -12,7 +12,7 @@ operation in place makes a new edge, so an edge identifies a value, not a piece 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -59,11 +59,13 @@ def edge_of(tensor: Tensor) -> Edge | None:
     return None if tensor.grad_fn is None else (tensor.grad_fn, tensor.output_nr)
 
 
-def gradient_at(edge: Edge, outputs: Tensor, weights: Tensor) -> Tensor | None:
-    """Return the gradient of outputs (1, K) times weights (K,) at an edge; None if autograd has none."""
+def gradients_at(edges: Sequence[Edge], outputs: Tensor, weights: Tensor) -> list[Tensor | None]:
+    """Return the gradient of outputs (1, K) times weights (K,) at each edge; None if autograd has none."""
+    if not edges:
+        return []
     given = weights.to(outputs).expand_as(outputs)
-    (gradient,) = torch.autograd.grad(outputs, GradientEdge(*edge), given, retain_graph=True, allow_unused=True)
-    return gradient
+    places = [GradientEdge(*edge) for edge in edges]
+    return list(torch.autograd.grad(outputs, places, given, retain_graph=True, allow_unused=True))
 
 
 def is_custom(operation: object) -> bool:

@@ -8,7 +8,8 @@ image or the grid before the layer. Only networks that move values before the la
 - the lower half of the grid reads lower rows than the upper half, and not other columns; the same from left to right;
 - at most a tenth of the image's height or width at its borders is read by no position.
 
-Networks whose layer has no graph from the image, or that mix all positions before it, are not judged.
+Networks whose layer has no graph from the image, or that mix all positions before it, are not judged. A layer that is
+brought to a grid (tokens, channels last) lies where its positions were followed to; only what it leaves out counts.
 """
 
 from weakref import WeakKeyDictionary
@@ -29,6 +30,8 @@ _SEEN: WeakKeyDictionary[Classifier, dict[tuple[Layer, tuple[int, int]], bool]] 
 
 def is_misplaced(classifier: Classifier, layer: Layer, size: tuple[int, int]) -> bool:
     """Return whether the grid of a layer does not lie on an image of `size` = (H, W); the classifier is borrowed."""
+    if layer.grid is not None:
+        return not layer.grid.covers
     if not classifier.outline(size).moves:
         return False
     seen = _SEEN.setdefault(classifier, {})

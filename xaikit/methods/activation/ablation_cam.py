@@ -96,10 +96,11 @@ class AblationCAM(LayerMethod):
 
     def _masked_scores(self, batch: Batch, image: int, kept: Tensor) -> Tensor | None:
         """Return the scores (m,) of one image, each with the channels in a row of `kept` (m, C, 1, 1)."""
+        place = self.place
         rows = torch.full((len(kept),), image, device=kept.device)
         batch.context.counters.forwards += len(kept)
         with torch.no_grad(), batch.classifier.probe() as probe:
-            probe.replace(self.place, lambda activation: activation * kept)
+            probe.replace(place, lambda output: place.changed(output, lambda maps: maps * kept))
             try:
                 logits = batch.context.run(batch.classifier, batch.inputs[image : image + 1])
             except RuntimeError as error:
@@ -110,13 +111,14 @@ class AblationCAM(LayerMethod):
 
     def _full(self, batch: Batch, activations: Tensor) -> Tensor:
         """Return y - y_k from one full forward per image and channel."""
+        place = self.place
         rows, channels = activations.flatten(2).any(2).nonzero(as_tuple=True)
 
         def ablated_scores(pairs: Tensor) -> Tensor:
             ablated = torch.zeros(len(pairs), activations.shape[1], 1, 1, dtype=torch.bool, device=pairs.device)
             ablated[torch.arange(len(pairs), device="cpu"), channels[pairs]] = True
             with batch.classifier.probe() as probe:
-                probe.replace(self.place, lambda activation: _zeroed(activation, ablated))
+                probe.replace(place, lambda output: place.changed(output, lambda maps: _zeroed(maps, ablated)))
                 return batch.scores_of(batch.inputs[rows[pairs]], rows[pairs])
 
         drops = activations.new_zeros(activations.shape[:2])
@@ -125,9 +127,9 @@ class AblationCAM(LayerMethod):
         return drops
 
 
-def _zeroed(activation: Tensor, ablated: Tensor) -> Tensor:
-    """Return the activation with the channels in `ablated` (m, C, 1, 1) set to zero; padding rows are unchanged."""
-    changed = activation.clone()
+def _zeroed(maps: Tensor, ablated: Tensor) -> Tensor:
+    """Return the maps with the channels in `ablated` (m, C, 1, 1) set to zero; padding rows are unchanged."""
+    changed = maps.clone()
     changed[: len(ablated)].masked_fill_(ablated, 0)
     return changed
 

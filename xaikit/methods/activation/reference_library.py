@@ -111,14 +111,16 @@ class Library:
             raise BadInput("library: expected a classifier with probabilities, got a regression; it has no classes")
         selection = _Selection(classifier.classes, references, dtype)
         context = context or Context()
-        resolved = classifier.resolve_layer(layer)
+        name = str(classifier.resolve_layer(layer))
         with classifier.borrowed():
             for pixels, labels in data:
                 batch = classifier.check(pixels)
                 labels = _check_labels(labels, len(batch), classifier.classes)
+                with classifier.looking_at(batch.shape[2:]):
+                    resolved = classifier.resolve_layer(name)
                 for rows, activations, log_probability in _activations(classifier, batch, resolved, context):
                     selection.offer(activations, log_probability, _eligible(log_probability, labels[rows]))
-        return selection.finish(classifier.fingerprint, str(resolved))
+        return selection.finish(classifier.fingerprint, name)
 
     @classmethod
     def of_drawn_pictures(
