@@ -473,9 +473,7 @@ def test_a_plain_call_refuses_what_is_no_picture():
             clf.probabilities(wrong)
 
 
-@pytest.mark.parametrize(
-    "mixing", [lambda z: z.mean(0, keepdim=True), lambda z: torch.cat([z, z]), lambda z: z[:, :0], lambda z: z.T]
-)
+@pytest.mark.parametrize("mixing", [lambda z: torch.cat([z, z]), lambda z: z[:, :0], lambda z: z.T])
 def test_logits_that_are_not_one_row_an_image_are_refused(mixing):
     clf = Classifier(networks.seeded(lambda: networks.Net(end=mixing), torch.float32), size=8)
     with pytest.raises(BadInput, match="model: expected logits"):

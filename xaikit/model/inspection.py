@@ -116,13 +116,13 @@ def inspect(
 
 
 def _dependence(network: nn.Module, inputs: Tensor, seen: Outline) -> Dependence:
-    """Return what depends on the other images of a batch; nothing for a network that takes only one image."""
+    """Return what depends on the other images of a batch, or that the network takes only one image."""
     try:
         return dependence(network, inputs, lambda output: unwrap_output(output, seen.classes))
     except _FAILURES as error:
         if out_of_memory(error):
             raise
-        return Dependence()
+        return Dependence(alone=True)
 
 
 def _random_states(device: torch.device) -> list[Any]:

@@ -73,6 +73,8 @@ def _undone(output: Output, ends_in: EndsIn) -> bool:
 def run(network: nn.Module, inputs: Tensor, seen: Outline, output: Output) -> Tensor:
     """Return the logits (N, K) of a network, at least float32: a final softmax or sigmoid undone, one z as [-z, z].
 
+    A network that takes only one image at a time runs on each of them.
+
     Args:
         network: the network.
         inputs: (N, C, H, W) in the network's coordinates, in its dtype.
@@ -82,6 +84,8 @@ def run(network: nn.Module, inputs: Tensor, seen: Outline, output: Output) -> Te
     Raises:
         BadInput: there are no logits in the output, or none can be told from saturated probabilities.
     """
+    if seen.rows.alone and len(inputs) > 1:
+        return torch.cat([run(network, image, seen, output) for image in torch.split(inputs, 1)])
     if _undone(output, seen.ends_in):
         with Forward(seen.end.width) as forward:
             outputs = unwrap_output(network(inputs), seen.classes)

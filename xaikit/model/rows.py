@@ -3,7 +3,10 @@
     the rows of two images in (a, b) and in (b, a) are compared with those of each alone
     mixes        the outputs differ: statistics or attention over the batch
     reordered    the outputs are the same, but a module's row differs: the images are sorted inside, and sorted back
+    alone        two images fail or do not give two rows: the network is written for one image
+    loops        modules run more often for two images: the network runs on each image by itself
 
+The images of the last two are explained one by one.
 Four small forwards show it for these images only; an effect below the rounding of the dtype, as far as the network
 amplifies it, does not show.
 
@@ -37,10 +40,19 @@ class Dependence:
     Args:
         mixes: whether the outputs do.
         reordered: names of the modules whose rows do although the outputs do not.
+        alone: whether the network takes only one image at a time.
+        loops: whether it runs its modules on each image by itself.
     """
 
     mixes: bool = False
     reordered: frozenset[str] = frozenset()
+    alone: bool = False
+    loops: bool = False
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether images are explained one at a time."""
+        return self.alone or self.loops
 
 
 @dataclass
@@ -71,7 +83,8 @@ def dependence(network: nn.Module, image: Tensor, unwrap: Callable[[Any], Tensor
     pairs = [(_rows(network, [images[i] for i in order], unwrap), order) for order in ([1, 0], [0, 1])]
     alone = [_rows(network, [each], unwrap) for each in images]
     if any(len(rows.outputs) != 2 for rows, _ in pairs):
-        return Dependence()  # refused where the rows are used
+        return Dependence(alone=True)
+    loops = any(rows.calls != single.calls for rows, _ in pairs for single in alone)
     tolerance = min(_ROUNDING_STEPS * torch.finfo(alone[0].outputs.dtype).eps, _MOST_ROUNDING)
     tolerance = max(tolerance, _LEAST_ON_GPU) if image.is_cuda else tolerance
     beside = [(rows, row, alone[i]) for rows, order in pairs for row, i in enumerate(order)]
@@ -79,7 +92,7 @@ def dependence(network: nn.Module, image: Tensor, unwrap: Callable[[Any], Tensor
         rounding = max(_rounding(network, each, rows, unwrap) for each, rows in zip(images, alone, strict=True))
         tolerance = max(tolerance, _MORE_ROUNDING * rounding)  # a network that is steep, or whose outputs cancel
         if any(_is_another(rows.outputs[row], single.outputs[0], tolerance) for rows, row, single in beside):
-            return Dependence(mixes=True)
+            return Dependence(mixes=True, loops=loops)
     moved = {
         name
         for rows, row, single in beside
@@ -87,7 +100,7 @@ def dependence(network: nn.Module, image: Tensor, unwrap: Callable[[Any], Tensor
         if len(values) == 1 and len(rows.of.get((name, call), values)) == 2
         if _is_another(rows.of[name, call][row], values[0], _ANOTHER_ROW)
     }
-    return Dependence(reordered=frozenset(moved - {""}))
+    return Dependence(reordered=frozenset(moved - {""}), loops=loops)
 
 
 def _rows(network: nn.Module, images: list[Tensor], unwrap: Callable[[Any], Tensor]) -> _Rows:

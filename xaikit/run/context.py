@@ -77,6 +77,8 @@ class Context(Parameters):
 
     def portion(self, classifier: Classifier, size: tuple[int, int]) -> int:
         """Return the number of images of `size` = (H, W) in one pass."""
+        if classifier.outline(size).rows.one_by_one:
+            return 1
         if self.chunk_size is not None:
             return self.chunk_size
         device = classifier.device

@@ -45,11 +45,11 @@ def _is_misplaced(classifier: Classifier, layer: Layer, size: tuple[int, int]) -
     pixels = torch.rand(4, classifier.channels, *size, generator=stream, dtype=torch.float32, device="cpu").to(
         classifier.device
     )
-    with torch.enable_grad(), classifier.probe() as probe:
-        tap = probe.attach(layer)
-        inputs = classifier.normalize(pixels).requires_grad_(True)
-        classifier.logits(inputs)
-        grids = layer.to_grid(tap.activation)
+    inputs = classifier.normalize(pixels).requires_grad_(True)
+    one_by_one = classifier.outline(size).rows.one_by_one
+    grids = torch.cat(
+        [_grid(classifier, layer, part) for part in torch.split(inputs, 1 if one_by_one else len(inputs))]
+    )
     if grids.grad_fn is None or len(grids) != len(pixels):
         return False
     weights = torch.randn(grids.shape[1], generator=stream, dtype=torch.float32, device="cpu").to(grids)
@@ -67,6 +67,14 @@ def _is_misplaced(classifier: Classifier, layer: Layer, size: tuple[int, int]) -
         along, across = _shift(first, second, axis), _shift(first, second, 1 - axis)
         turned |= abs(along) + abs(across) > _MIXED and (along <= 0 or abs(across) > along)
     return turned or _unread(reads.sum(0) > 0) > _UNREAD
+
+
+def _grid(classifier: Classifier, layer: Layer, inputs: Tensor) -> Tensor:
+    """Return a layer's activations (n, C, h, w) for inputs (n, C, H, W), with their graph."""
+    with torch.enable_grad(), classifier.probe() as probe:
+        tap = probe.attach(layer)
+        classifier.logits(inputs)
+        return layer.to_grid(tap.activation)
 
 
 def _shift(first: Tensor, second: Tensor, axis: int) -> float:

@@ -4,10 +4,11 @@
     map   = psi(x (*) G_x) + sum_l sum_k psi(b_l (*) G_l)
     psi   = |.|, min-max per image and layer over all channels together, bilinear to the image
 
-b_l is the bias of a convolution, or beta - mean * gamma / sqrt(var + eps) for a BatchNorm. Biases of linear layers have
-no position in the image: they count in the completeness, not in the map. The gap is the contribution of other
-operations (LayerNorm, SiLU, sigmoid gates, the ceiling of ReLU6); an image whose gap exceeds 1 % of the score gets the
-flag `incomplete`.
+b_l is the bias of a convolution, or beta - mean * gamma / sqrt(var + eps) for a BatchNorm. A linear layer on a grid
+with its channels last, (N, h, w, C), is a 1x1 convolution. Biases at a single position and those of other linear layers
+(on tokens, too) have no position in the image: they count in the completeness, not in the map. The gap is the
+contribution of other operations (LayerNorm, SiLU, sigmoid gates, the ceiling of ReLU6); an image whose gap exceeds 1 %
+of the score gets the flag `incomplete`.
 
 scaling "layer"    as above, the authors' code
 scaling "channel"  min-max per channel, as pytorch-grad-cam does, so that all channels have equal weight
@@ -90,7 +91,7 @@ class _Sums:
     def add_bias(self, bias: Tensor, gradient: Tensor) -> None:
         """Add one layer's bias, shaped to broadcast, times the gradient of its output (m, ...).
 
-        The output of a linear layer has its channels last, and its bias no position in the image.
+        The output of a linear layer has its channels last, and so has its bias.
 
         Raises:
             BadInput: the layer does not have one row per image.
@@ -101,7 +102,8 @@ class _Sums:
                 f"full-grad: expected {self.images} rows at every layer with a bias, got {len(product)}: the network "
                 "cuts images into parts; use another method"
             )
-        if product.ndim == 4 and bias.ndim == 4:
+        product = product.movedim(-1, 1) if bias.ndim == 1 else product
+        if product.ndim == 4 and product[0, 0].numel() > 1:
             self.add(product)
         else:
             self._add_total(product)
@@ -135,7 +137,8 @@ class _Observe(torch.autograd.Function):
         return gradient, None
 
 
-_BIASED = named("conv2d") | LINEARS | BATCH_NORMS
+_CONVOLUTIONS = named("conv2d")
+_BIASED = _CONVOLUTIONS | LINEARS | BATCH_NORMS
 
 
 def _observed(
@@ -150,8 +153,12 @@ def _observed(
     if bias is None:
         return output
     channels_last = function in LINEARS
-    shaped = bias.detach() if channels_last else bias.detach().reshape(1, -1, *[1] * (output.ndim - 2))
-    observed: Tensor = _Observe.apply(output, lambda gradient: callback(shaped, gradient))
+    axes = 2 if function in _CONVOLUTIONS else output.ndim - 2
+    shaped = bias.detach() if channels_last else bias.detach().reshape(1, -1, *[1] * axes)
+    unbatched = output.ndim == (1 if channels_last else 3) and function not in BATCH_NORMS
+    observed: Tensor = _Observe.apply(
+        output, lambda gradient: callback(shaped, gradient[None] if unbatched else gradient)
+    )
     return observed
 
 
