@@ -254,6 +254,10 @@ _FAILURES = {
     ),
     "Can't call numpy()": "one that leaves torch for NumPy; use a method without gradients, such as occlusion",
     "torch.utils.checkpoint": "one with torch.utils.checkpoint around the layer; turn it off while explaining",
+    "does not require grad and": (
+        "one that differentiates inside its forward, where rules cannot act; use a method without rules, such as "
+        "integrated-gradients"
+    ),
     "functorch transforms": "one that runs inside torch.func, where rules cannot act; use a method without rules",
     "is not implemented": "an operation without a derivative; use a method without gradients, such as occlusion",
 }

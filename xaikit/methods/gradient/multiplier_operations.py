@@ -4,6 +4,7 @@
     max-pooling  largest, per window; likewise amax, maximum and max
     logsumexp    log(sum(exp(z))), with the largest value of each pair subtracted first
     softmax      exp(z - logsumexp(z))
+    x * (x > 0)  a product with a mask of two values by size is a function of one activation
     LayerNorm    (x - mean) * r with r = (mean((x - mean)^2) + eps)^(-1/2)
 
 The product with an inverse r (1 / b, rsqrt, a negative power) holds r constant on the side where it is smaller, which
@@ -21,6 +22,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from xaikit.foundation.errors import BadInput
 from xaikit.methods.gradient.multiplier_rules import (
@@ -29,6 +31,7 @@ from xaikit.methods.gradient.multiplier_rules import (
     Pairing,
     activations_in,
     carried,
+    differs,
     elementwise,
     is_inverse,
     largest,
@@ -94,11 +97,40 @@ def _product(pairing: Pairing, function: Call, args: tuple[Any, ...], kwargs: di
     """The product of two activations, one of which may be an inverse."""
     factors = activations_in((args, kwargs))
     inverses = [factor for factor in factors if is_inverse(factor)]
+    if len(factors) == 1:
+        rectify = _rectifier(pairing, factors[0], args, kwargs)
+        if rectify is not None:
+            output = elementwise(pairing, rectify, (factors[0],), {})
+            return args[0].copy_(output) if writes(function) else output
     if len(factors) != 2 or len(inverses) != 1:
         return product(pairing, function, args, kwargs)
     (other,) = (factor for factor in factors if factor is not inverses[0])
     output = _times_inverse(pairing, other, inverses[0])
     return args[0].copy_(output) if writes(function) else output
+
+
+def _rectifier(
+    pairing: Pairing, activation: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Callable[[Tensor], Tensor] | None:
+    """Return the rectifier that an activation times a mask of two values is, such as x * (x > 0); None for others."""
+    constants = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and leaf is not activation]
+    if len(constants) != 1 or constants[0].shape != activation.shape or not differs(pairing, constants[0]):
+        return None
+    x, mask = activation.detach(), constants[0].detach().to(activation.dtype)
+    low, high = mask.min(), mask.max()
+    upper = mask == high
+    if not bool((upper | (mask == low)).all()):
+        return None
+    for above, below, outside in ((upper, low, high), (~upper, high, low)):
+        limit = x[~above].max()
+        if bool(limit < x[above].min()):
+            return lambda values, limit=limit, below=below, outside=outside: (
+                values
+                * torch.where(  # type: ignore[misc]
+                    values > limit, outside, below
+                )
+            )
+    return None
 
 
 def _softmax(pairing: Pairing, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:

@@ -8,14 +8,15 @@
 All rules are exact: sum(m_x * (x - x')) = sum(m_y * (y - y')). The ratio in `largest` lies in [0, 1], because at that
 position |x - x'| is at least |y - y'|.
 
-Shapes: first axis of activations (m + u) * k, for m inputs, u others and k positions that the network moved into it.
+Shapes: first axis of activations (m + u) * k, for m inputs, u others and k positions or views that the network moved
+    into it.
 Source: Shrikumar et al., ICML 2017, sections 3.2 and 3.5.1 (Rescale); max-pooling as in Lundberg & Lee's Deep SHAP.
 Departs from source: adds products by midpoints and LayerNorm by its parts, for which the paper has no rule.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -30,6 +31,9 @@ _INVERSES, _POWERS = named("reciprocal rsqrt"), named("pow")
 Back = Callable[[Tensor], tuple[Tensor, ...]]
 
 
+Order = Literal["images", "views"]
+
+
 @dataclass(frozen=True)
 class Pairing:
     """Pairs of rows in a batch of `count` inputs x followed by `others`, the x' that they are compared with.
@@ -38,11 +42,16 @@ class Pairing:
         count: number of inputs m.
         others: number of others u.
         mates: (m,) index of each input's mate among the others; None if all inputs share one.
+        order: what the k rows of an image are beside in the first axis: each other ("images", as windows cut out of
+            each image), or those of the other images ("views", as flipped images behind the batch).
+        parts: numbers k that were met.
     """
 
     count: int
     others: int
     mates: Tensor | None
+    order: Order = "images"
+    parts: set[int] = field(default_factory=set)
 
     def split(self, activation: Tensor) -> tuple[Tensor, Tensor]:
         """Return the activations of the inputs and of their mates, both (m * k, ...).
@@ -57,15 +66,15 @@ class Pairing:
                 f"multipliers: expected activations of {rows} images in the first axis, got "
                 f"{tuple(activation.shape)}; use integrated-gradients"
             )
-        first, second = activation[: self.count * parts], activation[self.count * parts :]
-        second = second.reshape(self.others, parts, *activation.shape[1:])
-        if self.mates is None:
-            return first, second.expand(self.count, *second.shape[1:]).flatten(0, 1)
-        return first, second.index_select(0, self.mates).flatten(0, 1)
+        self.parts.add(parts)
+        by_image = self._by_image(activation, rows)
+        first, second = by_image[: self.count], by_image[self.count :]
+        mates = second.expand_as(first) if self.mates is None else second.index_select(0, self.mates)
+        return self._flat(first), self._flat(mates)
 
     def first(self, activation: Tensor) -> Tensor:
         """Return the activations of the inputs."""
-        return activation[: len(activation) * self.count // (self.count + self.others)]
+        return self._flat(self._by_image(activation, self.count + self.others)[: self.count])
 
     def middle(self, activation: Tensor) -> Tensor:
         """Return the mean of each pair's activations."""
@@ -74,8 +83,18 @@ class Pairing:
 
     def whole(self, multipliers: Tensor) -> Tensor:
         """Return the multipliers of the inputs extended to all rows, with zeros for the others."""
-        rest = len(multipliers) * self.others // self.count
-        return torch.cat([multipliers, multipliers.new_zeros(rest, *multipliers.shape[1:])])
+        first = self._by_image(multipliers, self.count)
+        return self._flat(torch.cat([first, first.new_zeros(self.others, *first.shape[1:])]))
+
+    def _by_image(self, rows: Tensor, images: int) -> Tensor:
+        """Return rows (images * k, ...) as (images, k, ...)."""
+        if self.order == "images":
+            return rows.reshape(images, -1, *rows.shape[1:])
+        return rows.reshape(-1, images, *rows.shape[1:]).transpose(0, 1)
+
+    def _flat(self, rows: Tensor) -> Tensor:
+        """Return rows (images, k, ...) as (images * k, ...)."""
+        return (rows if self.order == "images" else rows.transpose(0, 1)).flatten(0, 1)
 
 
 def activations_in(values: Any) -> list[Tensor]:
@@ -117,6 +136,14 @@ def is_inverse(activation: Tensor) -> bool:
     return len(sources) == 1 and bool(getattr(sources[0], "inverse", False))
 
 
+def differs(pairing: Pairing, constant: Tensor) -> bool:
+    """Return whether a constant with one row per activation differs within a pair: it depends on the image."""
+    if not constant.ndim or len(constant) % (pairing.count + pairing.others):
+        return False
+    first, second = pairing.split(constant)
+    return not torch.equal(first, second)
+
+
 def refusing(error: BadInput, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Return the output of an operation without a rule, whose backward raises `error` if a multiplier arrives."""
 
@@ -128,8 +155,10 @@ def refusing(error: BadInput, function: Call, args: tuple[Any, ...], kwargs: dic
     def refused(value: Any) -> Any:
         return carried(lambda inputs: (inputs.clone(), back), value) if activations_in(value) else value
 
-    if args and writes(function):
-        return args[0].copy_(refused(function(args[0].clone(), *args[1:], **kwargs)))
+    if args and (writes(function) or function.__name__ == "__setitem__"):
+        changed = args[0].clone()
+        function(changed, *args[1:], **kwargs)
+        return args[0].copy_(refused(changed))
     return tree_map(refused, function(*args, **kwargs))
 
 

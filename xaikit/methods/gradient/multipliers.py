@@ -13,22 +13,25 @@ Source: Shrikumar, Greenside & Kundaje, ICML 2017, arXiv:1704.02685.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from xaikit.foundation.errors import BadInput
 from xaikit.methods.decomposition.signals import constants_cut
 from xaikit.methods.gradient.multiplier_operations import RULES
-from xaikit.methods.gradient.multiplier_rules import Pairing, activations_in, refusing
+from xaikit.methods.gradient.multiplier_rules import Order, Pairing, activations_in, differs, refusing
 from xaikit.model.graph import nodes
 from xaikit.model.hooks import Probe, Rule
 from xaikit.model.target import Target
-from xaikit.model.torch_functions import LINEAR_MAPS
+from xaikit.model.torch_functions import LINEAR_MAPS, named
 from xaikit.run.batch import Batch
 from xaikit.run.gradients import check_graph, gradients
 
+_SELECTIONS = named("gather take_along_dim setitem")
 _WITHOUT_RULES = "use integrated-gradients, which needs no rules"
 
 
@@ -59,12 +62,37 @@ def pair_multipliers(
         mates: (m,) index of the other that each input is compared with; None if all inputs share one.
 
     Raises:
-        BadInput: the score depends on an operation without a rule, or the forward detaches the graph.
+        BadInput: the score depends on an operation without a rule, or the forward detaches the graph, or it is not
+            known which rows belong to which image.
     """
+    compared = others if mates is None else others[mates]
+    for order in get_args(Order):
+        pairing = Pairing(len(inputs), len(others), mates, order)
+        result = _pair_multipliers(batch, inputs, others, rows, pairing)
+        if pairing.parts <= {1} or _is_exact(result, inputs - compared):
+            return result
+    raise BadInput(
+        "multipliers: expected the parts or views of an image side by side in the first axis, or those of all "
+        "images in turn, got neither; use integrated-gradients"
+    )
+
+
+def _is_exact(result: Multipliers, steps: Tensor) -> bool:
+    """Return whether the multipliers of steps (m, C, H, W) sum to the difference of the scores, which shows the order.
+
+    Rows that are paired in another order than the network's miss it.
+    """
+    shares = (steps * result.values).flatten(1)
+    difference = result.scores - result.others
+    size = shares.abs().sum(1) + result.scores.abs() + result.others.abs()
+    return bool(((shares.sum(1) - difference).abs() <= torch.finfo(steps.dtype).eps ** 0.5 * size).all())
+
+
+def _pair_multipliers(batch: Batch, inputs: Tensor, others: Tensor, rows: Tensor, pairing: Pairing) -> Multipliers:
+    """Return the multipliers for rows in the order of a pairing."""
     count, context = len(inputs), batch.context
     context.counters.forwards += count + len(others)
     context.counters.backwards += count + len(others)
-    pairing = Pairing(count, len(others), mates)
     both = torch.cat([inputs, others]).detach().requires_grad_(True)
     with torch.enable_grad():
         activations = both.clone()
@@ -101,7 +129,7 @@ def _install(probe: Probe, pairing: Pairing, adapt: Callable[[Rule], Rule]) -> N
     """Register the rules, each changed by `adapt`, on a probe."""
     for functions, rule in RULES:
         probe.rule(functions, adapt(_where_activations(pairing, rule)))
-    probe.otherwise(adapt(_otherwise))
+    probe.otherwise(adapt(partial(_otherwise, pairing)))
 
 
 def _where_activations(pairing: Pairing, rule: Callable[..., Any]) -> Callable[..., Any]:
@@ -122,13 +150,24 @@ def _where_activations(pairing: Pairing, rule: Callable[..., Any]) -> Callable[.
     return call
 
 
-def _otherwise(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _otherwise(pairing: Pairing, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run a linear operation, or one without a rule, which refuses multipliers."""
     name = getattr(function, "__name__", str(function))
-    if function in LINEAR_MAPS or name == "__get__" or not activations_in((args, kwargs)):
+    if name == "__get__" or not activations_in((args, kwargs)):
         return function(*args, **kwargs)
+    if function in LINEAR_MAPS:
+        if function not in _SELECTIONS or not any(differs(pairing, place) for place in _places((args, kwargs))):
+            return function(*args, **kwargs)
+        name = f"{name.strip('_')} at places that depend on the image"
     error = BadInput(
         f"multipliers: expected operations with a rule, got {name.strip('_')}; "
         "use integrated-gradients, which needs none"
     )
     return refusing(error, function, args, kwargs)
+
+
+def _places(values: Any) -> list[Tensor]:
+    """Return the masks and indices in a tree of arguments that have several axes, the first that of the images."""
+    leaves = [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+    rows = {len(leaf) for leaf in leaves if leaf.requires_grad and leaf.ndim}
+    return [leaf for leaf in leaves if not leaf.is_floating_point() and leaf.ndim > 1 and len(leaf) in rows]
