@@ -7,17 +7,20 @@ All other modules of `xaikit` are internal and may change without notice; the pu
 
 from __future__ import annotations
 
+from xaikit.foundation.flags import FLAGS, Flag
 from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.methods.base import METHODS, Family, InputMethod, LayerMethod, Method, Need, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
 __all__ = [
+    "FLAGS",
     "MEASURES",
     "METHODS",
     "Batch",
     "Cost",
     "Family",
+    "Flag",
     "InputMethod",
     "LayerMethod",
     "Measure",

@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.cli.conftest import Command, draw
 from xaikit.cli.terminal import progress_bar
+from xaikit.foundation.flags import described
 
 RECORD = {
     "file",
@@ -96,6 +97,14 @@ def test_verbose_shows_flags_and_completeness(explain: Command, photo: Path) -> 
     assert done.code == 0
     assert "completeness" in done.out
     assert "constant" in done.out
+
+
+def test_a_flag_is_explained_once_on_standard_error(explain: Command, tmp_path: Path) -> None:
+    for number in range(2):
+        draw(tmp_path / "album" / f"{number}.png", number)
+    done = explain(tmp_path / "album", "--method", "libra-cam", "--method", "grad-cam", "--param", "references=2")
+    assert done.code == 0
+    assert done.line == f"xaikit: libra-cam (2): {described('default-library')}"
 
 
 def test_equal_names_in_different_folders_stay_apart(explain: Command, tmp_path: Path) -> None:

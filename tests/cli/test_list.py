@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tests.cli.conftest import Command
+from xaikit.foundation.flags import FLAGS
 from xaikit.measures.base import MEASURES
 from xaikit.methods.base import METHODS
 
@@ -33,9 +34,19 @@ def test_measures_are_those_of_the_registry(run: Command) -> None:
     assert {row["direction"] for row in rows} <= {"higher", "lower", "none"}
 
 
+def test_flags_are_listed_with_what_they_mean(run: Command) -> None:
+    rows = json.loads(run("list", "flags", "--json").out)
+    assert {row["flag"]: (row["meaning"], row["what to do"]) for row in rows} == FLAGS
+
+
 @pytest.mark.parametrize(
     ("kind", "expected"),
-    [("methods", "integrated-gradients"), ("measures", "higher"), ("models", "texture-cnn")],
+    [
+        ("methods", "integrated-gradients"),
+        ("measures", "higher"),
+        ("models", "texture-cnn"),
+        ("flags", "default-library"),
+    ],
 )
 def test_tables(run: Command, kind: str, expected: str) -> None:
     done = run("list", kind)

@@ -8,8 +8,9 @@ import torch
 
 from tests import networks
 from tests.run.methods import Activation, Gradient, LayerGradient
-from xaikit.foundation.errors import BadInput, NoSuchLayer
-from xaikit.methods.base import attribute_all
+from xaikit.foundation.errors import BadInput, NoSuchLayer, XaikitWarning
+from xaikit.foundation.flags import FLAGS
+from xaikit.methods.base import METHODS, attribute_all
 from xaikit.model.classifier import Classifier
 from xaikit.model.target import Contrast
 from xaikit.run.context import Context
@@ -180,3 +181,9 @@ def test_flags_of_a_dead_layer(classifier):
 def test_cost_in_words():
     assert str(Cost(2, 0.5)) == "2 f + 0.5 b"
     assert str(Cost(0, 0)) == "0"
+
+
+def test_a_flag_without_an_explanation_is_warned_of(classifier, monkeypatch):
+    monkeypatch.delitem(FLAGS, "constant")
+    with pytest.warns(XaikitWarning, match="ones: expected flags that are explained, got 'constant'; add it"):
+        METHODS.get("ones")(classifier).attribute(pixels(1))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xaikit.cli.exit_codes import INTERRUPTED, SOME_FAILED, WRONG
-from xaikit.cli.lines import aside, say, say_json, tell
+from xaikit.cli.lines import aside, flag_lines, say, say_json, tell
 from xaikit.cli.options import Device, Json, Layer, Model, Plugins, Seed, Weights
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ def command(
             command=shown_command(["xaikit", *sys.argv[1:]]),
             notice=tell,
         )
+    for line in flag_lines(result.records):
+        tell(line)
     if json:
         say_json(json_text({"run": result.run, "records": result.records}))
     else:

@@ -1,4 +1,4 @@
-"""`xaikit list methods|measures|models`: lists what is registered."""
+"""`xaikit list methods|measures|models|flags`: lists what is registered."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Kind(StrEnum):
     METHODS = "methods"
     MEASURES = "measures"
     MODELS = "models"
+    FLAGS = "flags"
 
 
 Backends = Annotated[bool, typer.Option("--backends", help="Add the methods of captum, pytorch-grad-cam and others.")]
@@ -35,14 +36,15 @@ def command(
     backends: Backends = False,
     plugin: Plugins = None,
 ) -> None:
-    """List methods, measures or models."""
+    """List methods, measures, models, or the flags of maps with what they mean."""
     from xaikit.cli.terminal import print_table
     from xaikit.foundation.registry import load_plugin
 
     with aside():
         for file in plugin or []:
             load_plugin(file)
-        rows = _methods(backends) if kind is Kind.METHODS else _measures() if kind is Kind.MEASURES else _models()
+        listed = {Kind.MEASURES: _measures, Kind.MODELS: _models, Kind.FLAGS: _flags}
+        rows = _methods(backends) if kind is Kind.METHODS else listed[kind]()
     if json:
         say_json(jsonlib.dumps(rows, indent=1, ensure_ascii=False))
     elif rows:
@@ -73,6 +75,12 @@ def _measures() -> list[dict[str, Any]]:
         {"name": name, "direction": entry.direction, "range": list(entry.range), "source": entry.source}
         for name, entry in ((name, MEASURES.get(name)) for name in MEASURES.names())
     ]
+
+
+def _flags() -> list[dict[str, Any]]:
+    from xaikit.foundation.flags import FLAGS
+
+    return [{"flag": name, "meaning": flag.meaning, "what to do": flag.remedy} for name, flag in FLAGS.items()]
 
 
 def _text(value: Any) -> str:

@@ -11,6 +11,7 @@ Shapes: images (N, C, H, W); values (N, h, w), or (N, C, H, W) for methods that 
 from __future__ import annotations
 
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,8 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from xaikit.foundation.errors import BadInput
+from xaikit.foundation.errors import BadInput, XaikitWarning
+from xaikit.foundation.flags import FLAGS
 from xaikit.foundation.parameters import Parameters
 from xaikit.foundation.registry import Registry
 from xaikit.images.shapes import unit
@@ -301,6 +303,12 @@ def _explain(method: Method, batch: Batch) -> Attribution:
             "maximum": spread.amax(1),
             "positive": (spread > 0).float().mean(1),
         }
+    for name in sorted(set().union(*flags) - FLAGS.keys()):
+        warnings.warn(
+            f"{method.name}: expected flags that are explained, got {name!r}; add it to xaikit.extend.FLAGS",
+            XaikitWarning,
+            stacklevel=2,
+        )
     return Attribution(
         values=values,
         target=batch.target.classes,

@@ -15,6 +15,7 @@ import numpy as np
 from markupsafe import Markup
 
 from xaikit.benchmark.rows import Row
+from xaikit.foundation.flags import described
 from xaikit.report.figures.agreement import agreement_svg
 from xaikit.report.figures.confidence import PANELS, panel_svg
 from xaikit.report.figures.differences import differences_svg
@@ -235,6 +236,7 @@ def _notes(results: Sequence[Result]) -> tuple[str, ...]:
     for result in results:
         total = result.count + result.excluded
         notes += [f"{result.method}: {count} of {total} maps flagged {flag}." for flag, count in result.flags.items()]
+    notes += [described(flag) for flag in sorted({flag for result in results for flag in result.flags})]
     share, method = max(
         ((r.scalars["api_largest_share"], r.method) for r in results if r.scalars["api_largest_share"] > 0),
         default=(0.0, ""),
