@@ -74,10 +74,6 @@ def test_a_flag_has_one_sentence_of_each(name: str) -> None:
     assert described(name) == f"{name}: {FLAGS[name].meaning} {FLAGS[name].remedy}"
 
 
-def test_flags_are_sorted() -> None:
-    assert list(FLAGS) == sorted(FLAGS)
-
-
 def test_the_flag_of_a_plugin_is_shown_by_its_name_until_it_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     assert described("mine") == "mine"
     monkeypatch.setitem(FLAGS, "mine", Flag("It is mine.", "Keep it."))

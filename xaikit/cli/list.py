@@ -80,7 +80,7 @@ def _measures() -> list[dict[str, Any]]:
 def _flags() -> list[dict[str, Any]]:
     from xaikit.foundation.flags import FLAGS
 
-    return [{"flag": name, "meaning": flag.meaning, "what to do": flag.remedy} for name, flag in FLAGS.items()]
+    return [{"flag": name, "meaning": flag.meaning, "what to do": flag.remedy} for name, flag in sorted(FLAGS.items())]
 
 
 def _text(value: Any) -> str:
