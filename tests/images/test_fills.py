@@ -6,6 +6,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as T
 
+import xaikit
 from tests import networks
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import generators
@@ -137,3 +138,19 @@ def test_holes_of_pictures_outside_the_unit_range_are_grown_in_their_own():
     assert torch.allclose(hole, high[0, :, 2:6, 2:6], atol=1.2)
     assert float(hole.min()) < -0.5
     assert float(hole.max()) > 0.5
+
+
+@pytest.mark.parametrize("method", ["occlusion", "integrated-gradients", "expected-gradients", "deep-lift-shap"])
+def test_pixels_of_0_to_255_are_refused_as_fill_baseline_and_reference(classifier, method):
+    colour = torch.tensor([124.0, 116.0, 104.0]).reshape(3, 1, 1).expand(3, *pixels().shape[2:])
+    name = {"occlusion": "fill", "integrated-gradients": "baseline"}.get(method, "references")
+    given = colour if name in ("fill", "baseline") else colour[None]
+    with pytest.raises(BadInput, match=r"expected pixels in \[0, 1\], got 104 to 124"):
+        xaikit.attribute(classifier, pixels(), method=method, **{name: given})
+    with pytest.raises(BadInput, match=r"^fill: expected pixels in"):
+        xaikit.keep_curve(classifier, pixels(), torch.rand(2, *pixels().shape[2:]), fill=colour)
+
+
+def test_a_network_that_is_given_any_pixels_takes_any_fill():
+    free = Classifier(networks.seeded(networks.Net, torch.float32))
+    assert xaikit.attribute(free, pixels() * 255, method="occlusion", fill=torch.full((3, 1, 1), 120.0)).values.any()

@@ -14,6 +14,7 @@ from xaikit.foundation.errors import BadInput
 from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.measures.removal.keep_curve import keep_curve
 from xaikit.methods.base import METHODS, Method
+from xaikit.model.target import Target
 from xaikit.run.attribution import Attribution
 from xaikit.run.context import Context
 from xaikit.run.cost import Cost
@@ -177,6 +178,14 @@ def test_average_gain_by_hand() -> None:
     one = Subject(summing(weights), torch.ones(1, 1, 1, 2), torch.tensor([[[1.0, 0.0]]]), torch.tensor([1]))
     y, o = torch.tensor([0.25, 0.5], dtype=torch.float64).sigmoid().tolist()
     assert float(MEASURES.get("average-gain")().compute(one)) == pytest.approx((o - y) / (1 - y), abs=1e-12)
+
+
+def test_average_gain_of_what_is_no_probability_is_not_a_number() -> None:
+    """1 - y of a callable's value may be 0 or negative."""
+    weights = torch.tensor([0.5, -0.25]).reshape(1, 1, 1, 2)
+    target = Target(torch.tensor([1]), function=lambda z: 4 * z[:, 1])
+    one = Subject(summing(weights), torch.ones(1, 1, 1, 2), torch.tensor([[[1.0, 0.0]]]), target)
+    assert MEASURES.get("average-gain")().compute(one).isnan().all()
 
 
 @pytest.mark.parametrize("level", [-1, 11, "average"])

@@ -111,3 +111,15 @@ def test_plain_maps_are_shown_as_they_are_and_centred_ones_from_least_to_most() 
     assert torch.equal(plain.heatmap(), plain.values.clamp(0, 1))
     assert (float(centred.heatmap().min()), float(centred.heatmap().max())) == (0, 1)
     assert float(centred.values.min()) < 0 < float(centred.values.max())
+
+
+def test_a_heatmap_of_a_callable_shows_its_whole_range() -> None:
+    """Values of a logit or a regression are no probabilities: clipped to [0, 1] the map would be blank."""
+    x = images(1).float()
+    as_logit = METHODS.get("rise").build(linear_box(), samples=50, grid=4).attribute(x, lambda z: 7 + z[:, 0])
+    heatmap = as_logit.heatmap()
+    assert as_logit.values.min() > 1
+    assert (float(heatmap.min()), float(heatmap.max())) == (0.0, 1.0)
+    spread = as_logit.values - as_logit.values.min()
+    assert torch.allclose(heatmap, spread / spread.max(), atol=1e-6)
+    assert METHODS.get("rise").build(linear_box(), samples=5, grid=4).attribute(x, 0).scale == "unit"

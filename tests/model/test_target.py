@@ -135,6 +135,7 @@ def test_callable():
         lambda logits: logits[torch.arange(3), torch.tensor([0, 1, 2])],
         lambda logits: logits[:, 0] - logits[:, 0].mean(),
         lambda logits: logits[:, 0] - logits.max(),
+        lambda logits: logits[:, 0] - logits.median(),
         lambda logits: logits[:, 0] * torch.arange(1, len(logits) + 1),
         lambda logits: logits[:3, 0],
         lambda logits: logits[0, 0].expand(len(logits)),
@@ -162,6 +163,8 @@ LABEL = torch.tensor([1])
         lambda logits: logits[:, 1] - logits.max(),
         lambda logits: logits[:, 1] - logits.min(),
         lambda logits: logits[:, 1] - logits.mean(),
+        lambda logits: logits[:, 1] - logits[:, 1].median(),
+        lambda logits: logits[:, 1] - logits[:, 1].quantile(0.5),
         lambda logits: logits[:, 1] / logits.norm(),
         lambda logits: logits.softmax(0)[:, 1],
         lambda logits: logits[:, 1] * len(logits),
@@ -310,3 +313,12 @@ def test_what_stands_for_the_score_in_probabilities():
     contrast = resolve_target(Contrast(2, 0), logits)
     assert torch.allclose(contrast.confidence(logits, "softmax"), shares[:, 2] / (shares[:, 2] + shares[:, 0]))
     assert torch.equal(resolve_target(lambda z: -z[:, 1], logits).confidence(logits, "softmax"), -logits[:, 1])
+
+
+def test_two_classes_of_one_logit_are_the_choice_between_them():
+    """By the probabilities themselves: p_1 / (p_0 + p_1) of a sigmoid is p_1, as of a softmax over [-z / 2, z / 2]."""
+    z = torch.tensor([[-1.5], [0.2], [3.0]])
+    contrast = resolve_target(Contrast(1, 0), torch.cat([-z, z], 1))
+    assert torch.allclose(contrast.confidence(torch.cat([-z, z], 1), "binary"), z.sigmoid()[:, 0])
+    softmax = resolve_target(Contrast(1, 0), torch.cat([-z, z], 1) / 2).confidence(torch.cat([-z, z], 1) / 2, "softmax")
+    assert torch.allclose(softmax, z.sigmoid()[:, 0])

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
+from xaikit.images.shapes import check_range
 
 Fill = Literal["mean", "black", "white", "image-mean", "blur", "noise"]
 
@@ -39,6 +40,8 @@ def fill_values(
     pixels: Tensor,
     fill: Fill | Tensor,
     generators: Sequence[torch.Generator] = (),
+    *,
+    bounded: bool = True,
 ) -> Tensor:
     """Return the values of removed pixels, in the network's coordinates.
 
@@ -49,16 +52,18 @@ def fill_values(
             each image's mean colour, "blur" for a Gaussian blur of sigma 10 px at 224, "noise" for uniform noise in
             [0, 1]; or pixels that broadcast to (N, C, H, W).
         generators: one generator per image, for "noise".
+        bounded: whether pixels have to lie in [0, 1].
 
     Returns:
         (N or 1, C, H or 1, W or 1); axes along which the fill is constant have length 1.
 
     Raises:
-        BadInput: an unknown fill, or pixels of the wrong shape.
+        BadInput: an unknown fill, or pixels of the wrong shape or range.
     """
     check_fill(fill)
     channels = pixels.shape[1]
     if isinstance(fill, Tensor):
+        check_range(fill, bounded=bounded, name="fill")
         return normalize(_fill_pixels(fill, pixels))
     if fill == "mean":
         return pixels.new_zeros(1, channels, 1, 1)

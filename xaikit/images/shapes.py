@@ -45,7 +45,7 @@ def check_images(images: Tensor, channels: int, name: str = "inputs") -> None:
         raise BadInput(f"{name}: expected floats in [0, 1], got {images.dtype}; divide uint8 by 255")
 
 
-def check_range(images: Tensor, *, bounded: bool) -> None:
+def check_range(images: Tensor, *, bounded: bool, name: str = "inputs") -> None:
     """Check that pixels are finite and, if `bounded`, not far outside [0, 1].
 
     Raises:
@@ -55,10 +55,10 @@ def check_range(images: Tensor, *, bounded: bool) -> None:
         return
     low, high = (float(end) for end in images.detach().aminmax())
     if not (math.isfinite(low) and math.isfinite(high)):
-        raise BadInput("inputs: expected finite pixels, got NaN or infinity; check how they were read")
+        raise BadInput(f"{name}: expected finite pixels, got NaN or infinity; check how they were read")
     if bounded and (low < -OVERSHOOT or high > 1 + OVERSHOOT):
         raise BadInput(
-            f"inputs: expected pixels in [0, 1], got {low:.3g} to {high:.3g}; "
+            f"{name}: expected pixels in [0, 1], got {low:.3g} to {high:.3g}; "
             "give them before normalisation, which the classifier applies itself"
         )
 

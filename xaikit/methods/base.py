@@ -49,6 +49,7 @@ class Values:
         flags: one set per image, or empty.
         params: what the method chose itself, reported with its parameters; a list has one entry per image.
         diagnostics: numbers (n,) per image that help to interpret the values.
+        scale: how a heatmap is made of the values, where they are on another scale than the method's.
     """
 
     values: Tensor
@@ -56,6 +57,7 @@ class Values:
     flags: list[set[str]] = field(default_factory=list)
     params: dict[str, Any] = field(default_factory=dict)
     diagnostics: dict[str, Tensor] = field(default_factory=dict)
+    scale: Scale | None = None
 
 
 @dataclass(frozen=True)
@@ -318,7 +320,7 @@ def _explain(method: Method, batch: Batch) -> Attribution:
         params={name: _describe(value) for name, value in method.params.items()} | result.params,
         layer=str(method.place) if isinstance(method, LayerMethod) else None,
         size=batch.size,
-        scale=method.scale,
+        scale=result.scale or method.scale,
         target_names=batch.target.names,
         flags=flags,
         completeness=result.completeness,

@@ -136,7 +136,8 @@ class Target:
 
         For a class it is the probability. For a contrast it is sigmoid(z_c - z_c'), the probability of c in a choice
         between the two: unlike p_c - p_c' it lies in [0, 1], does not depend on other classes, and is never 0 / 0 in a
-        ratio. For a callable it is the callable's value.
+        ratio. The two classes of one logit z, shown as [-z, z], are that choice: it is sigmoid(z). For a callable it
+        is the callable's value.
 
         Args:
             logits: (N, K) logits.
@@ -147,6 +148,7 @@ class Target:
         if self.function is not None:
             return margin
         if self.against is not None:
+            margin = margin / 2 if output == "binary" else margin
             return margin.sigmoid() if score in ("probability", "sigmoid") else margin
         if score == "probability":
             return self.pick(to_probabilities(logits, output))
@@ -286,14 +288,15 @@ def _checked(target: Target, logits: Tensor) -> Target:
 def _check_function(function: ScoreFunction, logits: Tensor) -> None:
     """Check that a callable scores each row on its own: the same among more rows, and in another place.
 
-    Methods give it the rows of many masked or noisy copies of an image at once.
+    Methods give it the rows of many masked or noisy copies of an image at once. Of the other rows one is smaller
+    and three are larger, so that no least, middle, mean or largest row stays what it was.
     """
     score = _called(function, logits)
     if not len(logits):
         return
     step = logits.abs().max() + 1
-    more = torch.cat([logits + step, logits, logits - 2 * step])
-    among = _called(function, more, "that scores each row on its own")[len(logits) : -len(logits)]
+    more = torch.cat([logits + by * step for by in (1, 0, -2, 3, 4)])
+    among = _called(function, more, "that scores each row on its own")[len(logits) : 2 * len(logits)]
     rounding = 1e-4 * float(score.detach().abs().max().nan_to_num(posinf=0))
     if not torch.allclose(among, score, rtol=1e-4, atol=rounding, equal_nan=True):
         raise BadInput(

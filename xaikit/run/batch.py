@@ -150,7 +150,8 @@ class Batch:
             fill: name of a fill, or pixels.
             purpose: name of the random stream of a noise fill.
         """
-        return fill_values(self.classifier.normalize, self.pixels, self.own(fill), self.generators(purpose))
+        clf = self.classifier
+        return fill_values(clf.normalize, self.pixels, self.own(fill), self.generators(purpose), bounded=clf.bounded)
 
     def generators(self, purpose: str) -> list[torch.Generator]:
         """Return one CPU generator per image, seeded by the seed, the image's content and `purpose`."""

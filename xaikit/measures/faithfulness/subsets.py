@@ -154,7 +154,7 @@ def _drops(subject: Subject, regions: Regions, drawn: Tensor, indices: Tensor) -
     target = explained.take(indices)
     with classifier.borrowed(), torch.no_grad():
         inputs = classifier.normalize(pixels)
-        filled = fill_values(classifier.normalize, pixels, regions.fill, noise)
+        filled = fill_values(classifier.normalize, pixels, regions.fill, noise, bounded=classifier.bounded)
 
         def work(part: slice) -> Tensor:
             item = torch.arange(part.start, part.stop, device="cpu")

@@ -28,6 +28,8 @@ from xaikit.foundation.errors import BadInput, XaikitWarning
 from xaikit.measures.removal.api_apd_ir_dr import SMALLEST, drop, falls, gain, increase, rises
 from xaikit.measures.removal.protocol import KeepProtocol
 
+_ROUNDING = 1e-6  # of a probability in float32
+
 
 @dataclass(frozen=True, eq=False)
 class KeepCurve:
@@ -99,8 +101,13 @@ class KeepCurve:
         return self._unless_negative(drop(self.y[:, None], self.o))
 
     def bounded_gains(self) -> Tensor:
-        """Return max(o - y, 0) / (1 - y), (N, T): for a probability, the share of the possible gain."""
-        return gain(self.y[:, None], self.o)
+        """Return max(o - y, 0) / (1 - y), (N, T): for a probability, the share of the possible gain.
+
+        NaN where y or o is above 1 or below 0, as a logit or a callable's value may be.
+        """
+        y, o = self.y[:, None], self.o
+        outside = (torch.maximum(y, o) > 1 + _ROUNDING) | (torch.minimum(y, o) < -_ROUNDING)
+        return gain(y, o).masked_fill(outside, torch.nan)
 
     def ups(self) -> Tensor:
         """Return 1 where o > y, else 0, (N, T)."""

@@ -128,7 +128,8 @@ class Stream:
             if fill.ndim == 4 and len(fill) not in (1, count):
                 raise BadInput(f"fill: expected pixels of 1 or {count} images, got {len(fill)}; match the images")
             per_image = fill.ndim == 4 and len(fill) == count
-            return fill_values(self.classifier.normalize, pixels, fill[rows] if per_image else fill)
+            fill = fill[rows] if per_image else fill
+            return fill_values(self.classifier.normalize, pixels, fill, bounded=self.classifier.bounded)
         if fill == "imputed":
             streams = self._generators(rows, "imputation")
             noise = [

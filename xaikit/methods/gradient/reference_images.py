@@ -17,7 +17,7 @@ from torch import Tensor
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.parameters import check_table
 from xaikit.images.references import draw_references
-from xaikit.images.shapes import check_images
+from xaikit.images.shapes import check_images, check_range
 from xaikit.run.batch import Batch
 
 Background = Annotated[int, Ge(1), Le(10_000)] | Tensor
@@ -44,7 +44,7 @@ def background_inputs(batch: Batch, references: Background) -> tuple[Tensor, lis
     """Return the references (B, C, H, W) in the network's coordinates, and the flags of each image.
 
     Raises:
-        BadInput: the references and the images differ in shape, or there are too many to draw.
+        BadInput: the references differ from the images in shape or range, or there are too many to draw.
     """
     shape = tuple(batch.inputs.shape[1:])
     if not isinstance(references, Tensor):
@@ -54,6 +54,7 @@ def background_inputs(batch: Batch, references: Background) -> tuple[Tensor, lis
         raise BadInput(
             f"references: expected (B, {', '.join(map(str, shape))}), got {tuple(pixels.shape)}; resize them"
         )
+    check_range(pixels, bounded=batch.classifier.bounded, name="references")
     flags: set[str] = set() if isinstance(references, Tensor) else {"default-references"}
     return batch.classifier.normalize(pixels.to(batch.inputs)), [set(flags) for _ in range(len(batch))]
 

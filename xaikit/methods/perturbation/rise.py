@@ -10,7 +10,8 @@ by all images. Only grids and offsets are stored; each portion builds its masks 
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W).
 Units:  "plain": mean probability given that the pixel is kept, in [0, 1] up to sampling noise, which the diagnostic
-    `standard_error` measures (mean over pixels); "centred": probability per unit of mask.
+    `standard_error` measures (mean over pixels), or the mean value of a callable or a regression; "centred":
+    probability per unit of mask.
 Source: Petsiuk et al., BMVC 2018, eq. 6, arXiv:1806.07421.
 Departs from source: upsampling uses half-pixel centres and extends to the border (source: reflects there); adds the
     variant "centred".
@@ -111,8 +112,10 @@ class RISE(InputMethod):
             return Values(self._slope(masks, probabilities))
         mean = _weighted_sum(masks, probabilities) / self.samples
         variance = (_weighted_sum(masks, probabilities, power=2) / self.samples - mean.square()).clamp(min=0)
+        is_probability = batch.target.function is None and batch.classifier.output != "regression"
         return Values(
             mean / self.keep,
+            scale="unit" if is_probability else "minmax",
             diagnostics={"standard_error": (variance / self.samples).sqrt().mean((1, 2)) / self.keep},
         )
 
