@@ -176,7 +176,7 @@ def test_one_probability():
     assert torch.allclose(found[:, 1:], plain_logits(1), atol=1e-5)
 
 
-@pytest.mark.parametrize("last", [lambda z: z * 0 + 0.3, lambda z: z.sigmoid() * 0.5 + 0.1, lambda z: z.relu()])
+@pytest.mark.parametrize("last", [lambda z: z * 0 + 0.3, lambda z: z.sigmoid() * 0.02 + 0.1, lambda z: z.relu()])
 @pytest.mark.parametrize("classes", [1, 2, networks.CLASSES])
 def test_logits_that_lie_in_the_unit_interval_stay_logits(last, classes):
     network = net(lambda: networks.Net(classes, end=last))
@@ -185,6 +185,26 @@ def test_logits_that_lie_in_the_unit_interval_stay_logits(last, classes):
         found = Classifier(network, output="regression")(images())
         logits = Classifier(network)(images())
     assert torch.equal(found, logits[:, -classes:])
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        lambda z: 0.05 + 0.9 * z.sigmoid(),
+        lambda z: 0.01 + 0.95 * z.softmax(1),
+        lambda z: 0.5 + 0.4 * z.clamp(-1, 1),
+        lambda z: (0.5 + 0.5 * torch.tanh(z)).clamp(0.001, 0.999).sqrt(),
+    ],
+)
+def test_outputs_that_stay_in_the_unit_interval_are_warned_of_and_taken_as_logits(last):
+    network = net(lambda: networks.Net(end=lambda z: last(4 * z)))
+    classifier = Classifier(network, size=8)
+    with pytest.warns(XaikitWarning, match=r"stay in \[0, 1\].*taken as logits\. Return the logits"):
+        found = classifier(images())
+    torch.testing.assert_close(found, network(images()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Classifier(network, size=8, output="regression")(images())
 
 
 # ---- what a network returns -----------------------------------------------------------------------------------------

@@ -71,6 +71,32 @@ def test_a_random_network_is_warned_of_once_and_its_maps_are_flagged(name: str, 
     assert np.array_equal(np.random.get_state()[1], states[2][1])  # noqa: NPY002
 
 
+class Seldom(nn.Module):
+    """Adds noise from a generator of its own to few of its images, or the same noise to all of them."""
+
+    def __init__(self, share: float, *, seeded: bool = False) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 5, 3), nn.Linear(5, 4)
+        self.generator, self.share, self.seeded = [torch.Generator().manual_seed(1)], share, seeded
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv(x).relu().mean((2, 3))
+        (generator,) = self.generator
+        if self.seeded:
+            generator.manual_seed(0)
+        if float(torch.rand((), generator=generator)) < self.share:
+            h = h + torch.randn(1, h.shape[1], generator=generator)
+        return self.fc(h)
+
+
+def test_a_generator_of_the_network_that_seldom_acts_is_warned_of() -> None:
+    classifier = Classifier(networks.seeded(lambda: Seldom(0.01), torch.float32).eval(), size=8)
+    with pytest.warns(XaikitWarning, match="random in eval mode"):
+        assert classifier.outline().random
+    again = Classifier(networks.seeded(lambda: Seldom(1, seeded=True), torch.float32).eval(), size=8)
+    assert not again.outline().random
+
+
 def test_a_random_function_is_warned_of() -> None:
     classifier = Classifier.from_function(lambda x: np.full((len(x), 2), 0.5) + random.uniform(0, 1e-3), size=8)
     with pytest.warns(XaikitWarning, match="random in eval mode"):

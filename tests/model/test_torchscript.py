@@ -30,6 +30,14 @@ UNSEEN = [
 UNSEEN += ["lrp", "deep-lift", "full-grad", "guided-backprop", "deconvolution"]
 
 
+def test_frozen_weights_of_another_dtype_are_refused_in_one_line() -> None:
+    net = seeded(Small, torch.float64).eval()
+    classifier = Classifier(frozen_script(net), size=8)
+    with pytest.raises(BadInput, match=r"type.*weights are constants.*freeze it in float32") as caught:
+        method("occlusion", classifier).attribute(images(1), 1)
+    assert len(str(caught.value)) < 300
+
+
 class Small(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -13,6 +13,9 @@ forward itself, and is verified in every forward:
 
 Where no such tensor is found, the logits are the inverse of the outputs, and gradients of saturated ones are refused.
 
+Outputs in [0, 1] that neither sum to 1 nor follow from a sigmoid are taken as logits; if images far outside the usual
+range change them, but do not drive them out of [0, 1], a warning says so.
+
 Shapes: outputs (N, K); z of N * width values, with width = K unless the outputs are some of the classes.
 """
 
@@ -50,6 +53,7 @@ class End:
         width: number of values of the function per image.
         columns: the values that are outputs; None for all.
         only_bits: whether the outputs of the first image were only 0 and 1, as of saturated probabilities.
+        bounded: whether outputs that are taken as logits stay in [0, 1], as probabilities do.
     """
 
     kind: EndsIn
@@ -57,6 +61,7 @@ class End:
     width: int
     columns: tuple[int, ...] | None = None
     only_bits: bool = False
+    bounded: bool = False
 
     def logits(self, z: Tensor) -> Tensor:
         """Return the logits (N, K) for the tensor before the end, (N, width)."""

@@ -18,17 +18,21 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from xaikit.foundation.errors import BadInput, XaikitError, XaikitWarning
 from xaikit.foundation.memory import out_of_memory
 from xaikit.model.ends import End
-from xaikit.model.function import BlackBox
+from xaikit.model.function import BlackBox, Scripted
 from xaikit.model.layers import Outline, outline
 from xaikit.model.outputs import unwrap_output
 from xaikit.model.rows import Dependence, dependence
 
+_OF_DTYPES = ("scalar type", "Input type", "dtype")  # in torch's messages
 _NATIVE_PROBE = (64, 64)
 _MOST_SIZES = 64  # outlines kept
+_FAR = 100.0  # factor of images that drive unbounded outputs out of [0, 1]
+_CHANGE = 0.25  # change of an output by them, unless the network normalises or its outputs hardly vary
 _FAILURES = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError)
 _ROUNDING_STEPS = 256  # largest change by another memory format, in rounding steps of the largest logit
 _MOST_ROUNDING = 0.02  # upper limit of that change as a share of the largest logit, for half precision
@@ -103,9 +107,11 @@ def inspect(
         BadInput: the network cannot run on such an image.
     """
     before = _random_states(inputs.device)
-    seen = look(network, inputs.clone(), name)
+    with _Draws() as first:
+        seen = look(network, inputs.clone(), name)
     _warn_of_training(network)
-    drawn = _random_states(inputs.device) != before
+    drawn = _random_states(inputs.device) != before or _goes_on(network, inputs, first)
+    seen = replace(seen, end=replace(seen.end, bounded=_is_bounded(network, inputs, seen)))
     if not drawn and not isinstance(network, BlackBox):
         seen = replace(seen, rows=_dependence(network, inputs, seen))
     wanted = wanted if wanted is not None and _same_logits_in(wanted, network, inputs, seen) else None
@@ -131,6 +137,54 @@ def _random_states(device: torch.device) -> list[Any]:
     states = [torch.random.get_rng_state()]
     states += [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
     return [random.getstate(), np.asarray(keys).tolist(), position, *(state.tolist() for state in states)]
+
+
+class _Draws(TorchFunctionMode):
+    """The generators that a forward draws from, wherever the network keeps them, and their states before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._before: dict[torch.Generator, Tensor] = {}
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        generator = (kwargs or {}).get("generator")
+        if isinstance(generator, torch.Generator):
+            self._before.setdefault(generator, generator.get_state())
+        return func(*args, **(kwargs or {}))
+
+    @property
+    def states(self) -> list[Any]:
+        """The state of each generator before the forward drew from it."""
+        return [state.tolist() for state in self._before.values()]
+
+
+def _goes_on(network: nn.Module, inputs: Tensor, first: _Draws) -> bool:
+    """Return whether the generators of a first forward go on in a second one, so that it draws other numbers."""
+    if not first.states:
+        return False
+    with _Draws() as second:
+        network(inputs.clone())
+    return bool(first.states != second.states)
+
+
+def _is_bounded(network: nn.Module, inputs: Tensor, seen: Outline) -> bool:
+    """Return whether outputs that are taken as logits change, but stay in [0, 1], for images far from usual."""
+    if seen.ends_in != "logits" or isinstance(network, BlackBox) or not _within(seen.outputs):
+        return False
+    try:
+        far = torch.cat([unwrap_output(network(inputs * factor), seen.classes) for factor in (-_FAR, _FAR)])
+    except _FAILURES as error:
+        if out_of_memory(error):
+            raise
+        return False
+    return _within(far) and bool((far - seen.outputs).abs().max() > _CHANGE)
+
+
+def _within(outputs: Tensor) -> bool:
+    """Return whether outputs lie in [0, 1], where they are numbers."""
+    return bool((((outputs >= 0) & (outputs <= 1)) | outputs.isnan()).all())
 
 
 def _warn_of_training(network: nn.Module) -> None:
@@ -176,7 +230,9 @@ def look(network: nn.Module, inputs: Tensor, name: str) -> Outline:
     except _FAILURES as error:
         if isinstance(error, XaikitError) or out_of_memory(error):
             raise
-        reason = " ".join(str(error).split())
+        lines = str(error).strip().splitlines() or [""]
+        reason = " ".join(" ".join(lines[-1:] if "TorchScript" in lines[0] else lines).split())
+        reason = reason.removeprefix(f"{type(error).__name__}: ")
         raise BadInput(
             f"network: expected {name} to run on an image {tuple(inputs.shape)}, got {type(error).__name__}: {reason}; "
             f"{_remedy(network, error)}"
@@ -185,6 +241,12 @@ def look(network: nn.Module, inputs: Tensor, name: str) -> Outline:
 
 def _remedy(network: nn.Module, error: Exception) -> str:
     """Return what to do about a network that fails on an image; a size helps only where shapes do not fit."""
+    if (
+        isinstance(network, Scripted)
+        and any(words in str(error) for words in _OF_DTYPES)
+        and next(network.parameters(), None) is None
+    ):
+        return "its weights are constants whose dtype cannot be read; freeze it in float32, or give it unfrozen"
     wanted = _required_arguments(network)
     if len(wanted) > 1:
         return f"it takes {len(wanted)} inputs ({', '.join(wanted)}); wrap it in a module that takes the image alone"

@@ -35,7 +35,7 @@ def check_output(output: str | None) -> None:
 
 
 def meaning(output: Output | None, seen: Outline, labels: Sequence[str] | None, name: str) -> Output:
-    """Return the meaning of a network's outputs, with a warning if the network already returns probabilities.
+    """Return the meaning of a network's outputs, with a warning if it returns, or seems to return, probabilities.
 
     Args:
         output: the user's choice, or None.
@@ -60,6 +60,13 @@ def meaning(output: Output | None, seen: Outline, labels: Sequence[str] | None, 
         instead = "log-probabilities are" if ends_in != "sigmoid" else "its inverse is"
         warnings.warn(
             f"{name} already ends in a {ends_in}; {instead} explained instead of logits", XaikitWarning, stacklevel=4
+        )
+    if seen.end.bounded and output != "regression":
+        warnings.warn(
+            f"{name}: expected logits, got outputs that stay in [0, 1] and follow from no softmax or sigmoid that can "
+            "be seen; they are taken as logits. Return the logits, or set output='regression' for plain values",
+            XaikitWarning,
+            stacklevel=4,
         )
     return output
 
