@@ -171,7 +171,8 @@ def _goes_on(network: nn.Module, inputs: Tensor, first: _Draws) -> bool:
 
 def _is_bounded(network: nn.Module, inputs: Tensor, seen: Outline) -> bool:
     """Return whether outputs that are taken as logits change, but stay in [0, 1], for images far from usual."""
-    if seen.ends_in != "logits" or isinstance(network, BlackBox) or not _within(seen.outputs):
+    decided = seen.ends_in != "logits" or seen.end.only_bits or isinstance(network, BlackBox)
+    if decided or not _within(seen.outputs):
         return False
     try:
         far = torch.cat([unwrap_output(network(inputs * factor), seen.classes) for factor in (-_FAR, _FAR)])
