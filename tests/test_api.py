@@ -47,7 +47,7 @@ def test_names_are_found_or_refused_with_near_ones() -> None:
     assert "keep-auc" in xaikit.measures()
     assert xaikit.get_measure("api").name == "api"
     with pytest.raises(xaikit.UnknownName, match="did you mean grad-cam"):
-        xaikit.attribute(bound(GAPNet()), images(1), method="gradcam")
+        xaikit.attribute(bound(GAPNet()), images(1), method="gradcan")
     with pytest.raises(AttributeError, match="no attribute 'explain_everything'"):
         xaikit.explain_everything  # noqa: B018
 

@@ -5,18 +5,17 @@ attribution = attribute(classifier, classifier.read("cat.jpg"), method="libra-ca
 curve = keep_curve(classifier, pixels, attribution.heatmap(), attribution.target)
 """
 
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
-from xaikit.foundation.errors import BadInput, LeftOut, UnknownName, XaikitError
-from xaikit.images.folders import class_folder
+from xaikit.foundation.errors import BadInput, UnknownName
 from xaikit.measures.base import MEASURES, Measure
 from xaikit.measures.removal.keep_curve import keep_curve as keep_curve
+from xaikit.methods.activation.labelled_folder import labelled_batches
 from xaikit.methods.activation.reference_library import Library
 from xaikit.methods.base import METHODS, Family, LayerMethod, Method, attribute_all
 from xaikit.model.classifier import Classifier
@@ -25,8 +24,6 @@ from xaikit.run.context import Context, Progress
 from xaikit.run.progress import reported
 from xaikit.zoo.load import load as load
 
-_FOLDER_BATCH = 32
-
 
 def attribute(
     classifier: Classifier,
@@ -34,7 +31,7 @@ def attribute(
     target: Any = None,
     method: str = "grad-cam",
     *,
-    layer: str | nn.Module | None = None,
+    layer: str | nn.Module | Sequence[str | nn.Module] | None = None,
     seed: int = 0,
     chunk_size: int | None = None,
     context: Context | None = None,
@@ -47,8 +44,9 @@ def attribute(
         classifier: the model.
         inputs: pixels (N, C, H, W) in [0, 1].
         target: None (top class), index, label, sequence, tensor, `Contrast` or callable `logits -> (N,)`.
-        method: registry name.
-        layer: target layer of methods that read one, a dotted name or a module; None is the classifier's target layer.
+        method: registry name, in any spelling: "grad-cam", "GradCAM", "ig".
+        layer: target layer of methods that read one, a dotted name or a module; a list of them for layer-cam, which
+            fuses several; None is the classifier's target layer.
         seed: seed of random draws, combined with each image's content.
         chunk_size: largest number of images in one pass; None chooses it by the free memory.
         context: settings of the run, in place of `seed`, `chunk_size` and `progress`.
@@ -70,7 +68,7 @@ def attribute_many(
     target: Any = None,
     methods: Sequence[str] | str = ("grad-cam",),
     *,
-    layer: str | nn.Module | None = None,
+    layer: str | nn.Module | Sequence[str | nn.Module] | None = None,
     seed: int = 0,
     chunk_size: int | None = None,
     context: Context | None = None,
@@ -83,7 +81,7 @@ def attribute_many(
         classifier: the model.
         inputs: pixels (N, C, H, W) in [0, 1].
         target: as in `attribute`, the same for all methods.
-        methods: registry names.
+        methods: registry names, in any spelling.
         layer: target layer of the methods that read one, as in `attribute`.
         seed: as in `attribute`.
         chunk_size: as in `attribute`.
@@ -92,7 +90,7 @@ def attribute_many(
         params: parameters by method name.
 
     Returns:
-        The attributions by method name, in the given order.
+        The attributions by method name as given, in the given order.
 
     Raises:
         UnknownName: no method has one of the names.
@@ -118,7 +116,7 @@ def attribute_many(
     with reported(progress) as report:
         context = context or Context(seed, chunk_size, progress=report)
         attributions = attribute_all(bound, inputs, target, context)
-    return {method.name: attribution for method, attribution in zip(bound, attributions, strict=True)}
+    return dict(zip(dict.fromkeys(methods), attributions, strict=True))
 
 
 def methods(family: Family | None = None, backends: bool = False) -> list[str]:
@@ -177,42 +175,5 @@ def build_library(
     Warns:
         LeftOut: a file cannot be read.
     """
-    batches = _labelled_batches(classifier, Path(data)) if isinstance(data, str | Path) else data
+    batches = labelled_batches(classifier, Path(data)) if isinstance(data, str | Path) else data
     return Library.build(classifier, batches, references, layer=layer, dtype=dtype, context=context)
-
-
-def _labelled_batches(classifier: Classifier, root: Path) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield batches of pixels and the model's class indices from a folder with one sub-folder per class."""
-    names, files = class_folder(root)
-    indices = class_indices(names, classifier, root)
-    for start in range(0, len(files), _FOLDER_BATCH):
-        part = files[start : start + _FOLDER_BATCH]
-        pixels, labels = [], []
-        for (_, image), (_, folder) in zip(classifier.read_each([path for path, _ in part]), part, strict=True):
-            if isinstance(image, XaikitError):
-                warnings.warn(f"left out of the library: {image}", LeftOut, stacklevel=2)
-            else:
-                pixels.append(image)
-                labels.append(indices[folder])
-        if pixels:
-            yield torch.stack(pixels).to(classifier.device), torch.tensor(labels, device="cpu")
-
-
-def class_indices(names: Sequence[str], classifier: Classifier, root: Path) -> list[int]:
-    """Return the model's class index for each folder name.
-
-    Raises:
-        BadInput: the names are not labels of the model, and their number differs from the number of classes.
-    """
-    labels = classifier.labels
-    if labels:
-        by_label = {label.casefold(): index for index, label in enumerate(labels)}
-        if all(name.casefold() in by_label for name in names):
-            return [by_label[name.casefold()] for name in names]
-    if len(names) != classifier.classes:
-        example = next((name for name in names if not labels or name not in labels), names[0])
-        raise BadInput(
-            f"{root}: expected folders named after the model's labels, or {classifier.classes} of them in its order, "
-            f"got {len(names)} such as {example!r}; rename them"
-        )
-    return list(range(len(names)))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import xaikit
 from tests.cli.conftest import Command, draw
 from xaikit.cli.terminal import progress_bar
 from xaikit.foundation.flags import described
@@ -268,3 +269,66 @@ def test_what_was_written_before_is_not_explained(
     assert done.code == 2
     assert "outside the output's panels" in done.line
     assert panel.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["GradCAM", "IG", "grad-cam++"])
+def test_names_in_any_spelling_are_recorded_as_registered(
+    explain: Command, photo: Path, tmp_path: Path, name: str
+) -> None:
+    parameter = ["--param", f"{name}.steps=3"] if name == "IG" else []
+    assert explain(photo, "--method", name, *parameter).code == 0
+    registered = {"GradCAM": "grad-cam", "IG": "integrated-gradients", "grad-cam++": "grad-cam-plus-plus"}
+    (record,) = results(tmp_path)["records"]
+    assert record["method"] == registered[name]
+
+
+def test_a_class_is_explained_against_another(explain: Command, photo: Path, tmp_path: Path) -> None:
+    assert explain(photo, "--method", "saliency", "--target", "dots", "--against", "1").code == 0
+    (record,) = results(tmp_path)["records"]
+    assert record["label"] == "dots against vertical stripes"
+    assert results(tmp_path)["run"]["target"] == "dots"
+    assert results(tmp_path)["run"]["against"] == "1"
+    clf = xaikit.load("texture-cnn", device="cpu")
+    found = xaikit.attribute(clf, clf.read(photo), xaikit.Contrast("dots", 1), "saliency")
+    assert record["score"] == pytest.approx(float(found.scores[0]), rel=1e-5)
+    assert explain(photo, "--target", "dots", "--against", "runner-up").code == 0
+
+
+def test_against_a_label_that_does_not_exist(explain: Command, photo: Path) -> None:
+    done = explain(photo, "--against", "nope")
+    assert (done.code, "unknown label 'nope'" in done.line) == (2, True)
+
+
+def test_a_folder_is_the_library(explain: Command, photo: Path, tmp_path: Path) -> None:
+    from tests.methods.test_spellings import photographs
+
+    folder = photographs(tmp_path / "photos")
+    done = explain(photo, "--method", "libra-cam", "--library", folder, "--param", "references=4")
+    assert (done.code, done.err) == (0, "")
+    assert results(tmp_path)["records"][0]["flags"] == []
+
+
+@pytest.mark.parametrize(
+    "twice",
+    [("--target", "1", "2"), ("--model", "texture-cnn", "texture-cnn"), ("--seed", "1", "2"), ("-o", "a", "b")],
+)
+def test_an_option_given_twice_is_refused(
+    run: Command, photo: Path, twice: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photo.parent)
+    option, first, second = twice
+    done = run("explain", photo, option, first, option, second)
+    assert done.code == 2
+    assert done.line.endswith("expected once, got it 2 times; give one")
+    assert not Path("out").exists()
+
+
+def test_a_benchmark_refuses_a_second_model(run: Command, tmp_path: Path) -> None:
+    done = run("benchmark", "--model", "texture-cnn", "--model", "lenet5", "--data", tmp_path, "--method", "grad-cam")
+    assert done.code == 2
+    assert "--model: expected once" in done.line
+
+
+def test_a_keyword_of_another_package_is_refused_with_ours(explain: Command, photo: Path) -> None:
+    done = explain(photo, "--method", "IG", "--param", "n_steps=3")
+    assert done.line == "xaikit: --param: expected a keyword of xaikit, got 'n_steps'; use steps="

@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xaikit.api import class_indices
 from xaikit.benchmark.identity import picture_id
 from xaikit.benchmark.suite_entries import Data
 from xaikit.foundation.errors import BadInput, XaikitError
@@ -28,6 +27,7 @@ from xaikit.foundation.texts import named
 from xaikit.images.folders import class_folder, sha256, walk
 from xaikit.images.reading import Resize, decode, resize_policy, to_pixels
 from xaikit.images.synthetic import CLASSES, draw
+from xaikit.methods.activation.labelled_folder import class_indices
 from xaikit.model.classifier import Classifier
 
 

@@ -157,6 +157,8 @@ class SuiteMethod(Part):
 
     @model_validator(mode="after")
     def _has_parameters(self) -> SuiteMethod:
+        if "library" in self.params:
+            raise ValueError("params: expected no library, got one; name it under [library] of the suite or the model")
         _check_parameters(METHODS.get(self.name), self.params)
         return self
 
@@ -231,12 +233,11 @@ class SuiteMeasure(Part):
 
 
 def _registered(name: str, get: Callable[[str], Any]) -> str:
-    """Return a name that a registry has; raise ValueError with the registry's message for any other."""
+    """Return the name that a registry has for a name; raise ValueError with the registry's message if it has none."""
     try:
-        get(name)
+        return str(get(name).name)
     except XaikitError as error:
         raise ValueError(str(error)) from error
-    return name
 
 
 def _check_parameters(kind: type[Parameters], params: dict[str, Any]) -> None:

@@ -11,10 +11,12 @@ import pkgutil
 import sys
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 from typer.main import get_command
 
 import xaikit.cli
@@ -24,6 +26,19 @@ from xaikit.cli.lines import tell
 from xaikit.foundation.errors import XaikitWarning
 from xaikit.foundation.interrupts import stoppable
 from xaikit.foundation.texts import visible
+
+
+class _Once(TyperCommand):
+    """A command that refuses an option given twice, unless it may repeat; the parser keeps the last and is silent."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        for option, count in Counter(option for option in order if option.param_type_name == "option").items():
+            repeats = option.multiple or getattr(option, "is_flag", False)
+            if count > 1 and not repeats:
+                raise typer.BadParameter(f"{option.opts[0]}: expected once, got it {count} times; give one")
+        return super().parse_args(ctx, args)
+
 
 app = typer.Typer(
     name="xaikit",
@@ -55,7 +70,7 @@ def _register_commands() -> None:
     for entry in pkgutil.iter_modules(xaikit.cli.__path__):
         module = importlib.import_module(f"xaikit.cli.{entry.name}")
         if hasattr(module, "command"):
-            app.command(name=entry.name)(module.command)
+            app.command(name=entry.name, cls=_Once)(module.command)
 
 
 _register_commands()

@@ -40,11 +40,15 @@ def command(
         list[str] | None, typer.Option("--method", help="`xaikit list methods`; may repeat. Default: grad-cam.")
     ] = None,
     target: Annotated[str, typer.Option("--target", help="What is explained: top, a class index or a label.")] = "top",
+    against: Annotated[
+        str | None, typer.Option("--against", help="Explain the target against this label, index or runner-up.")
+    ] = None,
     param: Annotated[
         list[str] | None, typer.Option("--param", metavar="[METHOD.]KEY=VALUE", help="A parameter; may repeat.")
     ] = None,
     library: Annotated[
-        Path | None, typer.Option("--library", help="Reference library of libra-cam, from `xaikit library`.")
+        Path | None,
+        typer.Option("--library", help="References of libra-cam: a folder of class folders, or a file."),
     ] = None,
     seed: Seed = 0,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for panels, overlays and values.")] = Path(
@@ -74,7 +78,7 @@ def command(
             [kind.build(classifier, **params) for kind, params in requests],
             output,
             illustrate,
-            target=None if target == "top" else target,
+            target=_target(target, against),
             context=Context(seed=seed, progress=bar),
             command=shown_command(["xaikit", *sys.argv[1:]]),
             notice=tell,
@@ -91,6 +95,16 @@ def command(
         raise typer.Exit(SOME_FAILED if result.done else WRONG)
 
 
+def _target(target: str, against: str | None) -> Any:
+    """Return what is explained: a class, or its contrast with another."""
+    from xaikit.model.target import Contrast
+
+    explained = None if target == "top" else target
+    if against is None:
+        return explained
+    return Contrast(explained, None if against == "runner-up" else against)
+
+
 def _requests(
     names: Sequence[str], params: Sequence[str], library: Path | None, plugins: Sequence[Path]
 ) -> list[tuple[type[Method], dict[str, Any]]]:
@@ -102,7 +116,7 @@ def _requests(
 
     for file in plugins:
         load_plugin(file)
-    kinds = [get_method(name) for name in dict.fromkeys(names)]
+    kinds = list(dict.fromkeys(get_method(name) for name in names))
     by_method = parameters(params, kinds)
     if library is not None:
         from xaikit.methods.activation.reference_library import Library
@@ -112,7 +126,7 @@ def _requests(
             raise BadInput(
                 f"--library: expected a method with a reference library, got {', '.join(names)}; add libra-cam"
             )
-        references = Library.load(library)
+        references = library if library.is_dir() else Library.load(library)  # a folder needs the model
         for name in takers:
             by_method[name]["library"] = references
     return [(kind, by_method[kind.name]) for kind in kinds]

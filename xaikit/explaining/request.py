@@ -35,7 +35,7 @@ def request(methods: Sequence[Method], target: Any, context: Context, files: Seq
             "versions": versions(),
             "device": str(classifier.device),
             "precision": context.precision,
-            "target": target,
+            "target": _content(target),
             "seed": context.seed,
             "files": list(files),
         }

@@ -32,7 +32,7 @@ from xaikit.images.folders import sha256
 from xaikit.images.reading import to_picture
 from xaikit.methods.base import Method, attribute_all
 from xaikit.model.classifier import Classifier
-from xaikit.model.target import resolve_target
+from xaikit.model.target import Contrast, resolve_target
 from xaikit.run.attribution import Attribution
 from xaikit.run.context import Context
 from xaikit.run.portions import attempt, by_size, reason
@@ -86,7 +86,7 @@ def explain(
         methods: methods bound to the same classifier.
         output: folder to write.
         draw: draws panel and overlays of an image.
-        target: None (top class), index or label, the same for all images.
+        target: None (top class), index, label or `Contrast` of them, the same for all images.
         context: seed, portions, progress over images.
         command: command line to record.
         notice: called with one line for each failure, and for results that are kept or moved.
@@ -308,9 +308,16 @@ def _about(methods: Sequence[Method], target: Any, context: Context, command: st
         "seed": context.seed,
         "model": {"name": classifier.name, "weights": classifier.weights, "fingerprint": classifier.fingerprint},
         "methods": [method.name for method in methods],
-        "target": "top" if target is None else target,
+        **_target(target),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _target(target: Any) -> dict[str, Any]:
+    if isinstance(target, Contrast):
+        against = "runner-up" if target.against is None else target.against
+        return _target(target.target) | {"against": against}
+    return {"target": "top" if target is None else target}
 
 
 def _size(image: _Image) -> tuple[int, ...]:

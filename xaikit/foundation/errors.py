@@ -11,6 +11,7 @@ A message is one line: what was expected, what the value is, and what to do abou
 """
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -67,12 +68,18 @@ class LeftOut(XaikitWarning):
 
 
 def near_names(name: str, known: Iterable[str], count: int = 3) -> list[str]:
-    """Return at most `count` known names similar to `name`: first those that start with it, then by similarity."""
+    """Return at most `count` known names similar to `name`: they start with it, are alike, share a word."""
     by_lower = {candidate.lower(): candidate for candidate in reversed(list(known))}
     wanted = name.lower()
     longer = [candidate for candidate in by_lower if len(wanted) > 2 and candidate.startswith(wanted)]
+    words = [candidate for candidate in by_lower if _long_words(wanted) & _long_words(candidate)]
     close = difflib.get_close_matches(wanted, by_lower, n=count, cutoff=0.55)
-    return [by_lower[candidate] for candidate in dict.fromkeys([*sorted(longer, key=len), *close])][:count]
+    near = dict.fromkeys([*sorted(longer, key=len), *close, *sorted(words, key=len)])
+    return [by_lower[candidate] for candidate in near][:count]
+
+
+def _long_words(name: str) -> set[str]:
+    return {word for word in re.split(r"[^a-z0-9]+", name) if len(word) > 3}
 
 
 def _with_message(kind: type[XaikitError], message: str) -> XaikitError:

@@ -25,6 +25,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput, UnknownName
+from xaikit.foundation.foreign_keywords import our_keyword
 
 Count = Annotated[int, Ge(1)]
 Positive = Annotated[float, Gt(0)]
@@ -88,11 +89,13 @@ class Parameters:
             kind: word for a name in the message.
 
         Raises:
-            BadInput: a name is not a parameter; the message suggests similar ones.
+            BadInput: a name is not a parameter; the message suggests similar ones, or ours for another package's.
         """
         known, owner = cls.parameter_names(), getattr(cls, "name", "")
         for name in names:
             if name not in known:
+                if ours := our_keyword(name, known):
+                    raise BadInput(f"{owner or 'parameters'}: expected a keyword of xaikit, got {name!r}; use {ours}")
                 has = f"{owner or 'it'} has {', '.join(known) or 'none'}"
                 raise BadInput(str(UnknownName(f"{kind} of {owner}" if owner else kind, name, known, has)))
 

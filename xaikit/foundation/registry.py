@@ -2,6 +2,7 @@
 
     @METHODS.register            adds a class under its `name`
     METHODS.get("grad-cam")      returns the class, or raises UnknownName with similar names
+    METHODS.get("GradCAM")       the same: case, hyphens and ++ do not matter, and known aliases lead to one class
     METHODS.get("captum/lrp")    returns a guest, registered by the module `captum` of the guests' package
 
 The first lookup imports every module of the home package and every entry point of the group, so no list of names is
@@ -13,15 +14,16 @@ import hashlib
 import importlib
 import importlib.util
 import pkgutil
+import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from xaikit.foundation.errors import BadInput, MissingExtra, UnknownName, XaikitError, XaikitWarning
+from xaikit.foundation.errors import BadInput, MissingExtra, UnknownName, XaikitError, XaikitWarning, near_names
 
 T = TypeVar("T")
 
@@ -33,12 +35,16 @@ class Registry(Generic[T]):
         kind: word for one entry in messages, such as "method".
         home: package whose modules register classes, such as "xaikit.methods"; also the entry point group.
         guests: package whose modules register classes of other packages, as `package/name`.
+        aliases: other names in use, such as "ig", each with the name that it stands for.
     """
 
-    def __init__(self, kind: str, home: str, guests: str | None = None) -> None:
+    def __init__(
+        self, kind: str, home: str, guests: str | None = None, aliases: Mapping[str, str] | None = None
+    ) -> None:
         self.kind = kind
         self.home = home
         self.guests = guests
+        self.aliases = {_plain(alias): name for alias, name in (aliases or {}).items()}
         self._entries: dict[str, type[T]] = {}
         self._discovered = False
 
@@ -58,7 +64,7 @@ class Registry(Generic[T]):
         return entry
 
     def get(self, name: str) -> type[T]:
-        """Return the class registered as `name`.
+        """Return the class registered as `name`, or the one that it means when spelled in another way.
 
         Raises:
             BadInput: the name is not a string.
@@ -71,10 +77,17 @@ class Registry(Generic[T]):
             )
         self._discover()
         if name not in self._entries and "/" in name:
-            self._import_guests(name.partition("/")[0].replace("-", "_"))
-        if name not in self._entries:
-            raise UnknownName(self.kind, name, self._entries, f"`xaikit list {self.kind}s` shows them")
-        return self._entries[name]
+            self._import_guests(name.partition("/")[0].lower().replace("-", "_"))
+        if name in self._entries:
+            return self._entries[name]
+        plain = _plain(name)
+        meant = self.aliases.get(plain) or next((known for known in self._entries if _plain(known) == plain), None)
+        if meant is None:
+            close = near_names(name, [*self._entries, *self.aliases])
+            near = dict.fromkeys(self.aliases.get(_plain(known), known) for known in close)
+            remedy = f"did you mean {' or '.join(near)}?" if near else ""
+            raise UnknownName(self.kind, name, (), remedy or f"`xaikit list {self.kind}s` shows them")
+        return self._entries[meant]
 
     def names(self, where: Callable[[type[T]], bool] = lambda entry: True, *, guests: bool = False) -> list[str]:
         """Return the sorted names of the classes for which `where` is true.
@@ -151,6 +164,11 @@ def load_plugin(file: str | Path) -> Any:
             raise BadInput(f"{file}: expected a Python file that can be imported, got {_told(error)}") from error
         undo.pop_all()
     return module
+
+
+def _plain(name: str) -> str:
+    """Return a name as it is compared: in lower case, without hyphens, with ++ in words."""
+    return re.sub(r"[^a-z0-9/]", "", name.casefold().replace("+", "plus"))
 
 
 def _told(error: BaseException) -> str:

@@ -219,4 +219,13 @@ class Measure(Parameters, ABC):
         return 0
 
 
-MEASURES: Registry[Measure] = Registry("measure", "xaikit.measures")
+_ALIASES = {
+    "average-drop": "apd",
+    "average-increase": "ir",
+    "complexity": "entropy",
+    "increase-in-confidence": "ir",
+    "relevance-rank-accuracy": "rank-accuracy",
+}
+"""Names that people arrive with; case, hyphens and ++ do not matter."""
+
+MEASURES: Registry[Measure] = Registry("measure", "xaikit.measures", aliases=_ALIASES)

@@ -133,13 +133,15 @@ class Method(Parameters, ABC):
         """Return the method with parameters given by name.
 
         Raises:
-            BadInput: an unknown parameter, an invalid value, or a layer for a method that has none.
+            BadInput: an unknown parameter, an invalid value, a layer for a method that has none, or several for one
+                that reads one.
         """
         cls.check_names(params)
         if layer is not None:
             if not issubclass(cls, LayerMethod):
                 raise BadInput(f"layer: expected none, {cls.name} works on the input, got {layer!r}; omit it")
-            params["layer"] = layer
+            several = isinstance(layer, list | tuple)
+            params |= cls.several_layers(classifier, list(layer)) if several else {"layer": layer}
         return cls(classifier, **params)
 
 
@@ -156,6 +158,17 @@ class LayerMethod(Method):
     def on(self, classifier: Classifier) -> Self:
         """Return the same method bound to another classifier, at the same layer."""
         return replace(self, classifier=classifier, layer=str(self.place))
+
+    @classmethod
+    def several_layers(cls, classifier: Classifier, layers: list[str | torch.nn.Module]) -> dict[str, Any]:
+        """Return the parameters for a list of layers; methods that fuse layers override this.
+
+        Raises:
+            BadInput: the list does not have one layer.
+        """
+        if len(layers) != 1:
+            raise BadInput(f"layer: expected one, {cls.name} reads one, got {len(layers)}; layer-cam fuses several")
+        return {"layer": layers[0]}
 
     @property
     def place(self) -> Layer:
@@ -184,7 +197,45 @@ class InputMethod(Method):
         return values if self.channels else reduced(values, self.reduction)
 
 
-METHODS: Registry[Method] = Registry("method", "xaikit.methods", guests="xaikit.backends")
+_ALIASES = {
+    "bp": "saliency",
+    "deconvnet": "deconvolution",
+    "deep-explainer": "deep-lift-shap",
+    "deep-shap": "deep-lift-shap",
+    "eb": "excitation-backprop",
+    "ebp": "excitation-backprop",
+    "eg": "expected-gradients",
+    "gbp": "guided-backprop",
+    "gig": "guided-integrated-gradients",
+    "gradient": "saliency",
+    "gradient-explainer": "expected-gradients",
+    "gradient-shap": "expected-gradients",
+    "gradient-x-input": "input-x-gradient",
+    "gradients": "saliency",
+    "grad-cam-pp": "grad-cam-plus-plus",
+    "grad-times-input": "input-x-gradient",
+    "guided-backpropagation": "guided-backprop",
+    "guided-ig": "guided-integrated-gradients",
+    "blur-ig": "blur-integrated-gradients",
+    "ig": "integrated-gradients",
+    "input-times-gradient": "input-x-gradient",
+    "kernel-explainer": "kernel-shap",
+    "layer-grad-cam": "grad-cam",
+    "layer-wise-relevance-propagation": "lrp",
+    "libra": "libra-cam",
+    "partition-explainer": "partition-shap",
+    "relevance-propagation": "lrp",
+    "sg": "smooth-grad",
+    "sgsq": "smooth-grad-squared",
+    "shap": "kernel-shap",
+    "smooth-grad-sq": "smooth-grad-squared",
+    "square-grad": "smooth-grad-squared",
+    "vanilla-gradient": "saliency",
+    "vanilla-gradients": "saliency",
+}
+"""Names that people arrive with; case, hyphens and ++ do not matter."""
+
+METHODS: Registry[Method] = Registry("method", "xaikit.methods", guests="xaikit.backends", aliases=_ALIASES)
 
 
 def attribute_all(methods: Sequence[Method], inputs: Tensor, target: Any, context: Context) -> list[Attribution]:

@@ -2,8 +2,8 @@
 
     map = relu(sum_k relu(G_k) (*) A_k)
 
-The maps of several layers are fused: the deepest becomes M / max M, all others tanh(gamma * M / max M); all are
-resized to the finest grid, and the maximum at each position is taken.
+The maps of several layers, layer=["layer2", "layer4"], are fused: the deepest becomes M / max M, all others
+tanh(gamma * M / max M); all are resized to the finest grid, and the maximum at each position is taken.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, h, w), the layer's own grid or the finest of several.
 Source: Jiang et al., TIP 2021, eq. 4-8.
@@ -11,13 +11,16 @@ Departs from source: nothing for one layer; the fusion resizes before it takes t
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from xaikit.foundation.errors import BadInput
 from xaikit.foundation.parameters import Positive
 from xaikit.images.shapes import upsample
 from xaikit.methods.base import METHODS, LayerMethod, Values
+from xaikit.model.classifier import Classifier
 from xaikit.model.hooks import Layer
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
@@ -41,6 +44,22 @@ class LayerCAM(LayerMethod):
     source = "Jiang et al., TIP 2021"
     signed = False
     needs = frozenset({"gradients"})
+
+    @classmethod
+    def several_layers(cls, classifier: Classifier, layers: list[str | torch.nn.Module]) -> dict[str, Any]:
+        """Return the last of the layers, in the order in which they run, as `layer`, the others as `shallower`.
+
+        Raises:
+            BadInput: there are none, one is not a layer with a grid, or one is given twice.
+        """
+        order = list(classifier.layers())
+        places = [classifier.resolve_layer(layer) for layer in layers]
+        unknown = [str(place) for place in places if place.name not in order]
+        if not places or unknown or len(set(places)) < len(places):
+            got = unknown[0] if unknown else ", ".join(map(str, places)) or "none"
+            raise BadInput(f"layer: expected different layers among classifier.layers(), got {got}")
+        *shallower, deepest = map(str, sorted(places, key=lambda place: order.index(place.name)))
+        return {"layer": deepest} | ({"shallower": tuple(shallower)} if shallower else {})
 
     @property
     def places(self) -> list[Layer]:

@@ -20,6 +20,7 @@ Departs from source: rho after upsampling (before it with order="official"); cal
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
@@ -29,6 +30,7 @@ from torch import Tensor
 from xaikit.foundation.errors import BadInput
 from xaikit.images.shapes import unit, upsample
 from xaikit.methods.activation.calibration import LEVELS, Calibration, calibrated
+from xaikit.methods.activation.labelled_folder import library_of
 from xaikit.methods.activation.reference_library import Library
 from xaikit.methods.base import METHODS, LayerMethod, Values
 from xaikit.run.batch import Batch
@@ -43,13 +45,14 @@ class LibraCAM(LayerMethod):
     """Contrast of the activations with a library of references, filtered and calibrated by the model's confidence.
 
     Args:
-        library: reference activations by class; None uses drawn pictures.
+        library: reference activations by class: a `Library`, the file of one, or a folder of labelled images, one
+            subfolder per class; None uses drawn pictures.
         references: largest number of references per image.
         calibrate: "fixed" applies the best threshold, "official" the one after it, None no threshold.
         order: "upsample-first" applies min-max to a map after resizing it, "official" before.
     """
 
-    library: Library | None = None
+    library: Library | str | Path | None = None
     references: Annotated[int, Ge(1), Le(10_000)] = 30
     calibrate: Calibration | None = "fixed"
     order: Literal["upsample-first", "official"] = "upsample-first"
@@ -61,13 +64,19 @@ class LibraCAM(LayerMethod):
     scale = "unit"
     needs = frozenset({"gradients", "probabilities", "library"})
 
+    def check(self) -> None:
+        """Read the library of a file, or build that of a folder."""
+        if isinstance(self.library, str | Path):
+            library = library_of(self.library, self.classifier, str(self.place), self.references)
+            object.__setattr__(self, "library", library)
+
     @cached_property
     def _drawn(self) -> dict[tuple[tuple[int, int], str], Library]:
         return {}
 
     def used_library(self, size: tuple[int, int]) -> Library:
         """Return the user's library, checked against the classifier, or one of pictures drawn at `size` = (H, W)."""
-        if self.library is not None:
+        if isinstance(self.library, Library):
             self.library.check(self.classifier, str(self.place))
             return self.library
         key = size, self.classifier.fingerprint
