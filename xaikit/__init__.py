@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         get_method,
         keep_curve,
         load,
+        measure,
         measures,
         methods,
     )
@@ -82,6 +83,7 @@ __all__ = [
     "get_method",
     "keep_curve",
     "load",
+    "measure",
     "measures",
     "methods",
 ]

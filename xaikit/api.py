@@ -2,7 +2,8 @@
 
 classifier = load("resnet50")
 attribution = attribute(classifier, classifier.read("cat.jpg"), method="libra-cam")
-curve = keep_curve(classifier, pixels, attribution.heatmap(), attribution.target)
+curve = keep_curve(classifier, pixels, attribution)
+values = measure(classifier, pixels, attribution, ["insertion", "apd"])
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from xaikit.foundation.errors import BadInput, UnknownName
 from xaikit.measures.base import MEASURES, Measure
+from xaikit.measures.measure import measure as measure
 from xaikit.measures.removal.keep_curve import keep_curve as keep_curve
 from xaikit.methods.activation.labelled_folder import labelled_batches
 from xaikit.methods.activation.reference_library import Library

@@ -28,6 +28,7 @@ from xaikit.measures.removal.shared_curves import curve, together
 from xaikit.measures.removal.srg import SRG
 from xaikit.methods.base import METHODS, attribute_all
 from xaikit.model.classifier import Classifier
+from xaikit.model.target import Target
 from xaikit.run.context import Context
 from xaikit.zoo.load import load
 
@@ -78,7 +79,8 @@ def test_best_and_worst_areas_of_an_additive_model() -> None:
     truth, other = parts / parts.max(), (parts.max() - parts) / parts.max()
 
     def value(measure: Measure, maps: Tensor) -> float:
-        return float(measure.compute(Subject(classifier, image, maps, torch.tensor([0]))))
+        target = Target(torch.tensor([0]), function=lambda logits: logits[:, 0])
+        return float(measure.compute(Subject(classifier, image, maps, target)))
 
     assert value(Insertion(steps=count), truth) == pytest.approx(best, abs=1e-12)
     assert value(Insertion(steps=count), other) == pytest.approx(worst, abs=1e-12)

@@ -7,7 +7,9 @@ Shapes: images (N, C, H, W); maps (N, h, w).
 """
 
 import math
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -61,6 +63,11 @@ def check_range(images: Tensor, *, bounded: bool, name: str = "inputs") -> None:
             f"{name}: expected pixels in [0, 1], got {low:.3g} to {high:.3g}; "
             "give them before normalisation, which the classifier applies itself"
         )
+
+
+def from_numpy(values: Any) -> Any:
+    """Return a NumPy array as a tensor, anything else unchanged."""
+    return torch.from_numpy(np.ascontiguousarray(values)) if isinstance(values, np.ndarray) else values
 
 
 def check_maps(maps: Tensor, images: Tensor, name: str = "maps") -> None:

@@ -143,10 +143,18 @@ class Target:
             logits: (N, K) logits.
             output: meaning of the logits.
             score: "probability", "logit", "log-odds" against all other classes, or "sigmoid" of the logit.
+
+        Raises:
+            BadInput: the network is a regression, and anything but its value is asked for.
         """
         margin = self.score(logits)
         if self.function is not None:
             return margin
+        if output == "regression" and score != "logit":
+            raise BadInput(
+                f"score: expected a classifier with probabilities, got a regression, which has no {score}; "
+                "give score='logit' to keep_curve, or a callable as target"
+            )
         if self.against is not None:
             margin = margin / 2 if output == "binary" else margin
             return margin.sigmoid() if score in ("probability", "sigmoid") else margin

@@ -20,9 +20,11 @@ Departs from source: the level removes exactly floor(P j / J) pixels, ties in ro
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
+from xaikit.images.shapes import from_numpy
 from xaikit.measures.removal.curve import KeepCurve
 from xaikit.measures.removal.protocol import CurveFill, KeepProtocol, Mask
 from xaikit.measures.removal.shared_curves import Removals
@@ -35,7 +37,7 @@ from xaikit.run.context import Context
 def keep_curve(
     classifier: Classifier,
     inputs: Tensor,
-    maps: Tensor | Attribution,
+    maps: Tensor | np.ndarray[Any, Any] | Attribution,
     target: Any = None,
     levels: int = 10,
     mask: Mask = "soft",
@@ -47,7 +49,7 @@ def keep_curve(
     Args:
         classifier: the model.
         inputs: pixels (N, C, H, W) in [0, 1].
-        maps: (N, H, W) in [0, 1], used without scaling; an attribution gives its heatmap and its target.
+        maps: (N, H, W) in [0, 1], also NumPy, used without scaling; an attribution gives its heatmap and its target.
         target: None (what the attribution explains, else the top class), index, label, sequence, tensor, `Contrast`
             (the confidence is the class's share among the two) or callable `logits -> (N,)` (its value is the
             confidence).
@@ -66,7 +68,7 @@ def keep_curve(
 def keep_curves(
     classifier: Classifier,
     inputs: Tensor,
-    maps: Mapping[str, Tensor | Attribution],
+    maps: Mapping[str, Tensor | np.ndarray[Any, Any] | Attribution],
     target: Any = None,
     levels: int = 10,
     mask: Mask = "soft",
@@ -106,8 +108,9 @@ def keep_curves(
     return Removals(classifier, inputs, heatmaps, target, context).curves(protocol)
 
 
-def _heatmap(maps: Tensor | Attribution) -> Tensor:
-    return maps.heatmap() if isinstance(maps, Attribution) else maps
+def _heatmap(maps: Tensor | np.ndarray[Any, Any] | Attribution) -> Tensor:
+    heatmap: Tensor = maps.heatmap() if isinstance(maps, Attribution) else from_numpy(maps)
+    return heatmap
 
 
 def _common_target(attributions: Sequence[Attribution]) -> Target:
