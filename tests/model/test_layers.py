@@ -9,12 +9,12 @@ from torch import nn
 from tests import networks
 from xaikit.model.hooks import Layer
 from xaikit.model.layers import Outline, outline
-from xaikit.model.outputs import unwrap_output
+from xaikit.model.selection import Selection
 
 
 def seen(build, size: int = 8) -> Outline:
     network = networks.seeded(build, torch.float32).eval()
-    return outline(network, networks.images(1, size=size, dtype=torch.float32), unwrap_output)
+    return outline(network, networks.images(1, size=size, dtype=torch.float32), Selection())
 
 
 class FunctionalPool(networks.Net):
@@ -112,7 +112,7 @@ def test_a_gate_in_the_middle_is_no_end():
 
 def test_the_network_is_left_without_hooks():
     network = networks.seeded(networks.Net, torch.float32).eval()
-    outline(network, networks.images(1, dtype=torch.float32), unwrap_output)
+    outline(network, networks.images(1, dtype=torch.float32), Selection())
     assert not any(module._forward_hooks for module in network.modules())
 
 

@@ -27,19 +27,22 @@ from xaikit.model.inspection import Outlines, inspect, look, warn_of_mixing, war
 from xaikit.model.layers import Outline, find_layer
 from xaikit.model.outputs import Output, check_output, meaning, run, to_probabilities
 from xaikit.model.preprocessing import check_network, class_names, first_channels, input_size, own_resize, per_channel
+from xaikit.model.selection import Select, Selection
 
 
 class Classifier(nn.Module):
     """An image network with its preprocessing: maps pixels in [0, 1] to logits.
 
     Args:
-        network: module from (N, C, H, W) to logits (N, K), or to a tuple, a dict or an object with `.logits`.
+        network: module from (N, C, H, W) to logits (N, K), or to an output from which `select` takes them.
         mean: mean of each channel, in [0, 1]; None passes pixels on unchanged, in any range.
         std: standard deviation of each channel; None is 1.
         size: input size (H, W), or the side of a square; None reads pictures at their native size.
         labels: names of the K classes.
         layer: target layer of the activation methods, a dotted name or a module; None finds it.
         output: meaning of the logits; None takes one logit as "binary" and several as "softmax".
+        select: what of the network's output are the logits: a key, an attribute, an index, or a callable such as
+            `lambda out: out["out"].mean((2, 3))` for a segmentation network; None finds them (selection.py).
         channels: number of input channels; None takes it from the first convolution.
         resize: how `read` brings pictures to `size`; None squashes them.
         memory_format: memory format of the inputs, used if the network gives the same logits in it; otherwise, and for
@@ -61,6 +64,7 @@ class Classifier(nn.Module):
         layer: str | nn.Module | None = None,
         output: Output | None = None,
         *,
+        select: Select | None = None,
         channels: int | None = None,
         resize: Resize | None = None,
         memory_format: torch.memory_format | None = torch.channels_last,
@@ -79,6 +83,7 @@ class Classifier(nn.Module):
         self.name = name or type(unwrapped(network)).__name__
         self.weights = weights
         self._output = output
+        self._select = Selection(select)
         self._labels = None if labels is None else class_names(labels)
         self._wanted_format = memory_format
         self._memory_format = torch.contiguous_format
@@ -147,7 +152,7 @@ class Classifier(nn.Module):
         seen = self.outline(inputs.shape[-2:])
         fitted = self._fit(inputs)
         own = inputs.clone() if fitted is inputs else fitted  # a network may write into its input
-        return run(self.module, own, seen, self.output)
+        return run(self.module, own, seen, self.output, self._select)
 
     def probabilities(self, pixels: Tensor) -> Tensor:
         """Return probabilities (N, K) of pixels (N, C, H, W); for a regression, the logits."""
@@ -243,8 +248,9 @@ class Classifier(nn.Module):
     def _look(self, size: tuple[int, int]) -> Outline:
         with self.borrowed(), torch.no_grad():
             if self._outlines:
-                return self._outlines.known(look(self.module, self._noise(size), self.name))
-            seen, self._memory_format = inspect(self.module, self._noise(size), self.name, self._wanted_format)
+                return self._outlines.known(look(self.module, self._noise(size), self.name, self._select))
+            noise, wanted = self._noise(size), self._wanted_format
+            seen, self._memory_format = inspect(self.module, noise, self.name, wanted, self._select)
             warn_of_mixing(self.module, self.name, seen)
         self._output = meaning(self._output, seen, self._labels, self.name)
         warn_of_randomness(self.name, seen)
@@ -269,8 +275,9 @@ class Classifier(nn.Module):
     def fingerprint(self) -> str:
         """16 hexadecimal digits that identify the current weights and preprocessing."""
         colours = {"mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist()}
-        weights = model_fingerprint(self.module)
-        return fingerprint({"weights": weights, **colours, "output": self.output, "channels": self.channels})
+        values = {"weights": model_fingerprint(self.module), **colours, "output": self.output}
+        selected = {} if self._select.identity is None else {"select": self._select.identity}
+        return fingerprint({**values, "channels": self.channels, **selected})
 
     def read(self, sources: Source | Iterable[Source], resize: ReadPolicy | None = None) -> Tensor:
         """Read pictures as one batch of pixels (N, C, H, W) in [0, 1] on the classifier's device.

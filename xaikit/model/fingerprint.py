@@ -6,6 +6,9 @@ It is computed from the contents each time, so every write changes it, even `wei
 """
 
 import hashlib
+from collections.abc import Callable
+from types import CodeType
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -21,3 +24,27 @@ def model_fingerprint(network: nn.Module) -> str:
         else:
             digest.update(f"{name}|{canonical_json(tensor)}|".encode())
     return digest.hexdigest()[:16]
+
+
+def function_identity(function: Callable[..., Any]) -> Any:
+    """Return what identifies a function: its code, and the values that it takes from around it.
+
+    Other callables are identified by their `str`.
+    """
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return str(function)
+    around = getattr(function, "__globals__", {})
+    cells = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
+    values = [*cells, *(getattr(function, "__defaults__", None) or ())]
+    values += [around[name] for name in code.co_names if isinstance(around.get(name), Tensor | int | float | str)]
+    return {"code": _code(code), "values": [_value(value) for value in values]}
+
+
+def _code(code: CodeType) -> list[Any]:
+    constants = [_code(value) if isinstance(value, CodeType) else repr(value) for value in code.co_consts]
+    return [code.co_code.hex(), list(code.co_names), constants]
+
+
+def _value(value: Any) -> Any:
+    return model_fingerprint(value) if isinstance(value, nn.Module) else canonical_json(value)

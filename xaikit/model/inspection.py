@@ -25,8 +25,8 @@ from xaikit.foundation.memory import out_of_memory
 from xaikit.model.ends import End
 from xaikit.model.function import BlackBox, Scripted
 from xaikit.model.layers import Outline, outline
-from xaikit.model.outputs import unwrap_output
 from xaikit.model.rows import Dependence, dependence
+from xaikit.model.selection import Selection
 
 _OF_DTYPES = ("scalar type", "Input type", "dtype")  # in torch's messages
 _NATIVE_PROBE = (64, 64)
@@ -93,7 +93,7 @@ class Outlines:
 
 
 def inspect(
-    network: nn.Module, inputs: Tensor, name: str, wanted: torch.memory_format | None
+    network: nn.Module, inputs: Tensor, name: str, wanted: torch.memory_format | None, select: Selection
 ) -> tuple[Outline, torch.memory_format]:
     """Return the outline of a borrowed network and the memory format to run it in.
 
@@ -102,29 +102,30 @@ def inspect(
         inputs: one image (1, C, H, W) in the network's coordinates.
         name: name of the network, for messages.
         wanted: preferred memory format of the inputs, or None.
+        select: converts the network's output to (N, K).
 
     Raises:
         BadInput: the network cannot run on such an image.
     """
     before = _random_states(inputs.device)
     with _Draws() as first:
-        seen = look(network, inputs.clone(), name)
+        seen = look(network, inputs.clone(), name, select)
     _warn_of_training(network)
     drawn = _random_states(inputs.device) != before or _goes_on(network, inputs, first)
-    seen = replace(seen, end=replace(seen.end, bounded=_is_bounded(network, inputs, seen)))
+    seen = replace(seen, end=replace(seen.end, bounded=_is_bounded(network, inputs, seen, select)))
     if not drawn and not isinstance(network, BlackBox):
-        seen = replace(seen, rows=_dependence(network, inputs, seen))
-    wanted = wanted if wanted is not None and _same_logits_in(wanted, network, inputs, seen) else None
-    if wanted is None and not _same_logits_in(torch.contiguous_format, network, inputs, seen):
+        seen = replace(seen, rows=_dependence(network, inputs, seen, select))
+    wanted = wanted if wanted is not None and _same_logits_in(wanted, network, inputs, seen, select) else None
+    if wanted is None and not _same_logits_in(torch.contiguous_format, network, inputs, seen, select):
         drawn = True
     seen = replace(seen, random=drawn, rows=Dependence() if drawn else seen.rows)
     return seen, torch.contiguous_format if wanted is None else wanted
 
 
-def _dependence(network: nn.Module, inputs: Tensor, seen: Outline) -> Dependence:
+def _dependence(network: nn.Module, inputs: Tensor, seen: Outline, select: Selection) -> Dependence:
     """Return what depends on the other images of a batch, or that the network takes only one image."""
     try:
-        return dependence(network, inputs, lambda output: unwrap_output(output, seen.classes))
+        return dependence(network, inputs, lambda output: select(output, seen.classes))
     except _FAILURES as error:
         if out_of_memory(error):
             raise
@@ -169,13 +170,13 @@ def _goes_on(network: nn.Module, inputs: Tensor, first: _Draws) -> bool:
     return bool(first.states != second.states)
 
 
-def _is_bounded(network: nn.Module, inputs: Tensor, seen: Outline) -> bool:
+def _is_bounded(network: nn.Module, inputs: Tensor, seen: Outline, select: Selection) -> bool:
     """Return whether outputs that are taken as logits change, but stay in [0, 1], for images far from usual."""
     decided = seen.ends_in != "logits" or seen.end.only_bits or isinstance(network, BlackBox)
     if decided or not _within(seen.outputs):
         return False
     try:
-        far = torch.cat([unwrap_output(network(inputs * factor), seen.classes) for factor in (-_FAR, _FAR)])
+        far = torch.cat([select(network(inputs * factor), seen.classes) for factor in (-_FAR, _FAR)])
     except _FAILURES as error:
         if out_of_memory(error):
             raise
@@ -213,19 +214,20 @@ def warn_of_randomness(name: str, seen: Outline) -> None:
     )
 
 
-def look(network: nn.Module, inputs: Tensor, name: str) -> Outline:
+def look(network: nn.Module, inputs: Tensor, name: str, select: Selection) -> Outline:
     """Return the outline of a borrowed network.
 
     Args:
         network: the network in eval mode.
         inputs: one image (1, C, H, W) in the network's coordinates.
         name: name of the network, for the message.
+        select: converts the network's output to (N, K).
 
     Raises:
         BadInput: the network cannot run on such an image.
     """
     try:
-        seen = outline(network, inputs, unwrap_output)
+        seen = outline(network, inputs, select)
         none = End("logits", "logits", seen.classes)
         return replace(seen, end=none) if isinstance(network, BlackBox) else seen
     except _FAILURES as error:
@@ -266,10 +268,12 @@ def _required_arguments(network: nn.Module) -> list[str]:
     return [one.name for one in parameters if one.default is Parameter.empty and one.kind not in several]
 
 
-def _same_logits_in(memory_format: torch.memory_format, network: nn.Module, inputs: Tensor, seen: Outline) -> bool:
+def _same_logits_in(
+    memory_format: torch.memory_format, network: nn.Module, inputs: Tensor, seen: Outline, select: Selection
+) -> bool:
     """Return whether a network runs in a memory format and gives the same logits in it, up to rounding."""
     try:
-        outputs = unwrap_output(network(inputs.clone(memory_format=memory_format)), seen.classes)
+        outputs = select(network(inputs.clone(memory_format=memory_format)), seen.classes)
     except _FAILURES as error:
         if out_of_memory(error):
             raise

@@ -1,6 +1,6 @@
 """The outputs of a network: their format and their meaning.
 
-output -> unwrap -> (N, K) -> the tensor before a final softmax or sigmoid -> logits (N, K) -> probabilities (N, K)
+output -> select -> (N, K) -> the tensor before a final softmax or sigmoid -> logits (N, K) -> probabilities (N, K)
 
 softmax       one class of K                 p = softmax(z)
 sigmoid       K independent classes          p = sigmoid(z)
@@ -9,8 +9,8 @@ regression    K values                       no probabilities
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +18,9 @@ from torch import Tensor, nn
 from xaikit.foundation.errors import BadInput, XaikitWarning
 from xaikit.model.ends import EndsIn, Forward, refuse_saturated
 from xaikit.model.layers import Outline
+from xaikit.model.selection import Selection
 
 Output = Literal["softmax", "sigmoid", "binary", "regression"]
-
-_LOGIT_KEYS = ("logits", "out", "output")
 
 
 def check_output(output: str | None) -> None:
@@ -77,7 +76,7 @@ def _undone(output: Output, ends_in: EndsIn) -> bool:
     return output == "softmax" and ends_in in ("softmax", "log-softmax")
 
 
-def run(network: nn.Module, inputs: Tensor, seen: Outline, output: Output) -> Tensor:
+def run(network: nn.Module, inputs: Tensor, seen: Outline, output: Output, select: Selection) -> Tensor:
     """Return the logits (N, K) of a network, at least float32: a final softmax or sigmoid undone, one z as [-z, z].
 
     A network that takes only one image at a time runs on each of them.
@@ -87,19 +86,20 @@ def run(network: nn.Module, inputs: Tensor, seen: Outline, output: Output) -> Te
         inputs: (N, C, H, W) in the network's coordinates, in its dtype.
         seen: outline of the network.
         output: meaning of the logits.
+        select: converts the network's output to (N, K).
 
     Raises:
         BadInput: there are no logits in the output, or none can be told from saturated probabilities.
     """
     if seen.rows.alone and len(inputs) > 1:
-        return torch.cat([run(network, image, seen, output) for image in torch.split(inputs, 1)])
+        return torch.cat([run(network, image, seen, output, select) for image in torch.split(inputs, 1)])
     if _undone(output, seen.ends_in):
         with Forward(seen.end.width) as forward:
-            outputs = unwrap_output(network(inputs), seen.classes)
+            outputs = select(network(inputs), seen.classes)
         before = forward.before(seen.end, outputs)
         logits = _inverse(outputs, seen.ends_in) if before is None else seen.end.logits(_full(before))
     else:
-        outputs = unwrap_output(network(inputs), seen.classes)
+        outputs = select(network(inputs), seen.classes)
         if seen.end.only_bits and output != "regression":
             refuse_saturated(outputs, "sigmoid")
         logits = _full(outputs)
@@ -126,36 +126,3 @@ def to_probabilities(logits: Tensor, output: Output) -> Tensor:
     if output == "regression":
         return logits
     return logits.softmax(1) if output == "softmax" else logits.sigmoid()
-
-
-def unwrap_output(output: Any, classes: int | None = None) -> Tensor:
-    """Return the logits (N, K) in a network's output.
-
-    Args:
-        output: a tensor, a tuple whose first entry is the logits, or a dict or object with logits.
-        classes: K, to restore the shape if the network drops axes of length one; None if one image was run.
-
-    Raises:
-        BadInput: there are no logits; the message names what was returned.
-    """
-    logits = output
-    if isinstance(output, Mapping):
-        keys = list(output)
-        key = next((key for key in _LOGIT_KEYS if key in output), keys[0] if len(keys) == 1 else None)
-        if key is None:
-            raise BadInput(f"model: expected logits, got a dict with {keys}; wrap it to return one of them")
-        logits = output[key]
-    elif isinstance(getattr(output, "logits", None), Tensor):
-        logits = output.logits
-    elif isinstance(output, tuple | list) and output:
-        logits = output[0]
-    if not isinstance(logits, Tensor):
-        raise BadInput(f"model: expected logits as a tensor, got {type(output).__name__}; wrap it to return (N, K)")
-    if logits.ndim == 4 and logits.shape[2] == logits.shape[3] == 1:
-        logits = logits[:, :, 0, 0]
-    if logits.ndim < 2:
-        logits = logits.reshape(-1, classes) if classes else logits.reshape(1, -1)
-    if logits.ndim != 2 or not logits.is_floating_point():
-        got = f"{tuple(logits.shape)} {logits.dtype}"
-        raise BadInput(f"model: expected logits (N, K), got {got}; wrap it to return (N, K)")
-    return logits
