@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 import xaikit
-from xaikit.images.drawing import overlay
+from xaikit.extend import described
 
 given = [Path(argument) for argument in sys.argv[1:]]
 folder = given[0] if given else Path("out/one_image")
@@ -30,15 +30,15 @@ print(f"{picture.name}: {found.target_names[0]}, {100 * found.probabilities[0]:.
 row, column = divmod(int(heatmap.argmax()), heatmap.shape[1])
 print(f"{found.method} at layer {found.layer} is hottest in row {row}, column {column}")
 print(f"parameters: {found.params}")
-print(f"flags: {', '.join(found.flags[0]) or 'none'}")
+for flag in sorted(found.flags[0]):
+    print(described(flag))
 
 print("\nwhat else it might be:")
 probabilities = clf.probabilities(pixels)[0].detach()
 for index in probabilities.argsort(descending=True)[1:4]:
     print(f"  {clf.labels[index]:20} {100 * probabilities[index]:6.2f} %")
 
-seen = (255 * pixels[0]).round().byte().permute(1, 2, 0).cpu().numpy()
-drawn = Image.fromarray(overlay(seen, heatmap.cpu().numpy()))
-drawn.resize((512, 512), Image.Resampling.NEAREST).save(folder / "overlay.png")
+found.overlay(0).resize((512, 512), Image.Resampling.NEAREST).save(folder / "overlay.png")
+found.plot().savefig(folder / "figure.png")  # input and overlay, what is explained, what the flags mean
 found.save(folder / "libra-cam.safetensors")  # xaikit.Attribution.load reads it again
-print(f"\nsee {folder / 'overlay.png'}")
+print(f"\nsee {folder / 'figure.png'}")

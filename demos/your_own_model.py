@@ -11,11 +11,9 @@ import sys
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 import xaikit
-from xaikit.images.drawing import illustrate
 from xaikit.images.synthetic import draw
 
 folder = Path(sys.argv[1] if sys.argv[1:] else "out/your_own_model")
@@ -48,8 +46,5 @@ print(f"{int((clf(images).argmax(1) == classes).sum())} of {len(images)} new ima
 print(f"layers: {', '.join(clf.layers())}; activation methods read {clf.layer} unless told otherwise")
 
 many = xaikit.attribute_many(clf, images[:1], methods=["grad-cam", "hires-cam", "libra-cam", "occlusion"])
-maps = [(name, found.heatmap()[0].numpy(), None, False) for name, found in many.items()]
-picture = (255 * images[0]).round().byte().permute(1, 2, 0).numpy()
-drawn = illustrate(picture, maps, many["grad-cam"].target_names[0])
-Image.fromarray(drawn.panel).save(folder / "panel.png")
+xaikit.plot(many).savefig(folder / "panel.png")
 print(f"see {folder / 'panel.png'}")

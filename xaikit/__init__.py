@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from xaikit.model.target import Contrast
     from xaikit.run.attribution import Attribution
     from xaikit.run.context import Context
+    from xaikit.run.showing import plot
 else:
     # Loads the packages of these names; as attributes of xaikit they mean the public functions, by __getattr__ below.
     from xaikit import measures, methods
@@ -57,6 +58,7 @@ _HOMES = {
     "xaikit.model.target": "Contrast",
     "xaikit.run.attribution": "Attribution",
     "xaikit.run.context": "Context",
+    "xaikit.run.showing": "plot",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 """Modules of the public names; those that are not listed are functions of `xaikit.api`."""
@@ -86,6 +88,7 @@ __all__ = [
     "measure",
     "measures",
     "methods",
+    "plot",
 ]
 
 

@@ -7,7 +7,7 @@ All other modules of `xaikit` are internal and may change without notice; the pu
 
 from __future__ import annotations
 
-from xaikit.foundation.flags import FLAGS, Flag
+from xaikit.foundation.flags import FLAGS, Flag, described
 from xaikit.measures.base import MEASURES, Measure, Subject
 from xaikit.methods.base import METHODS, Family, InputMethod, LayerMethod, Method, Need, Values
 from xaikit.run.batch import Batch
@@ -28,4 +28,5 @@ __all__ = [
     "Need",
     "Subject",
     "Values",
+    "described",
 ]

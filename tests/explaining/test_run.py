@@ -17,6 +17,7 @@ from torch import nn
 
 from xaikit.explaining.run import Result, explain
 from xaikit.foundation.errors import BadInput, XaikitError
+from xaikit.foundation.flags import described
 from xaikit.methods.base import METHODS
 from xaikit.model.classifier import Classifier
 from xaikit.run.context import Context
@@ -28,8 +29,10 @@ PICTURE = np.zeros((2, 2, 3), np.uint8)
 class Drawn(list[Any]):
     """A `Draw` that remembers what it was given."""
 
-    def __call__(self, picture: Array, maps: Sequence[Any], caption: str, title: str) -> tuple[Any, dict[str, Any]]:
-        self.append((picture, maps, caption, title))
+    def __call__(
+        self, picture: Array, maps: Sequence[Any], caption: str, title: str, notes: Sequence[str]
+    ) -> tuple[Any, dict[str, Any]]:
+        self.append((picture, maps, caption, title, notes))
         return PICTURE, {method: PICTURE for method, *_ in maps}
 
 
@@ -88,11 +91,15 @@ def test_seconds_add_up_to_the_time_of_the_attribution(images: list[Path], tmp_p
 def test_what_is_drawn(images: list[Path], tmp_path: Path) -> None:
     model = classifier(size=8, labels=["ant", "bee", "cat", "dog"])
     _, draw = run(model, images[:1], tmp_path / "out", "grad-cam", "saliency", "occlusion", target="cat")
-    picture, maps, caption, title = draw[0]
+    picture, maps, caption, title, notes = draw[0]
     np.testing.assert_array_equal(picture, np.asarray(Image.open(images[0]).convert("RGB")))
     assert caption.startswith("cat · ")
-    assert caption.endswith(" %")
+    assert caption.endswith(" %)")
+    assert "(the network's answer: dog · " in caption
     assert title == "00.png"
+    assert notes == []
+    _, draw = run(model, images[:1], tmp_path / "flagged", "saliency", "ones")
+    assert draw[0][4] == [f"ones: {described('constant')}"]
     assert [(method, heat.shape, signed) for method, heat, _, signed in maps] == [
         ("grad-cam", (8, 8), False),
         ("saliency", (8, 8), False),
@@ -193,7 +200,9 @@ def test_maps_are_given_up_portion_by_portion(images: list[Path], tmp_path: Path
     alive: list[weakref.ref[Array]] = []
     most = 0
 
-    def draw(picture: Array, maps: Sequence[Any], caption: str, title: str) -> tuple[Any, dict[str, Any]]:
+    def draw(
+        picture: Array, maps: Sequence[Any], caption: str, title: str, notes: Sequence[str]
+    ) -> tuple[Any, dict[str, Any]]:
         nonlocal most
         alive.extend(weakref.ref(array) for _, heat, values, _ in maps for array in (heat, values) if array is not None)
         most = max(most, sum(reference() is not None for reference in alive))
@@ -210,7 +219,9 @@ def test_an_interrupt_of_a_slow_method_keeps_what_is_done(images: list[Path], tm
     slow = METHODS.get("integrated-gradients")(classifier(size=8), steps=800)
     done = 0
 
-    def draw(picture: Array, maps: Sequence[Any], caption: str, title: str) -> tuple[Any, dict[str, Any]]:
+    def draw(
+        picture: Array, maps: Sequence[Any], caption: str, title: str, notes: Sequence[str]
+    ) -> tuple[Any, dict[str, Any]]:
         nonlocal done
         done += 1
         return PICTURE, {method: PICTURE for method, *_ in maps}
@@ -234,7 +245,9 @@ def test_a_killed_run_continues_with_the_same_values(images: list[Path], tmp_pat
     files = [(path, None) for path in images]
     drawn = 0
 
-    def draw(picture: Array, maps: Sequence[Any], caption: str, title: str) -> tuple[Any, dict[str, Any]]:
+    def draw(
+        picture: Array, maps: Sequence[Any], caption: str, title: str, notes: Sequence[str]
+    ) -> tuple[Any, dict[str, Any]]:
         nonlocal drawn
         drawn += 1
         if drawn == count + 1:

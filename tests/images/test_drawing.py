@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFont
+from PIL import Image
 
-from xaikit.images.drawing import Map, Tile, illustrate, overlay, panel, saturated, signed_overlay
-from xaikit.images.lettering import draw_text, shortened
+from xaikit.foundation.errors import UnknownName
+from xaikit.images.drawing import SIGNED_BAR, Bar, Map, Row, Tile, curves, illustrate, legible, sheet
+from xaikit.images.overlays import coloured, overlay, saturated, signed_overlay
 
 Array = np.ndarray[Any, Any]
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
@@ -87,6 +89,11 @@ def test_illustrate_draws_each_map_by_its_kind() -> None:
     np.testing.assert_array_equal(found.overlays["sign"], signed_overlay(PICTURE, signed))
 
 
+def panel(picture: Array, tiles: list[tuple[str, Array]], caption: str = "", notes: tuple[str, ...] = ()) -> Array:
+    shown = [Tile("input", picture, None), *(Tile(*tile) for tile in tiles)]
+    return sheet([Row(caption, shown)], notes).pixels
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (32, 32), (64, 64), (100, 150), (224, 224), (900, 500), (5, 600)])
 def test_tiles_of_any_size_are_readable(shape: tuple[int, int]) -> None:
     picture = np.full((*shape, 3), 200, np.uint8)
@@ -96,11 +103,15 @@ def test_tiles_of_any_size_are_readable(shape: tuple[int, int]) -> None:
     assert drawn.shape[0] < 700
 
 
-def test_small_pictures_grow_by_a_whole_factor() -> None:
+def test_pictures_are_drawn_exactly_and_small_ones_grow_by_a_whole_factor() -> None:
     checkers = np.zeros((32, 32, 3), np.uint8)
     checkers[::2, ::2] = checkers[1::2, 1::2] = 255
-    drawn = panel(checkers, [], "")
-    assert set(np.unique(drawn[60:200, 60:200])) == {0, 255}
+    top = 14 + 21  # margin and title
+    np.testing.assert_array_equal(panel(checkers, [])[top : top + 224, 14:238], checkers.repeat(7, 0).repeat(7, 1))
+    noise = np.random.default_rng(2).integers(0, 256, (224, 300, 3), dtype=np.uint8)
+    drawn = panel(noise, [("m", noise)])
+    np.testing.assert_array_equal(drawn[top : top + 224, 14:314], noise)
+    np.testing.assert_array_equal(drawn[top : top + 224, 326:626], noise)
 
 
 def test_more_than_five_tiles_wrap_into_even_rows() -> None:
@@ -109,26 +120,79 @@ def test_more_than_five_tiles_wrap_into_even_rows() -> None:
     assert sizes[0][1] > sizes[2][1] > sizes[1][1]
 
 
-def test_a_caption_and_a_colour_bar_are_drawn() -> None:
-    plain = panel(PICTURE, [Tile("m", PICTURE, None)], "")
-    bar = panel(PICTURE, [Tile("m", PICTURE, "signed")], "")
-    assert (plain != bar).any()
+def test_a_caption_a_colour_bar_and_notes_are_drawn() -> None:
+    bare, heat, signed = (sheet([Row("", [Tile("m", PICTURE, bar)])]).pixels for bar in (None, Bar(), SIGNED_BAR))
+    assert (bare != heat).any()
+    assert (heat != signed).any()
     assert panel(PICTURE, [], "caption").shape[0] > panel(PICTURE, [], "").shape[0]
+    one, two = (panel(PICTURE, [], notes=("a note that is long " * count,)).shape[0] for count in (1, 9))
+    assert two > one > panel(PICTURE, []).shape[0]
 
 
-def test_long_text_is_shortened_to_its_width() -> None:
-    font = ImageFont.load_default(15)
-    text = shortened("a very long class name " * 20, 200, font)
-    assert text.endswith("...")
-    assert font.getlength(text) <= 200
-    assert shortened("cat", 200, font) == "cat"
+def test_the_colour_bar_runs_from_low_to_high() -> None:
+    bars = sheet([Row("", [Tile("m", PICTURE, Bar()), Tile("m", PICTURE, SIGNED_BAR)])]).pixels
+    row = bars[14 + 21 + 160 + 4 + 2].astype(int)
+    heat, signed = row[14:254], row[266:506]
+    assert heat[2].sum() < 60
+    assert heat[-3].sum() > 500
+    assert signed[2, 2] > signed[2, 0] + 60
+    assert signed[-3, 0] > signed[-3, 2] + 60
+    assert signed[120].min() > 230
 
 
-@pytest.mark.parametrize("text", ["Käse", "Жук", "東京", "a\nb", "\U0001f600", "\x00\ufffd", ""])
-def test_any_text_is_drawn(text: str) -> None:
-    page = Image.new("RGB", (200, 40), "white")
-    draw_text(page, (0, 0), text, 15, (0, 0, 0), 200)
-    assert (np.asarray(page).min() < 128) == bool(text)
+@pytest.mark.parametrize(
+    "text", ["Käse", "Жук", "東京", "a\nb", "\U0001f600", "\x00\ufffd", "$x^2$", r"\alpha", "a" * 999]
+)
+def test_any_text_is_drawn_in_its_width(text: str) -> None:
+    drawn = sheet([Row(text, [Tile(text, PICTURE)])], [text]).pixels
+    plain = sheet([Row("", [Tile("", PICTURE)])]).pixels
+    assert drawn.shape[1] == plain.shape[1]
+    assert (drawn[:, :12] == 255).all()
+    assert (drawn[:, -12:] == 255).all()
+
+
+def test_letters_that_no_font_has_are_replaced() -> None:
+    assert legible("Käse  Жук\n") == "Käse Жук"
+    assert legible("a\x00b\ue123") == "a?b?"
+    assert legible("$x^2$") == "$x^2$"
+
+
+@pytest.mark.slow
+def test_a_sheet_of_several_images_is_a_png() -> None:
+    figure = sheet([Row(str(index), [Tile("m", PICTURE)] * 7) for index in range(3)], columns=7)
+    width, height = Image.open(BytesIO(figure._repr_png_())).size
+    assert figure.pixels.shape == (height, width, 3)
+    assert width > 7 * 224
+    assert 'alt="a &lt;b&gt; &quot;c&quot;"' in figure.html('a <b> "c"')
+
+
+def test_curves_are_a_figure_of_lines_and_their_mean() -> None:
+    x = np.linspace(0, 1, 11)
+    lines = np.random.default_rng(0).random((3, 11))
+    figure = curves(x, lines, lines.mean(0), "share removed", "confidence", "soft")
+    (axes,) = figure.axes
+    assert [line.get_ydata().tolist() for line in axes.lines] == [*lines.tolist(), lines.mean(0).tolist()]  # type: ignore[union-attr]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("share removed", "confidence")
+
+
+def test_another_colour_map() -> None:
+    jet = overlay(PICTURE, RAMP, "jet")
+    assert (jet != overlay(PICTURE, RAMP)).any()
+    assert coloured(RAMP, "gray")[0, -1].tolist() == [255, 255, 255]
+    with pytest.raises(UnknownName, match="unknown colour map 'infernoo'; did you mean inferno"):
+        overlay(PICTURE, RAMP, "infernoo")
+
+
+@pytest.mark.slow
+def test_drawing_touches_no_state_of_matplotlib() -> None:
+    code = (
+        "import sys, matplotlib as mpl; before = mpl.rcParams.copy()\n"
+        "from xaikit.images.drawing import Row, Tile, sheet; import numpy as np\n"
+        "sheet([Row('a', [Tile('b', np.zeros((4, 4, 3), np.uint8))])]).pixels\n"
+        "print(mpl.rcParams.copy() == before, 'matplotlib.pyplot' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True False"
 
 
 def test_drawing_needs_no_torch() -> None:

@@ -88,10 +88,12 @@ def _write_images(suite: Suite, names: Sequence[str], output: Path) -> None:
         save_png(folder / f"{name}.png", picture)
 
 
-def _draw(picture: Any, maps: Sequence[tuple[Any, ...]], caption: str, title: str) -> tuple[Any, Mapping[str, Any]]:
+def _draw(
+    picture: Any, maps: Sequence[tuple[Any, ...]], caption: str, title: str, notes: Sequence[str]
+) -> tuple[Any, Mapping[str, Any]]:
     from xaikit.images.drawing import Map, illustrate
 
-    return illustrate(picture, [Map(*values) for values in maps], caption, title)
+    return illustrate(picture, [Map(*values) for values in maps], caption, title, notes)
 
 
 def _print(table: Table, title: str, output: Path) -> None:

@@ -89,7 +89,8 @@ def _is_whole(file: Path) -> bool:
 
 
 def _write(example: Explained, files: Mapping[str, Path]) -> None:
-    from xaikit.images.drawing import Map, map_tile, paled
+    from xaikit.images.drawing import Map, map_tile
+    from xaikit.images.overlays import paled
     from xaikit.images.reading import save_png
 
     save_png(files["input"], example.picture)

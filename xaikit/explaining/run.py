@@ -36,10 +36,14 @@ from xaikit.model.target import Contrast, resolve_target
 from xaikit.run.attribution import Attribution
 from xaikit.run.context import Context
 from xaikit.run.portions import attempt, by_size, reason
+from xaikit.run.showing import caption, flag_notes
 
 Array = np.ndarray[Any, Any]
-Draw = Callable[[Array, Sequence[tuple[str, Array, Array | None, bool]], str, str], tuple[Array, Mapping[str, Array]]]
-"""(picture, [(method, heatmap, pixel values or None, signed)], caption, title) -> (panel, overlays by method)."""
+Draw = Callable[
+    [Array, Sequence[tuple[str, Array, Array | None, bool]], str, str, Sequence[str]],
+    tuple[Array, Mapping[str, Array]],
+]
+"""(picture, [(method, heatmap, values or None, signed)], caption, title, notes) -> (panel, overlays by method)."""
 
 _PORTION = 16  # images explained together
 _PASSES = 1600  # maximal passes of a portion, so an interrupt loses little work; slow methods take smaller portions
@@ -270,8 +274,9 @@ class _Run:
         assert isinstance(image.content, Tensor)
         pairs = zip(self.methods, attributions, strict=True)
         maps = [attribution.drawable(signed=method.signed) for method, attribution in pairs]
-        caption, title = _caption(attributions[0], self.classifier), printable(image.path.name)
-        panel, overlays = self.draw(to_picture(image.content), maps, caption, title)
+        title, text = printable(image.path.name), caption(attributions[0], 0)
+        notes = flag_notes({attribution.method: attribution for attribution in attributions})
+        panel, overlays = self.draw(to_picture(image.content), maps, text, title, notes)
         values = {attribution.method: attribution.values[0].cpu().numpy() for attribution in attributions}
         records = [self._record(image, attribution) for attribution in attributions]
         with uninterrupted():
@@ -331,9 +336,3 @@ def _unchanged(path: Path, records: Sequence[Record]) -> bool:
     except BadInput:
         return False
     return all(record.get("sha256") == content for record in records)
-
-
-def _caption(attribution: Attribution, classifier: Classifier) -> str:
-    value = float(attribution.probabilities[0])
-    number = f"{value:.3g}" if classifier.output == "regression" else f"{100 * value:.1f} %"
-    return f"{attribution.target_names[0]} · {number}"

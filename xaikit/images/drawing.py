@@ -1,38 +1,53 @@
-"""Heatmaps as pictures: one overlay per map, one panel per image.
+"""Pictures and figures of maps, drawn by matplotlib without its global state.
 
-    overlay         inferno over the partly desaturated photograph; low values show the photograph
-    signed_overlay  blue (against) and red (for) over the faded photograph; zero shows the photograph
-    panel           input and overlays side by side, each with its title and colour bar
+    illustrate   one image with the maps of several methods: panel and overlays, as arrays
+    sheet        rows of pictures with titles, colour bars, captions and notes, as a figure
+    curves       values over the removed share, one line an image and their mean, as a figure
 
-Both colour scales are readable in print and with any colour vision: lightness increases with the value in inferno, and
-blue and red remain distinguishable.
+A figure is shown by a notebook, and written by its `savefig`.
 
-Shapes: picture (H, W, 3) uint8; heatmap (H, W) in [0, 1]; values (H, W) of any range; every result (H, W, 3) uint8.
+Shapes: picture (H, W, 3) uint8; heatmap (H, W) in [0, 1]; values (H, W) of any range.
 """
 
 import math
+import unicodedata
+from base64 import b64encode
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from functools import cache
+from html import escape
+from io import BytesIO
+from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font, get_font_names
 from PIL import Image
 
-from xaikit.images.lettering import draw_text, line_height
+from xaikit.images.overlays import (
+    HEAT,
+    SIGNED,
+    Floats,
+    Picture,
+    colour_map,
+    on_white,
+    overlay,
+    saturated,
+    signed_overlay,
+)
 
-Picture = NDArray[np.uint8]
-Floats = NDArray[np.floating[Any]]
-Scale = Literal["heat", "signed"]
-
-_OUTLIERS = 0.995  # quantile of a pixel map that is shown in the strongest colour
-_AGAINST, _FOR = (33.0, 102.0, 172.0), (178.0, 24.0, 43.0)
-_INK, _FAINT = (32, 32, 32), (120, 120, 120)
-
+_INK, _FAINT = "#202020", "#787878"
+_DPI = 100
 _SMALLEST, _LARGEST = 224, 448  # long side of a tile
 _COLUMNS = 5
 _MARGIN, _GAP, _BAR = 14, 12, 5
-_CAPTION, _TITLE, _MARK = 20, 15, 11
+_CAPTION, _TITLE, _MARK = 20, 15, 11  # sizes of text in pixels
+_FONTS = (
+    *("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "WenQuanYi Micro Hei", "Hiragino Sans GB"),
+    *("Microsoft YaHei", "Malgun Gothic", "Yu Gothic", "Arial Unicode MS"),
+)
 
 
 class Map(NamedTuple):
@@ -41,7 +56,7 @@ class Map(NamedTuple):
     Args:
         method: name of the method.
         heatmap: (H, W) in [0, 1].
-        values: (H, W) raw values of a pixel-level method, whose sign or rare peaks matter; else None.
+        values: (H, W) raw values of a method whose sign or rare peaks matter; else None.
         signed: whether positive values speak for the class and negative values against it.
     """
 
@@ -51,18 +66,55 @@ class Map(NamedTuple):
     signed: bool = False
 
 
+class Bar(NamedTuple):
+    """The colour bar of a picture.
+
+    Args:
+        cmap: name of the colour map; None is blue for negative and red for positive values.
+        low: text at the lower end.
+        high: text at the upper end.
+        signed: whether the colours fade to white in the middle.
+    """
+
+    cmap: str | None = HEAT
+    low: str = "low"
+    high: str = "high"
+    signed: bool = False
+
+    @property
+    def colours(self) -> Colormap:
+        """The colours from the lower to the upper end."""
+        colours = SIGNED if self.cmap is None else colour_map(self.cmap)
+        return on_white(colours) if self.signed else colours
+
+
+SIGNED_BAR = Bar(None, "against", "for", signed=True)
+
+
 class Tile(NamedTuple):
-    """One picture in a panel.
+    """One picture in a figure.
 
     Args:
         title: text above the picture.
         picture: (H, W, 3) uint8.
-        scale: colour bar below the picture; None for no bar.
+        bar: colour bar below the picture; None for no bar.
     """
 
     title: str
     picture: Picture
-    scale: Scale | None = "heat"
+    bar: Bar | None = Bar()
+
+
+class Row(NamedTuple):
+    """The pictures of one image.
+
+    Args:
+        caption: line of text above them, such as the class and its probability.
+        tiles: the pictures, at most five side by side.
+    """
+
+    caption: str
+    tiles: Sequence[Tile]
 
 
 class Pictures(NamedTuple):
@@ -77,8 +129,37 @@ class Pictures(NamedTuple):
     overlays: dict[str, Picture]
 
 
+class Sheet(Figure):
+    """A figure that needs no pyplot and no backend: a notebook shows it as it is."""
+
+    def __init__(self, width: float, height: float) -> None:
+        super().__init__(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor="white")
+        FigureCanvasAgg(self)
+
+    def _repr_png_(self) -> bytes:
+        buffer = BytesIO()
+        self.savefig(buffer, format="png")
+        return buffer.getvalue()
+
+    def html(self, text: str) -> str:
+        """Return the figure below a line of text, for a notebook."""
+        image, line = b64encode(self._repr_png_()).decode(), escape(text, quote=True)
+        return f'<p>{line}</p><img alt="{line}" src="data:image/png;base64,{image}"/>'
+
+    @property
+    def pixels(self) -> Picture:
+        """(H, W, 3) uint8, the drawn figure."""
+        canvas: Any = self.canvas
+        canvas.draw()
+        return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
 def illustrate(
-    picture: Picture, maps: Sequence[tuple[str, Floats, Floats | None, bool]], caption: str, title: str = "input"
+    picture: Picture,
+    maps: Sequence[tuple[str, Floats, Floats | None, bool]],
+    caption: str,
+    title: str = "input",
+    notes: Sequence[str] = (),
 ) -> Pictures:
     """Draw one image with the maps of several methods.
 
@@ -87,98 +168,112 @@ def illustrate(
         maps: the fields of one `Map` per method.
         caption: text above the panel, such as the class and its probability.
         title: text above the input.
+        notes: lines below the panel, such as what the flags of the maps mean.
     """
     tiles = [map_tile(picture, Map(*fields)) for fields in maps]
-    return Pictures(panel(picture, tiles, caption, title), {tile.title: tile.picture for tile in tiles})
-
-
-def overlay(picture: Picture, heatmap: Floats) -> Picture:
-    """Return the picture with a heatmap over it, at the picture's size."""
-    heat = _sized(np.clip(np.nan_to_num(heatmap), 0.0, 1.0), picture)
-    alpha = 0.75 * np.clip(1.6 * heat, 0.0, 1.0)[..., None] ** 0.9
-    base = 0.3 * picture + 0.7 * _grey(picture)
-    base *= 0.85 + 0.15 * heat[..., None]
-    return _blended(base, _inferno(heat), alpha)
-
-
-def signed_overlay(picture: Picture, values: Floats) -> Picture:
-    """Return the faded picture with blue where values are negative and red where they are positive.
-
-    The strongest half percent of the values has the full colour, so that a single peak does not fade all other pixels.
-    """
-    strength = _sized(np.nan_to_num(np.asarray(values, np.float64), posinf=0.0, neginf=0.0), picture)
-    strength = np.sign(strength) * saturated(np.abs(strength))
-    colour = np.where(strength[..., None] < 0, _AGAINST, _FOR)
-    return _blended(0.3 * _grey(picture) + 0.7 * 255.0, colour, np.abs(strength)[..., None] ** 0.7)
-
-
-def paled(picture: Picture, kept: NDArray[np.bool_]) -> Picture:
-    """Return the picture with all pixels outside `kept` (H, W) faded."""
-    return np.where(kept[..., None], picture, (0.15 * picture + 0.85 * 255).astype(np.uint8))
-
-
-def saturated(heatmap: Floats) -> Floats:
-    """Return a map >= 0 scaled to [0, 1] so that its highest half percent is 1, because pixel maps have rare peaks."""
-    top = float(np.quantile(heatmap, _OUTLIERS)) or float(np.max(heatmap, initial=0.0))
-    return np.clip(heatmap / top, 0.0, 1.0) if top > 0 else np.zeros_like(heatmap)
-
-
-def panel(
-    picture: Picture, tiles: Sequence[Tile | tuple[str, Picture]], caption: str = "", title: str = "input"
-) -> Picture:
-    """Return the input and all tiles side by side, in rows of at most five.
-
-    Args:
-        picture: the input, (H, W, 3) uint8.
-        tiles: (title, overlay) pairs, or `Tile` to choose the colour bar; pictures have the input's shape.
-        caption: line of text above the panel, shortened if it does not fit.
-        title: text above the input.
-    """
-    shown = [Tile(title, picture, None), *(Tile(*tile) for tile in tiles)]
-    width, height = _tile_size(picture)
-    rows = math.ceil(len(shown) / _COLUMNS)
-    columns = math.ceil(len(shown) / rows)
-    top = _MARGIN + (line_height(_CAPTION) + _GAP if caption else 0)
-    step = (width + _GAP, line_height(_TITLE) + height + _BAR + 4 + line_height(_MARK) + _GAP)
-    size = (2 * _MARGIN + columns * step[0] - _GAP, top + rows * step[1] - _GAP + _MARGIN)
-    page = Image.new("RGB", size, "white")
-    if caption:
-        draw_text(page, (_MARGIN, _MARGIN), caption, _CAPTION, _INK, size[0] - 2 * _MARGIN)
-    for index, tile in enumerate(shown):
-        corner = (_MARGIN + index % columns * step[0], top + index // columns * step[1])
-        _draw_tile(page, tile, corner, (width, height))
-    return np.asarray(page)
+    panel = sheet([Row(caption, [Tile(title, picture, None), *tiles])], notes).pixels
+    return Pictures(panel, {tile.title: tile.picture for tile in tiles})
 
 
 def map_tile(picture: Picture, entry: Map) -> Tile:
     """Return a map as an overlay: signed values in blue and red, all others in inferno."""
     if entry.values is not None and entry.signed:
-        return Tile(entry.method, signed_overlay(picture, entry.values), "signed")
+        return Tile(entry.method, signed_overlay(picture, entry.values), SIGNED_BAR)
     return Tile(entry.method, overlay(picture, entry.heatmap if entry.values is None else saturated(entry.heatmap)))
 
 
-def _draw_tile(page: Image.Image, tile: Tile, corner: tuple[int, int], size: tuple[int, int]) -> None:
-    """Draw a tile's title, picture and colour bar on the page."""
-    x, y = corner
-    draw_text(page, corner, tile.title, _TITLE, _INK, size[0])
-    y += line_height(_TITLE)
-    page.paste(_enlarged(tile.picture, size), (x, y))
-    y += size[1] + 4
-    if tile.scale is None:
-        return
-    page.paste(Image.fromarray(_bar(tile.scale, size[0])), (x, y))
-    marks = ("low", "high") if tile.scale == "heat" else ("against", "for")
-    draw_text(page, (x, y + _BAR), marks[0], _MARK, _FAINT, size[0])
-    draw_text(page, (x, y + _BAR), marks[1], _MARK, _FAINT, size[0], align="right")
+def sheet(rows: Sequence[Row], notes: Sequence[str] = (), columns: int = _COLUMNS) -> Sheet:
+    """Return a figure of rows of pictures.
+
+    Args:
+        rows: the pictures of each image.
+        notes: lines of small text below all rows, broken where they do not fit.
+        columns: largest number of pictures side by side; more are wrapped into even lines.
+    """
+    grids = [math.ceil(len(row.tiles) / math.ceil(len(row.tiles) / columns)) for row in rows]
+    sizes = [_tile_size(row.tiles[0].picture) for row in rows]
+    widest = max(across * (size[0] + _GAP) - _GAP for across, size in zip(grids, sizes, strict=True))
+    texts: list[tuple[str, int, int, str]] = []  # text, top, size, colour
+    places: list[tuple[Tile, int, int, tuple[int, int]]] = []  # tile, left, top, size
+    y = _MARGIN
+    letters = _CAPTION if all(_text_width(row.caption, _CAPTION) <= widest for row in rows) else _TITLE
+    for row, across, size in zip(rows, grids, sizes, strict=True):
+        first, *more = _broken(row.caption, widest, letters) or [""]
+        for line in filter(None, [first, " ".join(more)]):  # the second is shortened
+            texts.append((line, y, letters, _INK))
+            y += _line(letters)
+        y += _GAP // 2 if row.caption else 0
+        step = _line(_TITLE) + size[1] + 4 + _BAR + _line(_MARK) + _GAP
+        for index, tile in enumerate(row.tiles):
+            places.append((tile, _MARGIN + index % across * (size[0] + _GAP), y + index // across * step, size))
+        y += math.ceil(len(row.tiles) / across) * step
+    for line in (line for note in notes for line in _broken(note, widest, _MARK)):
+        texts.append((line, y, _MARK, _FAINT))
+        y += _line(_MARK)
+    page = _Page(Sheet(widest + 2 * _MARGIN, y + _MARGIN - _GAP * (not notes)))
+    for text, top, letters, colour in texts:
+        page.text(_MARGIN, top, text, letters, colour, widest)
+    for tile, left, top, size in places:
+        page.tile(tile, left, top, size)
+    return page.figure
 
 
-def _bar(scale: Scale, width: int) -> Picture:
-    """Return the colours of a scale from left to right, as in overlays on white."""
-    ramp = np.tile(np.linspace(0.0, 1.0, width), (_BAR, 1))
-    if scale == "heat":
-        return _blended(np.zeros((*ramp.shape, 3)), _inferno(ramp), np.ones((*ramp.shape, 1)))
-    strength = 2.0 * ramp[..., None] - 1.0
-    return _blended(np.full((*ramp.shape, 3), 255.0), np.where(strength < 0, _AGAINST, _FOR), np.abs(strength) ** 0.7)
+def curves(x: Floats, lines: Floats, mean: Floats, xlabel: str, ylabel: str, title: str) -> Sheet:
+    """Return a figure of lines (N, T) over x (T,), faint, with their mean (T,)."""
+    figure = Sheet(520, 360)
+    axes = figure.add_axes((0.12, 0.15, 0.84, 0.74))
+    if len(lines) > 1:
+        axes.plot(x, lines.T, color=_FAINT, linewidth=0.7, alpha=0.5)
+    axes.plot(x, mean, color=colour_map(HEAT)(0.45), linewidth=2, marker="o", markersize=3)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.set_title(legible(title), fontsize=_points(_TITLE), loc="left", parse_math=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.01)
+    return figure
+
+
+class _Page:
+    """A figure on which things are placed in pixels from its upper left corner."""
+
+    def __init__(self, figure: Sheet) -> None:
+        self.figure = figure
+        self.width, self.height = (round(side * _DPI) for side in figure.get_size_inches())
+
+    def text(self, x: int, y: int, text: str, size: int, colour: str, width: int, align: str = "left") -> None:
+        """Write one line into the box that starts at (x, y); longer text is shortened."""
+        self.figure.text(
+            (x if align == "left" else x + width) / self.width,
+            1 - (y + 0.5 * _line(size)) / self.height,
+            _shortened(legible(text), width, size),
+            size=_points(size),
+            color=colour,
+            ha="left" if align == "left" else "right",
+            va="center_baseline",
+            family=_families(),
+            parse_math=False,
+        )
+
+    def axes(self, x: int, y: int, size: tuple[int, int]) -> Any:
+        """Return bare axes of `size` = (width, height) pixels."""
+        box = (x / self.width, 1 - (y + size[1]) / self.height, size[0] / self.width, size[1] / self.height)
+        axes = self.figure.add_axes(box)
+        axes.set_axis_off()
+        return axes
+
+    def tile(self, tile: Tile, x: int, y: int, size: tuple[int, int]) -> None:
+        """Draw a tile's title, picture and colour bar."""
+        self.text(x, y, tile.title, _TITLE, _INK, size[0])
+        y += _line(_TITLE)
+        shown = _enlarged(tile.picture, size)
+        self.axes(x, y, size).imshow(shown, interpolation="nearest", aspect="auto")
+        y += size[1] + 4
+        if tile.bar is None:
+            return
+        axes = self.axes(x, y, (size[0], _BAR))
+        colours = ScalarMappable(Normalize(), tile.bar.colours)
+        self.figure.colorbar(colours, axes, orientation="horizontal", ticks=[]).outline.set_visible(False)
+        self.text(x, y + _BAR, tile.bar.low, _MARK, _FAINT, size[0] // 2)
+        self.text(x + size[0] - size[0] // 2, y + _BAR, tile.bar.high, _MARK, _FAINT, size[0] // 2, "right")
 
 
 def _tile_size(picture: Picture) -> tuple[int, int]:
@@ -190,29 +285,77 @@ def _tile_size(picture: Picture) -> tuple[int, int]:
     return max(1, round(width * factor)), max(1, round(height * factor))
 
 
-def _enlarged(picture: Picture, size: tuple[int, int]) -> Image.Image:
+def _enlarged(picture: Picture, size: tuple[int, int]) -> Picture:
     image = Image.fromarray(np.ascontiguousarray(picture))
     whole = size[0] % image.width == 0 and size[0] > image.width
-    return image.resize(size, Image.Resampling.NEAREST if whole else Image.Resampling.LANCZOS)
+    return np.asarray(image.resize(size, Image.Resampling.NEAREST if whole else Image.Resampling.LANCZOS))
 
 
-def _sized(heatmap: Floats, picture: Picture) -> Floats:
-    """Return a map resized to the picture."""
-    height, width = picture.shape[:2]
-    if heatmap.shape == (height, width):
-        return heatmap
-    return np.asarray(cv2.resize(heatmap.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR))
+# ---- text -----------------------------------------------------------------------------------------------------------
 
 
-def _grey(picture: Picture) -> Floats:
-    return cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float64)
+def legible(text: str) -> str:
+    """Return text as one line of letters that the fonts have: others without their accents, or as question marks."""
+    return "".join(letter if _has(letter) else _ascii(letter) for letter in " ".join(text.split()))
 
 
-def _inferno(heat: Floats) -> Floats:
-    """Return the colours (H, W, 3) of a map in [0, 1]."""
-    levels = np.rint(heat * 255).astype(np.uint8)
-    return cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB).astype(np.float64)
+def _ascii(letter: str) -> str:
+    plain = unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode()
+    return plain if plain.isprintable() and plain else "?"
 
 
-def _blended(base: Floats, colour: Floats, alpha: Floats) -> Picture:
-    return np.rint(base * (1.0 - alpha) + colour * alpha).clip(0, 255).astype(np.uint8)
+@cache
+def _families() -> list[str]:
+    installed = set(get_font_names())
+    return [name for name in _FONTS if name in installed]
+
+
+@cache
+def _has(letter: str) -> bool:
+    files = (findfont(FontProperties(family=name)) for name in _families())
+    return letter.isprintable() and any(get_font(file).get_char_index(ord(letter)) for file in files)
+
+
+@cache
+def _width(letter: str, size: int) -> float:
+    """Return the width of a letter in pixels; letters of other fonts are as wide as the size."""
+    font = get_font(findfont(FontProperties(family=_families()[0])))
+    if not font.get_char_index(ord(letter)):
+        return float(size)
+    font.set_size(_points(size), _DPI)
+    return font.load_char(ord(letter)).horiAdvance / 64
+
+
+def _text_width(text: str, size: int) -> float:
+    return sum(_width(letter, size) for letter in text)
+
+
+def _shortened(text: str, width: float, size: int) -> str:
+    """Return the text, cut and followed by three dots if it is wider than `width` pixels."""
+    if _text_width(text, size) <= width:
+        return text
+    left = width - 3 * _width(".", size)
+    kept = 0
+    while kept < len(text) and (left := left - _width(text[kept], size)) >= 0:
+        kept += 1
+    return f"{text[:kept].rstrip()}..." if kept else ""
+
+
+def _broken(text: str, width: float, size: int) -> list[str]:
+    """Return the text in lines of at most `width` pixels, broken between words."""
+    lines: list[str] = []
+    for word in legible(text).split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and _text_width(longer, size) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
+def _line(size: int) -> int:
+    return round(1.4 * size)
+
+
+def _points(size: int) -> float:
+    return 72 * size / _DPI

@@ -28,7 +28,7 @@ from xaikit.images.shapes import unit
 from xaikit.model.classifier import Classifier, check_classifier
 from xaikit.model.hooks import Layer
 from xaikit.model.target import check_target, target_rows
-from xaikit.run.attribution import Attribution, Reduction, Scale, reduced
+from xaikit.run.attribution import Answer, Attribution, Reduction, Scale, reduced
 from xaikit.run.batch import Batch
 from xaikit.run.context import Context, Progress
 from xaikit.run.cost import Cost
@@ -275,7 +275,7 @@ def attribute_all(methods: Sequence[Method], inputs: Tensor, target: Any, contex
     with classifier.borrowed(), classifier.looking_at(pixels.shape[-2:]):
         size = context.portion(classifier, (pixels.shape[-2], pixels.shape[-1]))
         portions = list(context.portions(count, size, explain, "explained images" if count > size else ""))
-    joined = [Attribution.join(parts) for parts in zip(*portions, strict=True)]
+    joined = [replace(Attribution.join(parts), images=pixels) for parts in zip(*portions, strict=True)]
     if context.halved:
         for attribution in joined:
             for flags in attribution.flags:
@@ -379,6 +379,20 @@ def _explain(method: Method, batch: Batch) -> Attribution:
         seconds=seconds,
         reduction=method.reduction if isinstance(method, InputMethod) else "sum",
         explained=batch.target,
+        signed=method.signed,
+        answers=_answers(batch),
+        model=batch.classifier.name,
+    )
+
+
+def _answers(batch: Batch) -> tuple[Answer, ...]:
+    """Return the network's top class of each image."""
+    classifier, top = batch.classifier, batch.logits.argmax(1)
+    shares = classifier.to_probabilities(batch.logits).gather(1, top[:, None])[:, 0].tolist()
+    regression, labels = classifier.output == "regression", classifier.labels
+    return tuple(
+        Answer(index, labels[index] if labels else f"class {index}", None if regression else share)
+        for index, share in zip(top.tolist(), shares, strict=True)
     )
 
 

@@ -3,6 +3,7 @@
     values             as the method returned them, on its own grid: not resized, not scaled
     heatmap()          upsample to the image -> min-max per image (a method of scale "unit" is only clipped)
     attribution[3:5]   the attribution of some of the images
+    plot(), overlay()  figures and pictures, see showing.py
 
 Shapes: values (N, h, w) or (N, C, H, W); heatmap (N, H, W) in [0, 1].
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -28,6 +29,11 @@ from xaikit.foundation.toml import first_problem
 from xaikit.images.shapes import unit, upsample
 from xaikit.model.target import Target, lost
 
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from xaikit.images.drawing import Sheet
+
 Scale = Literal["minmax", "unit"]
 Reduction = Literal["sum", "max-abs", "mean"]
 
@@ -41,7 +47,21 @@ def reduced(values: Tensor, reduction: Reduction) -> Tensor:
     return values.sum(1) if reduction == "sum" else values.mean(1)
 
 
-@dataclass(frozen=True)
+class Answer(NamedTuple):
+    """The network's own answer for an image: its top class.
+
+    Args:
+        label: the class.
+        name: its name.
+        probability: its probability; None for a regression.
+    """
+
+    label: int
+    name: str
+    probability: float | None
+
+
+@dataclass(frozen=True, repr=False)
 class Attribution:
     """The result of a method for a batch.
 
@@ -56,15 +76,17 @@ class Attribution:
         size: (H, W) of the images.
         scale: how `heatmap` maps values to [0, 1].
         target_names: name of the target for each image.
-        flags: one set per image: "constant", "invalid", "default-library", "halved", "earlier-layer" (the image is so
-            small for the network that its last layer has one position, and a layer before it was read),
-            "misplaced-grid" (the network crops, mirrors or rearranges the image before the layer, so that the heatmap
-            lies elsewhere), ...
+        flags: one set per image: "constant", "invalid", "default-library", ...; `xaikit list flags` explains them.
         completeness: (N,) gap between the sum of the values and the promised total, or None if none is promised.
         diagnostics: numbers per image that help to understand a blank map: minimum, maximum, share of positive values.
         seconds: wall time of the whole batch; work shared by several methods is counted for the first of them.
         reduction: how the method combines channels, if they were kept.
         explained: the whole target, also of a contrast or a callable; measures take it from here.
+        signed: whether positive values speak for the target and negative values against it.
+        answers: the network's own answer for each image; empty if unknown.
+        model: name of the model.
+        images: (N, C, H, W) the explained pixels, not copied, for figures; not saved.
+        alone: whether it is the one image that an index gave, whose array has no batch dimension.
     """
 
     values: Tensor
@@ -83,6 +105,11 @@ class Attribution:
     seconds: float = 0.0
     reduction: Reduction = "sum"
     explained: Target | None = None
+    signed: bool = False
+    answers: tuple[Answer, ...] = ()
+    model: str = ""
+    images: Tensor | None = None
+    alone: bool = False
 
     def __post_init__(self) -> None:
         if self.explained is None:
@@ -97,6 +124,7 @@ class Attribution:
         Raises:
             IndexError: the index is out of range.
         """
+        alone = not isinstance(rows, slice)
         if not isinstance(rows, slice):
             index = range(len(self))[rows]
             rows = slice(index, index + 1)
@@ -109,12 +137,15 @@ class Attribution:
                 name: _agreed(value[rows]) if isinstance(value, list) else value for name, value in self.params.items()
             },
             seconds=self.seconds * len(range(len(self))[rows]) / max(1, len(self)),
+            images=None if self.images is None else self.images[rows],
+            alone=alone,
         )
 
     @classmethod
     def join(cls, parts: Sequence[Attribution]) -> Attribution:
         """Return one attribution for the images of all parts, which are by the same method."""
         first = parts[0]
+        images = [part.images for part in parts if part.images is not None]
         tensors: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in _TENSORS}
         return replace(
             first,
@@ -122,6 +153,9 @@ class Attribution:
             explained=Target.join([part.full_target for part in parts]),
             target_names=tuple(name for part in parts for name in part.target_names),
             flags=[flags for part in parts for flags in part.flags],
+            answers=tuple(answer for part in parts for answer in part.answers),
+            images=torch.cat(images) if len(images) == len(parts) else None,
+            alone=False,
             completeness=None
             if first.completeness is None
             else torch.cat([part.completeness for part in parts if part.completeness is not None]),
@@ -136,9 +170,73 @@ class Attribution:
         assert self.explained is not None  # set when the attribution is made
         return self.explained
 
+    @property
+    def maps(self) -> Tensor:
+        """(N, h, w) raw values with their channels combined."""
+        return reduced(self.values, self.reduction)
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """Return the heatmap as NumPy (N, H, W), so that plotting libraries accept an attribution."""
-        return np.asarray(self.heatmap().cpu().numpy(), dtype=dtype)
+        """Return the heatmap as NumPy, (N, H, W) or (H, W) for an index, so that `plt.imshow(attribution[0])` works."""
+        heatmaps = self.numpy()
+        return np.asarray(heatmaps[0] if self.alone else heatmaps, dtype=dtype)
+
+    def numpy(self) -> np.ndarray[Any, Any]:
+        """Return the heatmap as NumPy, (N, H, W) float in [0, 1]."""
+        heatmaps: np.ndarray[Any, Any] = self.heatmap().detach().cpu().numpy()
+        return heatmaps
+
+    def plot(self, *, scale: Literal["image", "shared"] = "image", cmap: str | None = None, limit: int = 8) -> Sheet:
+        """Return a matplotlib figure with a row for each image: input and overlay, class and probability, flags.
+
+        Args:
+            scale: "image" scales each map on its own, "shared" all images alike.
+            cmap: matplotlib's colour map, such as "jet"; None is inferno, and blue and red for signed maps.
+            limit: largest number of images.
+
+        Raises:
+            BadInput: there are no images, or an argument is invalid.
+            UnknownName: there is no such colour map.
+        """
+        from xaikit.run.showing import plot
+
+        return plot(self, scale=scale, cmap=cmap, limit=limit)
+
+    def overlay(self, index: int = 0, *, cmap: str | None = None) -> Image.Image:
+        """Return the map of one image over it, as a picture of its size; the heatmap alone if the image is unknown.
+
+        Raises:
+            IndexError: the index is out of range.
+            UnknownName: there is no such colour map.
+        """
+        from xaikit.run.showing import overlay_of
+
+        return overlay_of(self, index, cmap)
+
+    def save_images(self, folder: str | Path, *, cmap: str | None = None) -> list[Path]:
+        """Write INDEX.METHOD.heatmap.png and INDEX.METHOD.overlay.png for each image, and return the paths.
+
+        Raises:
+            BadInput: the folder cannot be written.
+            UnknownName: there is no such colour map.
+        """
+        from xaikit.run.showing import save_images
+
+        return save_images(self, folder, cmap)
+
+    def __repr__(self) -> str:
+        from xaikit.run.showing import summary
+
+        return summary(self)
+
+    def _repr_html_(self) -> str:
+        from xaikit.run.showing import html
+
+        return html(self)
+
+    def _repr_png_(self) -> bytes | None:
+        from xaikit.run.showing import plot
+
+        return plot(self)._repr_png_() if len(self) else None
 
     def heatmap(self, size: tuple[int, int] | None = None) -> Tensor:
         """Return maps (N, H, W) in [0, 1] at the images' size or at `size` = (H, W).
@@ -150,7 +248,7 @@ class Attribution:
             BadInput: `size` is not two positive integers.
         """
         _check_size(size)
-        maps = reduced(self.values, self.reduction)
+        maps = self.maps
         if not len(self):
             return maps.new_zeros(0, *(size or self.size))
         maps = upsample(maps, size or self.size)
@@ -162,11 +260,11 @@ class Attribution:
     def drawable(self, *, signed: bool) -> tuple[str, np.ndarray[Any, Any], np.ndarray[Any, Any] | None, bool]:
         """Return the first image's map for drawing: method name, heatmap, values, and `signed`.
 
-        The values are None unless they are on the pixel grid with scale "minmax".
+        The values, at the images' size, are None unless they are signed or on the pixel grid, with scale "minmax".
         """
-        values = reduced(self.values, self.reduction)
-        on_pixels = tuple(values.shape[-2:]) == self.size and self.scale == "minmax"
-        return self.method, self.heatmap()[0].cpu().numpy(), values[0].cpu().numpy() if on_pixels else None, signed
+        on_pixels = tuple(self.values.shape[-2:]) == self.size
+        values = upsample(self.maps[:1], self.size) if self.scale == "minmax" and (on_pixels or signed) else None
+        return self.method, self.numpy()[0], None if values is None else values[0].cpu().numpy(), signed
 
     def save(self, file: str | Path) -> None:
         """Write the attribution as one safetensors file, atomically."""
@@ -190,6 +288,9 @@ class Attribution:
             "flags": [sorted(flags) for flags in self.flags],
             "seconds": self.seconds,
             "reduction": self.reduction,
+            "signed": self.signed,
+            "answers": self.answers,
+            "model": self.model,
         }
         write_tensors(file, tensors, "xaikit", about)
 
@@ -205,7 +306,7 @@ class Attribution:
         try:
             content, tensors = read_tensors(file, "xaikit")
             about = _Saved.model_validate(content)
-            required = {name: tensors[name] for name in _TENSORS}
+            required: dict[str, Any] = {name: tensors[name] for name in _TENSORS}
         except BadInput:
             raise
         except (OSError, SafetensorError, KeyError, ValueError) as error:
@@ -215,6 +316,7 @@ class Attribution:
         names, function = tuple(about.target_names), lost if about.callable else None
         counts = {name: len(tensor) if tensor.ndim else 0 for name, tensor in tensors.items()}
         counts |= {"target_names": len(names), "flags": len(about.flags)}
+        counts |= {"answers": len(about.answers)} if about.answers else {}
         count = counts["values"]
         if about.per_image and not all(isinstance(about.params.get(name), list) for name in about.per_image):
             raise BadInput(f"{file}: expected a saved attribution, got parameters of another form")
@@ -241,6 +343,9 @@ class Attribution:
             flags=[set(flags) for flags in about.flags],
             seconds=about.seconds,
             reduction=about.reduction,
+            signed=about.signed,
+            answers=tuple(about.answers),
+            model=about.model,
         )
 
 
@@ -259,6 +364,9 @@ class _Saved(BaseModel):
     flags: list[list[str]]
     seconds: float
     reduction: Reduction
+    signed: bool = False
+    answers: list[Answer] = []
+    model: str = ""
 
 
 def _first_line(error: Exception) -> str:
@@ -267,7 +375,7 @@ def _first_line(error: Exception) -> str:
 
 
 _TENSORS = ("values", "target", "scores", "probabilities")
-_PER_IMAGE = (*_TENSORS, "target_names", "flags", "explained")
+_PER_IMAGE = (*_TENSORS, "target_names", "flags", "explained", "answers")
 
 
 def _agreed(values: list[Any]) -> Any:

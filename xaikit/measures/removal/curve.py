@@ -19,7 +19,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from html import escape
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -30,8 +31,13 @@ from xaikit.measures.removal.protocol import KeepProtocol
 
 _ROUNDING = 1e-6  # of a probability in float32
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
-@dataclass(frozen=True, eq=False)
+    from xaikit.images.drawing import Sheet
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class KeepCurve:
     """Confidence of a batch under the masks of one method, over the thresholds.
 
@@ -89,6 +95,47 @@ class KeepCurve:
             reused=sum(curve.reused for curve in curves),
             halved=any(curve.halved for curve in curves),
         )
+
+    def __repr__(self) -> str:
+        count, levels = len(self), len(self.thresholds)
+        images = f"{count} image{'' if count == 1 else 's'}"
+        left_out = f"; {self.excluded} left out, their maps are not finite" if self.excluded else ""
+        area = f"; mean area {float(self.auc().nanmean()):.3g}" if levels > 1 and count else ""
+        return f"KeepCurve({images}; {self.protocol.mask} masks, {levels} levels{area}{left_out})"
+
+    def plot(self) -> Sheet:
+        """Return a figure of the confidence over the share removed: one faint line an image, and their mean.
+
+        Raises:
+            BadInput: threshold="otsu", whose single level is no curve.
+        """
+        from xaikit.images.drawing import curves
+
+        if len(self.thresholds) < 2:
+            raise BadInput("plot: expected a curve of several levels, got the single one of otsu; read o and kept")
+        title, score = f"{self.protocol.mask} masks, {self.protocol.order} first", f"confidence ({self.protocol.score})"
+        lines, mean = self.o.numpy(), self.o.nanmean(0).numpy()
+        return curves(self.thresholds.numpy(), lines, mean, "share removed", score, title)
+
+    def to_frame(self) -> DataFrame:
+        """Return a table with one row for each image and level: image, threshold, kept, y, o."""
+        import pandas as pd
+
+        count, levels = self.o.shape
+        return pd.DataFrame(
+            {
+                "image": torch.arange(count, device="cpu").repeat_interleave(levels).numpy(),
+                "threshold": self.thresholds.repeat(count).numpy(),
+                "kept": self.kept.flatten().numpy(),
+                "y": self.y.repeat_interleave(levels).numpy(),
+                "o": self.o.flatten().numpy(),
+            }
+        )
+
+    def _repr_html_(self) -> str:
+        if len(self.thresholds) < 2 or not len(self):
+            return f"<p>{escape(repr(self))}</p>"
+        return self.plot().html(repr(self))
 
     # ---- one value per image and level ------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Literal
 
@@ -34,7 +35,7 @@ from xaikit.run.batch import Batch
 from xaikit.run.context import Context
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Library:
     """Reference activations by class.
 
@@ -54,6 +55,18 @@ class Library:
 
     def __len__(self) -> int:
         return self.places.shape[1]
+
+    def __repr__(self) -> str:
+        kept = (self.places >= 0).sum(1)
+        counts = f"{int(kept.min())} to {int(kept.max())}" if kept.min() < kept.max() else f"{int(kept.max())}"
+        size = " x ".join(map(str, self.activations.shape[1:]))
+        return (
+            f"Library({self.fingerprint}; {len(self.places)} classes, {counts} references each of "
+            f"{len(self.activations)} images; {size} at {self.layer}; model {self.model})"
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p>"
 
     @property
     def fingerprint(self) -> str:
