@@ -128,7 +128,17 @@ class Through(torch.autograd.Function):
         return gradient.flip(1)
 
 
+def overwritten(x):
+    """Every second token in the place of the one before it, written through a view."""
+    result = x.clone()
+    result[:, ::2].copy_(x[:, 1::2])
+    return result
+
+
 HIDES = {
+    "sorted by what they hold": lambda x: x.gather(1, x.mean(2, keepdim=True).argsort(1).expand_as(x)),
+    "the largest first": lambda x: x[:, x[0].norm(dim=1).argsort()],
+    "overwritten through a view": overwritten,
     "a custom function": Through.apply,
     "tokens dropped": lambda x: x[:, :-1],
     "tokens pooled in pairs of a row and the next": lambda x: x.unflatten(1, (-1, 16)).mean(2),

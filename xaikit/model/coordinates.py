@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -45,6 +46,7 @@ Places: TypeAlias = tuple[Tensor, Tensor]
 
 _FAR = 0.5  # share of the image from which on merged places are no place any more
 _STEPS = 0.75  # of the step of a grid: by how much two places that are added may differ
+_AMID = 0.25  # share of their width by which the centres of queries and keys may differ
 _ROUNDING = 1e-3  # pixels
 
 _SAME = DROPOUTS | named(
@@ -89,14 +91,20 @@ _TRANSPOSED = named("conv_transpose1d conv_transpose2d")
 def layouts(network: nn.Module, inputs: Tensor) -> dict[tuple[str, int], Grid]:
     """Return the layout of the output of each module and call whose values are the cells of a grid.
 
+    Layouts that another image does not have, as of tokens sorted by their values, are left out.
+
     Args:
         network: the network, borrowed and in eval mode.
         inputs: one image (1, C, H, W) in the network's coordinates.
     """
-    size = (inputs.shape[2], inputs.shape[3])
+    first, second = (_followed(network, image) for image in (inputs, 0.3 * inputs.flip(-1)))
+    return {place: grid for place, grid in first.items() if place in second and grid.equals(second[place])}
+
+
+def _followed(network: nn.Module, inputs: Tensor) -> dict[tuple[str, int], Grid]:
     with torch.no_grad(), Probe(network) as probe:
         image = inputs.detach().clone()
-        coordinates = _Coordinates(size)
+        coordinates = _Coordinates((inputs.shape[2], inputs.shape[3]))
         coordinates.start(image)
         probe.observe(coordinates.on_module, coordinates.on_function)
         network(image)
@@ -137,6 +145,8 @@ class _Coordinates:
             found = self._rule(function, args, kwargs, output)
         except (RuntimeError, TypeError, ValueError, IndexError, KeyError):  # a form of the call that is not known
             found = None
+        if changed is not None and found is not self._of(changed):
+            self._forget(changed)
         outputs = [changed if changed is not None else output]
         if isinstance(output, tuple | list):
             outputs = list(output)
@@ -144,6 +154,14 @@ class _Coordinates:
         for tensor, places in zip(outputs, results + [None] * (len(outputs) - len(results)), strict=False):
             if isinstance(tensor, Tensor):
                 self._set(tensor, places if places is not None and places[0].shape == tensor.shape else None)
+
+    def _forget(self, changed: Tensor) -> None:
+        """Forget the places of the tensors in one piece of memory, into which other values were written."""
+        memory = changed.untyped_storage().data_ptr()
+        for reference, _ in list(self._places.values()):
+            tensor = reference()
+            if tensor is not None and tensor.untyped_storage().data_ptr() == memory:
+                self._set(tensor, None)
 
     def _set(self, tensor: Tensor, places: Places | None) -> None:
         key = id(tensor)
@@ -173,6 +191,8 @@ class _Coordinates:
             return self._product(function, args, output)
         if places is None:
             return None
+        if function in _ATTENTION and not self._look_round(places, self._of(args[1])):
+            return None
         if function in LINEARS or function in _ATTENTION:
             return self._each(places, lambda c, far: _merged(c, -1, far).expand(output.shape))
         if function in _RECURRENT:
@@ -196,11 +216,6 @@ class _Coordinates:
             return self._each(places, lambda c, far: c.chunk(2, rest[0] if rest else kwargs.get("dim", -1))[0])
         if function is F.unfold:
             return self._each(places, lambda c, far: _blank_zeros(F.unfold(c + 1, *rest, **kwargs)))
-        if function is F.fold:
-            return self._each(
-                places,
-                lambda c, far: F.fold(c.nan_to_num(), *rest, **kwargs) / F.fold((~c.isnan()).to(c), *rest, **kwargs),
-            )
         if function in _RESIZES:
             return self._each(
                 places, lambda c, far: F.interpolate(_one_channel(c), *rest, **kwargs).expand(output.shape)
@@ -218,16 +233,20 @@ class _Coordinates:
         return rows, columns
 
     def _joined(self, values: list[Any], output: Tensor) -> Places | None:
-        """Return the places of an elementwise function, of arguments of the output's shape before those broadcast."""
+        """Return the places of an elementwise function, of arguments of the output's shape before those broadcast.
+
+        Of two tensors (1, C, h, w) with different places, the first counts: their axes are the same.
+        """
         known = [(value, places) for value in values if (places := self._of(value)) is not None]
         full = [places for value, places in known if value.shape == output.shape]
-        if not full:
-            return self._each(known[0][1], lambda c, far: c.expand(output.shape)) if known else None
-        result = full[0]
-        for other in full[1:]:
-            if other is not result:
+        joined = full or [self._each(places, lambda c, far: c.expand(output.shape)) for _, places in known]
+        result = joined[0] if joined else None
+        for other in joined[1:]:
+            if result is not None and other is not result:
                 rows, columns = (_agreed(a, b) for a, b in zip(result, other, strict=True))
-                result = rows, columns
+                lost = rows.isnan().sum() > result[0].isnan().sum() or columns.isnan().sum() > result[1].isnan().sum()
+                if not (lost and _is_plain(result) and _is_plain(other)):
+                    result = rows, columns
         return result
 
     def _moved(
@@ -257,6 +276,7 @@ class _Coordinates:
         return list(zip(*results, strict=True))
 
     def _product(self, function: Call, args: tuple[Any, ...], output: Tensor) -> Places | None:
+        """Return the places of a product of two tensors, those of the factor that keeps them."""
         if function in _EINSUMS:
             equation, *factors = args
             factors = list(factors[0]) if isinstance(factors[0], list | tuple) else factors
@@ -267,27 +287,37 @@ class _Coordinates:
             lead = "abcdefg"[: output.ndim - 2]
             letters = [lead[len(lead) - factors[0].ndim + 2 :] + "yz", lead[len(lead) - factors[1].ndim + 2 :] + "zx"]
             outputs = lead + "yx"
-        both = all(self._of(factor) is not None for factor in factors)
+            queries, keys = (self._of(factor) for factor in factors)
+            if queries is not None and keys is not None and all(_constant(place, -2) for place in keys):
+                turned = self._each(keys, lambda c, far: c.transpose(-2, -1))
+                if not self._look_round(queries, turned):
+                    return None
         for factor, names in zip(factors, letters, strict=True):
             places = self._of(factor)
             if places is None or len(names) != factor.ndim or "." in outputs:
                 continue
             summed = [axis for axis, name in enumerate(names) if name not in outputs]
-            if both and not all(_constant(place, axis) for place in places for axis in summed):
-                continue
-
-            def spread(c: Tensor, far: float, names: str = names, summed: list[int] = summed) -> Tensor:
-                for axis in summed:
-                    c = _merged(c, axis, far)
-                c = c.squeeze(summed) if summed else c
-                kept = [name for name in names if name in outputs]
-                c = c.permute([kept.index(name) for name in outputs if name in kept])
-                for axis, name in enumerate(outputs):
-                    c = c if name in kept else c.unsqueeze(axis)
-                return c.expand(output.shape)
-
-            return self._each(places, spread)
+            if all(_constant(place, axis) for place in places for axis in summed):
+                return self._each(places, partial(_spread, names=names, outputs=outputs, shape=output.shape))
         return None
+
+    def _look_round(self, queries: Places, keys: Places | None) -> bool:
+        """Return whether queries (..., T, d) lie amid the keys that they attend to, as in self-attention.
+
+        Queries of another part of the image, such as one for the whole image in each window, have other places than
+        the values that they collect.
+        """
+        if keys is None:
+            return True
+        for query, key in zip(queries, keys, strict=True):
+            centres = [place.nanmean((-2, -1)) for place in (query, key)]
+            widths = [
+                place.nan_to_num(nan=-torch.inf).amax((-2, -1)) - place.nan_to_num(nan=torch.inf).amin((-2, -1))
+                for place in (query, key)
+            ]
+            if bool(((centres[0] - centres[1]).abs() > _AMID * torch.maximum(*widths)).any()):
+                return False
+        return True
 
     def _windows(
         self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, places: Places
@@ -368,6 +398,34 @@ def _one_channel(place: Tensor) -> Tensor:
     return place.narrow(1, 0, 1) if _constant(place, 1) else place
 
 
+def _spread(place: Tensor, far: float, names: str, outputs: str, shape: torch.Size) -> Tensor:
+    """Return the places of a product of `shape`, by those of a factor that are the same along its summed axes.
+
+    Args:
+        place: rows or columns of the factor.
+        far: not used here.
+        names: a letter for each axis of the factor, as in an einsum.
+        outputs: the same for the product.
+        shape: shape of the product.
+    """
+    for axis in reversed(range(place.ndim)):
+        if names[axis] not in outputs:
+            place = place.select(axis, 0)
+    kept = [name for name in names if name in outputs]
+    place = place.permute([kept.index(name) for name in outputs if name in kept])
+    for axis, name in enumerate(outputs):
+        place = place if name in kept else place.unsqueeze(axis)
+    return place.expand(shape)
+
+
+def _is_plain(places: Places) -> bool:
+    """Return whether rows lie along the third axis and columns along the fourth, as in (N, C, h, w)."""
+    rows, columns = places
+    if rows.ndim != 4:
+        return False
+    return all(_constant(place, axis) for place, axes in ((rows, (1, 3)), (columns, (1, 2))) for axis in axes)
+
+
 def _merged(place: Tensor, axis: int, far: float) -> Tensor:
     """Return the mean of places along an axis, which is kept with length 1; NaN where they are far apart."""
     if place.shape[axis] == 1 or place.stride(axis) == 0:
@@ -391,10 +449,14 @@ def _binned(place: Tensor, bins: tuple[int, ...], far: float) -> Tensor:
 
 
 def _read(place: Tensor, axis: int, where: Tensor) -> Tensor:
-    """Return the places at fractional indices `where` along an axis; one neighbour is enough."""
-    where = where.clamp(0, place.shape[axis] - 1)
-    low, high = (place.index_select(axis, where.long()), place.index_select(axis, where.ceil().long()))
-    share = (where - where.floor()).reshape(-1, *[1] * (place.ndim - 1 - axis % place.ndim))
+    """Return the places at fractional indices `where` along an axis; one neighbour is enough.
+
+    Indices up to one step outside go on as a line, those further out are the border's.
+    """
+    last = place.shape[axis] - 1
+    left = where.clamp(0, last).floor().clamp(max=max(0, last - 1))
+    low, high = (place.index_select(axis, index.long()) for index in (left, (left + 1).clamp(max=last)))
+    share = (where.clamp(-1, last + 1) - left).reshape(-1, *[1] * (place.ndim - 1 - axis % place.ndim))
     between = low + share * (high - low)
     return torch.where(between.isnan(), torch.where(low.isnan(), high, low), between)
 

@@ -50,6 +50,11 @@ class Grid:
             count *= self.shape[axis - 1]
         return count, *self.size
 
+    def equals(self, other: Grid) -> bool:
+        """Return whether two layouts are the same."""
+        same = (self.shape, self.channels, self.size) == (other.shape, other.channels, other.size)
+        return same and torch.equal(self.order, other.order)
+
     def of(self, output: Tensor) -> Tensor:
         """Return the maps (N, C, h, w) of an output.
 

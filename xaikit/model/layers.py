@@ -35,6 +35,8 @@ from xaikit.model.rows import Dependence
 from xaikit.model.trace import Trace, observed, positions
 
 _MOST_CHANNELS = 0.9  # share of a tensor's channels above which nearly all have a gradient
+_MOST_TRIES = 32  # tensors that are no common ones whose paths are tested by a backward each
+_NEAREST = 12  # common tensors among which the one before an output is sought
 _PLAIN = Grid((1, 1, 1), (1,), torch.zeros(1, dtype=torch.int64, device="cpu"), (1, 1))
 
 
@@ -140,6 +142,11 @@ def outline(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor])
     collapsed = last is not None and _is_collapsed(trace, graph, last)
     if grids and (default is None or not grids.get((default.name, default.call or 0), _PLAIN).is_plain):
         default, collapsed = _last_tokens(trace, graph, outputs, logits, grids)
+    elif default is not None and default.name in without_grid:  # maps of a network whose places were lost before
+        layers[default.name] = next(
+            (*output.shape[1:],) for name, _, output, _ in trace.returned[::-1] if name == default.name
+        )
+        without_grid -= {default.name}
     return Outline(
         layers=layers,
         grids={place: grid for place, grid in (grids or {}).items() if not grid.is_plain},
@@ -188,7 +195,8 @@ def _last_tokens(
 
     All of its positions, and nearly all channels, have a gradient, and no path from the positions to the outputs
     bypasses it. In a transformer that reads its class token, this is the input of the last attention: the positions
-    after it have no gradient, and its queries have none at the positions.
+    after it have no gradient, and its queries have none at the positions. The output of a linear map, such as keys and
+    values, is stepped over.
     """
     places = [
         (edge, output, grid)
@@ -196,20 +204,29 @@ def _last_tokens(
         if (grid := grids.get((name, call))) is not None and output._version == version
         if (edge := edge_of(output)) is not None and edge[0] in graph.position
     ]
-    collapsed = False
+    collapsed, tries = False, 0
+    found: list[tuple[Edge, Grid]] = []
     tokens = [place for place in places if not place[2].is_plain]
     gradients = _gradients([edge for edge, _, _ in tokens], outputs, _mixed(outputs))
     for (edge, output, grid), gradient in reversed(list(zip(tokens, gradients, strict=True))):
         if gradient is None or not _reaches_all(grid.of(gradient)):
             continue
-        if edge not in graph.common and not _carries_all(edge, output, places, graph, outputs):
+        tries += edge not in graph.common
+        if tries > _MOST_TRIES:
+            break
+        if edge not in graph.common and not _carries_all(edge, output, grid, places, graph, outputs):
             continue
         if grid.size == (1, 1):
             collapsed = True
         elif not _holds_scores(edge, grid.of(output), logits, grid):
-            name = _outermost(trace, edge)
-            return replace(name, grid=grids[name.name, name.call or 0]), collapsed
-    return None, False
+            found.append((edge, grid))
+            if edge not in trace.linear:
+                break
+    if not found:
+        return None, False
+    same = [edge for edge, grid in found if grid.size == found[0][1].size]
+    name = _outermost(trace, same[-1])
+    return replace(name, grid=grids[name.name, name.call or 0]), collapsed
 
 
 def _reaches_all(gradient: Tensor) -> bool:
@@ -219,16 +236,23 @@ def _reaches_all(gradient: Tensor) -> bool:
 
 
 def _carries_all(
-    edge: Edge, output: Tensor, places: list[tuple[Edge, Tensor, Grid]], graph: Paths, outputs: Tensor
+    edge: Edge, output: Tensor, grid: Grid, places: list[tuple[Edge, Tensor, Grid]], graph: Paths, outputs: Tensor
 ) -> bool:
-    """Return whether the positions of the last common tensor before an output have no gradient but through it."""
-    earlier = [place for place in places if graph.position[place[0][0]] < graph.position[edge[0]]]
-    before = [(place, grid) for place, _, grid in earlier if place in graph.common and grid.size != (1, 1)]
-    if not before:
-        return False
+    """Return whether the positions of a common tensor before an output have no gradient but through it.
+
+    The tensor is the last one with a grid, or of the output's shape, as a residual stream before its norm.
+    """
+    known = {place: grid for place, _, grid in places}
+    before = [common for common in graph.common if graph.position[common[0]] < graph.position[edge[0]]]
+    nearest = before[-_NEAREST:][::-1]
     with cut(output):
-        gradient = _gradient(before[-1][0], outputs, _mixed(outputs))
-    return gradient is not None and not bool(before[-1][1].of(gradient).any())
+        gradients = _gradients(nearest, outputs, _mixed(outputs))
+    for common, gradient in zip(nearest, gradients, strict=True):
+        if gradient is not None and gradient.shape == output.shape:
+            return not bool(known.get(common, grid).of(gradient).any())
+        if gradient is not None and common in known and known[common].size != (1, 1):
+            return not bool(known[common].of(gradient).any())
+    return False
 
 
 def _last_with_positions(trace: Trace, graph: Paths, outputs: Tensor) -> Edge | None:

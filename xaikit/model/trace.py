@@ -46,6 +46,7 @@ class Trace:
     grids: dict[Edge, Tensor] = field(default_factory=dict)
     tokens: set[Edge] = field(default_factory=set)
     learned: set[Edge] = field(default_factory=set)
+    linear: set[Edge] = field(default_factory=set)
     convolved: set[Edge] = field(default_factory=set)
     products: set[Edge] = field(default_factory=set)
     channels_last: set[Edge | None] = field(default_factory=set)
@@ -87,6 +88,8 @@ class Trace:
             self.rectified.add(edge)
         if edge is not None and function in ADAPTIVE_POOLS:
             self.adapted.add(edge)
+        if edge is not None and function in LINEARS:
+            self.linear.add(edge)
         if edge is not None and function in CONVOLUTIONS:
             self.convolved.add(edge)
         if edge is not None and function in PRODUCTS:
