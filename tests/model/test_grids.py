@@ -231,3 +231,26 @@ def test_the_planted_patch_is_found(order, registers, method):
     classifier = xaikit.Classifier(Planted(order, registers).double().eval(), mean=0, size=SIZE)
     found = xaikit.attribute(classifier, x, 0, method, layer="norm")
     assert [divmod(int(values.argmax()), 6) for values in found.values.flatten(1)] == cells
+
+
+@pytest.mark.parametrize(
+    "method", ["lrp", "contrastive-lrp", "softmax-gradient-lrp", "rap", "excitation-backprop", "relevance-cam"]
+)
+@pytest.mark.parametrize(("fused", "operation"), [(True, "scaled_dot_product_attention"), (False, "matmul")])
+def test_relevance_stops_at_attention_by_name(method, fused, operation):
+    classifier = xaikit.Classifier(seeded(lambda: Tokens(SIZE, fused=fused)), mean=0, size=SIZE)
+    with pytest.raises(BadInput, match=f"expected operations that have a rule, got .*{operation}"):
+        xaikit.attribute(classifier, pixels(1), 0, method)
+
+
+def test_tokens_of_a_part_of_the_picture_are_flagged():
+    class Cropped(Tokens):
+        def forward(self, x):
+            return super().forward(torch.nn.functional.pad(x, (0, 0, 0, -8)))
+
+    network = seeded(lambda: Cropped(SIZE))
+    for height, flagged in ((SIZE[0] + 8, True), (SIZE[0], False)):
+        made = network if flagged else seeded(lambda: Tokens(SIZE))
+        classifier = xaikit.Classifier(made, mean=0, size=(height, SIZE[1]))
+        x = torch.rand(1, 3, height, SIZE[1], dtype=torch.float64)
+        assert ("misplaced-grid" in xaikit.attribute(classifier, x, 0, "grad-cam").flags[0]) == flagged
