@@ -5,9 +5,15 @@ from __future__ import annotations
 import csv
 import subprocess
 import sys
+from base64 import b64decode
+from io import BytesIO
 from pathlib import Path
 
+import nbformat
+import numpy as np
 import pytest
+from nbclient import NotebookClient
+from PIL import Image
 
 import xaikit
 
@@ -36,10 +42,32 @@ def test_demos_are_short(script: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_notebook_shows_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a kernel of its own, whose settings stay in a folder of the test."""
+    for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"):
+        monkeypatch.setenv(name, str(tmp_path))
+    notebook = nbformat.read(DEMOS / "explain.ipynb", as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells)
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(DEMOS)}}).execute()
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert len(list(filter(None, cells[0].source.splitlines()))) == 4  # import, load, read, attribute and plot
+    for cell in cells:
+        assert not [output for output in cell.outputs if output.output_type == "stream"], cell.source
+        data = cell.outputs[-1].data
+        if "plot" in cell.source:
+            with Image.open(BytesIO(b64decode(data["image/png"]))) as picture:
+                assert np.asarray(picture.convert("L")).std() > 20, cell.source
+        elif cell.source.startswith("xaikit.attribute"):
+            assert "image/png" in data or 'src="data:image/png' in data["text/html"]
+            assert data["text/plain"].startswith("Attribution(texture-cnn; occlusion; 1 image: checkers ")
+
+
+@pytest.mark.slow
 def test_one_image(tmp_path: Path) -> None:
     printed = run("one_image.py", tmp_path / "one")
     assert printed.startswith("dots.png: dots, ")
     assert (tmp_path / "one" / "overlay.png").is_file()
+    assert (tmp_path / "one" / "figure.png").is_file()
     found = xaikit.Attribution.load(tmp_path / "one" / "libra-cam.safetensors")
     assert found.target_names == ("dots",)
 
