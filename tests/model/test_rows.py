@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tests import networks
 from tests.methods.small import method
 from tests.networks import Activated, GAPNet, images, seeded
-from xaikit.api import attribute, build_library
+from xaikit.api import attribute, build_library, keep_curve
 from xaikit.foundation.errors import BadInput, XaikitWarning
 from xaikit.model.classifier import Classifier
 
@@ -59,6 +59,89 @@ def test_a_network_that_mixes_images_is_warned_of_once_and_its_maps_are_flagged(
             found = attribute(clf, images(count, dtype=dtype), 0, which, **params)
             assert all("mixes-images" in flags for flags in found.flags)
     assert clf.outline((12, 12)).rows.mixes
+
+
+class Prepared(nn.Module):
+    """Pixels prepared by the whole batch, as a careless pipeline does, before a convolution and a head."""
+
+    def __init__(self, prepare: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.prepare = prepare
+        self.net = nn.Sequential(
+            nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.net(self.prepare(x))
+        return out
+
+
+PREPARED: dict[str, Callable[[Tensor], Tensor]] = {
+    "centred": lambda x: x - x.mean(),
+    "centred by channel": lambda x: x - x.mean((0, 2, 3), keepdim=True),
+    "clipped at a quantile": lambda x: x.minimum(x.flatten().quantile(0.9)),
+    "stretched": lambda x: (x - x.min()) / (x.max() - x.min()),
+    "lightened where dark": lambda x: torch.where(x.mean() > 0, x, 2 * x + 0.3),
+}
+
+
+@pytest.mark.parametrize("size", [8, 96])
+@pytest.mark.parametrize("name", list(PREPARED))
+def test_pixels_prepared_by_the_batch_are_seen_whatever_the_weights(name: str, size: int) -> None:
+    for seed in range(4):
+        torch.manual_seed(seed)
+        clf = Classifier(Prepared(PREPARED[name]), [0.5] * 3, [0.25] * 3, size=size)
+        with pytest.warns(XaikitWarning, match="mixes the images of a batch"):
+            assert clf.outline().rows.mixes
+
+
+@pytest.mark.parametrize("name", ["centred by channel", "stretched"])
+def test_functions_that_mix_images_are_seen_too(name: str) -> None:
+    net = seeded(lambda: Prepared(PREPARED[name]), torch.float32)
+    clf = Classifier.from_function(lambda x: net(x).softmax(1), size=8, mean=0.5, takes="torch")
+    with torch.no_grad(), pytest.warns(XaikitWarning, match="mixes the images of a batch"):
+        assert all("mixes-images" in flags for flags in attribute(clf, images(2).float(), 0, "occlusion").flags)
+
+
+class Buffered(nn.Module):
+    """Writes its logits into one tensor, as replayed CUDA graphs and bound outputs do."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network, self.out = network, torch.empty(64, networks.CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.out[: len(x)] = self.network(x)
+        return self.out[: len(x)].detach()
+
+
+DRAWING: dict[str, dict[str, Any]] = {
+    "occlusion": {},
+    "rise": {"samples": 40, "grid": 3},
+    "lime": {"samples": 40, "segments": 9, "segmentation": "grid"},
+    "kernel-shap": {"samples": 300, "segments": 9, "segmentation": "grid"},
+}
+
+
+def test_outputs_written_into_one_tensor_are_kept_apart() -> None:
+    x = images(3, dtype=torch.float32)
+    fresh = seeded(lambda: Activated(F.relu, F.relu), torch.float32)
+    reused = Buffered(fresh)
+    clfs = [Classifier(fresh, size=8), Classifier(Buffered(fresh), size=8)]
+    functions = [lambda pixels: fresh(pixels).detach(), lambda pixels: reused(pixels).numpy()]
+    boxes = [Classifier.from_function(each, size=8, gives="logits", takes="torch") for each in functions]
+    with torch.no_grad():
+        for plain, same in (clfs, boxes):
+            assert not same.outline().rows.mixes
+            for which, params in DRAWING.items():
+                one, other = (attribute(clf, x, 1, which, chunk_size=2, **params) for clf in (plain, same))
+                assert torch.equal(one.values, other.values)
+                assert torch.equal(one.scores, other.scores)
+                assert torch.equal(one.probabilities, other.probabilities)
+    curves = [keep_curve(clf, x, torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0)), 1) for clf in clfs]
+    assert torch.allclose(curves[0].o, curves[1].o, atol=1e-6)
+    assert torch.allclose(curves[0].y, curves[1].y, atol=1e-6)
 
 
 def test_batch_norm_without_statistics_is_warned_of_once_and_flagged() -> None:

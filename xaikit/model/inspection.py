@@ -113,7 +113,7 @@ def inspect(
     _warn_of_training(network)
     drawn = _random_states(inputs.device) != before or _goes_on(network, inputs, first)
     seen = replace(seen, end=replace(seen.end, bounded=_is_bounded(network, inputs, seen, select)))
-    if not drawn and not isinstance(network, BlackBox):
+    if not drawn:
         seen = replace(seen, rows=_dependence(network, inputs, seen, select))
     wanted = wanted if wanted is not None and _same_logits_in(wanted, network, inputs, seen, select) else None
     if wanted is None and not _same_logits_in(torch.contiguous_format, network, inputs, seen, select):

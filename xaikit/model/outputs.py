@@ -102,7 +102,7 @@ def run(network: nn.Module, inputs: Tensor, seen: Outline, output: Output, selec
         outputs = select(network(inputs), seen.classes)
         if seen.end.only_bits and output != "regression":
             refuse_saturated(outputs, "sigmoid")
-        logits = _full(outputs)
+        logits = _full(outputs).clone()  # the network may return the same tensor again, overwritten
     return torch.cat([-logits, logits], 1) if output == "binary" else logits
 
 
@@ -111,7 +111,7 @@ def _inverse(outputs: Tensor, ends_in: EndsIn) -> Tensor:
     refuse_saturated(outputs, ends_in)
     outputs = _full(outputs)
     if ends_in == "log-softmax":
-        return outputs
+        return outputs.clone()
     limits = torch.finfo(outputs.dtype)
     outputs = outputs.clamp(limits.tiny, 1 if ends_in == "softmax" else 1 - limits.eps)
     return outputs.log() if ends_in == "softmax" else torch.logit(outputs)

@@ -79,7 +79,8 @@ def dependence(network: nn.Module, image: Tensor, unwrap: Callable[[Any], Tensor
         image: (1, C, H, W) in the network's coordinates.
         unwrap: converts the network's output to (N, K).
     """
-    images = [image, 0.3 * image.flip(-1)]  # statistics that differ, within the same range
+    brighter = 0.8 * image.abs().max()  # a mean, a spread and quantiles that differ, within the same range
+    images = [image, 0.2 * image.flip(-1) + brighter]
     pairs = [(_rows(network, [images[i] for i in order], unwrap), order) for order in ([1, 0], [0, 1])]
     alone = [_rows(network, [each], unwrap) for each in images]
     if any(len(rows.outputs) != 2 for rows, _ in pairs):
@@ -107,7 +108,7 @@ def _rows(network: nn.Module, images: list[Tensor], unwrap: Callable[[Any], Tens
     rows = _Rows()
     with torch.no_grad(), Probe(network) as probe:
         probe.observe(rows.on_module, None)
-        rows.outputs = unwrap(network(torch.cat(images))).detach()
+        rows.outputs = unwrap(network(torch.cat(images))).detach().clone()
     return rows
 
 
