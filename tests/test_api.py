@@ -89,10 +89,10 @@ NAMES = ["zebra", "ape"]
 
 
 def test_build_library_from_a_folder_matches_names_or_order(tmp_path: Path) -> None:
-    clf = bound(GAPNet(classes=2))
+    clf = bound(GAPNet(classes=2), mean=0.0)
     with torch.no_grad():
         clf.network.fc.bias -= clf(images(40)).mean(0)
-    named = xaikit.Classifier(clf.network, size=8, labels=NAMES)
+    named = xaikit.Classifier(clf.network, 0.0, size=8, labels=NAMES)
     folder = photographs(tmp_path / "data", ["ape", "zebra"])
     library = xaikit.build_library(named, folder, references=2)
     batches = [(named.read(sorted((folder / name).iterdir())), torch.full((6,), i)) for i, name in enumerate(NAMES)]

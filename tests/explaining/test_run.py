@@ -45,7 +45,7 @@ def network(channels: int = 3, classes: int = 4) -> nn.Module:
 
 def classifier(**options: Any) -> Classifier:
     with torch.random.fork_rng():
-        return Classifier(network(options.get("channels", 3), options.pop("classes", 4)), **options)
+        return Classifier(network(options.get("channels", 3), options.pop("classes", 4)), **{"mean": 0.0, **options})
 
 
 @pytest.fixture
@@ -125,10 +125,10 @@ def test_a_refusal_that_holds_for_all_images_is_the_requests(images: list[Path],
     broken = nn.Sequential(network(), nn.Threshold(1e9, float("nan")))
     notices: list[str] = []
     with pytest.raises(BadInput, match="NaN"):
-        run(Classifier(broken, size=8), images[:16], tmp_path / "out", notice=notices.append)
+        run(Classifier(broken, 0.0, size=8), images[:16], tmp_path / "out", notice=notices.append)
     assert notices == []
     with pytest.raises(BadInput, match="NaN"):
-        run(Classifier(broken, size=8), images, tmp_path / "out", notice=notices.append)
+        run(Classifier(broken, 0.0, size=8), images, tmp_path / "out", notice=notices.append)
     assert len(notices) == 1
     assert notices[0].startswith("the first 16 pictures fail alike")
     assert not (tmp_path / "out" / "results.json").exists()
@@ -155,7 +155,7 @@ def test_failures_do_not_depend_on_the_order_of_the_files(images: list[Path], tm
     both = [*images, *dark]
     paths = {"good first": both, "bad first": both[::-1], "mixed": sorted(both, key=lambda path: path.stem[-2:])}[order]
     with torch.random.fork_rng():
-        model = Classifier(Brittle(), size=8)
+        model = Classifier(Brittle(), 0.0, size=8)
     result, _ = run(model, paths, tmp_path / "out")
     assert (result.done, result.failed) == (20, 20)
     assert [Path(one["file"]).name for one in result.records] == [path.name for path in paths]

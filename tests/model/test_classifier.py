@@ -362,7 +362,7 @@ def folder(tmp_path):
 
 def test_read_policies(folder):
     crop = Resize("crop", (8, 8), 9)
-    classifier = Classifier(net(), size=8, resize=crop)
+    classifier = Classifier(net(), 0.5, size=8, resize=crop)
     path = folder / "a.png"
     assert classifier.read(path).shape == (1, 3, 8, 8)
     assert classifier.read(path, "native").shape == (1, 3, 10, 20)
@@ -372,24 +372,24 @@ def test_read_policies(folder):
     with pytest.raises(BadInput, match="resize: expected weights, squash or native"):
         classifier.read(path, "stretch")
     with pytest.raises(BadInput, match="expected a classifier with a size for squash"):
-        Classifier(net()).read(path, "squash")
+        Classifier(net(), 0.5).read(path, "squash")
 
 
 def test_native_sizes_that_differ_are_refused(folder):
     with pytest.raises(BadInput, match=r"b\.png: expected the first picture's size \(10, 20\), got \(20, 10\)"):
-        Classifier(net()).read([folder / "a.png", folder / "b.png"])
+        Classifier(net(), 0.5).read([folder / "a.png", folder / "b.png"])
 
 
 def test_read_each_gives_errors_in_their_place(folder):
     names = ["a.png", "c.png", "missing.png", "b.png"]
-    found = list(Classifier(net(), size=8).read_each([folder / name for name in names]))
+    found = list(Classifier(net(), 0.5, size=8).read_each([folder / name for name in names]))
     assert [source.name for source, _ in found] == names
     assert [isinstance(image, XaikitError) for _, image in found] == [False, True, True, False]
     assert all(str(folder / names[place]) in str(found[place][1]) for place in (1, 2))
 
 
 def test_read_refuses(folder):
-    classifier = Classifier(net(), size=8)
+    classifier = Classifier(net(), 0.5, size=8)
     with pytest.raises(BadInput, match=r"c\.png"):
         classifier.read([folder / "a.png", folder / "c.png"])
     with pytest.raises(BadInput, match="got none; give paths"):

@@ -199,3 +199,9 @@ class _Buffers:
 
 def _flat(tensors: list[Tensor]) -> Tensor:
     return torch.cat([tensor.reshape(-1) for tensor in tensors])
+
+
+def tensors(network: nn.Module) -> Iterator[Tensor]:
+    """Yield the parameters and buffers of a network."""
+    yield from network.parameters()
+    yield from network.buffers()

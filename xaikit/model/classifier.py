@@ -19,7 +19,8 @@ from xaikit.foundation.errors import BadInput, XaikitError
 from xaikit.foundation.identity import fingerprint, generator
 from xaikit.images.reading import ReadPolicy, Resize, Source, read_batch, read_each, resize_policy
 from xaikit.images.shapes import check_images, check_range
-from xaikit.model.borrow import borrow, unwrapped
+from xaikit.model.borrow import borrow, tensors, unwrapped
+from xaikit.model.facts import Facts, facts_of, warn_of_pixels
 from xaikit.model.fingerprint import model_fingerprint
 from xaikit.model.function import BlackBox, Gives, Scripted, Takes
 from xaikit.model.hooks import Layer, Probe
@@ -35,12 +36,14 @@ class Classifier(nn.Module):
 
     Args:
         network: module from (N, C, H, W) to logits (N, K), or to an output from which `select` takes them.
-        mean: mean of each channel, in [0, 1]; None passes pixels on unchanged, in any range.
+        mean: mean of each channel, in [0, 1]; with neither mean nor std those of `transform`, timm or transformers, and
+            where none is known, pixels pass on unchanged, in any range.
         std: standard deviation of each channel; None is 1.
         size: input size (H, W), or the side of a square; None reads pictures at their native size.
         labels: names of the K classes.
         layer: target layer of the activation methods, a dotted name or a module; None finds it.
         output: meaning of the logits; None takes one logit as "binary" and several as "softmax".
+        transform: torchvision or timm transform that gives mean, std, size and resize (facts.py).
         select: what of the network's output are the logits: a key, an attribute, an index, or a callable such as
             `lambda out: out["out"].mean((2, 3))` for a segmentation network; None finds them (selection.py).
         channels: number of input channels; None takes it from the first convolution.
@@ -64,6 +67,7 @@ class Classifier(nn.Module):
         layer: str | nn.Module | None = None,
         output: Output | None = None,
         *,
+        transform: Any = None,
         select: Select | None = None,
         channels: int | None = None,
         resize: Resize | None = None,
@@ -78,19 +82,20 @@ class Classifier(nn.Module):
         check_output(output)
         self.network = Scripted(network) if isinstance(network, torch.jit.ScriptModule) else network
         self.channels = first_channels(network) if channels is None else channels
-        self.size = input_size(size)
-        self.resize = own_resize(resize, self.size)
+        facts = facts_of(network, transform, self.channels, Facts(mean, std, size, resize, labels))
+        self.size = input_size(facts.size)
+        self.resize = own_resize(facts.resize, self.size)
         self.name = name or type(unwrapped(network)).__name__
         self.weights = weights
         self._output = output
         self._select = Selection(select)
-        self._labels = None if labels is None else class_names(labels)
+        self._labels = None if facts.labels is None else class_names(facts.labels)
         self._wanted_format = memory_format
         self._memory_format = torch.contiguous_format
-        self.bounded = mean is not None or std is not None
+        self._told = self.bounded = facts.mean is not None or facts.std is not None
         self._outlines = Outlines()
         with torch.inference_mode(False):
-            for name, values, default in (("mean", mean, 0.0), ("std", std, 1.0)):
+            for name, values, default in (("mean", facts.mean, 0.0), ("std", facts.std, 1.0)):
                 numbers = torch.tensor(per_channel(values, self.channels, default, name), device=self.device)
                 self.register_buffer(name, numbers.reshape(1, -1, 1, 1), persistent=False)
         self._layer = None if layer is None else find_layer(self.module, layer)
@@ -179,12 +184,12 @@ class Classifier(nn.Module):
     @property
     def device(self) -> torch.device:
         """Device of the network."""
-        return next((tensor.device for tensor in _tensors(self.network)), torch.device("cpu"))
+        return next((tensor.device for tensor in tensors(self.network)), torch.device("cpu"))
 
     @property
     def dtype(self) -> torch.dtype:
         """Floating-point dtype of the network."""
-        return next((t.dtype for t in _tensors(self.network) if t.is_floating_point()), torch.float32)
+        return next((t.dtype for t in tensors(self.network) if t.is_floating_point()), torch.float32)
 
     @property
     def output(self) -> Output:
@@ -289,13 +294,19 @@ class Classifier(nn.Module):
         Raises:
             BadInput: a file cannot be read (the message names it), or native sizes differ.
         """
-        return read_batch(sources, self.channels, resize_policy(resize, self.resize)).to(self.device)
+        return read_batch(sources, self.channels, self._policy(resize)).to(self.device)
 
     def read_each(
         self, sources: Source | Iterable[Source], resize: ReadPolicy | None = None
     ) -> Iterator[tuple[Source, Tensor | XaikitError]]:
         """Yield each source with its pixels (C, H, W), or with the error if it cannot be read."""
-        return read_each(sources, self.channels, resize_policy(resize, self.resize))
+        return read_each(sources, self.channels, self._policy(resize))
+
+    def _policy(self, resize: ReadPolicy | None) -> Resize:
+        if not self._told:
+            self._told = True
+            warn_of_pixels(self.name)
+        return resize_policy(resize, self.resize)
 
     def check(self, pixels: Tensor) -> Tensor:
         """Return `pixels` on the classifier's device and in its dtype, at least float32.
@@ -337,8 +348,3 @@ def check_classifier(classifier: object) -> None:
     if not isinstance(classifier, Classifier):
         remedy = "wrap it: xaikit.Classifier(model)" if isinstance(classifier, nn.Module) else "use xaikit.load"
         raise BadInput(f"classifier: expected a Classifier, got {type(classifier).__name__}; {remedy}")
-
-
-def _tensors(network: nn.Module) -> Iterator[Tensor]:
-    yield from network.parameters()
-    yield from network.buffers()
