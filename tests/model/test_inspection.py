@@ -130,6 +130,13 @@ class WithOptional(networks.Net):
         return super().forward(x) + second
 
 
+@pytest.mark.parametrize("convolution", [nn.Conv3d(1, 2, 3), nn.Conv1d(3, 2, 3)])
+def test_a_network_of_volumes_or_of_series_is_one_line(convolution: nn.Module) -> None:
+    with pytest.raises(BadInput, match=r"in one or three dimensions; only images \(N, C, H, W\)") as caught:
+        Classifier(nn.Sequential(convolution, nn.Flatten(), nn.Linear(8, 3)), size=8).layers()
+    assert "\n" not in str(caught.value)
+
+
 class OfDict(networks.Net):
     def forward(self, batch: Any) -> Any:
         return super().forward(batch["image"])

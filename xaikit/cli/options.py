@@ -14,7 +14,7 @@ Weights = Annotated[
     str | None, typer.Option("--weights", help="A file (.pth, .safetensors) or the name of a torchvision weights enum.")
 ]
 Layer = Annotated[str | None, typer.Option("--layer", help="Target layer; `xaikit layers MODEL` lists them.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:1.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of every random draw.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Plugins = Annotated[

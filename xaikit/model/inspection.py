@@ -251,6 +251,8 @@ def _remedy(network: nn.Module, error: Exception) -> str:
     ):
         return "its weights are constants whose dtype cannot be read; freeze it in float32, or give it unfrozen"
     wanted = _required_arguments(network)
+    if any(isinstance(module, nn.Conv3d | nn.Conv1d) for module in network.modules()):
+        return "it has convolutions in one or three dimensions; only images (N, C, H, W) are explained"
     if len(wanted) > 1:
         return f"it takes {len(wanted)} inputs ({', '.join(wanted)}); wrap it in a module that takes the image alone"
     if isinstance(error, RuntimeError | ValueError | AssertionError):
