@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from xaikit.api import load
 from xaikit.foundation.errors import BadInput, UnknownName, XaikitWarning
 from xaikit.foundation.files import package_data
 from xaikit.images.labelled import folder_split
@@ -100,6 +101,53 @@ def test_another_recipe_does_not_continue_an_unfinished_run(images: Path, tmp_pa
     (tmp_path / "checkpoint.pt").write_bytes(b"something else")
     with pytest.raises(BadInput, match="got another"):
         train(recipe(images), tmp_path, device="cpu")
+
+
+@pytest.mark.parametrize("what", ["pictures", "torch", "xaikit"])
+def test_other_pictures_or_versions_do_not_continue_an_unfinished_run(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    def interrupt(done: int, total: int, text: str) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe(images), tmp_path / "out", device="cpu", progress=interrupt)
+    if what == "pictures":  # their names, mean and deviation stay
+        for file in images.rglob("*.png"):
+            Image.open(file).rotate(90).save(file)
+    else:
+        monkeypatch.setattr("torch.__version__" if what == "torch" else "xaikit.foundation.code.__version__", "99")
+    with pytest.raises(BadInput, match="of this recipe, data and versions, got another"):
+        train(recipe(images), tmp_path / "out", device="cpu")
+
+
+def test_a_stop_while_the_results_are_written_leaves_no_weights_beside_another_recipe(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*content: Any) -> None:
+        raise BadInput("disk full")
+
+    train(recipe(images, epochs=1), tmp_path / "out", device="cpu")
+    (images / "upper").rename(images / "a")  # the order of the classes turns round
+    for name in ("write_json", "write_text"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"xaikit.training.train.{name}", full)
+            with pytest.raises(BadInput, match="disk full"):
+                train(recipe(images, epochs=1), tmp_path / "out", device="cpu")
+        with pytest.raises(BadInput, match="its training is not finished, run it again"):
+            load(str(tmp_path / "out"))
+    train(recipe(images, epochs=1), tmp_path / "out", device="cpu", progress=lambda *step: pytest.fail("all is done"))
+    assert load(str(tmp_path / "out")).labels == ["a", "lower"]
+
+
+def test_two_trainings_in_one_folder_are_refused(images: Path, tmp_path: Path) -> None:
+    def second(done: int, total: int, text: str) -> None:
+        if done == 1:
+            with pytest.raises(BadInput, match="expected a folder that no other run writes to"):
+                train(recipe(images, seed=1), tmp_path / "out", device="cpu")
+
+    assert train(recipe(images, epochs=1), tmp_path / "out", device="cpu", progress=second)["accuracy"] >= 0
 
 
 def test_a_loss_that_is_no_number_stops_the_run(images: Path, tmp_path: Path) -> None:

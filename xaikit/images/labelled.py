@@ -21,7 +21,7 @@ from torch import Tensor
 from xaikit.foundation.errors import BadInput, LeftOut
 from xaikit.foundation.identity import generator
 from xaikit.images import digits, synthetic
-from xaikit.images.folders import class_folder
+from xaikit.images.folders import class_folder, sha256
 from xaikit.images.reading import Resize, decode, to_pixels
 
 _CACHE_BYTES = 2 * 1024**3
@@ -34,7 +34,7 @@ class LabelledImages:
     Attributes:
         labels: (N,) int64 class indices.
         read: function from indices to pixels (B, C, H, W) in [0, 1].
-        identity: names that identify these images: the source and its parameters, or the files.
+        identity: what identifies these images: the source and its parameters, or the files and their content.
     """
 
     labels: Tensor
@@ -202,7 +202,7 @@ def _from_files(root: Path, samples: list[tuple[Path, int]], channels: int, size
     return LabelledImages(
         torch.tensor(labels, dtype=torch.long),
         lambda indices: pictures.read([paths[i] for i in indices]),
-        tuple(path.relative_to(root).as_posix() for path in paths),
+        tuple(f"{path.relative_to(root).as_posix()} {sha256(path)}" for path in paths),
     )
 
 

@@ -1,6 +1,6 @@
 """Checkpoints of an unfinished training, written atomically after every epoch: a kill costs at most one epoch.
 
-    identity (recipe and data) | network | optimiser | training state  ->  checkpoint.pt
+    identity (recipe, data, versions) | network | optimiser | training state  ->  checkpoint.pt
 
 A checkpoint holds only tensors and plain values and is read with `weights_only=True`.
 """
@@ -59,14 +59,14 @@ def restore_checkpoint(
     """Load network and optimiser from a checkpoint and return its state; without a file, a new state.
 
     Raises:
-        BadInput: the file belongs to another recipe or other data, or is not a checkpoint.
+        BadInput: the file belongs to another recipe, other data or versions, or is not a checkpoint.
     """
     if not path.is_file():
         return TrainingState()
     saved = _read(path, device)
     if saved.get("identity") != identity:
         raise BadInput(
-            f"{path}: expected an unfinished run of this recipe and data, got another; "
+            f"{path}: expected an unfinished run of this recipe, data and versions, got another; "
             "use another output folder, or delete the file"
         )
     network.load_state_dict(saved["network"])

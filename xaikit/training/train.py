@@ -25,9 +25,11 @@ import torch.nn.functional as F
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from xaikit.foundation.code import network_code, versions
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.files import atomic, output_directory, write_json, write_text
 from xaikit.foundation.identity import fingerprint, generator, stream_seed
+from xaikit.foundation.lock import held
 from xaikit.images.labelled import LabelledImages, Split
 from xaikit.run.context import Progress
 from xaikit.training.augmentation import flipped, masked
@@ -47,7 +49,7 @@ def train(
 ) -> dict[str, Any]:
     """Train a network, write the folder `output`, and return the metrics.
 
-    An unfinished run of the same recipe in `output` is resumed; a finished one is overwritten.
+    An unfinished run of the same recipe, data and versions in `output` is resumed; a finished one is overwritten.
 
     Args:
         recipe: settings of the run.
@@ -56,13 +58,13 @@ def train(
         progress: called after every step; its unit names the epoch and the loss.
 
     Raises:
-        BadInput: the data cannot be used, the folder cannot be written or holds another unfinished run, or the loss
-            is no longer finite.
+        BadInput: the data cannot be used, the folder cannot be written, is written by another run or holds another
+            unfinished one, or the loss is no longer finite.
     """
     output = output_directory(output)
     recipe, split = prepare(recipe)
     resolved = resolve_device(device)
-    with torch.random.fork_rng(devices=[resolved] if resolved.type == "cuda" else []):
+    with held(output, "train"), torch.random.fork_rng(devices=[resolved] if resolved.type == "cuda" else []):
         run = _Run(recipe, split, resolved, output / "checkpoint.pt")
         while run.state.epoch < recipe.epochs:
             run.train_epoch(progress or (lambda done, total, unit: None))
@@ -77,10 +79,11 @@ class _Run:
         self.split = split
         self.device = device
         self.checkpoint = checkpoint
-        self.identity = fingerprint([recipe.model_dump(), split.training.identity, split.validation.identity])
         self._seed_global("weights")
         network = architecture(recipe.arch).build(len(split.classes), recipe.channels, recipe.size)
         self.network = network.to(device)
+        data = [split.training.identity, split.validation.identity]
+        self.identity = fingerprint([recipe.model_dump(), data, versions(), network_code(network), device.type])
         self.optimizer = _optimizer(recipe, self.network)
         self.mean = torch.tensor(recipe.mean, device=device).view(-1, 1, 1)
         self.std = torch.tensor(recipe.std, device=device).view(-1, 1, 1)
@@ -125,11 +128,13 @@ class _Run:
             "device": str(self.device),
             "torch": torch.__version__,
         }
-        with atomic(output / "weights.safetensors") as temporary:
-            temporary.write_bytes(save({name: value.contiguous() for name, value in self.state.best_weights.items()}))
+        weights = output / "weights.safetensors"
+        weights.unlink(missing_ok=True)  # those of an earlier run never stand beside another recipe
         self.recipe.write(output / "recipe.toml")
         write_json(output / "metrics.json", metrics)
         write_text(output / "card.md", card(output.resolve().name, self.recipe.model_dump(), metrics))
+        with atomic(weights) as temporary:
+            temporary.write_bytes(save({name: value.contiguous() for name, value in self.state.best_weights.items()}))
         self.checkpoint.unlink(missing_ok=True)
         return metrics
 
