@@ -114,6 +114,7 @@ def test_pictures_are_drawn_exactly_and_small_ones_grow_by_a_whole_factor() -> N
     np.testing.assert_array_equal(drawn[top : top + 224, 326:626], noise)
 
 
+@pytest.mark.slow
 def test_more_than_five_tiles_wrap_into_even_rows() -> None:
     sizes = [panel(PICTURE, [("m", PICTURE)] * count).shape for count in (4, 5, 7)]
     assert sizes[0][0] < sizes[1][0] == sizes[2][0]
@@ -141,7 +142,19 @@ def test_the_colour_bar_runs_from_low_to_high() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["Käse", "Жук", "東京", "a\nb", "\U0001f600", "\x00\ufffd", "$x^2$", r"\alpha", "a" * 999]
+    "text",
+    [
+        "Käse",
+        "Жук",
+        "東京",
+        "a\nb",
+        "\U0001f600",
+        "\x00\ufffd",
+        "$x^2$",
+        r"\alpha",
+        "a" * 999,
+        "till it fills `it` " * 40,
+    ],
 )
 def test_any_text_is_drawn_in_its_width(text: str) -> None:
     drawn = sheet([Row(text, [Tile(text, PICTURE)])], [text]).pixels

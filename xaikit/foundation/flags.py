@@ -39,7 +39,7 @@ FLAGS: dict[str, Flag] = {
     ),
     "default-library": Flag(
         "No library was given, so that the references are drawn pictures, not photographs of other classes.",
-        "Give library= a folder of labelled photographs or a file from `xaikit library`, and compare the two maps.",
+        "Nothing needs to be done; library= takes a folder of labelled photographs or a file in their place.",
     ),
     "default-references": Flag(
         "No references were given, so that the image is compared with drawn pictures.",

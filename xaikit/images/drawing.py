@@ -323,7 +323,8 @@ def _width(letter: str, size: int) -> float:
     if not font.get_char_index(ord(letter)):
         return float(size)
     font.set_size(_points(size), _DPI)
-    return font.load_char(ord(letter)).horiAdvance / 64
+    glyph = font.load_char(ord(letter))
+    return max(glyph.horiAdvance / 64, glyph.linearHoriAdvance / 65536)  # rendered with hints or without
 
 
 def _text_width(text: str, size: int) -> float:
