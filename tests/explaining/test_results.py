@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -131,9 +132,8 @@ def test_another_request_moves_what_it_finds(tmp_path: Path) -> None:
     assert contents(tmp_path) == (OTHER, {"cat/m": 5.0})
     assert panels(tmp_path) == ["cat"]
     assert contents(tmp_path / "earlier" / "1") == (RUN, {"cat/m": 1.0, "dog/m": 2.0})
-    assert lines == [
-        f"the results of an earlier run, which was asked something else, are now in {tmp_path / 'earlier' / '1'}"
-    ]
+    place = tmp_path / "earlier" / "1"
+    assert lines == [f"the results of an earlier run, which was asked something else or is damaged, are now in {place}"]
     finished(tmp_path, RUN, ("fox", 7.0))
     assert contents(tmp_path / "earlier" / "2") == (OTHER, {"cat/m": 5.0})
     assert panels(tmp_path) == ["fox"]
@@ -234,6 +234,49 @@ def test_results_of_another_form_are_moved_and_not_believed(tmp_path: Path, text
     finished(tmp_path, RUN, ("cat", 1.0))
     assert contents(tmp_path)[1] == {"cat/m": 1.0}
     assert (tmp_path / "earlier" / "1" / "results.json").read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize("name", ["results.json", "attributions.npz", "panels/cat.png", "overlays/cat.m.png"])
+def test_no_flipped_bit_is_believed_and_every_one_heals(tmp_path: Path, name: str) -> None:
+    finished(tmp_path, RUN, ("cat", 1.0), ("dog", 2.0))
+    file, stream = tmp_path / name, np.random.default_rng(0)
+    whole = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for place in stream.choice(len(whole[file]), min(40, len(whole[file])), replace=False).tolist():
+        for path, content in whole.items():
+            path.write_bytes(content)
+        file.write_bytes(whole[file][:place] + bytes([whole[file][place] ^ 1 << place % 8]) + whole[file][place + 1 :])
+        with ResultsFolder.open(tmp_path, RUN) as folder:
+            known = {image: folder.known(image) for image in ("cat", "dog")}
+            records = [
+                record
+                for number, (image, value) in enumerate((("cat", 1.0), ("dog", 2.0)))
+                for record in known[image] or add(folder, number, image, value)
+            ]
+            folder.conclude(RUN, records)
+        assert contents(tmp_path)[1] == {"cat/m": 1.0, "dog/m": 2.0}
+        assert {record["score"] for record in records} == {1.0, 2.0}
+        assert file.read_bytes() == whole[file]
+
+
+def test_no_flipped_bit_in_an_unfinished_run_ends_the_next_one(tmp_path: Path) -> None:
+    killed(tmp_path / "whole", RUN, ("cat", 1.0), ("dog", 2.0))
+    content = (tmp_path / "whole" / "unfinished" / "00000000.npz").read_bytes()
+    for place in np.random.default_rng(0).choice(len(content), 40, replace=False).tolist():
+        path = tmp_path / str(place)
+        shutil.copytree(tmp_path / "whole", path)
+        damaged = content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :]
+        (path / "unfinished" / "00000000.npz").write_bytes(damaged)
+        with ResultsFolder.open(path, RUN) as folder:
+            assert set(folder.kept) <= {"cat", "dog"}
+        assert contents(path)[1].items() <= {"cat/m": 1.0, "dog/m": 2.0}.items()
+
+
+def test_half_written_pictures_of_a_killed_run_are_removed(tmp_path: Path) -> None:
+    killed(tmp_path, RUN, ("cat", 1.0))
+    for folder in ("panels", "overlays", "."):
+        (tmp_path / folder / ".0123456789ab.tmp.png").write_bytes(b"half")
+    finished(tmp_path, RUN, ("cat", 1.0))
+    assert not list(tmp_path.rglob(".*"))
 
 
 def test_a_damaged_part_costs_its_image(tmp_path: Path) -> None:

@@ -3,14 +3,15 @@
     panels/NAME.png            the input and every method's overlay
     overlays/NAME.METHOD.png   one overlay
     attributions.npz           raw values under the key NAME/METHOD
-    results.json               {"run": {...}, "records": [...]}
+    results.json               {"run": {...}, "records": [...], "checksum": of both}
     running/                   while a run lasts: who writes
     unfinished/                while a run lasts: run.json, and the values and records of each image in one file
     earlier/1/, earlier/2/     the results of earlier runs that were asked something else
 
 A run that is killed loses the image at hand, nothing else: the files in `unfinished` are joined to attributions.npz and
 results.json when the run ends, or when the next one starts. A run that is asked the same of the same pictures continues
-the one before; any other moves what it finds to `earlier` before it writes.
+the one before; any other moves what it finds to `earlier` before it writes. Only what is undamaged is continued: values
+and records have checksums, and each record those of its pictures.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import struct
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,7 +32,9 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.files import atomic, json_text, output_directory, write_json
+from xaikit.foundation.identity import fingerprint
 from xaikit.foundation.lock import held
+from xaikit.images.folders import sha256
 from xaikit.images.reading import save_png
 
 Array = np.ndarray[Any, Any]
@@ -38,6 +43,9 @@ Record = dict[str, Any]
 _RESULTS = ("unfinished", "overlays", "panels", "attributions.npz", "results.json")  # the last one moves last
 _RECORDS = "records.json"
 _OUTPUTS = ("panel", "overlay", "values")
+_PICTURES = ("panel", "overlay")
+_UNREADABLE = (OSError, BadZipFile, EOFError, RuntimeError, ValueError, LookupError, struct.error, zlib.error)
+"""What reading a damaged archive raises."""
 
 
 class _Saved(BaseModel):
@@ -62,6 +70,7 @@ class ResultsFolder:
         self._unfinished = path / "unfinished"
         self._begun = False
         self._parts: list[Path] = []
+        self._sweep()
         self._complete()
         self.kept = self._same_request()
 
@@ -110,7 +119,8 @@ class ResultsFolder:
             method = record["method"]
             overlay = f"overlays/{name}.{method.replace('/', '-')}.png"
             save_png(self.path / overlay, overlays[method])
-            outputs = {"panel": _panel(name), "overlay": overlay, "values": f"{name}/{method}"}
+            outputs: Record = {"panel": _panel(name), "overlay": overlay, "values": f"{name}/{method}"}
+            outputs["sha256"] = {kind: sha256(self.path / outputs[kind]) for kind in _PICTURES}
             complete.append(record | {"outputs": outputs})
         part = self._unfinished / f"{place:08}.npz"
         with atomic(part) as temporary, ZipFile(temporary, "w") as archive:
@@ -121,15 +131,27 @@ class ResultsFolder:
         return complete
 
     def known(self, name: str) -> list[Record]:
-        """Return the records of an image that an earlier run of the same request explained, or none."""
+        """Return the records of an image that an earlier run explained and whose pictures are whole, or none."""
         records = self.kept.get(name, [])
-        files = [record["outputs"][kind] for record in records for kind in ("panel", "overlay")]
-        return records if all((self.path / file).is_file() for file in files) else []
+        return records if all(self._is_whole(record["outputs"]) for record in records) else []
 
     def conclude(self, run: Mapping[str, Any], records: Sequence[Record]) -> None:
         """Write `attributions.npz` and `results.json` and remove the files of the unfinished run."""
         self._begin()
         self._join(run, records)
+
+    def _is_whole(self, outputs: Record) -> bool:
+        """Return whether the pictures of a record are those that were written."""
+        try:
+            return all(sha256(self.path / outputs[kind]) == outputs["sha256"][kind] for kind in _PICTURES)
+        except BadInput:
+            return False
+
+    def _sweep(self) -> None:
+        """Remove files that a killed run left half written."""
+        for folder in (self.path, self.path / "panels", self.path / "overlays"):
+            for file in folder.glob(".*.tmp*"):
+                file.unlink(missing_ok=True)
 
     def _begin(self) -> None:
         """Move the results of another request to `earlier`, and make the folders of this one."""
@@ -159,7 +181,7 @@ class ResultsFolder:
                 raise BadInput(
                     f"{path}: cannot be moved to {place} ({error.strerror}); choose another output with -o"
                 ) from error
-        self._notice(f"the results of an earlier run, which was asked something else, are now in {place}")
+        self._notice(f"the results of an earlier run, which was asked something else or is damaged, are now in {place}")
 
     def _complete(self) -> None:
         """Join the files of a run that was killed."""
@@ -196,7 +218,8 @@ class ResultsFolder:
                 archive.writestr(ZipInfo(entry), source.read(entry))
             if source is not None:
                 source.close()
-        write_json(self.path / "results.json", {"run": dict(run), "records": list(records)})
+        content = {"run": dict(run), "records": list(records)}
+        write_json(self.path / "results.json", content | {"checksum": _checksum(json.loads(json_text(content)))})
         self._remove_unfinished()
 
     def _remove_unfinished(self) -> None:
@@ -206,9 +229,12 @@ class ResultsFolder:
         self._parts = []
 
     def _saved(self) -> _Saved | None:
-        """Return the content of results.json, or None if there is none of that form."""
+        """Return the content of results.json, or None if there is none of that form or it is damaged."""
+        content = _json(self.path / "results.json")
+        if not isinstance(content, dict) or content.pop("checksum", None) != _checksum(content):
+            return None
         with suppress(ValidationError):
-            return _Saved.model_validate(_json(self.path / "results.json"))
+            return _Saved.model_validate(content)
         return None
 
     def _has_values(self, saved: _Saved) -> bool:
@@ -216,7 +242,7 @@ class ResultsFolder:
         try:
             with ZipFile(self.path / "attributions.npz") as archive:
                 known = set(archive.namelist()) if archive.testzip() is None else set()
-        except (OSError, BadZipFile):
+        except _UNREADABLE:
             return False
         return known >= {entry for record in saved.records if (entry := _entry(record))}
 
@@ -234,6 +260,11 @@ class ResultsFolder:
 
 def _panel(name: str) -> str:
     return f"panels/{name}.png"
+
+
+def _checksum(content: Record) -> str:
+    """Return what identifies the run and the records of results.json."""
+    return fingerprint(content)
 
 
 def _entry(record: Record) -> str:
@@ -255,13 +286,13 @@ def _records(part: Path) -> list[Record]:
         with ZipFile(part) as archive:
             records = TypeAdapter(list[Record]).validate_json(archive.read(_RECORDS))
             return records if archive.testzip() is None else []
-    except (OSError, BadZipFile, KeyError, ValidationError):
+    except _UNREADABLE:  # a ValidationError is a ValueError
         return []
 
 
 def _json(path: Path) -> Any:
     """Return the content of a JSON file, or None if it cannot be read."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, RecursionError):
         return json.loads(path.read_text(encoding="utf-8"))
     return None
 
