@@ -18,6 +18,7 @@ from torch import Tensor
 
 from xaikit.foundation.errors import BadInput, XaikitError
 from xaikit.foundation.files import atomic, kind_of
+from xaikit.images.placing import Frame
 from xaikit.images.shapes import OVERSHOOT
 
 Source = str | Path | Image.Image
@@ -75,12 +76,29 @@ class Resize:
             return image.resize((width, height), _FILTERS[self.interpolation])
         return _centre(self._scaled(image, name), height, width)
 
-    def _scaled(self, image: Image.Image, name: str) -> Image.Image:
-        """Scale the short side to `short`; the long side is rounded down, as torchvision does."""
+    def frame(self, original: tuple[int, int]) -> Frame:
+        """Return what the network sees of a picture of size `original` = (H, W)."""
+        whole = (0.0, 0.0, float(original[0]), float(original[1]))
+        if self.kind != "crop" or self.size is None:
+            return Frame(original, whole)
+        scaled = self._scaled_size(original)
+        ends = []
+        for side, new, crop in zip(original, scaled, self.size, strict=True):
+            start = _margin(new - crop)
+            ends.append((start * side / new, (start + crop) * side / new))
+        (top, bottom), (left, right) = ends
+        return Frame(original, (top, left, bottom, right))
+
+    def _scaled_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return (H, W) with the short side at `short`; the long side is rounded down, as torchvision does."""
         assert self.size is not None
         short = self.short or min(self.size)
+        height, width = size
+        return (int(short * height / width), short) if width <= height else (short, int(short * width / height))
+
+    def _scaled(self, image: Image.Image, name: str) -> Image.Image:
         width, height = image.size
-        new = (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
+        new = self._scaled_size((height, width))[::-1]
         if Image.MAX_IMAGE_PIXELS is not None and new[0] * new[1] > Image.MAX_IMAGE_PIXELS:
             raise BadInput(f"{name}: expected a picture that is not so narrow, got {width}x{height}; cut a part out")
         return image if new == image.size else image.resize(new, _FILTERS[self.interpolation])

@@ -1,0 +1,63 @@
+"""Maps come back to where the network saw them in the original picture."""
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from xaikit.images.placing import Frame, place
+from xaikit.images.reading import Resize, to_pixels
+
+
+@pytest.mark.parametrize("size", [(752, 2000), (2000, 752), (500, 333), (64, 64), (40, 300)])
+def test_a_spot_of_the_original_comes_back_to_its_place(size: tuple[int, int]) -> None:
+    resize = Resize("crop", (224, 224), 256)
+    frame = resize.frame(size)
+    top, left, bottom, right = frame.box
+    y, x = top + 0.3 * (bottom - top), left + 0.6 * (right - left)
+    grid = np.indices(size) + 0.5
+    spot = np.exp(-((grid[0] - y) ** 2 + (grid[1] - x) ** 2) / (2 * (0.06 * (bottom - top)) ** 2))
+    seen = to_pixels(resize(Image.fromarray((255 * spot).astype(np.uint8))))[0].double().numpy()
+    placed = place(seen, frame)
+    centre = [(grid[axis] * placed).sum() / placed.sum() for axis in (0, 1)]
+    assert centre == pytest.approx([y, x], abs=0.02 * (bottom - top))
+
+
+@pytest.mark.parametrize("size", [(300, 500), (500, 300), (333, 512)])
+def test_the_box_is_what_the_crop_shows(size: tuple[int, int]) -> None:
+    resize = Resize("crop", (64, 64), 80)
+    ramps = np.indices(size).astype(np.float32) + 0.5  # the coordinate of each pixel
+    box = resize.frame(size).box
+    for axis in (0, 1):
+        seen = np.asarray(resize(Image.fromarray(ramps[axis])))
+        side = (box[axis + 2] - box[axis]) / 64
+        expected = box[axis] + side * (np.arange(64) + 0.5)
+        shown = seen.mean(1 - axis)
+        assert shown[2:-2] == pytest.approx(expected[2:-2], abs=0.1)
+
+
+def test_pixels_that_the_network_did_not_see_are_outside() -> None:
+    frame = Resize("crop", (224, 224), 224).frame((448, 1000))
+    assert frame.box == (0.0, 138 * 2.0, 448.0, 138 * 2.0 + 448)
+    placed = place(np.ones((7, 7)), frame, np.nan)
+    assert np.isnan(placed[:, :276]).all()
+    assert np.isnan(placed[:, 724:]).all()
+    assert placed[:, 276:724] == pytest.approx(np.ones((448, 448)))
+
+
+def test_a_whole_picture_is_interpolated_as_opencv_does() -> None:
+    values = np.random.default_rng(0).normal(size=(7, 9)).astype(np.float32)
+    frame = Resize("squash", (7, 9)).frame((70, 54))
+    assert place(values, frame) == pytest.approx(cv2.resize(values, (54, 70)), abs=1e-5)
+
+
+def test_a_picture_smaller_than_the_crop_lies_inside_the_box() -> None:
+    frame = Resize("crop", (100, 100), 60).frame((60, 60))
+    assert frame.box == (-20.0, -20.0, 80.0, 80.0)
+    values = np.arange(100.0)[:, None] + np.zeros(100)
+    assert place(values, frame)[:, 0] == pytest.approx(np.arange(20.0, 80.0))
+
+
+def test_a_map_finer_than_the_picture_is_averaged() -> None:
+    board = np.indices((64, 64)).sum(0) % 2.0
+    assert place(board, Frame((8, 8), (0, 0, 8, 8)))[1:-1, 1:-1] == pytest.approx(np.full((6, 6), 0.5), abs=0.01)
