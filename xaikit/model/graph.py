@@ -20,7 +20,6 @@ _SHOWN_ELSEWHERE = (
     "CheckpointFunctionBackward",
     "AsStridedBackward",
     "CopySlices",
-    "CopyBackwards",
     "AliasBackward",
     "CloneBackward",
 )
