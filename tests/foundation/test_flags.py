@@ -53,7 +53,7 @@ def found() -> set[str]:
     return {name for name in words if re.fullmatch(r"[a-z]+(-[a-z]+)*", name)}
 
 
-NO_FLAGS = {*get_args(Need), "classifier", "layer", "self", "kwargs", "sign"}
+NO_FLAGS = {*get_args(Need), "classifier", "layer", "self", "kwargs", "sign", "height", "width"}
 """Other words in sets: what methods need, arguments, and a function of torch."""
 
 

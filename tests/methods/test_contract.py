@@ -170,7 +170,7 @@ def test_unknown_parameters_and_layers_are_refused_with_near_names() -> None:
     for name, params in {
         "occlusion": [{"window": 0}, {"stride": 0}, {"fill": "grey"}, {"score": "loss"}],
         "integrated-gradients": [{"steps": 0}, {"baseline": "grey"}],
-        "libra-cam": [{"calibrate": "best"}, {"order": "last"}, {"references": 0}, {"library": "file"}],
+        "libra-cam": [{"calibrate": "best"}, {"order": "last"}, {"references": 0}, {"library": 5}],
         "random-grid": [{"grid": 0}],
     }.items():
         for wrong in params:
@@ -186,7 +186,7 @@ def test_parameters_of_another_type_are_refused() -> None:
         "integrated-gradients": [{"steps": 2.5}, {"baseline": np.zeros(3)}],
         "occlusion": [{"window": (4, 4)}, {"stride": "wide"}],
         "saliency": [{"channels": "perhaps"}],
-        "libra-cam": [{"references": 2.5}, {"library": "file"}],
+        "libra-cam": [{"references": 2.5}, {"library": 5}],
         "layer-cam": [{"gamma": "x"}, {"shallower": 5}],
     }.items():
         for wrong in params:

@@ -153,7 +153,7 @@ def test_what_does_not_fit_is_refused() -> None:
             with pytest.raises(BadInput, match=r"expected .*, got .*;"):
                 METHODS.get(name).build(clf, **wrong)
         with pytest.raises(UnknownName, match="did you mean grad-cam"):
-            METHODS.get(name).build(clf, base="gradcam")
+            METHODS.get(name).build(clf, base="grad-camera")
         with pytest.raises(BadInput, match="unknown parameter of integrated-gradients 'step'"):
             METHODS.get(name).build(clf, base="integrated-gradients", base_params={"step": 3})
     with pytest.raises(BadInput, match="expected at least 2"):

@@ -71,7 +71,6 @@ def test_one_part_of_the_output(way: Any, select: Any) -> None:
 @pytest.mark.parametrize(
     ("way", "reason"),
     [
-        (lambda out: (out.features, out.pred), r"a tuple of \(1, 6\), \(1, 4\); say which .*select=1"),
         (lambda out: (out.scores, out.pred), r"a tuple of \(1, 4, 4, 4\), \(1, 4\); say which .*select=1"),
         (lambda out: {"pred": out.pred, "features": out.features}, "select='pred'"),
         (lambda out: {"out": out.segments}, r"select=lambda out: out\['out'\]\.mean\(\(2, 3\)\)"),

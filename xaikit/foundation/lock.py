@@ -111,7 +111,7 @@ def _write(file: Path, own: Holder) -> None:
             output_directory(file.parent)
             write_json(file, asdict(own))
         except BadInput as error:
-            if not isinstance(error.__cause__, FileNotFoundError):
+            if not isinstance(error.__cause__, FileNotFoundError | FileExistsError):
                 raise
             failure = error
         else:

@@ -114,7 +114,7 @@ def _found(output: Any) -> Any:
         return output
     widths = {entry.shape[1] for entry in output if isinstance(entry, Tensor) and entry.ndim == 2}
     first = output[0]
-    if len(widths) > 1 or (widths and isinstance(first, Tensor) and first.ndim > 2):
+    if widths and isinstance(first, Tensor) and first.ndim > 2:
         raise BadInput(
             f"model: expected logits, got {described(output)}; say which entry they are, for example "
             f"select={len(output) - 1}"
