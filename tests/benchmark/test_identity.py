@@ -208,6 +208,7 @@ IMPORTS = {
 
 
 @pytest.mark.parametrize("kind", IMPORTS)
+@pytest.mark.slow
 def test_changed_code_that_a_plugin_imports_or_smooths_is_measured_again(tmp_path, forgotten, monkeypatch, kind):
     monkeypatch.syspath_prepend(tmp_path)
     helper, plugin = tmp_path / "sign_of_reds.py", tmp_path / "reds.py"
@@ -239,6 +240,7 @@ def test_renamed_classes_are_measured_again(tmp_path, target):
     assert not named & {("dots", load(folder).labels.index("checkers"))}
 
 
+@pytest.mark.slow
 def test_code_is_named_only_where_the_environment_does_not_tell_it(forgotten):
     class Mine(METHODS.get("saliency")):
         pass
@@ -367,6 +369,7 @@ def test_drawn_pictures_are_those_of_the_suites_own_data(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["empty", "truncated", "flipped", "text"])
+@pytest.mark.slow
 def test_damaged_pictures_of_a_report_are_drawn_again(tmp_path, damage):
     from xaikit.cli.report import write_all
 

@@ -25,6 +25,7 @@ def harmless(text: str) -> bool:
 
 @pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize("options", [[], ["--verbose"], ["--json"]], ids=str)
+@pytest.mark.slow
 def test_a_picture_of_that_name(explain: Command, tmp_path: Path, name: str, options: list[str]) -> None:
     draw(tmp_path / "album" / f"{name}.png")
     (tmp_path / "album" / f"{name} broken.png").write_bytes(b"")

@@ -104,6 +104,7 @@ def test_an_empty_batch_gives_an_empty_attribution(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
 def test_nothing_is_left_behind(name: str) -> None:
     """Whether the network runs through or fails in its first, second or fifth forward."""
     for left in (None, 0, 1, 4):

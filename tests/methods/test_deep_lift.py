@@ -126,6 +126,7 @@ def difference(clf: Classifier, baseline: Tensor, index: Tensor, target: object)
 
 
 @pytest.mark.parametrize("inside", INSIDE)
+@pytest.mark.slow
 def test_the_sum_holds_for_every_operation(inside: str) -> None:
     holds(bound(Activated(INSIDE[inside])), images(2))
 

@@ -327,6 +327,7 @@ def expected_maps() -> list[Attribution]:
 @pytest.mark.parametrize(
     "form", [pytest.param(form, marks=[pytest.mark.slow] if index % 3 else []) for index, form in enumerate(FORMS)]
 )
+@pytest.mark.slow
 def test_one_function_has_one_map(form: str) -> None:
     plain = seeded(Normed())
     network = FORMS[form](plain)
@@ -445,6 +446,7 @@ def test_a_module_that_runs_twice_folds_each_time(count: int) -> None:
 
 
 @pytest.mark.parametrize("register", [parametrizations.spectral_norm, parametrizations.orthogonal])
+@pytest.mark.slow
 def test_weights_that_are_computed_are_those_of_the_forward(register: Callable[[Any], Any]) -> None:
     network = rewritten(seeded(Normed()), linear=parametrised(register), conv=parametrised(register)).eval()
     plain = seeded(Normed())
@@ -545,6 +547,7 @@ SPELLED: dict[str, Callable[[Any, Tensor], Tensor]] = {
 
 
 @pytest.mark.parametrize("form", UNFOLDED)
+@pytest.mark.slow
 def test_what_is_no_part_of_one_map_keeps_its_own_share(form: str) -> None:
     network = seeded(Unfolded(UNFOLDED[form]), 3)
     clf = Classifier(network, size=8)

@@ -83,6 +83,7 @@ def test_gradients_of_scripted_functions_are_the_plain_ones(name: str) -> None:
         ("guided-grad-cam", "body.1"),
     ],
 )
+@pytest.mark.slow
 def test_a_checkpoint_changes_nothing(name: str, layer: str | None, reentrant: bool, count: int) -> None:
     network, plain = (seeded(lambda kind=kind: Checkpointed(kind)) for kind in (reentrant, None))
     assert torch.equal(network.double()(images()), plain.double()(images()))

@@ -43,6 +43,7 @@ VARIANTS: dict[str, Callable[[], nn.Module]] = {
 
 
 @pytest.mark.parametrize("name", marked(NAMES))
+@pytest.mark.slow
 def test_the_same_weights_give_the_same_map(name: str) -> None:
     x = networks.images(2)
     expected = method(name, Classifier(networks.seeded(networks.Net), size=8)).attribute(x, [0, 1])
@@ -73,6 +74,7 @@ def test_the_callers_grad_mode_and_autocast_do_not_matter(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", marked([name for name in NAMES if name != "cam"]))
+@pytest.mark.slow
 def test_branches_and_gates(name: str) -> None:
     x = networks.images(2)
     for network in (networks.Residual, networks.Concat, networks.SqueezeExcite):

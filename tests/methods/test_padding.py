@@ -120,6 +120,7 @@ def inside_explained(place: int) -> Attribution:
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.slow
 def test_zero_padding_written_out_gives_the_same_map(form: str) -> None:
     for place, (name, params) in enumerate(COMPARED):
         if (form, name) == ("windows", "rap") or (form == "windows" and "box" in params.get("composite", "")):

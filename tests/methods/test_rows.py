@@ -84,6 +84,7 @@ def assert_close(found: Tensor, expected: Tensor, tolerance: float = 1e-9) -> No
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.slow
 def test_a_batch_is_its_images_one_by_one(form: str) -> None:
     x = images(3)
     for name in RELEVANCE:

@@ -91,6 +91,7 @@ GATES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @pytest.mark.parametrize("gate", GATES)
+@pytest.mark.slow
 def test_a_gate_is_a_constant_whatever_it_computes(gate: str) -> None:
     """The right value: the same product with the gate cut out of the graph."""
     function = GATES[gate]
@@ -120,6 +121,7 @@ SPREAD: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 @pytest.mark.parametrize("spread", SPREAD)
+@pytest.mark.slow
 def test_a_gate_is_a_constant_however_it_is_spread(spread: str) -> None:
     def gated(net: Written, x: Tensor) -> Tensor:
         return x * SPREAD[spread](net.gate(x).sigmoid(), x)
@@ -196,6 +198,7 @@ ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tens
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.slow
 def test_an_activation_written_out_passes_relevance_on(activation: str) -> None:
     named, written = ACTIVATIONS[activation]
     methods = methods_for(activation, "silu", "gelu by tanh")

@@ -62,6 +62,7 @@ def classifier(place: str) -> Classifier:
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.slow
 def test_work_in_another_thread_is_refused_or_gives_the_same_map(method: str, place: str, count: int) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(1)

@@ -38,6 +38,7 @@ def of_class(name: str) -> Any:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
 def test_maps_and_flags_do_not_depend_on_the_unit(name: str) -> None:
     x = networks.images(2, dtype=torch.float32)
     expected = method(name, scaled(1.0)).attribute(x, of_class(name))

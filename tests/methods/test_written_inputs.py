@@ -73,6 +73,7 @@ class Network(nn.Module):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("write", WRITTEN, ids=lambda write: write.__name__)
 @pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.slow
 def test_as_without_writing(method, write, count):
     if method in ("deep-lift", "lrp") and write in (assigned, clamped):
         pytest.skip("the rules give the two ways of writing their own relevance")

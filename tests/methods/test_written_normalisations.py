@@ -235,6 +235,7 @@ def _normalising(normalise: Callable[[Normalising, Tensor], Tensor]) -> Classifi
 
 
 @pytest.mark.parametrize("form", LAYER_NORMS)
+@pytest.mark.slow
 def test_relevance_of_a_written_layer_norm(form: str) -> None:
     written, plain = (_normalising(normalise) for normalise in LAYER_NORMS[form])
     assert torch.allclose(written(images()), plain(images()), atol=1e-9)

@@ -67,6 +67,7 @@ def test_tokens_are_explained_as_the_maps_they_are(method, name):
 
 @pytest.mark.parametrize("method", some_fast(METHODS_OF_LAYERS, "grad-cam", "ablation-cam", "cam", "relevance-cam"))
 @pytest.mark.parametrize("reads", ["class", "mean"])
+@pytest.mark.slow
 def test_every_activation_method_explains_tokens_as_maps(method, reads):
     layer, emit = ("blocks.2.norm1", 2) if reads == "class" else ("norm", -1)
     networks = [seeded(lambda emit=emit: Tokens(SIZE, reads=reads, emit=emit)) for emit in (None, emit)]
@@ -237,6 +238,7 @@ def test_the_planted_patch_is_found(order, registers, method):
     "method", ["lrp", "contrastive-lrp", "softmax-gradient-lrp", "rap", "excitation-backprop", "relevance-cam"]
 )
 @pytest.mark.parametrize(("fused", "operation"), [(True, "scaled_dot_product_attention"), (False, "matmul")])
+@pytest.mark.slow
 def test_relevance_stops_at_attention_by_name(method, fused, operation):
     classifier = xaikit.Classifier(seeded(lambda: Tokens(SIZE, fused=fused)), mean=0, size=SIZE)
     with pytest.raises(BadInput, match=f"expected operations that have a rule, got .*{operation}"):

@@ -304,6 +304,7 @@ CLEAN |= {
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("name", list(CLEAN))
+@pytest.mark.slow
 def test_a_function_of_one_image_is_neither_warned_of_nor_refused(name: str, dtype: Any) -> None:
     clf = Classifier(seeded(CLEAN[name], dtype).eval(), size=8 if "net" not in name else 32)
     with warnings.catch_warnings():

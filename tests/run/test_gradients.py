@@ -70,6 +70,7 @@ def one_hot(x: Tensor) -> Tensor:
     ],
     ids=["detach", "round", "floor", "sign", "step", "argmax", "numpy", "numpy of a graph", "no_grad"],
 )
+@pytest.mark.slow
 def test_a_cut_in_the_middle_is_refused_in_one_line(inside: Callable[[Tensor], Tensor], name: str, count: int) -> None:
     clf = bound(Activated(F.relu, inside))
     with torch.no_grad():
@@ -309,6 +310,7 @@ RIGHT: dict[str, Callable[[], Callable[[Tensor], Tensor]]] = {
 @pytest.mark.filterwarnings("ignore:Using a non-full backward hook", "ignore:Full backward hook")
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("form", [*WRONG, *RIGHT])
+@pytest.mark.slow
 def test_a_backward_that_is_not_the_derivative_is_flagged(form: str, count: int) -> None:
     for dtype in (torch.float64, torch.float32):
         clf = Classifier(seeded(lambda: Activated({**WRONG, **RIGHT}[form]()), dtype), size=8)

@@ -134,6 +134,7 @@ def test_every_torchvision_network_is_in_the_table_or_a_transformer() -> None:
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] if is_slow(name) else []) for name in EXPECTED]
 )
+@pytest.mark.slow
 def test_the_default_layer_is_the_one_in_the_table(name: str) -> None:
     size = SIZES.get(name, 64)
     classifier = Classifier(random_network(name, size), size=size, memory_format=None)

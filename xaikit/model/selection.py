@@ -3,7 +3,7 @@
     output -> select (key, attribute, index or callable) -> tensor -> (N, K)
 
 None takes a tensor as it is, `.logits` of an object, the key logits, out or output of a dict, and the first entry of a
-tuple unless another one could be meant as well.
+tuple, unless it is a map (N, C, H, W) beside an entry (N, K).
 
     segmentation, over the image       select=lambda out: out["out"].mean((2, 3))
     over a region, mask (H, W) bool    select=lambda out: out["out"][..., mask].mean(-1)
