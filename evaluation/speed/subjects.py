@@ -54,8 +54,8 @@ class Subject:
 
     @property
     def layer(self) -> str:
-        """Name of the target layer."""
-        return self.classifier.layer
+        """Name of the target layer as hooks see it: without a functional ReLU that follows."""
+        return self.classifier.layer.partition(" + ")[0]
 
     @cached_property
     def inputs(self) -> Tensor:
