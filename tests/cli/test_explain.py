@@ -19,6 +19,8 @@ from xaikit.foundation.flags import described
 RECORD = {
     "file",
     "sha256",
+    "original_size",
+    "box",
     "model",
     "weights",
     "layer",

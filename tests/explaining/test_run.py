@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 import weakref
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from torch import nn
 from xaikit.explaining.run import Result, explain
 from xaikit.foundation.errors import BadInput, XaikitError
 from xaikit.foundation.flags import described
+from xaikit.images.reading import Resize
 from xaikit.methods.base import METHODS
 from xaikit.model.classifier import Classifier
 from xaikit.run.context import Context
@@ -81,6 +83,20 @@ def test_native_sizes_go_together_only_with_equals(tmp_path: Path) -> None:
     result, draw = run(classifier(), paths, tmp_path / "out")
     assert result.done == 4
     assert [picture.shape for picture, *_ in draw] == [(8, 8, 3), (8, 8, 3), (6, 12, 3), (8, 8, 3)]
+
+
+def test_records_tell_what_the_network_saw_of_the_upright_picture(tmp_path: Path) -> None:
+    picture = Image.new("RGB", (30, 12), (40, 90, 200))
+    rotated = picture.getexif()
+    rotated[0x0112] = 6  # a camera held upright
+    picture.save(tmp_path / "tall.png", exif=rotated)
+    result, _ = run(classifier(size=8, resize=Resize("crop", (8, 8), 8)), [tmp_path / "tall.png"], tmp_path / "crop")
+    assert result.records[0]["original_size"] == (30, 12)
+    assert result.records[0]["box"] == (9.0, 0.0, 21.0, 12.0)
+    saved = json.loads((tmp_path / "crop" / "results.json").read_text(encoding="utf-8"))
+    assert saved["records"][0]["box"] == [9.0, 0.0, 21.0, 12.0]
+    whole, _ = run(classifier(size=8), [tmp_path / "tall.png"], tmp_path / "whole")
+    assert whole.records[0]["box"] == (0.0, 0.0, 30.0, 12.0)
 
 
 def test_seconds_add_up_to_the_time_of_the_attribution(images: list[Path], tmp_path: Path) -> None:

@@ -483,6 +483,8 @@ def test_labels_by_index_and_labels_that_are_none():
             Classifier(network, size=8, labels=labels)
     with pytest.raises(BadInput, match="resize: expected a Resize, got 'foo'"):
         Classifier(network, size=8, resize="foo")
+    with pytest.raises(BadInput, match="resize: expected a Resize, got <built-in function len>"):
+        Classifier(network, size=8, resize=len)
 
 
 def test_a_plain_call_refuses_what_is_no_picture():

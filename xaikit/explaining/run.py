@@ -29,7 +29,8 @@ from xaikit.foundation.identity import SCHEMA_VERSION
 from xaikit.foundation.interrupts import uninterrupted
 from xaikit.foundation.texts import printable, shown_path
 from xaikit.images.folders import sha256
-from xaikit.images.reading import to_picture
+from xaikit.images.placing import Frame
+from xaikit.images.reading import read_framed, to_picture
 from xaikit.methods.base import Method, attribute_all
 from xaikit.model.classifier import Classifier
 from xaikit.model.target import Contrast, resolve_target
@@ -143,12 +144,13 @@ def _check_apart(files: Sequence[tuple[Path, XaikitError | None]], output: Path)
 
 @dataclass(frozen=True)
 class _Image:
-    """One input: its pixels, or the error that prevented reading it."""
+    """One input: its pixels and what they show of the picture, or the error that prevented reading it."""
 
     path: Path
     name: str
     sha256: str | None
     content: Tensor | XaikitError
+    frame: Frame | None = None
 
 
 _Outcome = list[Attribution] | Exception
@@ -241,7 +243,8 @@ class _Run:
             if error is not None:
                 raise error
             digest = sha256(path)
-            return _Image(path, name, digest, self.classifier.read(path)[0])
+            pixels, frame = read_framed(path, self.classifier.channels, self.classifier.resizing())
+            return _Image(path, name, digest, pixels.to(self.classifier.device), frame)
         except XaikitError as unreadable:
             return _Image(path, name, digest, unreadable)
 
@@ -284,10 +287,13 @@ class _Run:
             self.result.done += 1
 
     def _record(self, image: _Image, attribution: Attribution) -> Record:
+        assert image.frame is not None
         regression = self.classifier.output == "regression"
         return {
             "file": shown_path(image.path),
             "sha256": image.sha256,
+            "original_size": image.frame.original,
+            "box": image.frame.box,
             "model": self.classifier.name,
             "weights": self.classifier.weights,
             "layer": attribution.layer,

@@ -22,6 +22,8 @@ from xaikit.images.placing import Frame
 from xaikit.images.shapes import OVERSHOOT
 
 Source = str | Path | Image.Image
+Sources = Source | Iterable[Source]
+Read = Tensor | XaikitError
 
 _UNREADABLE = frozenset({".heic", ".heif"})
 IMAGE_SUFFIXES = _UNREADABLE | {
@@ -257,7 +259,7 @@ def to_picture(pixels: Tensor) -> np.ndarray[Any, Any]:
     return (colours.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().contiguous().numpy()
 
 
-def read_batch(sources: Source | Iterable[Source], channels: int, resize: Resize) -> Tensor:
+def read_batch(sources: Sources, channels: int, resize: Resize) -> Tensor:
     """Return pictures as one batch of pixels (N, C, H, W) in [0, 1].
 
     Args:
@@ -281,13 +283,21 @@ def read_batch(sources: Source | Iterable[Source], channels: int, resize: Resize
     return torch.stack(images)
 
 
-def read_each(
-    sources: Source | Iterable[Source], channels: int, resize: Resize
-) -> Iterator[tuple[Source, Tensor | XaikitError]]:
+def read_framed(source: Source, channels: int, resize: Resize) -> tuple[Tensor, Frame]:
+    """Return the pixels (C, H, W) of a picture, and what they show of it.
+
+    Raises:
+        BadInput: it cannot be read; the message names it.
+    """
+    image = decode(source, channels)
+    return to_pixels(resize(image, picture_name(source))), resize.frame((image.height, image.width))
+
+
+def read_each(sources: Sources, channels: int, resize: Resize) -> Iterator[tuple[Source, Read]]:
     """Yield each source with its pixels (C, H, W), or with the error if it cannot be read."""
     for source in _as_iterable(sources):
         try:
-            yield source, to_pixels(resize(decode(source, channels), picture_name(source)))
+            yield source, read_framed(source, channels, resize)[0]
         except XaikitError as error:
             yield source, error
 

@@ -8,16 +8,16 @@ after an exception, and the weights keep their memory layout (borrow.py). output
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from xaikit.foundation.errors import BadInput, XaikitError
+from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import fingerprint, generator
-from xaikit.images.reading import ReadPolicy, Resize, Source, read_batch, read_each, resize_policy
+from xaikit.images.reading import Read, ReadPolicy, Resize, Source, Sources, read_batch, read_each, resize_policy
 from xaikit.images.shapes import check_images, check_range
 from xaikit.model.borrow import borrow, tensors, unwrapped
 from xaikit.model.facts import Facts, facts_of, warn_of_pixels
@@ -284,7 +284,7 @@ class Classifier(nn.Module):
         selected = {} if self._select.identity is None else {"select": self._select.identity}
         return fingerprint({**values, "channels": self.channels, **selected})
 
-    def read(self, sources: Source | Iterable[Source], resize: ReadPolicy | None = None) -> Tensor:
+    def read(self, sources: Sources, resize: ReadPolicy | None = None) -> Tensor:
         """Read pictures as one batch of pixels (N, C, H, W) in [0, 1] on the classifier's device.
 
         Args:
@@ -294,15 +294,14 @@ class Classifier(nn.Module):
         Raises:
             BadInput: a file cannot be read (the message names it), or native sizes differ.
         """
-        return read_batch(sources, self.channels, self._policy(resize)).to(self.device)
+        return read_batch(sources, self.channels, self.resizing(resize)).to(self.device)
 
-    def read_each(
-        self, sources: Source | Iterable[Source], resize: ReadPolicy | None = None
-    ) -> Iterator[tuple[Source, Tensor | XaikitError]]:
+    def read_each(self, sources: Sources, resize: ReadPolicy | None = None) -> Iterator[tuple[Source, Read]]:
         """Yield each source with its pixels (C, H, W), or with the error if it cannot be read."""
-        return read_each(sources, self.channels, self._policy(resize))
+        return read_each(sources, self.channels, self.resizing(resize))
 
-    def _policy(self, resize: ReadPolicy | None) -> Resize:
+    def resizing(self, resize: ReadPolicy | None = None) -> Resize:
+        """Return how pictures are resized, as in `read`; the first use warns of unknown normalisation."""
         if not self._told:
             self._told = True
             warn_of_pixels(self.name)

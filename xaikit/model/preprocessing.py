@@ -90,6 +90,6 @@ def own_resize(resize: Resize | None, size: tuple[int, int] | None) -> Resize:
     Raises:
         BadInput: `resize` is not a `Resize`.
     """
-    if resize is not None and not callable(resize):
+    if resize is not None and not isinstance(resize, Resize):
         raise BadInput(f"resize: expected a Resize, got {resize!r}; leave it out to squash pictures to `size`")
     return resize or Resize("native" if size is None else "squash", size)
