@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +19,12 @@ from xaikit.benchmark.store import Store
 from xaikit.benchmark.suite import Suite
 from xaikit.cli.report import write_all
 from xaikit.extend import Cost, Measure, Method, Values
-from xaikit.foundation.errors import BadInput
+from xaikit.foundation.errors import BadInput, CannotWrite
 from xaikit.foundation.paths import relative, shortened, shortened_words, without_folders
-from xaikit.methods.base import METHODS
+from xaikit.methods.base import METHODS, attribute_all
 from xaikit.report.numbers.read import read_benchmark
+from xaikit.run.context import Context
+from xaikit.run.portions import attempt
 
 FEW = {"models": ["texture-cnn"], "methods": ["saliency"], "controls": [], "measures": ["api"], "levels": 2}
 
@@ -119,6 +122,100 @@ def test_values_of_the_wrong_count_are_refused(maps):
     with pytest.raises(BadInput, match="miscounted: flags: expected 3, one per image, got 2"):
         Miscounted(classifier, maps=3, flagged=2).attribute(torch.rand(3, 3, 64, 64))
     assert len(Miscounted(classifier, maps=3).attribute(torch.rand(3, 3, 64, 64))) == 3
+
+
+@dataclass(frozen=True)
+class Odd(Method):
+    """Returns what no method may return, or does what none may do."""
+
+    kind: str = ""
+
+    name = "odd"
+    family = "gradient"
+    source = "a test"
+    passes = Cost(0)
+
+    def compute(self, batch):
+        maps = torch.rand(len(batch), 4, 4)
+        first = next(self.classifier.module.parameters())
+        if self.kind == "scaled":
+            first.data.mul_(1.5)
+        elif self.kind == "other storage":
+            first.data = first.data * 1.5
+        elif self.kind == "replaced":
+            owner = next(module for module in self.classifier.module.modules() if hasattr(module, "weight"))
+            owner.weight = torch.nn.Parameter(owner.weight * 1.5)
+        elif self.kind == "exit":
+            raise SystemExit(0)
+        return {"none": None, "tensor": maps, "numpy": Values(maps.numpy()), "complex": Values(maps + 0j)}.get(
+            self.kind, Values(maps[:, :0] if self.kind == "empty" else maps)
+        )
+
+
+@pytest.mark.parametrize("kind", ["none", "tensor", "numpy", "complex", "empty"])
+def test_values_of_another_form_are_refused(kind):
+    classifier = load("texture-cnn", device="cpu")
+    with pytest.raises(BadInput, match=r"^odd: expected (Values of a real tensor|values \(2, h, w\))"):
+        Odd(classifier, kind=kind).attribute(torch.rand(2, 3, 64, 64))
+
+
+@pytest.mark.parametrize("kind", ["scaled", "other storage", "replaced"])
+def test_a_plugin_that_changes_the_weights_is_refused_and_the_others_see_none_of_it(kind):
+    classifier = load("texture-cnn", device="cpu")
+    pixels, before = torch.rand(2, 3, 64, 64), classifier.fingerprint
+    parameters = list(classifier.module.parameters())
+    with pytest.raises(BadInput, match=r"^odd: expected the network's weights as they were, got other ones"):
+        attribute_all([Odd(classifier, kind=kind)], pixels, None, Context())
+    assert classifier.fingerprint == before
+    assert all(one is other for one, other in zip(classifier.module.parameters(), parameters, strict=True))
+
+
+class Spoiling(Measure):
+    """Changes the weights."""
+
+    name = "spoiling"
+    direction = "none"
+    source = "a test"
+    needs = frozenset()
+
+    def compute(self, subject):
+        next(subject.classifier.module.parameters()).data.zero_()
+        return torch.zeros(len(subject.pixels))
+
+
+def test_a_measure_that_changes_the_weights_is_refused():
+    classifier = load("texture-cnn", device="cpu")
+    before = classifier.fingerprint
+    images = Images("drawn", ["a", "b"], torch.rand(2, 3, 64, 64))
+    with pytest.raises(BadInput, match=r"^mine: expected the network's weights as they were"):
+        score([METHODS.get("saliency")(classifier)], images, measures={"mine": Spoiling()}, levels=2)
+    assert classifier.fingerprint == before
+
+
+def test_code_that_exits_is_a_failure_of_the_picture():
+    classifier = load("texture-cnn", device="cpu")
+    method = Odd(classifier, kind="exit")
+    errors = attempt(lambda some: [method.attribute(pixels[None]) for pixels in some], list(torch.rand(2, 3, 64, 64)))
+    assert [str(error) for error in errors] == ["the code ended with sys.exit(0)"] * 2
+
+
+def test_a_full_disk_is_no_failure_of_the_picture(tmp_path, monkeypatch):
+    """It ends the run; the same run goes on when there is space again."""
+
+    @contextmanager
+    def full(path):
+        raise CannotWrite(f"{path}: cannot be written (No space left on device); choose another output")
+        yield
+
+    data = {"kind": "synthetic", "count": 12, "seed": 5}
+    library = {"data": data, "references": 2}
+    suite = Suite.of(**(FEW | {"data": data | {"count": 2}, "methods": ["libra-cam"], "library": library}))
+    with monkeypatch.context() as patch:
+        patch.setattr("xaikit.foundation.tensor_files.atomic", full)
+        with pytest.raises(CannotWrite, match="No space left"):
+            run(suite, tmp_path)
+    outcome = run(suite, tmp_path)
+    assert (outcome.before, outcome.computed, outcome.failed) == (0, 2, [])
 
 
 class MiscountedMeasure(Measure):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer
 
 from tests.cli.conftest import Command
 from xaikit import __version__
+from xaikit.__main__ import main
 from xaikit.foundation.errors import XaikitWarning
 
 COMMANDS = ("explain", "layers", "library", "list", "train")
@@ -63,6 +65,15 @@ def test_an_unexpected_error_is_one_line_and_debug_shows_it(
     assert shown.err.rstrip().endswith(done.line)
 
 
+def test_code_that_exits_does_not_end_as_a_success(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exits(*arguments: object, **options: object) -> None:
+        raise SystemExit(0)
+
+    monkeypatch.setattr("xaikit.api.load", exits)
+    done = run("layers", "resnet18")
+    assert (done.code, done.line) == (2, "xaikit: SystemExit: 0 (--debug shows where)")
+
+
 def test_an_interrupt_is_one_line(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
@@ -71,6 +82,17 @@ def test_an_interrupt_is_one_line(run: Command, monkeypatch: pytest.MonkeyPatch)
     done = run("layers", "resnet18")
     assert done.code == 130
     assert done.err.strip() == "xaikit: interrupted"
+
+
+def test_an_interrupt_while_the_command_line_is_imported_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "xaikit.cli.app", SimpleNamespace(main=interrupted))
+    assert main() == 130
+    assert capsys.readouterr().err == "xaikit: interrupted\n"
 
 
 def test_our_warnings_are_one_line_and_others_are_silent(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:

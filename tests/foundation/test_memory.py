@@ -50,7 +50,11 @@ def test_errors_that_mean_that_memory_ran_out(error: Exception, expected: bool) 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process")
 def test_a_portion_that_does_not_fit_is_halved() -> None:
-    """Now and then native code, which meets the limit outside torch's allocator, ends the process by a signal."""
+    """Under such a limit torch itself now and then ends the process by SIGSEGV, inside its backward of a convolution.
+
+    A script without xaikit does the same: this network, images and limit, `torch.autograd.grad` of the images, halved
+    upon RuntimeError. Such a run says nothing about xaikit and is repeated; any other end is compared.
+    """
     command = [sys.executable, "-X", "faulthandler", "-c", LIMITED]
     for _ in range(4):
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.report.rows import aggregate, render, rows, write_report
+from tests.report.rows import aggregate, render, rows, write_report, write_summaries
 from xaikit.foundation.errors import BadInput
 from xaikit.report.numbers.aggregate import summaries
 from xaikit.report.page.gallery import choose
@@ -108,6 +108,17 @@ def test_names_appear_as_text(pictures):
     assert not any("onerror" in attributes for _, attributes in reader.tags)
     assert page.count("<script") == 3, "two blocks of values and one program"
     assert page.count("</script>") == 3
+
+
+def test_no_character_is_obeyed_instead_of_shown(pictures, tmp_path):
+    name = "a\x1b[31m\u202egnp.exe"
+    hostile = rows(2, methods={name: "gradient", "b": "gradient"}, model=name, dataset=name, target_name=name)
+    write_report(tmp_path / "report.html", hostile, RUN | {"title": name, "environment": {name: name}})
+    write_summaries(tmp_path, hostile)
+    for file in tmp_path.rglob("*.*"):
+        text = file.read_text(encoding="utf-8")
+        assert "\x1b" not in text, file
+        assert "\u202e" not in text, file
 
 
 def test_every_part_is_there(page):

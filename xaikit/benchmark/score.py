@@ -23,7 +23,7 @@ from xaikit.benchmark.environment import hardware
 from xaikit.benchmark.rows import MEASURE, Row, own_columns, shared_columns
 from xaikit.foundation.errors import BadInput
 from xaikit.images.fills import Fill
-from xaikit.measures.base import Measure, Subject
+from xaikit.measures.base import Measure, Subject, computed
 from xaikit.measures.removal.protocol import KeepProtocol
 from xaikit.measures.removal.shared_curves import curve, together
 from xaikit.methods.base import Method, attribute_all
@@ -154,22 +154,13 @@ def score(
         own = own_columns(methods[name], runs[name], subject.maps, soft, binary, images.masks)
         for label, measure in (measures or {}).items():
             if images.masks is not None or "masks" not in measure.needs:
-                values = _one_per_image(label, measure.compute(subject), len(own))
+                values = computed(measure, subject, label).tolist()
                 own = [
                     row | {f"{MEASURE}{label}": None if math.isnan(value) else value}
                     for row, value in zip(own, values, strict=True)
                 ]
         rows.append([common | {"method": name} | row for common, row in zip(shared, own, strict=True)])
     return [row for rows_of_image in zip(*rows, strict=True) for row in rows_of_image]
-
-
-def _one_per_image(label: str, values: Tensor, count: int) -> list[float]:
-    if tuple(values.shape) != (count,):
-        raise BadInput(
-            f"{label}: expected {count} values, one per image, got {tuple(values.shape)}; correct the measure"
-        )
-    numbers: list[float] = values.tolist()
-    return numbers
 
 
 def _by_name(methods: Mapping[str, Method] | Sequence[Method]) -> Mapping[str, Method]:

@@ -103,7 +103,7 @@ def _run(arguments: list[str], debug: bool) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as error:  # noqa: BLE001 - the user gets one line
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the user gets one line
         if debug:
             for line in traceback.format_exc().splitlines():
                 typer.echo(visible(line), err=True)
@@ -113,7 +113,7 @@ def _run(arguments: list[str], debug: bool) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     """Return an error as one line; an unexpected error with its type and a hint to --debug."""
     from xaikit.foundation.errors import XaikitError
 

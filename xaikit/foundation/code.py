@@ -64,6 +64,11 @@ def network_code(network: nn.Module) -> str:
     return code(*{type(module) for module in network.modules()})
 
 
+def is_own(kind: type) -> bool:
+    """Return whether a class is xaikit's."""
+    return kind.__module__.partition(".")[0] == "xaikit"
+
+
 def own_code() -> str:
     """Return a hash of the source files of xaikit, 16 hexadecimal digits."""
     package = Path(__file__).parent.parent

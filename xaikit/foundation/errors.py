@@ -2,6 +2,7 @@
 
     XaikitError
     |-- BadInput (ValueError)         an argument, a file or a model that cannot be used
+    |   `-- CannotWrite               a result that cannot be written: the run ends, whatever it was doing
     |-- UnknownName (LookupError)     a method, measure, model or label that does not exist
     |-- NoSuchLayer (LookupError)     a layer that the network does not have
     |-- MissingExtra (ImportError)    an optional package that is not installed
@@ -26,6 +27,10 @@ class XaikitError(Exception):
 
 class BadInput(XaikitError, ValueError):
     """An argument, a file or a model that cannot be used."""
+
+
+class CannotWrite(BadInput):
+    """A result that cannot be written, on a full disk for example; it is no failure of the picture at hand."""
 
 
 class UnknownName(XaikitError, LookupError):

@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from xaikit.foundation.errors import BadInput
+from xaikit.foundation.errors import CannotWrite
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     The temporary name starts with a dot and keeps the suffix, because libraries choose the format by it.
 
     Raises:
-        BadInput: the file cannot be written.
+        CannotWrite: the file cannot be written.
     """
     path = Path(path)
     temporary = path.with_name(f".{secrets.token_hex(6)}.tmp{path.suffix}")
@@ -36,7 +36,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
             os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise BadInput(f"{path}: cannot be written ({error.strerror or error}); choose another output") from error
+        raise CannotWrite(f"{path}: cannot be written ({error.strerror or error}); choose another output") from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -85,7 +85,7 @@ def output_directory(path: str | Path) -> Path:
     """Create a folder for results, check that files can be written in it, and return its path.
 
     Raises:
-        BadInput: it is a file, or it cannot be created or written to.
+        CannotWrite: it is a file, or it cannot be created or written to.
     """
     path = Path(path)
     try:
@@ -94,7 +94,7 @@ def output_directory(path: str | Path) -> Path:
         trial.write_bytes(b"")
         trial.unlink()
     except OSError as error:
-        raise BadInput(
+        raise CannotWrite(
             f"{path}: not a folder that can be written ({error.strerror}); choose another with -o"
         ) from error
     return path

@@ -13,17 +13,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
+from xaikit.foundation.code import is_own
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.parameters import Parameters
 from xaikit.foundation.registry import Registry
 from xaikit.images.hashes import image_hashes
 from xaikit.images.shapes import upsample
+from xaikit.model.borrow import unchanged
 from xaikit.model.classifier import Classifier
 from xaikit.model.target import Target
 from xaikit.run.attribution import Attribution, reduced
@@ -217,6 +220,26 @@ class Measure(Parameters, ABC):
     def explanations(self) -> int:
         """Return the number of further maps per image that the method computes for this measure."""
         return 0
+
+
+def computed(measure: Measure, subject: Subject, name: str) -> Tensor:
+    """Return the values of a measure, (N,).
+
+    Args:
+        measure: the measure.
+        subject: what is measured.
+        name: name of the measure in the message of an error.
+
+    Raises:
+        BadInput: there is not one value for each image, or a measure of a plugin changed the network.
+    """
+    with nullcontext() if is_own(type(measure)) else unchanged(subject.classifier.module, name):
+        values = measure.compute(subject)
+    if tuple(values.shape) != (count := len(subject.pixels),):
+        raise BadInput(
+            f"{name}: expected {count} values, one per image, got {tuple(values.shape)}; correct the measure"
+        )
+    return values
 
 
 _ALIASES = {

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
 from xaikit.images.shapes import check_maps, from_numpy
-from xaikit.measures.base import MEASURES, Explainer, Measure, Subject
+from xaikit.measures.base import MEASURES, Explainer, Measure, Subject, computed
 from xaikit.model.classifier import Classifier, check_classifier
 from xaikit.model.target import Target, check_target, resolve_target
 from xaikit.run.attribution import Attribution
@@ -85,7 +85,7 @@ def measure(
         attribution,
         context,
     )
-    return {name: entry.compute(subject) for name, entry in chosen.items()}
+    return {name: computed(entry, subject, name) for name, entry in chosen.items()}
 
 
 def _chosen(measures: Any, params: Mapping[str, Mapping[str, Any]]) -> dict[str, Measure]:

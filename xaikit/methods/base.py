@@ -14,17 +14,20 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
+from xaikit.foundation.code import is_own
 from xaikit.foundation.errors import BadInput, XaikitWarning
 from xaikit.foundation.flags import FLAGS
 from xaikit.foundation.parameters import Parameters
 from xaikit.foundation.registry import Registry
 from xaikit.images.shapes import unit
+from xaikit.model.borrow import unchanged
 from xaikit.model.classifier import Classifier, check_classifier
 from xaikit.model.hooks import Layer
 from xaikit.model.target import check_target, target_rows
@@ -322,15 +325,17 @@ _FAILURES = {
 def _explain(method: Method, batch: Batch) -> Attribution:
     if isinstance(method, LayerMethod):
         batch.check_rows(method.place)
-    begin = _clock(batch)
+    own = is_own(type(method)) and is_own(type(getattr(method, "inner", method)))
     try:
-        result = method.compute(batch)
+        with nullcontext() if own else unchanged(batch.classifier.module, method.name):
+            begin = _clock(batch)
+            result = method.compute(batch)
+            seconds = _clock(batch) - begin
     except RuntimeError as error:
         reason = next((reason for text, reason in _FAILURES.items() if text in str(error)), None)
         if reason is None:
             raise
         raise BadInput(f"model: expected a forward that autograd can differentiate, got {reason}") from error
-    seconds = _clock(batch) - begin
     _check_counts(method, result, len(batch))
     values = result.values.detach()
     values = values if values.dtype == torch.float64 else values.float()
@@ -407,8 +412,11 @@ def place_flags(method: Method, batch: Batch) -> set[str]:
 
 def _check_counts(method: Method, result: Values, count: int) -> None:
     """Check that a method returned one map, and one of everything else, for each image."""
+    if not isinstance(result, Values) or not isinstance(result.values, Tensor) or result.values.is_complex():
+        got = type(getattr(result, "values", result)).__name__
+        raise BadInput(f"{method.name}: expected Values of a real tensor, got {got}; correct the method")
     shape = tuple(result.values.shape)
-    if len(shape) not in (3, 4) or shape[0] != count:
+    if len(shape) not in (3, 4) or shape[0] != count or 0 in shape[1:]:
         expected = f"({count}, h, w) or ({count}, C, H, W)"
         raise BadInput(f"{method.name}: expected values {expected}, one map per image, got {shape}; correct the method")
     others = {"flags": result.flags or None, "completeness": result.completeness, **result.diagnostics}

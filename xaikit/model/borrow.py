@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from xaikit.foundation.errors import BadInput
+
 _WRITTEN = "_torchdynamo_orig_callable"  # where a compiled function keeps the one it compiled
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -111,6 +113,39 @@ def _prepared(network: nn.Module, device: torch.device) -> Iterator[None]:
             if required:
                 parameter.requires_grad_(False)
         yield
+
+
+@contextmanager
+def unchanged(network: nn.Module, name: str) -> Iterator[None]:
+    """Run a block of somebody else's code, and give the network the weights back that it had before.
+
+    Raises:
+        BadInput: the block changed a weight; the message names whose it is.
+    """
+    before = {key: (owner, owner.detach().clone()) for key, owner in network.named_parameters()}
+    try:
+        yield
+    finally:
+        now = dict(network.named_parameters())
+        changed = [key for key, (owner, value) in before.items() if not _is_same(now.get(key), owner, value)]
+        with torch.no_grad():
+            for key in changed:
+                owner, value = before[key]
+                if owner.shape == value.shape:
+                    owner.copy_(value)
+                else:
+                    owner.data = value
+                module, _, own = key.rpartition(".")
+                network.get_submodule(module)._parameters[own] = owner
+    if changed:
+        raise BadInput(f"{name}: expected the network's weights as they were, got other ones; compute on a copy")
+
+
+def _is_same(now: nn.Parameter | None, owner: nn.Parameter, value: Tensor) -> bool:
+    if now is not owner or owner.shape != value.shape:
+        return False
+    equal: Tensor = (owner == value) | (owner.isnan() & value.isnan())
+    return bool(equal.all())
 
 
 def _give_back(owner: nn.Module | nn.Parameter, name: str, value: Any) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import TypeVar
 
-from xaikit.foundation.errors import XaikitError
+from xaikit.foundation.errors import CannotWrite, XaikitError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -34,12 +34,17 @@ def attempt(work: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T]) -> l
     Args:
         work: callable that returns one result per item.
         items: at least one item.
+
+    Raises:
+        CannotWrite: a result cannot be written.
     """
     try:
         return list(work(items))
-    except Exception as error:  # noqa: BLE001 - the error becomes the item's result
+    except CannotWrite:
+        raise
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the error becomes the item's result
         if len(items) == 1:
-            return [error]
+            return [error if isinstance(error, Exception) else RuntimeError(f"the code ended with sys.exit({error})")]
         return [outcome for item in items for outcome in attempt(work, [item])]
 
 

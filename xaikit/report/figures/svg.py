@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from xaikit.foundation.texts import visible
 from xaikit.report.numbers.aggregate import Result
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b5478f", "#a67c00", "#2fa4d9", "#6a4fb3", "#7a4a2b")
@@ -116,7 +117,7 @@ def drawing(kind: str, size: tuple[float, float], label: str, parts: Iterable[st
     """Return a complete SVG with the class `kind` and a label for screen readers."""
     box = f"0 0 {size[0]:g} {size[1]:g}"
     known: dict[str, str | float] = {"xmlns": _NAMESPACE, "class_": kind, "viewBox": box, "role": "img"}
-    return element("svg", *parts, **known, aria_label=label, **attributes)
+    return visible(element("svg", *parts, **known, aria_label=label, **attributes))
 
 
 def markers(kind: int | None, positions: Iterable[tuple[float, float]], radius: float = 3.0) -> str:

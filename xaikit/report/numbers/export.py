@@ -99,7 +99,7 @@ def _tabular(title: str, table: Table) -> str:
     starts = sorted(table.starts)
     rules = [rf"\cmidrule(lr){{{start + 2}-{end + 1}}}" for start, end in pairwise(starts)]
     lines = [
-        f"% {' '.join(title.split())}",
+        f"% {visible(' '.join(title.split()))}",
         rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
         r"\toprule",
         " & ".join(["", *groups]) + r" \\",
@@ -127,4 +127,4 @@ def _cell(cell: Cell) -> str:
 
 
 def _escaped(text: str) -> str:
-    return "".join(_SPECIAL.get(letter, letter) for letter in " ".join(text.split()))
+    return "".join(_SPECIAL.get(letter, letter) for letter in visible(" ".join(text.split())))

@@ -4,8 +4,8 @@
                                                     -> figures/*.svg
     run  -> what was run, where, by which command
 
-Every text is escaped by jinja2, except the SVG of the figures, which escape their own texts. The content security
-policy of the page forbids any request.
+Every text is escaped by jinja2, except the SVG of the figures, which escape their own texts; characters that are obeyed
+instead of shown are written as their escapes. The content security policy of the page forbids any request.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from xaikit.benchmark.rows import Row
 from xaikit.foundation.files import write_text
+from xaikit.foundation.texts import visible
 from xaikit.report.figures.confidence import PANELS
 from xaikit.report.figures.files import write_figures
 from xaikit.report.numbers.aggregate import Mask, Summary
@@ -96,6 +98,7 @@ def _page(page_blocks: Sequence[Block], run: Mapping[str, Any]) -> str:
     environment = Environment(
         loader=PackageLoader("xaikit.report.page", "."),
         autoescape=True,
+        finalize=_shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -110,3 +113,8 @@ def _page(page_blocks: Sequence[Block], run: Mapping[str, Any]) -> str:
         most_exclusions=_EXCLUSIONS,
         levels=page_blocks[0].results[0].thresholds.size - 1,
     )
+
+
+def _shown(value: Any) -> Any:
+    """Return a text without characters that a browser or an editor obeys instead of showing."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
