@@ -343,6 +343,19 @@ def test_another_library_is_another_row(tmp_path):
     assert measured(tmp_path / "out", methods=["libra-cam", "saliency"], library=library).computed == 0
 
 
+def test_a_library_file_is_its_content(tmp_path):
+    from xaikit.api import build_library
+    from xaikit.benchmark.libraries import library_id
+    from xaikit.benchmark.suite_entries import References
+
+    classifier, found = load("texture-cnn", device="cpu"), []
+    for seed, name in ((1, "a"), (1, "b"), (5, "c")):
+        drawn = draw(12, seed)
+        build_library(classifier, [(drawn.pixels, drawn.labels)], 2).save(tmp_path / f"{name}.safetensors")
+        found.append(library_id(References(file=tmp_path / f"{name}.safetensors"), classifier))
+    assert found[0] == found[1] != found[2], "the same library built again is the same, whatever its bytes"
+
+
 def test_drawn_pictures_are_those_of_the_suites_own_data(tmp_path):
     """Two data sets have pictures of equal names: those of the one are not drawn of the other's, nor again."""
     one, other, out = pictures(tmp_path / "one", 1), pictures(tmp_path / "other", 5), tmp_path / "out"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from xaikit.benchmark.store import Store
 from xaikit.benchmark.suite import Suite
 from xaikit.cli.report import write_all
 from xaikit.extend import Cost, Measure, Method, Values
-from xaikit.foundation.errors import BadInput, CannotWrite
+from xaikit.foundation.errors import BadInput, CannotWrite, XaikitError, XaikitWarning
 from xaikit.foundation.paths import relative, shortened, shortened_words, without_folders
 from xaikit.methods.base import METHODS, attribute_all
 from xaikit.report.numbers.read import read_benchmark
@@ -59,6 +60,7 @@ def test_labels_are_read_with_and_without_a_byte_order_mark(folder, encoding):
         ("file,class_index\na.png,1\na.png,1\n", r"expected each file once, got 'a\.png' twice; remove a line"),
         ("file,class_index\na.png,1.5\n", "expected a CSV with the columns file and class_index"),
         ("file,class_index\na.png\n", "expected a CSV with the columns file and class_index"),
+        ("file,class_index\na.png,1,2\n", "expected a CSV .*, got ValueError.'line 2 with other cells'."),
         ("file,label\na.png,1\n", "expected the columns file and class_index, got none of 'class_index'; add it"),
         ("file,class_index\n", "expected names of the pictures, got no line"),
         ("", "expected names of the pictures, got no line"),
@@ -84,12 +86,37 @@ def test_odd_labels_are_one_line(folder, text, reason):
             {"methods": [{"name": "saliency", "label": "base"}], "controls": [{"name": "random", "label": "base"}]},
             "label: expected no name of a control, got 'base'",
         ),
+        ({"target": True}, "expected top, label, or a class by name or index, got True"),
+        ({"target": 1.5}, "expected top, label, or a class by name or index, got 1.5"),
         ({"threads": 10**6}, "threads: input should be less than or equal to 1024, got 1000000"),
     ],
 )
 def test_odd_suites_are_one_line(changed, reason):
     with pytest.raises(BadInput, match=reason):
         Suite.of(**(FEW | {"data": {"kind": "synthetic"}} | changed))
+
+
+def test_labels_of_no_picture_are_told(folder):
+    (folder / "labels.csv").write_text("file,class_index\na.png,1\nb.png,1\n0b.png,2\n", encoding="utf-8")
+    with pytest.warns(XaikitWarning, match=r"labels\.csv: 1 of 3 names are those of no picture, such as '0b\.png'"):
+        assert measured(folder).computed == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+def test_labels_from_a_pipe_are_refused_and_not_waited_for(folder):
+    os.mkfifo(folder / "labels.csv")
+    with pytest.raises(BadInput, match=r"labels\.csv: expected a CSV .*, got a pipe"):
+        measured(folder)
+
+
+@pytest.mark.parametrize("target", [99, -1, "", "Unknown"])
+def test_a_target_that_the_model_lacks_is_refused_before_anything_is_recorded(tmp_path, target):
+    run(Suite.of(**(FEW | {"data": {"kind": "synthetic", "count": 1}})), tmp_path)
+    before = (tmp_path / "manifest.json").read_bytes()
+    with pytest.raises(XaikitError):
+        run(Suite.of(**(FEW | {"data": {"kind": "synthetic", "count": 1}, "target": target})), tmp_path)
+    assert (tmp_path / "manifest.json").read_bytes() == before
+    assert len(Store(tmp_path).files()) == 1
 
 
 def test_a_control_may_be_listed_as_a_method():

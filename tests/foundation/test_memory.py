@@ -52,8 +52,9 @@ def test_errors_that_mean_that_memory_ran_out(error: Exception, expected: bool) 
 def test_a_portion_that_does_not_fit_is_halved() -> None:
     """Under such a limit torch itself now and then ends the process by SIGSEGV, inside its backward of a convolution.
 
-    A script without xaikit does the same: this network, images and limit, `torch.autograd.grad` of the images, halved
-    upon RuntimeError. Such a run says nothing about xaikit and is repeated; any other end is compared.
+    A script without xaikit did the same once under a lower limit, 55 MiB above use: this network and images,
+    `torch.autograd.grad` of the images, halved upon RuntimeError. Such a run says nothing about xaikit and is
+    repeated; any other end is compared.
     """
     command = [sys.executable, "-X", "faulthandler", "-c", LIMITED]
     for _ in range(4):

@@ -10,6 +10,7 @@ it also works in other processes.
 from __future__ import annotations
 
 import csv
+import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,7 +22,8 @@ from torch import Tensor
 
 from xaikit.benchmark.identity import picture_id
 from xaikit.benchmark.suite_entries import Data
-from xaikit.foundation.errors import BadInput, XaikitError
+from xaikit.foundation.errors import BadInput, XaikitError, XaikitWarning
+from xaikit.foundation.files import kind_of
 from xaikit.foundation.identity import fingerprint
 from xaikit.foundation.texts import named
 from xaikit.images.folders import class_folder, sha256, walk
@@ -242,9 +244,12 @@ def _labels(path: Path, names: Collection[str]) -> dict[str, int]:
         path: the CSV file, with or without a byte order mark.
         names: names of all pictures.
     """
+    if (kind := kind_of(path)) != "file":
+        raise BadInput(f"{path}: expected a CSV with the columns file and class_index, got {kind}; check the path")
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            lines = [(row["file"], int(row["class_index"])) for row in csv.DictReader(stream)]
+            reader = csv.DictReader(stream)
+            lines = [(row["file"], int(row["class_index"])) for row in reader if _has_its_cells(row, reader.line_num)]
     except KeyError as error:
         raise BadInput(f"{path}: expected the columns file and class_index, got none of {error}; add it") from error
     except (OSError, ValueError, TypeError, csv.Error) as error:
@@ -259,4 +264,17 @@ def _labels(path: Path, names: Collection[str]) -> dict[str, int]:
     if not labels.keys() & set(names):
         got = f"none of {len(labels):,}, such as {next(iter(labels))!r}" if labels else "no line"
         raise BadInput(f"{path}: expected names of the pictures, got {got}; write their paths below the folder")
+    if lost := sorted(labels.keys() - set(names)):
+        warnings.warn(
+            f"{path}: {len(lost):,} of {len(labels):,} names are those of no picture, such as {lost[0]!r}",
+            XaikitWarning,
+            stacklevel=2,
+        )
     return labels
+
+
+def _has_its_cells(row: dict[str | Any, Any], line: int) -> bool:
+    """Return True for a line with the cells of the header; raise ValueError for one with more or fewer."""
+    if None in row or None in row.values():
+        raise ValueError(f"line {line} with other cells")
+    return True

@@ -17,6 +17,7 @@ from xaikit.benchmark.store import Store
 from xaikit.benchmark.suite_entries import Data, References
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import fingerprint
+from xaikit.foundation.tensor_files import content_id
 from xaikit.images.folders import sha256
 from xaikit.methods.activation.reference_library import Library
 from xaikit.model.classifier import Classifier
@@ -32,7 +33,7 @@ def library_id(references: References, classifier: Classifier) -> str:
         BadInput: the file or folder does not exist.
     """
     if references.file is not None:
-        return fingerprint({"file": sha256(references.file)})
+        return fingerprint({"file": content_id(references.file) or sha256(references.file)})
     assert references.data is not None
     pictures = [picture.id for picture in _labelled_pictures(references.data, classifier)]
     about = {"references": references.references, "resize": references.data.resize, "pictures": pictures}

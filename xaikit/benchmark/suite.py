@@ -14,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from xaikit.benchmark.defaults import default_controls, default_measures
 from xaikit.benchmark.manifest import MOST_THREADS
@@ -103,6 +103,13 @@ class Suite(Part):
     batch: Count = 16
     threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] | None = None
     maps: Literal["keep", "drop"] = "drop"
+
+    @field_validator("target", mode="before")
+    @classmethod
+    def _is_a_class(cls, target: Any) -> Any:
+        if isinstance(target, bool) or not isinstance(target, str | int):
+            raise ValueError(f"expected top, label, or a class by name or index, got {target!r}")  # noqa: TRY004 - pydantic tells ValueErrors
+        return target
 
     @model_validator(mode="after")
     def _has_different_labels(self) -> Suite:

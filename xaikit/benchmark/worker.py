@@ -32,6 +32,7 @@ from xaikit.images.hashes import image_hashes
 from xaikit.methods.activation.reference_library import Library
 from xaikit.methods.base import Method
 from xaikit.model.classifier import Classifier
+from xaikit.model.target import resolve_target
 from xaikit.run.context import Context
 from xaikit.run.portions import attempt, by_size, reason
 
@@ -89,6 +90,8 @@ class Worker:
             entry = self.suite.models[index]
             with steady(self.threads):
                 classifier = load(entry.name, entry.weights, device=self.device, layer=entry.layer)
+                if self.suite.target not in ("top", "label"):
+                    resolve_target(self.suite.target, torch.zeros(1, classifier.classes), classifier.labels)
                 pictures = self.dataset.labelled(classifier, self.suite.data)
                 planned = settings(self.suite, entry, classifier, self.dataset.evidence)
             self._model = index, Model(classifier, pictures, Reader.of(self.suite.data, classifier), planned)

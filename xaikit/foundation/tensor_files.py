@@ -54,6 +54,15 @@ def read_tensors(file: str | Path, key: str) -> tuple[Any, dict[str, Tensor]]:
     return json.loads(text), tensors
 
 
+def content_id(file: str | Path) -> str:
+    """Return what identifies the content of a file: equal for equal tensors and descriptions, "" if unknown."""
+    try:
+        with safe_open(str(file), framework="pt") as opened:
+            return str((opened.metadata() or {}).get(_CHECKSUM, ""))
+    except (OSError, SafetensorError):
+        return ""
+
+
 def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
     digest = hashlib.sha256(text.encode())
     for name, tensor in sorted(tensors.items()):
