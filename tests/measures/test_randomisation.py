@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -381,3 +382,79 @@ def test_a_network_that_cannot_be_copied_is_refused_in_one_line(name: str) -> No
     with pytest.raises(BadInput, match=r"copy\.deepcopy can copy, got RuntimeError") as caught:
         MEASURES.get(name)().compute(of(method))
     assert "\n" not in str(caught.value)
+
+
+class Hidden(nn.Module):
+    """A calibrated network (logits scaled and shifted) whose trained part is held in different ways."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+        self.scale, self.shift = nn.Parameter(torch.rand(3) + 0.5), nn.Parameter(torch.rand(3))
+        self.mean, self.kept, self.run = torch.rand(1, 3, 1, 1), [], net
+        if how == "list":
+            self.kept, self.run = [net], nn.Sequential()
+        elif how == "closure":
+            del self.run
+            self.run = lambda x: net(x)  # type: ignore[assignment]
+        elif how == "hook":
+            self.run = nn.Sequential()
+            self.run.register_forward_hook(lambda module, args, output: net(args[0]))
+        elif how == "computed once":
+            self.kept, self.run = [torch.randn(3, 3, 3, 3)], nn.Sequential()
+        elif how == "array":
+            weight = np.random.default_rng(0).normal(size=(3, 3, 3, 3)).astype("float32")
+            self.run = nn.Sequential()
+            self.run.register_forward_hook(lambda module, args, output: F.conv2d(output, torch.from_numpy(weight)))
+        elif how == "written":
+            self.kept, self.run = [torch.zeros(1, 3)], nn.Sequential(net)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.run(x - self.mean)
+        if self.kept and isinstance(self.kept[0], nn.Module):
+            x = self.kept[0](x)
+        elif self.kept and self.kept[0].ndim == 2:
+            x = self.kept[0].copy_(x) * 2
+        elif self.kept:
+            x = F.conv2d(x, self.kept[0]).relu()
+        return self.scale * (x.mean((2, 3)) if x.ndim == 4 else x) + self.shift
+
+
+@pytest.mark.parametrize("how", ["list", "closure", "hook", "computed once", "array", "registered", "written"])
+def test_weights_that_are_not_registered_are_refused(how: str) -> None:
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        method = METHODS.get("saliency")(Classifier(Hidden(how).eval(), mean=0))
+    if how in ("registered", "written"):  # also a constant for each channel, and a tensor that the forward writes into
+        assert len(list(randomised(method, pictures(1), 1, seed=0))) == 1
+        return
+    with pytest.raises(BadInput, match=r"expected the weights of Hidden as parameters, got a tensor \(\d, 3, 3, 3\)"):
+        list(randomised(method, pictures(1), 1, seed=0))
+
+
+class Caching(nn.Module):
+    """Keeps a kernel that it computes from its parameters until it is trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, 3, 3, 3, generator=torch.Generator().manual_seed(0)))
+        self.shift = nn.Parameter(torch.rand(3, generator=torch.Generator().manual_seed(1)))
+        self.kept: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.kept = F.normalize(self.weight.detach()) if self.kept is None else self.kept
+        return F.conv2d(x, self.kept).relu().mean((2, 3)) + self.shift
+
+    def train(self, mode: bool = True) -> Caching:
+        self.kept = None if mode else self.kept
+        return super().train(mode)
+
+
+def test_what_a_network_computed_from_its_parameters_is_computed_again() -> None:
+    classifier, pixels = Classifier(Caching().eval(), mean=0), pictures(2)
+    before = classifier(pixels)
+    for bound in randomised(METHODS.get("saliency")(classifier), pixels[:1], 2, seed=0):
+        weight, shift = (bound.classifier.network.get_parameter(name) for name in ("weight", "shift"))
+        expected = F.conv2d(pixels, F.normalize(weight)).relu().mean((2, 3)) + shift
+        torch.testing.assert_close(bound.classifier(pixels), expected)
+    assert torch.equal(classifier(pixels), before)

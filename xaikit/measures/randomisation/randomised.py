@@ -10,7 +10,8 @@ Activations thus keep their scale, and the last step is the same network for any
 
 What stays: a parameter whose entries are all equal, such as a scale of one number, and all buffers, because other
 running statistics of a BatchNorm would change the scale of all later layers. If the logits stay the same although all
-parameters are drawn, the weights are kept elsewhere (in buffers, packed, in a function), and the network is refused.
+parameters are drawn, the weights are kept elsewhere (in buffers, packed, in a function), and the network is refused; so
+is one that uses weights that are not registered (unregistered.py).
 
 Source: Adebayo et al., NeurIPS 2018, arXiv:1810.03292.
 Departs from source: drawn with each parameter's own mean and standard deviation instead of its initial distribution.
@@ -27,6 +28,7 @@ from torch.utils._pytree import tree_leaves
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import generator
 from xaikit.measures.base import Explainer
+from xaikit.measures.randomisation.unregistered import forget, refuse_unregistered
 from xaikit.model.classifier import Classifier
 
 
@@ -40,7 +42,8 @@ def randomised(method: Explainer, image: Tensor, stages: int, seed: int) -> Iter
         seed: seed of the drawn parameters.
 
     Raises:
-        BadInput: the network has no parameters, or other logits do not follow from other parameters.
+        BadInput: the network has no parameters, other logits do not follow from other parameters, or it uses weights
+            that are not registered.
     """
     try:
         classifier = copy.deepcopy(method.classifier)
@@ -52,10 +55,12 @@ def randomised(method: Explainer, image: Tensor, stages: int, seed: int) -> Iter
         ) from error
     trained = _logits(classifier, image)
     steps = groups(classifier, image, stages)
+    refuse_unregistered(classifier, image)
     owned = _owned(classifier.module)
     for number, group in enumerate(steps, start=1):
         for owner in group:
             _draw(owner, owned[owner], seed)
+        forget(classifier.module)
         if number == len(steps) and torch.equal(_logits(classifier, image), trained):
             raise BadInput(
                 f"randomisation: expected other logits of {classifier.name} with other parameters, got the same; keep "
