@@ -13,6 +13,7 @@ from torch import nn
 import xaikit
 from tests import networks
 from tests.run.methods import Activation
+from xaikit.foundation.errors import XaikitWarning
 from xaikit.methods.base import attribute_all
 from xaikit.model.borrow import borrowing, unwrapped
 from xaikit.model.classifier import Classifier
@@ -254,3 +255,30 @@ def test_a_wrapper_that_only_runs_a_network_is_left_out(wrap):
     network = networks.seeded(networks.Net).eval()
     assert unwrapped(wrap(network)) is network
     assert unwrapped(nn.DataParallel(wrap(network))) is network
+
+
+class Averaged(nn.Module):
+    """Runs the average of its weights in eval mode, as its own `train()` decides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live, self.average = nn.Linear(48, 3), nn.Linear(48, 3)
+        self.current = self.live
+
+    def train(self, mode: bool = True) -> Averaged:
+        super().train(mode)
+        self.current = self.live if mode else self.average
+        return self
+
+    def forward(self, x):
+        return self.current(x.flatten(1))
+
+
+def test_a_network_in_training_mode_with_a_train_of_its_own_is_warned_of():
+    network, x = Averaged().train(), torch.rand(1, 3, 4, 4)
+    with pytest.warns(XaikitWarning, match="a train\\(\\) of its own in Averaged"):
+        Classifier(network, mean=0.5).outline((4, 4))
+    assert (network.training, network.current) == (True, network.live)
+    network.eval()
+    scores = xaikit.attribute(Classifier(network, mean=0.5), x, 0, "saliency").scores  # a warning fails the test
+    assert torch.allclose(scores, network(x - 0.5)[:, 0])

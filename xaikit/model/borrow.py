@@ -5,12 +5,16 @@
 Restored, also after an exception: the training flag of each module, `requires_grad` and `.grad` of each parameter, the
 values and identity of each buffer, and the global random states of torch, NumPy and Python.
 
+Eval mode is the flag alone: a `train()` of a network's own, which may switch or merge weights, is not called, because
+nothing could undo it exactly. A network in training mode that has one is warned of.
+
 Hooks and modes belong to the network, so only one thread borrows it at a time; others wait for the `borrowing` lock.
 """
 
 import random
 import threading
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import MethodType
 from typing import Any
@@ -20,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xaikit.foundation.errors import BadInput
+from xaikit.foundation.errors import BadInput, XaikitWarning
 
 _WRITTEN = "_torchdynamo_orig_callable"  # where a compiled function keeps the one it compiled
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
@@ -106,6 +110,7 @@ def _prepared(network: nn.Module, device: torch.device) -> Iterator[None]:
             if training is not None:
                 at_end.callback(_give_back, module, "training", training)
         compiled.bypass()
+        _warn_of_own_train(module for module, training in modes if training)
         for module, training in modes:
             if training:
                 module.training = False
@@ -146,6 +151,19 @@ def _is_same(now: nn.Parameter | None, owner: nn.Parameter, value: Tensor) -> bo
         return False
     equal: Tensor = (owner == value) | (owner.isnan() & value.isnan())
     return bool(equal.all())
+
+
+def _warn_of_own_train(training: Iterable[nn.Module]) -> None:
+    """Warn of modules in training mode whose own `train()` may do more than set the flag."""
+    for module in training:
+        if not str(getattr(module.train, "__module__", "")).startswith("torch."):
+            warnings.warn(
+                f"network: expected eval mode, got training mode and a train() of its own in {type(module).__name__}: "
+                "only the flag `training` is set while explaining; call network.eval() before if that does more",
+                XaikitWarning,
+                stacklevel=6,
+            )
+            return
 
 
 def _give_back(owner: nn.Module | nn.Parameter, name: str, value: Any) -> None:
