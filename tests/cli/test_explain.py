@@ -90,6 +90,19 @@ def test_parameter_for_all_and_for_one_method(explain: Command, photo: Path, tmp
     assert params["random-grid"]["grid"] == 4
 
 
+@pytest.mark.parametrize(("options", "size"), [((), (96, 40)), (("--original",), (96, 40)), (("--crop",), (64, 64))])
+def test_overlays_are_as_large_as_the_original_or_with_crop_as_the_network_sees_it(
+    explain: Command, photo: Path, tmp_path: Path, options: tuple[str, ...], size: tuple[int, int]
+) -> None:
+    with Image.open(photo) as picture:
+        picture.resize((96, 40)).save(tmp_path / "wide.png")
+    assert explain(tmp_path / "wide.png", *options).code == 0
+    (record,) = results(tmp_path)["records"]
+    assert (record["original_size"], record["box"]) == ([40, 96], [0, 0, 40, 96])
+    with Image.open(tmp_path / "out" / record["outputs"]["overlay"]) as overlay:
+        assert overlay.size == size
+
+
 def test_json_prints_the_results_and_nothing_else(explain: Command, photo: Path, tmp_path: Path) -> None:
     done = explain(photo, "--json")
     written = results(tmp_path)

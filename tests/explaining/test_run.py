@@ -19,6 +19,7 @@ from torch import nn
 from xaikit.explaining.run import Result, explain
 from xaikit.foundation.errors import BadInput, XaikitError
 from xaikit.foundation.flags import described
+from xaikit.images.placing import Frame
 from xaikit.images.reading import Resize
 from xaikit.methods.base import METHODS
 from xaikit.model.classifier import Classifier
@@ -32,9 +33,9 @@ class Drawn(list[Any]):
     """A `Draw` that remembers what it was given."""
 
     def __call__(
-        self, picture: Array, maps: Sequence[Any], caption: str, title: str, notes: Sequence[str]
+        self, picture: Array, maps: Sequence[Any], caption: str, title: str, notes: Sequence[str], frame: Frame | None
     ) -> tuple[Any, dict[str, Any]]:
-        self.append((picture, maps, caption, title, notes))
+        self.append((picture, maps, caption, title, notes, frame))
         return PICTURE, {method: PICTURE for method, *_ in maps}
 
 
@@ -99,6 +100,19 @@ def test_records_tell_what_the_network_saw_of_the_upright_picture(tmp_path: Path
     assert whole.records[0]["box"] == (0.0, 0.0, 30.0, 12.0)
 
 
+def test_the_original_is_drawn_unless_the_crop_is_asked_for(tmp_path: Path) -> None:
+    Image.new("RGB", (3000, 1000), (40, 90, 200)).save(tmp_path / "wide.png")
+    model = classifier(size=8, resize=Resize("crop", (8, 8), 8))
+    _, (original,) = run(model, [tmp_path / "wide.png"], tmp_path / "out")
+    assert original[0].shape == (341, 1024, 3)
+    assert original[1][0][1].shape == (8, 8)
+    assert original[4][:1] == ["framed: what the network saw, 33 % of the picture; it did not see the dimmed rest"]
+    assert original[5] == Frame((1000, 3000), (0.0, 1000.0, 1000.0, 2000.0))
+    _, (crop,) = run(model, [tmp_path / "wide.png"], tmp_path / "out", view="crop")
+    assert crop[0].shape == (8, 8, 3)
+    assert (crop[4], crop[5]) == (original[4][1:], None)
+
+
 def test_seconds_add_up_to_the_time_of_the_attribution(images: list[Path], tmp_path: Path) -> None:
     result, _ = run(classifier(size=8), images, tmp_path / "out", "grad-cam", "saliency")
     assert 0 < sum(record["seconds"] for record in result.records) <= result.run["seconds"]
@@ -107,7 +121,7 @@ def test_seconds_add_up_to_the_time_of_the_attribution(images: list[Path], tmp_p
 def test_what_is_drawn(images: list[Path], tmp_path: Path) -> None:
     model = classifier(size=8, labels=["ant", "bee", "cat", "dog"])
     _, draw = run(model, images[:1], tmp_path / "out", "grad-cam", "saliency", "occlusion", target="cat")
-    picture, maps, caption, title, notes = draw[0]
+    picture, maps, caption, title, notes, _ = draw[0]
     np.testing.assert_array_equal(picture, np.asarray(Image.open(images[0]).convert("RGB")))
     assert caption.startswith("cat · ")
     assert caption.endswith(" %)")
@@ -217,7 +231,7 @@ def test_maps_are_given_up_portion_by_portion(images: list[Path], tmp_path: Path
     most = 0
 
     def draw(
-        picture: Array, maps: Sequence[Any], caption: str, title: str, notes: Sequence[str]
+        picture: Array, maps: Sequence[Any], caption: str, title: str, notes: Sequence[str], frame: Frame | None
     ) -> tuple[Any, dict[str, Any]]:
         nonlocal most
         alive.extend(weakref.ref(array) for _, heat, values, _ in maps for array in (heat, values) if array is not None)
@@ -236,7 +250,7 @@ def test_an_interrupt_of_a_slow_method_keeps_what_is_done(images: list[Path], tm
     done = 0
 
     def draw(
-        picture: Array, maps: Sequence[Any], caption: str, title: str, notes: Sequence[str]
+        picture: Array, maps: Sequence[Any], caption: str, title: str, notes: Sequence[str], frame: Frame | None
     ) -> tuple[Any, dict[str, Any]]:
         nonlocal done
         done += 1
@@ -262,7 +276,7 @@ def test_a_killed_run_continues_with_the_same_values(images: list[Path], tmp_pat
     drawn = 0
 
     def draw(
-        picture: Array, maps: Sequence[Any], caption: str, title: str, notes: Sequence[str]
+        picture: Array, maps: Sequence[Any], caption: str, title: str, notes: Sequence[str], frame: Frame | None
     ) -> tuple[Any, dict[str, Any]]:
         nonlocal drawn
         drawn += 1

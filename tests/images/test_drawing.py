@@ -14,6 +14,7 @@ from PIL import Image
 from xaikit.foundation.errors import UnknownName
 from xaikit.images.drawing import SIGNED_BAR, Bar, Map, Row, Tile, curves, illustrate, legible, sheet
 from xaikit.images.overlays import coloured, overlay, saturated, signed_overlay
+from xaikit.images.placing import Frame
 
 Array = np.ndarray[Any, Any]
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
@@ -87,6 +88,16 @@ def test_illustrate_draws_each_map_by_its_kind() -> None:
     assert list(found.overlays) == ["heat", "pixels", "sign"]
     np.testing.assert_array_equal(found.overlays["heat"], overlay(PICTURE, RAMP))
     np.testing.assert_array_equal(found.overlays["sign"], signed_overlay(PICTURE, signed))
+
+
+def test_illustrate_places_each_map_in_the_original() -> None:
+    original = np.full((40, 120, 3), 128, np.uint8)
+    original[:, 30:90] = PICTURE
+    maps = [Map("heat", RAMP), Map("sign", RAMP, RAMP - 0.5, True)]
+    found = illustrate(original, maps, "cat", frame=Frame((80, 240), (0.0, 60.0, 80.0, 180.0)))
+    for name, whole in illustrate(PICTURE, maps, "cat").overlays.items():
+        np.testing.assert_array_equal(found.overlays[name][1:-1, 30:90], whole[1:-1])
+        assert found.overlays[name][:, :29].max() < 100
 
 
 def panel(picture: Array, tiles: list[tuple[str, Array]], caption: str = "", notes: tuple[str, ...] = ()) -> Array:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xaikit.images.placing import Frame, place
+from xaikit.images.placing import Frame, frame_notes, mark, place
 from xaikit.images.reading import Resize, to_pixels
 
 
@@ -61,3 +61,28 @@ def test_a_picture_smaller_than_the_crop_lies_inside_the_box() -> None:
 def test_a_map_finer_than_the_picture_is_averaged() -> None:
     board = np.indices((64, 64)).sum(0) % 2.0
     assert place(board, Frame((8, 8), (0, 0, 8, 8)))[1:-1, 1:-1] == pytest.approx(np.full((6, 6), 0.5), abs=0.01)
+
+
+def test_what_was_not_seen_is_dimmed_and_what_was_seen_is_framed_and_unchanged() -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (20, 50, 3), dtype=np.uint8)
+    marked = mark(picture, Frame((20, 50), (0.0, 15.0, 20.0, 35.0)))
+    np.testing.assert_array_equal(marked[1:-1, 15:35], picture[1:-1, 15:35])
+    assert (marked[:, [14, 35]] == 255).all()
+    assert (marked[[0, -1], 14:36] == 255).all()
+    np.testing.assert_array_equal(marked[:, :14], np.rint(0.35 * picture[:, :14]))
+    np.testing.assert_array_equal(marked[:, 36:], np.rint(0.35 * picture[:, 36:]))
+    for whole in ((0.0, 0.0, 20.0, 50.0), (-15.0, 0.0, 35.0, 50.0)):
+        assert mark(picture, Frame((20, 50), whole)) is picture
+
+
+def test_shares_and_their_notes() -> None:
+    crop, pad = Frame((20, 50), (0.0, 15.0, 20.0, 35.0)), Frame((20, 50), (-15.0, 0.0, 35.0, 50.0))
+    assert (crop.seen, crop.fill) == pytest.approx((0.4, 0.0))
+    assert (pad.seen, pad.fill) == pytest.approx((1.0, 0.6))
+    assert crop.scaled((40, 25)) == Frame((40, 25), (0.0, 7.5, 40.0, 17.5))
+    small = Frame((20, 50), (5.0, 20.0, 15.0, 30.0))
+    assert frame_notes([crop, pad, small]) == [
+        "framed: what the network saw, 10 to 40 % of the picture; it did not see the dimmed rest",
+        "not shown: the fill around the picture, 60 % of what the network saw",
+    ]
+    assert frame_notes([Frame((2, 3), (0.0, 0.0, 2.0, 3.0))]) == []

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from xaikit.foundation.errors import BadInput
+from xaikit.images.placing import Frame
 from xaikit.images.shapes import unit, upsample
 from xaikit.run.attribution import Attribution
 
@@ -75,7 +76,12 @@ def test_as_numpy():
     assert np.asarray(whole, dtype=np.float64).dtype == np.float64
 
 
-@pytest.mark.parametrize("changes", [{}, {"completeness": None, "layer": None, "scale": "unit", "diagnostics": {}}])
+FRAMES = (Frame((20, 50), (0.0, 15.5, 20.0, 35.5)), None, Frame((8, 6), (0.0, 0.0, 8.0, 6.0)))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"frames": FRAMES}, {"completeness": None, "layer": None, "scale": "unit", "diagnostics": {}}]
+)
 def test_round_trip(tmp_path, changes):
     whole = made(torch.randn(3, 4, 3).transpose(1, 2), **changes)
     whole.save(tmp_path / "a.safetensors")
@@ -88,6 +94,13 @@ def test_round_trip(tmp_path, changes):
             assert all(torch.equal(value[key], other[key]) for key in value | other)
         else:
             assert value == other, name
+
+
+def test_frames_go_with_their_images():
+    whole = made(torch.randn(3, 4, 3), frames=FRAMES)
+    assert whole[1:].frames == FRAMES[1:]
+    assert Attribution.join([whole[2], made(torch.randn(1, 4, 3))]).frames == (FRAMES[2], None)
+    assert Attribution.join([made(torch.randn(2, 4, 3))] * 2).frames == ()
 
 
 def test_tensors_that_share_their_memory_are_saved(tmp_path):
@@ -208,6 +221,8 @@ def test_what_the_hostile_files_are_made_of_is_an_attribution(tmp_path: Path) ->
         {"flags": [3, 4]},
         {"flags": [["a"]]},
         {"seconds": "soon"},
+        {"frames": [None]},
+        {"frames": [[[4, 4], [0, 0, 4]], None]},
         {"reduction": 5},
     ],
     ids=str,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tests.networks import small
 from xaikit.foundation.errors import BadInput, UnknownName
 from xaikit.foundation.flags import described
 from xaikit.images.overlays import coloured, overlay, saturated, signed_overlay
+from xaikit.images.placing import Frame
 from xaikit.images.reading import to_picture
 from xaikit.model.target import Contrast
 from xaikit.run.attribution import Attribution
@@ -131,6 +133,28 @@ def test_a_callable_and_a_regression_have_a_score(clf: Any, pixels: torch.Tensor
     assert caption(value, 1) == f"{value.target_names[1]} · {float(value.scores[1]):.3g}"
     against = xaikit.attribute(clf, pixels, Contrast(0, 1), "saliency")
     assert caption(against, 0).startswith("class 0 against class 1 · ")
+
+
+@pytest.mark.parametrize("name", ["grad-cam", "hires-cam", "saliency"])
+def test_maps_are_drawn_on_the_original_where_the_network_saw_it(clf: Any, pixels: torch.Tensor, name: str) -> None:
+    original = np.full((SIDE, 3 * SIDE, 3), 90, np.uint8)
+    original[:, SIDE : 2 * SIDE] = to_picture(pixels[0])
+    frame = Frame((2 * SIDE, 6 * SIDE), (0.0, 2.0 * SIDE, 2.0 * SIDE, 4.0 * SIDE))  # shown at half its size
+    found = xaikit.attribute(clf, pixels[:2], method=name)
+    found = replace(found, frames=(frame, None), originals=(original, None))
+    seen, shown = np.asarray(found.overlay(0, view="crop")), np.asarray(found.overlay(0))
+    np.testing.assert_array_equal(np.asarray(found.overlay(1)), np.asarray(found.overlay(1, view="crop")))
+    assert shown.shape == original.shape
+    np.testing.assert_array_equal(shown[1:-1, SIDE : 2 * SIDE], seen[1:-1])
+    assert shown[:, : SIDE - 1].max() <= 90
+    figure = found.plot()
+    note = "framed: what the network saw, 33 % of the picture; it did not see the dimmed rest"
+    assert note in " ".join(texts(figure))
+    sides = [picture.shape[1] / picture.shape[0] for picture in drawn(figure)]
+    assert sides == pytest.approx([3, 3, 1, 1], abs=0.02)
+    assert "framed" not in " ".join(texts(found.plot(view="crop")))
+    with pytest.raises(BadInput, match="view: expected original or crop, got 'whole'"):
+        found.overlay(view="whole")  # type: ignore[arg-type]
 
 
 def test_flags_are_told_once_with_what_they_mean(clf: Any, pixels: torch.Tensor) -> None:
@@ -252,6 +276,7 @@ def test_a_curve_is_a_table_and_a_figure(clf: Any, pixels: torch.Tensor) -> None
     ("arguments", "message"),
     [
         ({"scale": "global"}, "scale: expected image or shared, got 'global'"),
+        ({"view": "whole"}, "view: expected original or crop, got 'whole'"),
         ({"limit": 0}, "limit: expected a whole number from 1, got 0"),
         ({"attributions": []}, "plot: expected attributions, got none"),
         ({"attributions": 3}, "plot: expected attributions, got int"),

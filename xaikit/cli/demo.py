@@ -89,11 +89,11 @@ def _write_images(suite: Suite, names: Sequence[str], output: Path) -> None:
 
 
 def _draw(
-    picture: Any, maps: Sequence[tuple[Any, ...]], caption: str, title: str, notes: Sequence[str]
+    picture: Any, maps: Sequence[tuple[Any, ...]], caption: str, title: str, notes: Sequence[str], frame: Any
 ) -> tuple[Any, Mapping[str, Any]]:
     from xaikit.images.drawing import Map, illustrate
 
-    return illustrate(picture, [Map(*values) for values in maps], caption, title, notes)
+    return illustrate(picture, [Map(*values) for values in maps], caption, title, notes, frame)
 
 
 def _print(table: Table, title: str, output: Path) -> None:

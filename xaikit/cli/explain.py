@@ -54,6 +54,9 @@ def command(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for panels, overlays and values.")] = Path(
         "out"
     ),
+    original: Annotated[
+        bool, typer.Option("--original/--crop", help="Draw on the whole pictures, or on what the network saw.")
+    ] = True,
     json: Json = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show flags and completeness.")] = False,
     plugin: Plugins = None,
@@ -80,6 +83,7 @@ def command(
             illustrate,
             target=_target(target, against),
             context=Context(seed=seed, progress=bar),
+            view="original" if original else "crop",
             command=shown_command(["xaikit", *sys.argv[1:]]),
             notice=tell,
         )

@@ -1,8 +1,9 @@
-"""The identity of what an explain run is asked: a hash of everything that can change its values, except the pictures.
+"""The identity of what an explain run is asked: a hash of everything that can change its results, except the pictures.
 
     network (weights, code, preprocessing, reading) | methods (parameters, layer, code) | target | seed | device | files
+    | view
 
-Two runs with one identity give each picture the same values, so that the second can continue the first.
+Two runs with one identity give each picture the same results, so that the second can continue the first.
 """
 
 import secrets
@@ -14,10 +15,13 @@ from xaikit.foundation.code import code, network_code, own_code, versions
 from xaikit.foundation.identity import SCHEMA_VERSION, fingerprint
 from xaikit.methods.base import LayerMethod, Method
 from xaikit.model.function import BlackBox
+from xaikit.run.attribution import View
 from xaikit.run.context import Context
 
 
-def request(methods: Sequence[Method], target: Any, context: Context, files: Sequence[str]) -> str:
+def request(
+    methods: Sequence[Method], target: Any, context: Context, files: Sequence[str], view: View = "original"
+) -> str:
     """Return 16 hexadecimal digits that identify a run, without the content of its pictures.
 
     A plain function as network has no content that can be compared: each run of it has an identity of its own.
@@ -38,6 +42,7 @@ def request(methods: Sequence[Method], target: Any, context: Context, files: Seq
             "target": _content(target),
             "seed": context.seed,
             "files": list(files),
+            "view": view,
         }
     )
 

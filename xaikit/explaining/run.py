@@ -29,22 +29,26 @@ from xaikit.foundation.identity import SCHEMA_VERSION
 from xaikit.foundation.interrupts import uninterrupted
 from xaikit.foundation.texts import printable, shown_path
 from xaikit.images.folders import sha256
-from xaikit.images.placing import Frame
-from xaikit.images.reading import read_framed, to_picture
+from xaikit.images.overlays import Picture
+from xaikit.images.placing import Frame, frame_notes
+from xaikit.images.reading import read, to_picture
 from xaikit.methods.base import Method, attribute_all
 from xaikit.model.classifier import Classifier
 from xaikit.model.target import Contrast, resolve_target
-from xaikit.run.attribution import Attribution
+from xaikit.run.attribution import Attribution, View
 from xaikit.run.context import Context
 from xaikit.run.portions import attempt, by_size, reason
 from xaikit.run.showing import caption, flag_notes
 
 Array = np.ndarray[Any, Any]
 Draw = Callable[
-    [Array, Sequence[tuple[str, Array, Array | None, bool]], str, str, Sequence[str]],
+    [Array, Sequence[tuple[str, Array, Array | None, bool]], str, str, Sequence[str], Frame | None],
     tuple[Array, Mapping[str, Array]],
 ]
-"""(picture, [(method, heatmap, values or None, signed)], caption, title, notes) -> (panel, overlays by method)."""
+"""(picture, [(method, heatmap, values or None, signed)], caption, title, notes, frame) -> (panel, overlays by method).
+
+The frame says where the maps lie in the picture; None is the whole picture.
+"""
 
 _PORTION = 16  # images explained together
 _PASSES = 1600  # maximal passes of a portion, so an interrupt loses little work; slow methods take smaller portions
@@ -77,6 +81,7 @@ def explain(
     *,
     target: Any = None,
     context: Context | None = None,
+    view: View = "original",
     command: str = "",
     notice: Callable[[str], None] = lambda line: None,
 ) -> Result:
@@ -93,6 +98,7 @@ def explain(
         draw: draws panel and overlays of an image.
         target: None (top class), index, label or `Contrast` of them, the same for all images.
         context: seed, portions, progress over images.
+        view: "original" draws the whole pictures, "crop" what the network saw.
         command: command line to record.
         notice: called with one line for each failure, and for results that are kept or moved.
 
@@ -105,11 +111,11 @@ def explain(
     classifier = methods[0].classifier
     resolve_target(target, torch.zeros(1, classifier.classes), classifier.labels)
     _check_apart(files, Path(output))
-    asked = request(methods, target, context, [shown_path(path) for path, _ in files])
+    asked = request(methods, target, context, [shown_path(path) for path, _ in files], view)
     result = Result(_about(methods, target, context, command) | {"request": asked})
     begin = time.perf_counter()
     with ResultsFolder.open(output, result.run, notice) as folder:
-        run = _Run(methods, folder, draw, target, context, notice, result)
+        run = _Run(methods, folder, draw, target, context, view, notice, result)
         try:
             run.walk(files)
         except KeyboardInterrupt:
@@ -144,13 +150,14 @@ def _check_apart(files: Sequence[tuple[Path, XaikitError | None]], output: Path)
 
 @dataclass(frozen=True)
 class _Image:
-    """One input: its pixels and what they show of the picture, or the error that prevented reading it."""
+    """One input: its pixels, what they show of the picture and the whole picture, or the error that prevented it."""
 
     path: Path
     name: str
     sha256: str | None
     content: Tensor | XaikitError
     frame: Frame | None = None
+    original: Picture | None = None
 
 
 _Outcome = list[Attribution] | Exception
@@ -164,6 +171,7 @@ class _Run:
     draw: Draw
     target: Any
     context: Context
+    view: View
     notice: Callable[[str], None]
     result: Result
     held: list[str] = field(default_factory=list)
@@ -243,8 +251,9 @@ class _Run:
             if error is not None:
                 raise error
             digest = sha256(path)
-            pixels, frame = read_framed(path, self.classifier.channels, self.classifier.resizing())
-            return _Image(path, name, digest, pixels.to(self.classifier.device), frame)
+            found = read(path, self.classifier.channels, self.classifier.resizing())
+            shown = found.shown if self.view == "original" else None
+            return _Image(path, name, digest, found.pixels.to(self.classifier.device), found.frame, shown)
         except XaikitError as unreadable:
             return _Image(path, name, digest, unreadable)
 
@@ -278,8 +287,12 @@ class _Run:
         pairs = zip(self.methods, attributions, strict=True)
         maps = [attribution.drawable(signed=method.signed) for method, attribution in pairs]
         title, text = printable(image.path.name), caption(attributions[0], 0)
-        notes = flag_notes({attribution.method: attribution for attribution in attributions})
-        panel, overlays = self.draw(to_picture(image.content), maps, text, title, notes)
+        lines = flag_notes({attribution.method: attribution for attribution in attributions})
+        picture, frame = to_picture(image.content), None
+        if image.original is not None and image.frame is not None:
+            picture, frame = image.original, image.frame
+            lines = [*frame_notes([frame]), *lines]
+        panel, overlays = self.draw(picture, maps, text, title, lines, frame)
         values = {attribution.method: attribution.values[0].cpu().numpy() for attribution in attributions}
         records = [self._record(image, attribution) for attribution in attributions]
         with uninterrupted():

@@ -36,7 +36,9 @@ from xaikit.images.overlays import (
     overlay,
     saturated,
     signed_overlay,
+    strongest,
 )
+from xaikit.images.placing import Frame, mark, place
 
 _INK, _FAINT = "#202020", "#787878"
 _DPI = 100
@@ -160,26 +162,42 @@ def illustrate(
     caption: str,
     title: str = "input",
     notes: Sequence[str] = (),
+    frame: Frame | None = None,
 ) -> Pictures:
     """Draw one image with the maps of several methods.
 
     Args:
-        picture: the network's input, (H, W, 3) uint8.
+        picture: the network's input or, with `frame`, the original, (H, W, 3) uint8.
         maps: the fields of one `Map` per method.
         caption: text above the panel, such as the class and its probability.
         title: text above the input.
         notes: lines below the panel, such as what the flags of the maps mean.
+        frame: where the maps lie in the picture; None is the whole picture.
     """
-    tiles = [map_tile(picture, Map(*fields)) for fields in maps]
-    panel = sheet([Row(caption, [Tile(title, picture, None), *tiles])], notes).pixels
+    frame = None if frame is None else frame.scaled((picture.shape[0], picture.shape[1]))
+    tiles = [map_tile(picture, Map(*fields), frame) for fields in maps]
+    panel = sheet([Row(caption, [Tile(title, marked(picture, frame), None), *tiles])], notes).pixels
     return Pictures(panel, {tile.title: tile.picture for tile in tiles})
 
 
-def map_tile(picture: Picture, entry: Map) -> Tile:
+def map_tile(picture: Picture, entry: Map, frame: Frame | None = None) -> Tile:
     """Return a map as an overlay: signed values in blue and red, all others in inferno."""
     if entry.values is not None and entry.signed:
-        return Tile(entry.method, signed_overlay(picture, entry.values), SIGNED_BAR)
-    return Tile(entry.method, overlay(picture, entry.heatmap if entry.values is None else saturated(entry.heatmap)))
+        values = np.nan_to_num(np.asarray(entry.values, np.float64), posinf=0.0, neginf=0.0)
+        drawn = signed_overlay(picture, placed(values, frame), top=strongest(values))
+        return Tile(entry.method, marked(drawn, frame), SIGNED_BAR)
+    heatmap = entry.heatmap if entry.values is None else saturated(entry.heatmap)
+    return Tile(entry.method, marked(overlay(picture, placed(heatmap, frame)), frame))
+
+
+def placed(values: Floats, frame: Frame | None) -> Floats:
+    """Return a map where the network saw it; without a frame as it is."""
+    return values if frame is None else place(values, frame)
+
+
+def marked(picture: Picture, frame: Frame | None) -> Picture:
+    """Return a picture that shows what the network saw; without a frame as it is."""
+    return picture if frame is None else mark(picture, frame)
 
 
 def sheet(rows: Sequence[Row], notes: Sequence[str] = (), columns: int = _COLUMNS) -> Sheet:

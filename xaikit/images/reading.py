@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -18,12 +18,12 @@ from torch import Tensor
 
 from xaikit.foundation.errors import BadInput, XaikitError
 from xaikit.foundation.files import atomic, kind_of
+from xaikit.images.overlays import Picture
 from xaikit.images.placing import Frame
 from xaikit.images.shapes import OVERSHOOT
 
 Source = str | Path | Image.Image
 Sources = Source | Iterable[Source]
-Read = Tensor | XaikitError
 
 _UNREADABLE = frozenset({".heic", ".heif"})
 IMAGE_SUFFIXES = _UNREADABLE | {
@@ -36,6 +36,8 @@ IMAGE_SUFFIXES = _UNREADABLE | {
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP") + (
     ("AVIF",) if features.check("avif") else ()
 )
+
+_SHOWN = 1024  # largest side of the originals in figures
 
 ReadPolicy = Literal["weights", "squash", "native"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
@@ -283,21 +285,47 @@ def read_batch(sources: Sources, channels: int, resize: Resize) -> Tensor:
     return torch.stack(images)
 
 
-def read_framed(source: Source, channels: int, resize: Resize) -> tuple[Tensor, Frame]:
-    """Return the pixels (C, H, W) of a picture, and what they show of it.
+class Read(NamedTuple):
+    """A picture as it was read.
+
+    Args:
+        pixels: (C, H, W) in [0, 1], what the network sees.
+        frame: which part of the original that is.
+        original: the whole picture, as decoded.
+    """
+
+    pixels: Tensor
+    frame: Frame
+    original: Image.Image
+
+    @property
+    def shown(self) -> Picture:
+        """The whole picture for figures, (H, W, 3) uint8, at its own size up to 1,024 pixels a side."""
+        return _shown(self.original)
+
+
+def read(source: Source, channels: int, resize: Resize) -> Read:
+    """Return a picture's pixels, and what they show of it.
 
     Raises:
         BadInput: it cannot be read; the message names it.
     """
     image = decode(source, channels)
-    return to_pixels(resize(image, picture_name(source))), resize.frame((image.height, image.width))
+    pixels = to_pixels(resize(image, picture_name(source)))
+    return Read(pixels, resize.frame((image.height, image.width)), image)
 
 
-def read_each(sources: Sources, channels: int, resize: Resize) -> Iterator[tuple[Source, Read]]:
+def _shown(image: Image.Image) -> Picture:
+    copy = image.copy()
+    copy.thumbnail((_SHOWN, _SHOWN), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    return to_picture(to_pixels(copy))
+
+
+def read_each(sources: Sources, channels: int, resize: Resize) -> Iterator[tuple[Source, Tensor | XaikitError]]:
     """Yield each source with its pixels (C, H, W), or with the error if it cannot be read."""
     for source in _as_iterable(sources):
         try:
-            yield source, read_framed(source, channels, resize)[0]
+            yield source, read(source, channels, resize).pixels
         except XaikitError as error:
             yield source, error
 

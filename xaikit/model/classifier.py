@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xaikit.foundation.errors import BadInput
+from xaikit.foundation.errors import BadInput, XaikitError
 from xaikit.foundation.identity import fingerprint, generator
-from xaikit.images.reading import Read, ReadPolicy, Resize, Source, Sources, read_batch, read_each, resize_policy
+from xaikit.images.reading import ReadPolicy, Resize, Source, Sources, read_batch, read_each, resize_policy
 from xaikit.images.shapes import check_images, check_range
 from xaikit.model.borrow import borrow, tensors, unwrapped
 from xaikit.model.facts import Facts, facts_of, warn_of_pixels
@@ -296,7 +296,9 @@ class Classifier(nn.Module):
         """
         return read_batch(sources, self.channels, self.resizing(resize)).to(self.device)
 
-    def read_each(self, sources: Sources, resize: ReadPolicy | None = None) -> Iterator[tuple[Source, Read]]:
+    def read_each(
+        self, sources: Sources, resize: ReadPolicy | None = None
+    ) -> Iterator[tuple[Source, Tensor | XaikitError]]:
         """Yield each source with its pixels (C, H, W), or with the error if it cannot be read."""
         return read_each(sources, self.channels, self.resizing(resize))
 

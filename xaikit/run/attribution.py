@@ -26,6 +26,8 @@ from xaikit.foundation.files import kind_of
 from xaikit.foundation.identity import SCHEMA_VERSION
 from xaikit.foundation.tensor_files import read_tensors, write_tensors
 from xaikit.foundation.toml import first_problem
+from xaikit.images.overlays import Picture
+from xaikit.images.placing import Frame
 from xaikit.images.shapes import unit, upsample
 from xaikit.model.target import Target, lost
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from xaikit.images.drawing import Sheet
 
 Scale = Literal["minmax", "unit"]
+View = Literal["original", "crop"]
 Reduction = Literal["sum", "max-abs", "mean"]
 
 
@@ -86,6 +89,8 @@ class Attribution:
         answers: the network's own answer for each image; empty if unknown.
         model: name of the model.
         images: (N, C, H, W) the explained pixels, not copied, for figures; not saved.
+        frames: for each image, its picture's original size and the box of it that the network saw; empty if unknown.
+        originals: for each image, its whole picture (H, W, 3) uint8, for figures; not saved.
         alone: whether it is the one image that an index gave, whose array has no batch dimension.
     """
 
@@ -109,6 +114,8 @@ class Attribution:
     answers: tuple[Answer, ...] = ()
     model: str = ""
     images: Tensor | None = None
+    frames: tuple[Frame | None, ...] = ()
+    originals: tuple[Picture | None, ...] = ()
     alone: bool = False
 
     def __post_init__(self) -> None:
@@ -155,6 +162,8 @@ class Attribution:
             flags=[flags for part in parts for flags in part.flags],
             answers=tuple(answer for part in parts for answer in part.answers),
             images=torch.cat(images) if len(images) == len(parts) else None,
+            frames=_each([(part.frames, len(part)) for part in parts]),
+            originals=_each([(part.originals, len(part)) for part in parts]),
             alone=False,
             completeness=None
             if first.completeness is None
@@ -185,13 +194,21 @@ class Attribution:
         heatmaps: np.ndarray[Any, Any] = self.heatmap().detach().cpu().numpy()
         return heatmaps
 
-    def plot(self, *, scale: Literal["image", "shared"] = "image", cmap: str | None = None, limit: int = 8) -> Sheet:
+    def plot(
+        self,
+        *,
+        scale: Literal["image", "shared"] = "image",
+        cmap: str | None = None,
+        limit: int = 8,
+        view: View = "original",
+    ) -> Sheet:
         """Return a matplotlib figure with a row for each image: input and overlay, class and probability, flags.
 
         Args:
             scale: "image" scales each map on its own, "shared" all images alike.
             cmap: matplotlib's colour map, such as "jet"; None is inferno, and blue and red for signed maps.
             limit: largest number of images.
+            view: "original" shows the whole pictures where they are known, "crop" what the network saw.
 
         Raises:
             BadInput: there are no images, or an argument is invalid.
@@ -199,10 +216,10 @@ class Attribution:
         """
         from xaikit.run.showing import plot
 
-        return plot(self, scale=scale, cmap=cmap, limit=limit)
+        return plot(self, scale=scale, cmap=cmap, limit=limit, view=view)
 
-    def overlay(self, index: int = 0, *, cmap: str | None = None) -> Image.Image:
-        """Return the map of one image over it, as a picture of its size; the heatmap alone if the image is unknown.
+    def overlay(self, index: int = 0, *, cmap: str | None = None, view: View = "original") -> Image.Image:
+        """Return the map of one image over its picture, as in `plot`; the heatmap alone if the image is unknown.
 
         Raises:
             IndexError: the index is out of range.
@@ -210,9 +227,9 @@ class Attribution:
         """
         from xaikit.run.showing import overlay_of
 
-        return overlay_of(self, index, cmap)
+        return overlay_of(self, index, cmap, view)
 
-    def save_images(self, folder: str | Path, *, cmap: str | None = None) -> list[Path]:
+    def save_images(self, folder: str | Path, *, cmap: str | None = None, view: View = "original") -> list[Path]:
         """Write INDEX.METHOD.heatmap.png and INDEX.METHOD.overlay.png for each image, and return the paths.
 
         Raises:
@@ -221,7 +238,7 @@ class Attribution:
         """
         from xaikit.run.showing import save_images
 
-        return save_images(self, folder, cmap)
+        return save_images(self, folder, cmap, view)
 
     def __repr__(self) -> str:
         from xaikit.run.showing import summary
@@ -291,6 +308,7 @@ class Attribution:
             "signed": self.signed,
             "answers": self.answers,
             "model": self.model,
+            "frames": self.frames,
         }
         write_tensors(file, tensors, "xaikit", about)
 
@@ -316,7 +334,7 @@ class Attribution:
         names, function = tuple(about.target_names), lost if about.callable else None
         counts = {name: len(tensor) if tensor.ndim else 0 for name, tensor in tensors.items()}
         counts |= {"target_names": len(names), "flags": len(about.flags)}
-        counts |= {"answers": len(about.answers)} if about.answers else {}
+        counts |= {name: len(known) for name in ("answers", "frames") if (known := getattr(about, name))}
         count = counts["values"]
         if about.per_image and not all(isinstance(about.params.get(name), list) for name in about.per_image):
             raise BadInput(f"{file}: expected a saved attribution, got parameters of another form")
@@ -346,6 +364,7 @@ class Attribution:
             signed=about.signed,
             answers=tuple(about.answers),
             model=about.model,
+            frames=tuple(about.frames),
         )
 
 
@@ -367,6 +386,7 @@ class _Saved(BaseModel):
     signed: bool = False
     answers: list[Answer] = []
     model: str = ""
+    frames: list[Frame | None] = []
 
 
 def _first_line(error: Exception) -> str:
@@ -375,7 +395,14 @@ def _first_line(error: Exception) -> str:
 
 
 _TENSORS = ("values", "target", "scores", "probabilities")
-_PER_IMAGE = (*_TENSORS, "target_names", "flags", "explained", "answers")
+_PER_IMAGE = (*_TENSORS, "target_names", "flags", "explained", "answers", "frames", "originals")
+
+
+def _each(parts: list[tuple[tuple[Any, ...], int]]) -> tuple[Any, ...]:
+    """Join what is known of each image over parts (entries, number of images); None where it is unknown."""
+    if not any(entries for entries, _ in parts):
+        return ()
+    return tuple(entry for entries, count in parts for entry in (entries or (None,) * count))
 
 
 def _agreed(values: list[Any]) -> Any:

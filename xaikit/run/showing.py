@@ -5,6 +5,9 @@
 
 A map is drawn round zero in blue and red if its method is signed; otherwise its lowest value is the dark end of the
 colour map and its highest the light one, of each image or, with scale="shared", of all images of the method.
+
+An image that was read from a picture is shown as that picture, with the map where the network saw it and the rest
+dimmed, or, with view="crop", as the network saw it.
 """
 
 from __future__ import annotations
@@ -21,13 +24,14 @@ from PIL import Image
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.files import output_directory
 from xaikit.foundation.flags import described
-from xaikit.images.drawing import SIGNED_BAR, Bar, Row, Sheet, Tile, sheet
-from xaikit.images.overlays import HEAT, Floats, coloured, overlay, signed_overlay, strongest
+from xaikit.images.drawing import SIGNED_BAR, Bar, Row, Sheet, Tile, marked, placed, sheet
+from xaikit.images.overlays import HEAT, Floats, Picture, coloured, overlay, signed_overlay, strongest
+from xaikit.images.placing import Frame, frame_notes
 from xaikit.images.reading import save_png, to_picture
 from xaikit.images.shapes import upsample
 
 if TYPE_CHECKING:
-    from xaikit.run.attribution import Attribution
+    from xaikit.run.attribution import Attribution, View
 
 Scale = Literal["image", "shared"]
 _COLUMNS, _WIDEST = 5, 10  # largest number of pictures side by side, of one image and of several
@@ -40,6 +44,7 @@ def plot(
     scale: Scale = "image",
     cmap: str | None = None,
     limit: int = _ROWS,
+    view: View = "original",
 ) -> Sheet:
     """Return a figure with one row for each image and one column for each method.
 
@@ -50,6 +55,7 @@ def plot(
         cmap: matplotlib's colour map, such as "jet"; None is inferno, and blue and red for signed maps. A signed map
             takes it as diverging.
         limit: largest number of images; a note says how many are left out.
+        view: "original" shows the whole pictures where they are known, "crop" what the network saw.
 
     Raises:
         BadInput: attributions of different images, none, or an invalid argument.
@@ -58,19 +64,22 @@ def plot(
     columns = _columns(attributions)
     if scale not in ("image", "shared"):
         raise BadInput(f"scale: expected image or shared, got {scale!r}")
+    if view not in ("original", "crop"):
+        raise BadInput(f"view: expected original or crop, got {view!r}")
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
         raise BadInput(f"limit: expected a whole number from 1, got {limit!r}")
     first = next(iter(columns.values()))
     shown = range(min(len(first), limit))
-    tiles = {title: _tiles(column[: len(shown)], title, scale, cmap) for title, column in columns.items()}
+    tiles = {title: _tiles(column[: len(shown)], title, scale, cmap, view) for title, column in columns.items()}
     rows = []
     for index in shown:
-        picture = _picture(first, index)
-        own = [] if picture is None else [Tile("input", picture, None)]
+        picture, frame = _picture(first, index, view)
+        own = [] if picture is None else [Tile("input", marked(picture, frame), None)]
         rows.append(Row(caption(first, index), [*own, *(column[index] for column in tiles.values())]))
     more = [f"and {len(first) - len(shown)} more images, which limit= leaves out"] if len(first) > len(shown) else []
     together = len(columns) + 1 if len(rows) > 1 else _COLUMNS
-    return sheet(rows, [*more, *flag_notes(columns)], min(together, _WIDEST))
+    frames = [frame for index in shown if (frame := _picture(first, index, view)[1])]
+    return sheet(rows, [*more, *frame_notes(frames), *flag_notes(columns)], min(together, _WIDEST))
 
 
 def caption(attribution: Attribution, index: int) -> str:
@@ -99,12 +108,14 @@ def flag_notes(columns: Mapping[str, Attribution]) -> list[str]:
     ]
 
 
-def overlay_of(attribution: Attribution, index: int, cmap: str | None) -> Image.Image:
+def overlay_of(attribution: Attribution, index: int, cmap: str | None, view: View = "original") -> Image.Image:
     """Return the overlay of one image as a picture; without its image, the heatmap in colours."""
-    return Image.fromarray(_tiles(attribution[index], attribution.method, "image", cmap)[0].picture)
+    if view not in ("original", "crop"):
+        raise BadInput(f"view: expected original or crop, got {view!r}")
+    return Image.fromarray(_tiles(attribution[index], attribution.method, "image", cmap, view)[0].picture)
 
 
-def save_images(attribution: Attribution, folder: str | Path, cmap: str | None) -> list[Path]:
+def save_images(attribution: Attribution, folder: str | Path, cmap: str | None, view: View = "original") -> list[Path]:
     """Write INDEX.METHOD.heatmap.png and INDEX.METHOD.overlay.png for each image, and return the paths."""
     root = output_directory(folder)
     name = attribution.method.replace("/", "-")
@@ -112,7 +123,7 @@ def save_images(attribution: Attribution, folder: str | Path, cmap: str | None) 
     for index, heatmap in enumerate(attribution.numpy()):
         pictures = {
             "heatmap": coloured(heatmap, cmap or HEAT),
-            "overlay": np.asarray(overlay_of(attribution, index, cmap)),
+            "overlay": np.asarray(overlay_of(attribution, index, cmap, view)),
         }
         for kind, picture in pictures.items():
             paths.append(root / f"{index}.{name}.{kind}.png")
@@ -163,24 +174,26 @@ def _columns(attributions: Any) -> dict[str, Attribution]:
     return columns
 
 
-def _tiles(attribution: Attribution, title: str, scale: Scale, cmap: str | None) -> list[Tile]:
+def _tiles(attribution: Attribution, title: str, scale: Scale, cmap: str | None, view: View) -> list[Tile]:
     """Return the overlay of each image."""
     maps = _drawn_maps(attribution)
     tiles = []
     for index, values in enumerate(maps):
         group = maps if scale == "shared" else maps[index : index + 1]
-        picture = _picture(attribution, index)
+        picture, frame = _picture(attribution, index, view)
         if attribution.signed and attribution.scale == "minmax":
             top = strongest(group)
             white = np.full((*values.shape, 3), 255, np.uint8)
-            drawn = signed_overlay(white if picture is None else picture, values, cmap, top)
+            drawn = signed_overlay(white if picture is None else picture, placed(values, frame), cmap, top)
             bar = SIGNED_BAR._replace(cmap=cmap, low=f"against, {-top:.2g}", high=f"for, {top:.2g}")
         else:
             low, high = _range(attribution, group)
             heat = (values - low) / (high - low) if high > low else np.full_like(values, float(high > 0))
-            drawn = coloured(heat, cmap or HEAT) if picture is None else overlay(picture, heat, cmap or HEAT)
+            drawn = (
+                coloured(heat, cmap or HEAT) if picture is None else overlay(picture, placed(heat, frame), cmap or HEAT)
+            )
             bar = Bar(cmap or HEAT, f"{low:.2g}", f"{high:.2g}")
-        tiles.append(Tile(title, drawn, bar))
+        tiles.append(Tile(title, marked(drawn, frame), bar))
     return tiles
 
 
@@ -201,8 +214,13 @@ def _range(attribution: Attribution, maps: Floats) -> tuple[float, float]:
     return low, high
 
 
-def _picture(attribution: Attribution, index: int) -> Any:
-    return None if attribution.images is None else to_picture(attribution.images[index])
+def _picture(attribution: Attribution, index: int, view: View) -> tuple[Picture | None, Frame | None]:
+    """Return the picture of an image as it is shown, and where its map lies in it; None is the whole."""
+    if view == "original" and attribution.originals and attribution.frames:
+        original, frame = attribution.originals[index], attribution.frames[index]
+        if original is not None and frame is not None:
+            return original, frame.scaled((original.shape[0], original.shape[1]))
+    return None if attribution.images is None else to_picture(attribution.images[index]), None
 
 
 def _name(attribution: Attribution, index: int) -> str:
