@@ -75,6 +75,15 @@ class SecondTensor(Tensor):
     def new_tensor(self, data: Any, **options: Any) -> Tensor:
         return torch.tensor(data, **{"dtype": self.dtype, "device": SECOND} | options)
 
+    @property
+    def data(self) -> Tensor:
+        return Tensor.data.__get__(self)
+
+    @data.setter
+    def data(self, value: SecondTensor) -> None:
+        Tensor.data.__set__(self, value)
+        self.numbers = value.numbers
+
     def untyped_storage(self) -> torch.UntypedStorage:
         return self.numbers.untyped_storage()
 

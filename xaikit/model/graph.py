@@ -20,6 +20,7 @@ _SHOWN_ELSEWHERE = (
     "CheckpointFunctionBackward",
     "AsStridedBackward",
     "CopySlices",
+    "CopyBackwards",
     "AliasBackward",
     "CloneBackward",
 )

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal
@@ -39,7 +39,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from xaikit.foundation.errors import BadInput, NoSuchLayer
-from xaikit.model.graph import Graph
+from xaikit.model.graph import Graph, tensors_in
 from xaikit.model.grids import Grid, plain
 from xaikit.model.torch_functions import RELUS, overwrites, writes
 
@@ -115,20 +115,63 @@ class _Reader:
 class Tap(_Reader):
     """The activation of one layer: a recorded copy (N, C, h, w), the attached raw output, or the replaced output."""
 
-    def __init__(self, layer: Layer, use: Callable[[Tensor], tuple[Tensor, Tensor | None]]) -> None:
+    def __init__(self, layer: Layer, module: nn.Module, use: Callable[[Tensor], tuple[Tensor, Tensor | None]]) -> None:
         super().__init__(layer)
         self.calls = 0
+        self._module = module
         self._use = use
+        self._kept: set[int] = set()
+        self._given: list[tuple[Tensor, int]] = []
+        self._passed: tuple[Tensor, int] | None = None
 
-    def fill(self, output: Any) -> Tensor | None:
-        """Take the layer's output; return its replacement, or None to keep it."""
-        self._activation, replacement = self._use(_checked(self.layer, output))
-        return replacement
+    def enter(self, args: tuple[Any, ...]) -> None:
+        """Take the module's inputs."""
+        self._given = [(tensor, _version(tensor)) for tensor in tensors_in(args)]
+
+    def fill(self, returned: Any) -> Tensor | None:
+        """Take the layer's output; return its replacement, or None to keep it.
+
+        The network may hold the output under another name (a hook or an attribute that keeps it, the input of a ReLU in
+        place). So the output itself takes the replacement's values and graph, unless it is older than the call.
+        """
+        output = _checked(self.layer, returned)
+        self._activation, replacement = self._use(output)
+        if replacement is None:
+            return None
+        if any(_place(output) == _place(tensor) and version == _version(tensor) for tensor, version in self._given):
+            self._passed = output, _version(output)
+        elif replacement is not output and _place(output) not in self._kept and not isinstance(output, nn.Parameter):
+            with suppress(RuntimeError):  # tensors that cannot be written, such as expanded ones
+                if replacement.requires_grad:
+                    return output.copy_(replacement)
+                output.data = replacement.clone()
+                return output
+        return replacement.clone()  # the network may write into what it gets
+
+    def fill_copy(self, output: Tensor) -> Tensor:
+        """Take the layer's output, which nothing else holds; return what the network gets."""
+        self._activation, replacement = self._use(output)
+        return output if replacement is None else replacement.clone()
 
     def reset(self) -> None:
-        """Clear the state of the last forward."""
+        """Clear the state of the last forward, before the next."""
+        self.check()
         self.calls = 0
         self._activation = None
+        self._kept = {_place(tensor) for tensor in _held(self._module)}
+
+    def check(self) -> None:
+        """Check that the network has run as it was written.
+
+        Raises:
+            BadInput: it has written into a tensor that the layer passed on, which no replacement can follow.
+        """
+        passed, self._passed, self._given = self._passed, None, []
+        if passed is not None and _version(passed[0]) != passed[1]:
+            raise BadInput(
+                f"layer {str(self.layer)!r}: expected an output of its own, got its input, which is overwritten later; "
+                "choose the layer before or after it"
+            )
 
 
 class Watch(_Reader):
@@ -181,6 +224,8 @@ class Probe:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        for tap in self._taps if kind is None else ():
+            tap.check()
 
     def record(self, layer: Layer) -> Tap:
         """Return a tap that keeps a detached copy of the layer's output."""
@@ -196,8 +241,8 @@ class Probe:
 
         def cut(output: Tensor) -> tuple[Tensor, Tensor]:
             torch.set_grad_enabled(True)
-            activation = output if output.requires_grad else output.detach().requires_grad_(True)
-            return activation, activation.clone()
+            activation = output if output.requires_grad else output.detach().clone().requires_grad_(True)
+            return activation, activation
 
         return self._tap(layer, cut)
 
@@ -206,7 +251,7 @@ class Probe:
 
         def change(output: Tensor) -> tuple[Tensor, Tensor]:
             changed = function(output)
-            return changed, changed.clone()  # the network may write into what it gets
+            return changed, changed
 
         return self._tap(layer, change)
 
@@ -288,7 +333,10 @@ class Probe:
 
     def _tap(self, layer: Layer, use: Callable[[Tensor], tuple[Tensor, Tensor | None]]) -> Tap:
         module = self._hookable(layer)
-        tap = Tap(layer, use)
+        tap = Tap(layer, module, use)
+
+        def enter(module: nn.Module, args: Any) -> None:
+            tap.enter(args)
 
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
             call, tap.calls = tap.calls, tap.calls + 1
@@ -302,8 +350,10 @@ class Probe:
             if layer.follow == "relu":
                 self._functions.awaited.append((output, tap))
                 return None
-            return tap.fill(output)
+            with self._functions.paused():
+                return tap.fill(output)
 
+        self._handles.append(module.register_forward_pre_hook(self._here(enter)))
         self._handles.append(module.register_forward_hook(self._here(hook)))
         self._taps.append(tap)
         if layer.follow:
@@ -343,6 +393,22 @@ def _module_observer(name: str, on_module: OnModule) -> Callable[[nn.Module, Any
     return hook
 
 
+def _held(module: nn.Module) -> Iterator[Tensor]:
+    """Yield the tensors that a module and the modules inside it hold, also in containers."""
+    for part in module.modules():
+        for name, value in vars(part).items():
+            if name != "_modules" and not isinstance(value, bool | int | str):
+                yield from tensors_in(value)
+
+
+def _place(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr() if tensor.layout == torch.strided else 0
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version
+
+
 def _not_reached(layer: Layer) -> str:
     call = f" {layer.call + 1} times" if layer.call is not None else ""
     return f"layer {str(layer)!r}: expected the forward to reach it{call}, it did not; choose another layer"
@@ -368,6 +434,7 @@ class _Functions(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.entered = False
+        self._paused = False
         self.rules: dict[Callable[..., Any], Rule] = {}
         self.graph: Graph | None = None
         self.awaited: list[tuple[Tensor, Tap]] = []
@@ -381,9 +448,18 @@ class _Functions(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is torch.autograd.backward and kwargs.get("inputs") is None:
             return self._backward(*args, **kwargs)
-        if func is torch.autograd.grad:
+        if func is torch.autograd.grad or self._paused:
             return func(*args, **kwargs)
         return self._seen(func, args, kwargs) if self.around is None else self.around(self._seen, func, args, kwargs)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let every call within this block through as it is."""
+        self._paused = True
+        try:
+            yield
+        finally:
+            self._paused = False
 
     def _seen(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.graph is None:
@@ -400,8 +476,7 @@ class _Functions(TorchFunctionMode):
                 if argument is output:
                     del self.awaited[index]
                     rectified = torch.relu(output)
-                    replacement = tap.fill(rectified)
-                    result = rectified if replacement is None else replacement
+                    result = tap.fill_copy(rectified)
                     return output.copy_(result) if overwrites(func, args, kwargs) else result
         if func in self.rules:
             return self._ruled(self.rules[func], func, args, kwargs)
