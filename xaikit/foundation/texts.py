@@ -37,7 +37,7 @@ def visible(text: str) -> str:
     Escape sequences cannot move the cursor or set titles, line ends cannot forge a line, and marks of direction cannot
     reorder what is read.
     """
-    return "".join(map(_shown, text))
+    return text if text.isprintable() else "".join(map(_shown, text))
 
 
 def visible_json(text: str) -> str:

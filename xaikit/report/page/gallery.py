@@ -11,6 +11,7 @@ import base64
 import hashlib
 import heapq
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -22,7 +23,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from xaikit.benchmark.rows import Row
-from xaikit.foundation.errors import BadInput
+from xaikit.foundation.errors import XaikitWarning
 from xaikit.report.figures.confidence import confidence_svg
 from xaikit.report.figures.svg import Style
 from xaikit.report.numbers.aggregate import Mask, Summary
@@ -157,6 +158,7 @@ def _area(o: Sequence[float]) -> float:
 
 def _shown(choice: Choice, rows: Sequence[Row], files: Mapping[str, Path], styles: Mapping[str, Style]) -> Shown:
     by_method = {row["method"]: row for row in rows}
+    images = {name: image for name, file in files.items() if (image := _image(file)) is not None}
     first, known = rows[0], {name: by_method[name] for name in styles if name in by_method}
     label, target = first.get("label"), first.get("target")
     controls_first = sorted(known, key=lambda name: known[name]["family"] != "control")
@@ -167,8 +169,8 @@ def _shown(choice: Choice, rows: Sequence[Row], files: Mapping[str, Path], style
         target=str(first.get("target_name") or f"class {target}"),
         confidence=f"{first['y']:.2f}",
         wrong=label is not None and label != target,
-        scenes=tuple(_picture(name, files[name]) for name in ("input", "evidence") if name in files),
-        maps={name: _map(row, files[name], styles[name]) for name, row in known.items() if name in files},
+        scenes=tuple(_picture(name, images[name]) for name in ("input", "evidence") if name in images),
+        maps={name: _map(row, images[name], styles[name]) for name, row in known.items() if name in images},
         # Markup is safe here: the SVG holds only numbers and names that figures/svg.py has escaped
         curves={
             mask: Markup(confidence_svg(choice.image_id, mask, first["y"], curves[mask], styles))  # noqa: S704
@@ -177,11 +179,11 @@ def _shown(choice: Choice, rows: Sequence[Row], files: Mapping[str, Path], style
     )
 
 
-def _map(row: Row, file: Path, style: Style) -> Picture:
+def _map(row: Row, image: Image.Image, style: Style) -> Picture:
     numbers = [("soft", row["o_soft"][0]), ("binary", _area(row["o_binary"])), ("mean", row.get("map_mean"))]
     return _picture(
         row["method"],
-        file,
+        image,
         colour=style.colour,
         control=row["family"] == "control",
         numbers=tuple((name, f"{value:.2f}") for name, value in numbers if value is not None),
@@ -189,26 +191,31 @@ def _map(row: Row, file: Path, style: Style) -> Picture:
     )
 
 
+def _image(path: Path) -> Image.Image | None:
+    """Return a picture of the report, or None with a warning for a file that is none: the page has its numbers."""
+    try:
+        with Image.open(path, formats=["PNG"]) as image:  # no other format is written, and some run other programs
+            if image.width * image.height <= _LARGEST:
+                return image.convert("RGB")
+            got = "more"
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        got = f"something else ({error})"
+    expected = f"{path}: expected a PNG of at most {_LARGEST:,} pixels for the report, got {got}"
+    warnings.warn(f"{expected}; the report is without it, remove it", XaikitWarning, stacklevel=2)
+    return None
+
+
 def _picture(
     title: str,
-    path: Path,
+    image: Image.Image,
     colour: str = "",
     control: bool = False,
     numbers: tuple[tuple[str, str], ...] = (),
     rises: bool = False,
 ) -> Picture:
-    try:
-        with Image.open(path, formats=["PNG"]) as image:  # no other format is written, and some run other programs
-            if image.width * image.height > _LARGEST:
-                raise BadInput(f"{path}: expected a picture of at most {_LARGEST:,} pixels, got more; remove it")
-            small = image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        if isinstance(error, BadInput):
-            raise
-        raise BadInput(f"{path}: expected a picture for the report, got something else ({error})") from error
-    pixelated = max(small.size) <= _PIXELATED
-    small.thumbnail((_SIDE, _SIDE))
+    pixelated = max(image.size) <= _PIXELATED
+    image.thumbnail((_SIDE, _SIDE))
     stream = BytesIO()
-    small.save(stream, format="WEBP", quality=_QUALITY, method=4)
+    image.save(stream, format="WEBP", quality=_QUALITY, method=4)
     uri = "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
     return Picture(title, uri, pixelated, colour, control, numbers, rises)
