@@ -308,7 +308,7 @@ def test_numpy_seeds_of_the_user_are_left_alone() -> None:
 def test_contrasts_and_functions_are_explained_where_the_score_is_a_probability(name: str) -> None:
     params: dict[str, Any] = {
         **{key: {"samples": 32} for key in ("sobol", "hsic", "rise")},
-        "lime": {"samples": 80},
+        "lime": {"samples": 80, "fill": "mean"},  # the mean of a segment of one pixel is that pixel
         "occlusion": {"score": "probability"},
         "meaningful-perturbation": {"steps": 5},
         "score-cam": {"weight": "probability"},

@@ -1,7 +1,7 @@
 """HSIC: how strongly the score depends on the visibility of a cell, by the Hilbert-Schmidt independence criterion.
 
     masks m (n, d) in {0, 1}, half of them show cell i;  y = score under each mask;  u = 2 m - 1
-    L_ab = exp(-(y_a - y_b)^2 / (2 w^2)), w = median of |y_a - y_b|, or of those above 0 if it is 0;  H = 1 - 1/n
+    L_ab = exp(-(y_a - y_b)^2 / (2 w^2)), w = median of |y_a - y_b|, or of those above rounding;  H = 1 - 1/n
     value_i = tr(K_i H L H) / (n - 1)^2 = u_i^T (H L H) u_i / (2 (n - 1)^2)
 
 K_i is the Dirac kernel, 1 where two masks agree on cell i. It equals (1 + u_i u_i^T) / 2, so one matrix product gives
@@ -25,7 +25,7 @@ from xaikit.foundation.identity import generator
 from xaikit.foundation.parameters import Count, check_table
 from xaikit.images.cells import cell_numbers
 from xaikit.methods.base import METHODS, InputMethod, Values
-from xaikit.methods.perturbation.scorer import PlainFill, Score, Scorer
+from xaikit.methods.perturbation.scorer import PlainFill, Score, Scorer, rounding
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -85,7 +85,7 @@ def _dependences(shown: Tensor, scores: Tensor) -> Tensor:
     count = len(scores)
     distance = (scores.double()[:, None] - scores.double()[None, :]).abs()
     pairwise = distance[tuple(torch.triu_indices(count, count, 1, device=distance.device))]
-    negligible = 1e-12 * float(scores.abs().max())
+    negligible = float(rounding(scores))
     width = pairwise.median()
     if float(width) <= negligible:
         pairwise = pairwise[pairwise > negligible]

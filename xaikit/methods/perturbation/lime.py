@@ -83,7 +83,9 @@ class Lime(SegmentMethod):
 
 
 def local_weights(kept: Tensor, scores: Tensor, width: float = 0.25, alpha: float = 1.0) -> tuple[Tensor, float]:
-    """Return the coefficients (M,) and the weighted R^2 of lime's local linear model; NaN if a score is not finite.
+    """Return the coefficients (M,) and the weighted R^2 of lime's local linear model.
+
+    They are NaN if a score is not finite; equal scores give zeros, and no R^2.
 
     Args:
         kept: (samples, M) bool; the first row is all true.
@@ -96,6 +98,8 @@ def local_weights(kept: Tensor, scores: Tensor, width: float = 0.25, alpha: floa
 
     if not bool(scores.isfinite().all()):
         return torch.full_like(scores, torch.nan)[:1].expand(kept.shape[1]), math.nan
+    if bool((scores == scores[0]).all()):  # the regression would give rounding
+        return torch.zeros_like(scores[:1]).expand(kept.shape[1]), math.nan
     data = kept.cpu().double().numpy()
     distances = 1 - np.sqrt(data.mean(1))
     base = LimeBase(lambda distance: np.sqrt(np.exp(-(distance**2) / width**2)), random_state=0)

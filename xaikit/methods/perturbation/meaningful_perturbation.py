@@ -33,6 +33,7 @@ from xaikit.run.cost import Cost
 
 _SIDE, _GRID, _SMOOTHING, _SHIFT = 224, 28, 5.0, 4
 _RATE, _FIRST_DECAY, _SECOND_DECAY, _TINY = 0.1, 0.9, 0.999, 1e-8
+_ROUNDING_STEPS = 8  # of a mask that keeps everything
 
 
 @METHODS.register
@@ -74,6 +75,8 @@ class MeaningfulPerturbation(InputMethod):
             return _Deletion(self, batch.inputs[rows], filled[rows], spread, shifts)
 
         removed = 1 - search_masks(batch, 1, self.steps, begin)[:, 0].clamp(0, 1)
+        rounding = _ROUNDING_STEPS * torch.finfo(removed.dtype).eps
+        removed = torch.where(removed.amax((1, 2), keepdim=True) <= rounding, 0, removed)
         return Values(removed, params={"grid": min(cells)}, diagnostics={"area": removed.mean((1, 2))})
 
     def cost(self, size: tuple[int, int]) -> Cost:

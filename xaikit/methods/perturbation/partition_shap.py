@@ -33,7 +33,7 @@ from torch import Tensor
 
 from xaikit.foundation.identity import stream_seed
 from xaikit.methods.base import METHODS, InputMethod, Values
-from xaikit.methods.perturbation.scorer import PlainFill, Score, Scorer
+from xaikit.methods.perturbation.scorer import PlainFill, Score, Scorer, rounding
 from xaikit.run.batch import Batch
 from xaikit.run.context import estimate
 from xaikit.run.cost import Cost
@@ -78,14 +78,16 @@ class PartitionShap(InputMethod):
         return Cost(1 + _ENDS + self.samples, 0)
 
     def _values(self, scorer: Scorer, row: int) -> Tensor:
-        """Return shap's values (H, W) of one image."""
+        """Return shap's values (H, W) of one image; zeros if the scores differ by rounding alone."""
         batch, done, begin = scorer.batch, 0, time.perf_counter()
+        seen: list[Tensor] = []
         progress = batch.context.progress
 
         def scores(masks: NDArray[Any]) -> NDArray[Any]:
             nonlocal done
             kept = torch.from_numpy(masks).reshape(-1, *batch.size)
-            result: NDArray[Any] = scorer.of_image(row, kept).cpu().double().numpy()
+            seen.append(scorer.of_image(row, kept))
+            result: NDArray[Any] = seen[-1].cpu().double().numpy()
             if progress is not None:
                 note = "" if done else estimate(begin, len(result), self.samples)
                 progress(min(done + len(result), self.samples), self.samples, f"forwards{note}")
@@ -93,7 +95,9 @@ class PartitionShap(InputMethod):
             return result
 
         stream = stream_seed(batch.context.seed, batch.hashes[row], "partition-shap")
-        return torch.from_numpy(_owen_values(scores, batch.size, self.samples, stream % 2**32))
+        values = torch.from_numpy(_owen_values(scores, batch.size, self.samples, stream % 2**32))
+        scored = torch.cat(seen)
+        return torch.zeros_like(values) if scored.amax() - scored.amin() <= rounding(scored) else values
 
 
 def _owen_values(

@@ -6,7 +6,8 @@
 
 "plain" contains the mean probability as a constant offset; "centred" is the regression slope of the probability on the
 mask, is signed, and varies far less between draws. The masks depend only on the seed and the image size, and are shared
-by all images. Only grids and offsets are stored; each portion builds its masks as U_y G_i U_x^T.
+by all images. Equal probabilities give a constant map, without the noise of the masks. Only grids and offsets are
+stored; each portion builds its masks as U_y G_i U_x^T.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W).
 Units:  "plain": mean probability given that the pixel is kept, in [0, 1] up to sampling noise, which the diagnostic
@@ -14,7 +15,7 @@ Units:  "plain": mean probability given that the pixel is kept, in [0, 1] up to 
     probability per unit of mask.
 Source: Petsiuk et al., BMVC 2018, eq. 6, arXiv:1806.07421.
 Departs from source: upsampling uses half-pixel centres and extends to the border (source: reflects there); adds the
-    variant "centred".
+    variant "centred"; a constant probability gives a constant map.
 """
 
 import math
@@ -111,6 +112,7 @@ class RISE(InputMethod):
         if self.variant == "centred":
             return Values(self._slope(masks, probabilities))
         mean = _weighted_sum(masks, probabilities) / self.samples
+        mean = torch.where(_constant(probabilities)[:, None], self.keep * probabilities[:, :1, None], mean)
         variance = (_weighted_sum(masks, probabilities, power=2) / self.samples - mean.square()).clamp(min=0)
         is_probability = batch.target.function is None and batch.classifier.output != "regression"
         return Values(
@@ -127,8 +129,14 @@ class RISE(InputMethod):
         ones = torch.ones_like(probabilities[:1])
         mean, square = (_weighted_sum(masks, ones, power)[0] / self.samples for power in (1, 2))
         variance = square - mean.square()
-        covariance = _weighted_sum(masks, probabilities - probabilities.mean(1, keepdim=True)) / self.samples
+        differences = probabilities - probabilities.mean(1, keepdim=True)
+        covariance = _weighted_sum(masks, differences.masked_fill(_constant(probabilities), 0)) / self.samples
         return torch.where(variance > _LEAST_VARIANCE, covariance / variance.clamp(min=_LEAST_VARIANCE), 0)
+
+
+def _constant(probabilities: Tensor) -> Tensor:
+    """Return whether all probabilities (n, count) of an image are equal, (n, 1)."""
+    return (probabilities == probabilities[:, :1]).all(1, keepdim=True)
 
 
 def _weighted_sum(masks: SmoothMasks, weights: Tensor, power: int = 1) -> Tensor:

@@ -8,6 +8,8 @@ runs out. The network runs without gradients, in the context's precision; what i
     of_masks        masks (m, H, W) in [0, 1], given as a function of (image, item)
     of_coalitions   segments on or off: true keeps a segment, z[:, segments] is the mask
 
+Scores that differ by their rounding alone count as equal, so that a map is not made of it.
+
 The fills "segment-mean" and "inpaint" add to those of images/fills.py; "inpaint" rounds masks to 0 and 1.
 
 Shapes: inputs (N, C, H, W); masks (m, H, W); segments (N, H, W); coalitions (count, M) bool per image; scores (count,).
@@ -28,6 +30,7 @@ PlainFill = Literal["mean", "black", "white", "image-mean", "blur", "noise", "in
 MaskedFill = Literal["mean", "black", "white", "image-mean", "blur", "noise", "inpaint", "segment-mean"]
 Score = Literal["logit", "probability"]
 Masks = Callable[[Tensor, Tensor], Tensor]
+_ROUNDING_STEPS = 8  # largest difference of equal scores, in rounding steps of the largest
 
 
 class Scorer:
@@ -67,7 +70,7 @@ class Scorer:
         return self.batch.confidences if self._score == "probability" else self.batch.scores
 
     def of_masks(self, counts: int | Sequence[int], masks: Masks, unit: str = "forwards") -> list[Tensor]:
-        """Return the scores (count,) of each image under its masks.
+        """Return the scores (count,) of each image under its masks, all equal if they differ by rounding alone.
 
         Args:
             counts: number of masks of each image, or one number for all images.
@@ -85,7 +88,7 @@ class Scorer:
         scores = self.clean.new_zeros(len(rows))
         for pairs, portion in self.batch.packed(len(rows), score, unit):
             scores[pairs] = portion.to(scores)
-        return list(torch.split(scores, counts))
+        return [_settled(own, clean) for own, clean in zip(torch.split(scores, counts), self.clean, strict=True)]
 
     def of_coalitions(self, coalitions: Sequence[Tensor], unit: str = "forwards") -> list[Tensor]:
         """Return the scores (count,) of each image for its coalitions (count, M), true where a segment is kept."""
@@ -123,3 +126,16 @@ class Scorer:
         images = self._inputs[rows]
         weights = masks[:, None].to(images.dtype)
         return images.mul_(weights) if self._fills is None else torch.lerp(self._fills[rows], images, weights)
+
+
+def rounding(scores: Tensor) -> Tensor:
+    """Return the largest difference between scores (...) that may be rounding alone, a number."""
+    return _ROUNDING_STEPS * torch.finfo(scores.dtype).eps * scores.abs().amax()
+
+
+def _settled(scores: Tensor, clean: Tensor) -> Tensor:
+    """Return scores (count,), as the clean score or the first of them if they differ by rounding alone."""
+    for first in (scores[:1], clean[None]) if len(scores) else ():
+        together = torch.cat([scores, first])
+        scores = torch.where(together.amax() - together.amin() <= rounding(together), first, scores)
+    return scores

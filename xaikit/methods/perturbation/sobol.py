@@ -27,7 +27,7 @@ from xaikit.foundation.parameters import Count, check_table
 from xaikit.images.cells import cell_numbers
 from xaikit.images.fills import Fill
 from xaikit.methods.base import METHODS, InputMethod, Values
-from xaikit.methods.perturbation.scorer import Score, Scorer
+from xaikit.methods.perturbation.scorer import Score, Scorer, rounding
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -95,9 +95,9 @@ class Sobol(InputMethod):
 
 def _total_indices(scores: Tensor) -> Tensor:
     """Return the total-order indices (d,) of scores (n, d + 1), whose last column is f(A)."""
-    dtype, scores = scores.dtype, scores.double()
+    dtype, limit, scores = scores.dtype, float(rounding(scores)), scores.double()
     unchanged = scores[:, -1]
     variance = unchanged.var(correction=0)
-    if float(variance) <= 1e-12 * float(unchanged.square().mean()):
+    if float(unchanged.amax() - unchanged.amin()) <= limit:
         return torch.zeros_like(scores[0, :-1], dtype=dtype)
     return ((unchanged[:, None] - scores[:, :-1]).square().mean(0) / (2 * variance)).to(dtype)
