@@ -172,6 +172,9 @@ class Odd(Method):
         elif self.kind == "replaced":
             owner = next(module for module in self.classifier.module.modules() if hasattr(module, "weight"))
             owner.weight = torch.nn.Parameter(owner.weight * 1.5)
+        elif self.kind == "settings":
+            torch.set_default_dtype(torch.float64)
+            torch.set_num_threads(torch.get_num_threads() + 1)
         elif self.kind == "exit":
             raise SystemExit(0)
         return {"none": None, "tensor": maps, "numpy": Values(maps.numpy()), "complex": Values(maps + 0j)}.get(
@@ -195,6 +198,12 @@ def test_a_plugin_that_changes_the_weights_is_refused_and_the_others_see_none_of
         attribute_all([Odd(classifier, kind=kind)], pixels, None, Context())
     assert classifier.fingerprint == before
     assert all(one is other for one, other in zip(classifier.module.parameters(), parameters, strict=True))
+
+
+def test_what_a_plugin_sets_in_torch_is_put_back():
+    before = torch.get_default_dtype(), torch.get_num_threads()
+    Odd(load("texture-cnn", device="cpu"), kind="settings").attribute(torch.rand(1, 3, 64, 64))
+    assert (torch.get_default_dtype(), torch.get_num_threads()) == before
 
 
 class Spoiling(Measure):

@@ -122,15 +122,21 @@ def _prepared(network: nn.Module, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def unchanged(network: nn.Module, name: str) -> Iterator[None]:
-    """Run a block of somebody else's code, and give the network the weights back that it had before.
+    """Run a block of somebody else's code; the network and torch are afterwards as they were before.
+
+    Given back are the network's weights, and torch's default dtype and number of threads.
 
     Raises:
         BadInput: the block changed a weight; the message names whose it is.
     """
+    dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
     before = {key: (owner, owner.detach().clone()) for key, owner in network.named_parameters()}
     try:
         yield
     finally:
+        torch.set_default_dtype(dtype)
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
         now = dict(network.named_parameters())
         changed = [key for key, (owner, value) in before.items() if not _is_same(now.get(key), owner, value)]
         with torch.no_grad():
