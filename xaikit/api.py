@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from xaikit.foundation.errors import BadInput, UnknownName
+from xaikit.images.reading import Inputs
 from xaikit.measures.base import MEASURES, Measure
 from xaikit.measures.measure import measure as measure
 from xaikit.measures.removal.keep_curve import keep_curve as keep_curve
@@ -29,7 +30,7 @@ from xaikit.zoo.load import load as load
 
 def attribute(
     classifier: Classifier,
-    inputs: Tensor,
+    inputs: Inputs,
     target: Any = None,
     method: str = "grad-cam",
     *,
@@ -44,7 +45,7 @@ def attribute(
 
     Args:
         classifier: the model.
-        inputs: pixels (N, C, H, W) in [0, 1].
+        inputs: pixels (N, C, H, W) in [0, 1], or pictures, as `Classifier.read` takes them.
         target: None (top class), index, label, sequence, tensor, `Contrast` or callable `logits -> (N,)`.
         method: registry name, in any spelling: "grad-cam", "GradCAM", "ig".
         layer: target layer of methods that read one, a dotted name or a module; a list of them for layer-cam, which
@@ -66,7 +67,7 @@ def attribute(
 
 def attribute_many(
     classifier: Classifier,
-    inputs: Tensor,
+    inputs: Inputs,
     target: Any = None,
     methods: Sequence[str] | str = ("grad-cam",),
     *,
@@ -81,7 +82,7 @@ def attribute_many(
 
     Args:
         classifier: the model.
-        inputs: pixels (N, C, H, W) in [0, 1].
+        inputs: pixels (N, C, H, W) in [0, 1], or pictures, as `Classifier.read` takes them.
         target: as in `attribute`, the same for all methods.
         methods: registry names, in any spelling.
         layer: target layer of the methods that read one, as in `attribute`.

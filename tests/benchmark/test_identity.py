@@ -456,7 +456,7 @@ def test_hashing_a_picture_is_a_small_part_of_measuring_it(tmp_path):
     import time
 
     from xaikit.benchmark.dataset import open_data
-    from xaikit.images.reading import decode
+    from xaikit.images.decoding import decode
 
     noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
     (tmp_path / "p").mkdir()

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from xaikit.foundation.errors import BadInput, XaikitWarning
+from xaikit.images.decoding import decode
 from xaikit.images.folders import class_folder, sha256, walk, walk_each
-from xaikit.images.reading import decode
 
 
 def touch(root: Path, *names: str) -> Path:

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from xaikit.images.decoding import to_pixels
 from xaikit.images.placing import Frame, frame_notes, mark, place
-from xaikit.images.reading import Resize, to_pixels
+from xaikit.images.reading import Resize
 
 
 @pytest.mark.parametrize("size", [(752, 2000), (2000, 752), (500, 333), (64, 64), (40, 300)])

@@ -394,9 +394,11 @@ def test_read_refuses(folder):
         classifier.read([folder / "a.png", folder / "c.png"])
     with pytest.raises(BadInput, match="got none; give paths"):
         classifier.read([])
-    for source in (3, torch.zeros(3, 8, 8), b"a.png", [None]):
-        with pytest.raises(BadInput, match="expected a path or a PIL picture"):
+    for source in (3, b"a.png", [None], {"pixels": torch.zeros(1, 3, 8, 8)}):
+        with pytest.raises(BadInput, match="expected a path, PIL picture, NumPy array or tensor"):
             classifier.read(source)
+    with pytest.raises(BadInput, match="add a batch axis"):
+        classifier.read(torch.zeros(3, 8, 8))
 
 
 # ---- checking -------------------------------------------------------------------------------------------------------

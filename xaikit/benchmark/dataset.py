@@ -26,8 +26,9 @@ from xaikit.foundation.errors import BadInput, XaikitError, XaikitWarning
 from xaikit.foundation.files import kind_of
 from xaikit.foundation.identity import fingerprint
 from xaikit.foundation.texts import named
+from xaikit.images.decoding import decode, to_pixels
 from xaikit.images.folders import class_folder, sha256, walk
-from xaikit.images.reading import Resize, decode, resize_policy, to_pixels
+from xaikit.images.reading import Resize, resize_policy
 from xaikit.images.synthetic import CLASSES, draw
 from xaikit.methods.activation.labelled_folder import class_indices
 from xaikit.model.classifier import Classifier

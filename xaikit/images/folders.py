@@ -14,7 +14,7 @@ from pathlib import Path
 
 from xaikit.foundation.errors import BadInput, XaikitWarning
 from xaikit.foundation.files import kind_of
-from xaikit.images.reading import IMAGE_SUFFIXES
+from xaikit.images.decoding import IMAGE_SUFFIXES
 
 
 def walk(paths: Iterable[str | Path]) -> list[Path]:

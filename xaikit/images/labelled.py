@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput, LeftOut
 from xaikit.foundation.identity import generator
 from xaikit.images import digits, synthetic
+from xaikit.images.decoding import Decoded, decode, to_pixels
 from xaikit.images.folders import class_folder, sha256
-from xaikit.images.reading import Resize, decode, to_pixels
+from xaikit.images.reading import Resize
 
 _CACHE_BYTES = 2 * 1024**3
 
@@ -165,14 +165,16 @@ class _Pictures:
     def __init__(self, channels: int, size: int) -> None:
         self.channels = channels
         self.resize = Resize("squash", (size, size))
-        self.capacity = _CACHE_BYTES // (4 * size * size)
-        self.cache: dict[Path, Image.Image] = {}
+        self.room = _CACHE_BYTES // (4 * size * size)  # in pictures; a float picture has 4 bytes a channel and pixel
+        self.cache: dict[Path, Decoded] = {}
 
-    def picture(self, path: Path) -> Image.Image:
+    def picture(self, path: Path) -> Decoded:
         if path in self.cache:
             return self.cache[path]
         picture = self.resize(decode(path, self.channels))
-        if len(self.cache) < self.capacity:
+        size = len(picture) if isinstance(picture, tuple) else 1
+        if size <= self.room:
+            self.room -= size
             self.cache[path] = picture
         return picture
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
+from xaikit.images.reading import Inputs
 from xaikit.images.shapes import check_maps, from_numpy
 from xaikit.measures.base import MEASURES, Explainer, Measure, Subject, computed
 from xaikit.model.classifier import Classifier, check_classifier
@@ -24,7 +25,7 @@ from xaikit.run.context import Context
 
 def measure(
     classifier: Classifier,
-    inputs: Tensor,
+    inputs: Inputs,
     maps: Tensor | np.ndarray[Any, Any] | Attribution,
     measures: Sequence[str | Measure] | str | Measure = ("insertion", "deletion"),
     target: Any = None,
@@ -40,7 +41,7 @@ def measure(
 
     Args:
         classifier: the model.
-        inputs: pixels (N, C, H, W) in [0, 1].
+        inputs: pixels (N, C, H, W) in [0, 1], or pictures, as `Classifier.read` takes them.
         maps: (N, H, W) in [0, 1], used without scaling; an attribution gives its heatmap, its values and its target.
         measures: names, in any spelling, or measures with parameters of their own; `xaikit.measures()` lists them.
         target: None (what the attribution explains, else the top class), index, label, sequence, tensor, `Contrast` or

@@ -26,6 +26,7 @@ from xaikit.foundation.errors import BadInput, XaikitWarning
 from xaikit.foundation.flags import FLAGS
 from xaikit.foundation.parameters import Parameters
 from xaikit.foundation.registry import Registry
+from xaikit.images.reading import Inputs
 from xaikit.images.shapes import unit
 from xaikit.model.borrow import unchanged
 from xaikit.model.classifier import Classifier, check_classifier
@@ -98,7 +99,7 @@ class Method(Parameters, ABC):
 
     def attribute(
         self,
-        inputs: Tensor,
+        inputs: Inputs,
         target: Any = None,
         *,
         seed: int = 0,
@@ -109,7 +110,7 @@ class Method(Parameters, ABC):
         """Return the attribution of a batch.
 
         Args:
-            inputs: pixels (N, C, H, W) in [0, 1].
+            inputs: pixels (N, C, H, W) in [0, 1], or pictures, as `Classifier.read` takes them.
             target: None (top class), index, label, sequence, tensor, `Contrast` or callable.
             seed: seed of random draws, combined with each image's content.
             chunk_size: largest number of images in one pass; None chooses it by the free memory.
@@ -241,12 +242,12 @@ _ALIASES = {
 METHODS: Registry[Method] = Registry("method", "xaikit.methods", guests="xaikit.backends", aliases=_ALIASES)
 
 
-def attribute_all(methods: Sequence[Method], inputs: Tensor, target: Any, context: Context) -> list[Attribution]:
+def attribute_all(methods: Sequence[Method], inputs: Inputs, target: Any, context: Context) -> list[Attribution]:
     """Run several methods on one batch, sharing forwards and backwards.
 
     Args:
         methods: methods bound to the same classifier.
-        inputs: pixels (N, C, H, W) in [0, 1].
+        inputs: pixels (N, C, H, W) in [0, 1], or pictures, as `Classifier.read` takes them.
         target: the target, as in `Method.attribute`.
         context: settings of the run.
 
@@ -259,8 +260,8 @@ def attribute_all(methods: Sequence[Method], inputs: Tensor, target: Any, contex
     check_classifier(classifier)
     if not isinstance(context, Context):
         raise BadInput(f"context: expected a Context, got {type(context).__name__}; omit it")
-    pixels = classifier.check(inputs)
-    count = len(pixels)
+    pictures = classifier.pictures(inputs)
+    pixels, count = pictures.pixels, len(pictures.pixels)
     target = check_target(target, count)
     for method in methods:
         check_output(method)
@@ -278,7 +279,10 @@ def attribute_all(methods: Sequence[Method], inputs: Tensor, target: Any, contex
     with classifier.borrowed(), classifier.looking_at(pixels.shape[-2:]):
         size = context.portion(classifier, (pixels.shape[-2], pixels.shape[-1]))
         portions = list(context.portions(count, size, explain, "explained images" if count > size else ""))
-    joined = [replace(Attribution.join(parts), images=pixels) for parts in zip(*portions, strict=True)]
+    joined = [
+        replace(Attribution.join(parts), images=pixels, frames=pictures.frames, originals=pictures.originals)
+        for parts in zip(*portions, strict=True)
+    ]
     if context.halved:
         for attribution in joined:
             for flags in attribution.flags:

@@ -15,23 +15,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xaikit.foundation.errors import BadInput, XaikitError
+from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import fingerprint, generator
-from xaikit.images.reading import ReadPolicy, Resize, Source, Sources, read_batch, read_each, resize_policy
+from xaikit.images.reading import Inputs, Pictures, Resize
 from xaikit.images.shapes import check_images, check_range
 from xaikit.model.borrow import borrow, tensors, unwrapped
-from xaikit.model.facts import Facts, facts_of, warn_of_pixels
+from xaikit.model.facts import Facts, facts_of
 from xaikit.model.fingerprint import model_fingerprint
 from xaikit.model.function import BlackBox, Gives, Scripted, Takes
 from xaikit.model.hooks import Layer, Probe
 from xaikit.model.inspection import Outlines, inspect, look, warn_of_mixing, warn_of_randomness
 from xaikit.model.layers import Outline, find_layer
 from xaikit.model.outputs import Output, check_output, meaning, run, to_probabilities
+from xaikit.model.picture_reader import PictureReader
 from xaikit.model.preprocessing import check_network, class_names, first_channels, input_size, own_resize, per_channel
 from xaikit.model.selection import Select, Selection
 
 
-class Classifier(nn.Module):
+class Classifier(PictureReader):
     """An image network with its preprocessing: maps pixels in [0, 1] to logits.
 
     Args:
@@ -284,38 +285,15 @@ class Classifier(nn.Module):
         selected = {} if self._select.identity is None else {"select": self._select.identity}
         return fingerprint({**values, "channels": self.channels, **selected})
 
-    def read(self, sources: Sources, resize: ReadPolicy | None = None) -> Tensor:
-        """Read pictures as one batch of pixels (N, C, H, W) in [0, 1] on the classifier's device.
-
-        Args:
-            sources: path or PIL picture, or several of them.
-            resize: "weights" resizes as the classifier was built, "squash" to exactly its size, "native" not at all.
-
-        Raises:
-            BadInput: a file cannot be read (the message names it), or native sizes differ.
-        """
-        return read_batch(sources, self.channels, self.resizing(resize)).to(self.device)
-
-    def read_each(
-        self, sources: Sources, resize: ReadPolicy | None = None
-    ) -> Iterator[tuple[Source, Tensor | XaikitError]]:
-        """Yield each source with its pixels (C, H, W), or with the error if it cannot be read."""
-        return read_each(sources, self.channels, self.resizing(resize))
-
-    def resizing(self, resize: ReadPolicy | None = None) -> Resize:
-        """Return how pictures are resized, as in `read`; the first use warns of unknown normalisation."""
-        if not self._told:
-            self._told = True
-            warn_of_pixels(self.name)
-        return resize_policy(resize, self.resize)
-
-    def check(self, pixels: Tensor) -> Tensor:
-        """Return `pixels` on the classifier's device and in its dtype, at least float32.
+    def check(self, inputs: Inputs) -> Tensor:
+        """Return pixels (N, C, H, W) on the classifier's device and in its dtype, at least float32; pictures are read.
 
         Raises:
             BadInput: pixels are not (N, C, H, W), not finite, far outside [0, 1] for a classifier that normalises, or
                 of a size that the network cannot take.
         """
+        pixels = inputs.pixels if isinstance(inputs, Pictures) else inputs
+        pixels = pixels if isinstance(pixels, Tensor) else self.read(pixels)
         check_images(pixels, self.channels)
         with torch.inference_mode(False):
             pixels = pixels.detach().to(self.device, torch.promote_types(self.dtype, torch.float32))

@@ -24,6 +24,7 @@ import numpy as np
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
+from xaikit.images.reading import Inputs
 from xaikit.images.shapes import from_numpy
 from xaikit.measures.removal.curve import KeepCurve
 from xaikit.measures.removal.protocol import CurveFill, KeepProtocol, Mask
@@ -36,7 +37,7 @@ from xaikit.run.context import Context
 
 def keep_curve(
     classifier: Classifier,
-    inputs: Tensor,
+    inputs: Inputs,
     maps: Tensor | np.ndarray[Any, Any] | Attribution,
     target: Any = None,
     levels: int = 10,
@@ -48,7 +49,7 @@ def keep_curve(
 
     Args:
         classifier: the model.
-        inputs: pixels (N, C, H, W) in [0, 1].
+        inputs: pixels (N, C, H, W) in [0, 1], or pictures, as `Classifier.read` takes them.
         maps: (N, H, W) in [0, 1], also NumPy, used without scaling; an attribution gives its heatmap and its target.
         target: None (what the attribution explains, else the top class), index, label, sequence, tensor, `Contrast`
             (the confidence is the class's share among the two) or callable `logits -> (N,)` (its value is the
@@ -67,7 +68,7 @@ def keep_curve(
 
 def keep_curves(
     classifier: Classifier,
-    inputs: Tensor,
+    inputs: Inputs,
     maps: Mapping[str, Tensor | np.ndarray[Any, Any] | Attribution],
     target: Any = None,
     levels: int = 10,
@@ -83,7 +84,7 @@ def keep_curves(
 
     Args:
         classifier: the model.
-        inputs: pixels (N, C, H, W) in [0, 1].
+        inputs: pixels (N, C, H, W) in [0, 1], or pictures, as `Classifier.read` takes them.
         maps: maps (N, H, W) in [0, 1] or attributions, by the method's name.
         target: as in `keep_curve`, the same for all; so are levels, mask and fill.
         levels: number of steps.

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
+from xaikit.images.reading import Inputs
 from xaikit.images.shapes import check_maps
 from xaikit.measures.base import Subject
 from xaikit.measures.removal.curve import KeepCurve
@@ -64,7 +65,7 @@ class Removals:
     def __init__(
         self,
         classifier: Classifier,
-        inputs: Tensor,
+        inputs: Inputs,
         maps: Mapping[str, Tensor],
         target: Any,
         context: Context,
