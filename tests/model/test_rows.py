@@ -248,7 +248,103 @@ def test_a_network_that_remembers_earlier_images_is_called_random(build: Callabl
     clf = Classifier(seeded(build), size=8)
     with pytest.warns(XaikitWarning):
         found = attribute(clf, images(2), 0, "saliency")
-    assert all(flags & {"random-network", "mixes-images"} for flags in found.flags)
+    assert all(flags & {"random-network", "remembers-images"} for flags in found.flags)
+
+
+class LastFrame(GAPNet):
+    """Looks at the difference from the image before, as networks of videos do; the same image twice shows nothing."""
+
+    last: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        last, self.last = x if self.last is None else self.last[: len(x)], x.detach().clone()
+        return super().forward(x + F.relu(x - last))
+
+
+class LastBatch(LastFrame):
+    """Fails where the batch before had another shape."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.last is None or self.last.shape == x.shape
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("build", [LastFrame, LastBatch, Remembering])
+def test_a_network_that_remembers_the_image_before_is_warned_of_once(
+    build: Callable[[], nn.Module],
+) -> None:
+    net = seeded(build, torch.float32)
+    function = Classifier.from_function(lambda x: net(x).detach(), size=8, gives="logits", takes="torch")
+    for clf in (Classifier(seeded(build, torch.float32), size=8, name="mine"), function):
+        with torch.no_grad(), warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            found = attribute(clf, images(1, dtype=torch.float32), 0, "occlusion")
+        if build is Remembering:  # in a first forward not even the same image has the same logits
+            assert found.flags[0] & {"random-network", "remembers-images"}
+        else:
+            assert "remembers-images" in found.flags[0]
+        assert len(told) == 1
+
+
+# ---- decisions for a batch ------------------------------------------------------------------------------------------
+
+
+class Early(GAPNet):
+    """Gives early logits if all images are bright, as `decide` says; the noise of the inspection is not."""
+
+    def __init__(self, decide: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.decide = decide
+        self.early = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = F.relu(self.conv1(x))
+        if self.decide(x.mean((1, 2, 3)) - 0.6):
+            return self.early(first.mean((2, 3)))
+        return self.fc(self.relu(self.conv2(first)).mean((2, 3)))
+
+
+def without_graph(margin: Tensor) -> float:
+    with torch.no_grad():
+        return float(margin.detach().min().clamp(0))
+
+
+DECISIONS: dict[str, Callable[[Tensor], Any]] = {
+    "all": lambda margin: (margin > 0).all(),
+    "smallest": lambda margin: margin.min() > 0,
+    "number": lambda margin: margin.detach().amin().item() > 0,
+    "list": lambda margin: min(margin.detach().tolist()) > 0,
+    "NumPy": lambda margin: (margin.detach().numpy() > 0).all(),
+    "without a graph": without_graph,
+    "counted": lambda margin: len(margin[margin > 0]) == len(margin),
+    "places": lambda margin: len((margin > 0).nonzero()) == len(margin),
+    "allclose": lambda margin: torch.allclose(margin.relu(), margin),
+}
+
+
+@pytest.mark.parametrize("name", list(DECISIONS))
+def test_a_network_that_decides_for_a_batch_gives_each_image_its_own_map(name: str) -> None:
+    clf = Classifier(seeded(lambda: Early(DECISIONS[name])), size=8)
+    x = torch.cat([0.5 + 0.5 * images(1), 0.5 * images(2)])
+    assert clf.outline().rows.decides
+    alone = torch.cat([clf.logits(clf.normalize(each)) for each in x.split(1)])
+    assert torch.equal(clf(x), alone)
+    for which, params in {"saliency": {}, "hires-cam": {"layer": "conv1"}, "smooth-grad": {"samples": 4}}.items():
+        together = attribute(clf, x, 0, which, **params)
+        for i, image in enumerate(x.split(1)):
+            assert torch.allclose(together.values[i], attribute(clf, image, 0, which, **params).values[0], atol=1e-12)
+        assert not any("mixes-images" in flags for flags in together.flags)
+
+
+def test_a_number_that_does_not_come_from_the_image_is_no_decision() -> None:
+    class Scaled(GAPNet):
+        def forward(self, x: Tensor) -> Tensor:
+            limit = torch.zeros(2)
+            limit[1] = 3
+            scaled = x * 2 if self.fc.weight.abs().sum() > limit.max() and x.ndim == 4 else x
+            return super().forward(scaled)
+
+    assert not Classifier(seeded(Scaled), size=8).outline().rows.decides
 
 
 # ---- functions of one image -----------------------------------------------------------------------------------------
@@ -310,5 +406,5 @@ def test_a_function_of_one_image_is_neither_warned_of_nor_refused(name: str, dty
     with warnings.catch_warnings():
         warnings.simplefilter("error", XaikitWarning)
         rows = clf.outline().rows
-    assert not rows.mixes
+    assert (rows.mixes, rows.decides, rows.remembers) == (False, False, False)
     assert not rows.reordered

@@ -101,6 +101,11 @@ FLAGS: dict[str, Flag] = {
         "A part of the relevance was absorbed on the way, for instance by biases or by stabilisers.",
         "Read the shares in `diagnostics`, and use another composite if they are large.",
     ),
+    "remembers-images": Flag(
+        "The network keeps something of the image that it saw before, so that the map depends on the order of its "
+        "forwards.",
+        "Reset or switch off its memory in eval mode, or read the map as one of many.",
+    ),
     "stem-without-graph": Flag(
         "The network runs its first layers without a graph, so that branches around the layer are not accounted for.",
         "Remove no_grad from the network's forward if relevance may pass the layer by.",

@@ -352,6 +352,7 @@ def _explain(method: Method, batch: Batch) -> Attribution:
     seen = batch.classifier.outline()
     shared = place_flags(method, batch) | ({"random-network"} if seen.random else set())
     shared |= {"mixes-images"} if seen.rows.mixes else set()
+    shared |= {"remembers-images"} if seen.rows.remembers else set()
     for names in flags:
         names |= shared
     diagnostics: dict[str, Tensor] = {}

@@ -3,7 +3,7 @@
 Outlines          keep the outline of each size of pictures
 look              return the network's outline, or raise a clear error if it cannot run on such an image
 same_logits_in    check whether the network gives the same logits in another memory format
-dependence        check whether an image's rows depend on the images beside it (rows.py)
+dependence        check whether an image's rows depend on the images beside or before it (rows.py)
 is_random         check whether a forward draws random numbers, or gives other logits when it is repeated
 """
 
@@ -25,7 +25,7 @@ from xaikit.foundation.memory import out_of_memory
 from xaikit.model.ends import End
 from xaikit.model.function import BlackBox, Scripted
 from xaikit.model.layers import Outline, outline
-from xaikit.model.rows import Dependence, dependence
+from xaikit.model.rows import Dependence, dependence, remembers
 from xaikit.model.selection import Selection
 
 _OF_DTYPES = ("scalar type", "Input type", "dtype")  # in torch's messages
@@ -124,12 +124,19 @@ def inspect(
 
 def _dependence(network: nn.Module, inputs: Tensor, seen: Outline, select: Selection) -> Dependence:
     """Return what depends on the other images of a batch, or that the network takes only one image."""
+
+    def unwrap(output: Any) -> Tensor:
+        return select(output, seen.classes)
+
+    memory = False
     try:
-        return dependence(network, inputs, lambda output: select(output, seen.classes))
+        memory = remembers(network, inputs, seen.outputs, unwrap)
+        rows = dependence(network, inputs, unwrap, branches=not isinstance(network, BlackBox))
     except _FAILURES as error:
         if out_of_memory(error):
             raise
-        return Dependence(alone=True)
+        rows = Dependence(alone=True)
+    return replace(rows, mixes=rows.mixes and not memory, remembers=memory)
 
 
 def _random_states(device: torch.device) -> list[Any]:
@@ -287,7 +294,7 @@ def _same_logits_in(
 
 
 def warn_of_mixing(network: nn.Module, name: str, seen: Outline) -> None:
-    """Warn of a network in which an image's logits depend on its batch, such as BatchNorm without statistics."""
+    """Warn of a network in which an image's logits depend on others, as in BatchNorm without statistics."""
     for module_name, module in network.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
             warnings.warn(
@@ -297,6 +304,13 @@ def warn_of_mixing(network: nn.Module, name: str, seen: Outline) -> None:
                 stacklevel=3,
             )
             return
+    if seen.rows.remembers:
+        warnings.warn(
+            f"{name} remembers the image that it saw before: its maps depend on the order of its forwards (flag "
+            "remembers-images); reset or switch off its memory in eval mode",
+            XaikitWarning,
+            stacklevel=3,
+        )
     told = any(getattr(module, "training", False) for module in network.modules())  # of training mode, the reason
     if seen.rows.mixes and not told:
         warnings.warn(

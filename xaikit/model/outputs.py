@@ -79,7 +79,7 @@ def _undone(output: Output, ends_in: EndsIn) -> bool:
 def run(network: nn.Module, inputs: Tensor, seen: Outline, output: Output, select: Selection) -> Tensor:
     """Return the logits (N, K) of a network, at least float32: a final softmax or sigmoid undone, one z as [-z, z].
 
-    A network that takes only one image at a time runs on each of them.
+    A network that takes one image at a time, or branches on numbers of the image, runs on each of them.
 
     Args:
         network: the network.
@@ -91,7 +91,7 @@ def run(network: nn.Module, inputs: Tensor, seen: Outline, output: Output, selec
     Raises:
         BadInput: there are no logits in the output, or none can be told from saturated probabilities.
     """
-    if seen.rows.alone and len(inputs) > 1:
+    if (seen.rows.alone or seen.rows.decides) and len(inputs) > 1:
         return torch.cat([run(network, image, seen, output, select) for image in torch.split(inputs, 1)])
     if _undone(output, seen.ends_in):
         with Forward(seen.end.width) as forward:

@@ -5,8 +5,11 @@
     reordered    the outputs are the same, but a module's row differs: the images are sorted inside, and sorted back
     alone        two images fail or do not give two rows: the network is written for one image
     loops        modules run more often for two images: the network runs on each image by itself
+    decides      the forward takes numbers of the image out of torch, as in `if sure.all(): return early`: what holds
+                 for a batch need not hold for each of its images
+    remembers    an image has other outputs after another image than after itself
 
-The images of the last two are explained one by one.
+The images of `alone`, `loops` and `decides` are explained one by one.
 Four small forwards show it for these images only; an effect below the rounding of the dtype, as far as the network
 amplifies it, does not show.
 
@@ -20,10 +23,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from xaikit.foundation.identity import generator
+from xaikit.model.borrow import tensors
+from xaikit.model.graph import tensors_in
 from xaikit.model.hooks import Probe
+from xaikit.model.torch_functions import BLANKS, named
 
+_LEAVES_TORCH = named("bool item float int index tolist numpy array equal allclose is_nonzero contains")
+_COUNTS = named("nonzero argwhere masked_select unique unique_consecutive")
+"""Calls whose number of results depends on values."""
 _SAMPLES = 64  # values per row that are compared
 _ROUNDING_STEPS = 2**13  # largest change of an output by the size of the batch, in rounding steps of the largest
 _LEAST_ON_GPU = 0.02  # GPUs may round to TF32
@@ -42,17 +52,21 @@ class Dependence:
         reordered: names of the modules whose rows do although the outputs do not.
         alone: whether the network takes only one image at a time.
         loops: whether it runs its modules on each image by itself.
+        decides: whether it branches on numbers of the image.
+        remembers: whether the outputs depend on the image that ran before.
     """
 
     mixes: bool = False
     reordered: frozenset[str] = frozenset()
     alone: bool = False
     loops: bool = False
+    decides: bool = False
+    remembers: bool = False
 
     @property
     def one_by_one(self) -> bool:
         """Whether images are explained one at a time."""
-        return self.alone or self.loops
+        return self.alone or self.loops or self.decides
 
 
 @dataclass
@@ -62,6 +76,7 @@ class _Rows:
     of: dict[tuple[str, int], Tensor] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
     outputs: Tensor = field(default_factory=lambda: torch.empty(0))
+    decides: bool = False
 
     def on_module(self, name: str, module: nn.Module, output: Any) -> None:
         call = self.calls.get(name, 0)
@@ -71,23 +86,51 @@ class _Rows:
             self.of[name, call] = values[:, :: max(1, values.shape[1] // _SAMPLES)].clone()
 
 
-def dependence(network: nn.Module, image: Tensor, unwrap: Callable[[Any], Tensor]) -> Dependence:
+class _Decisions(TorchFunctionMode):
+    """Whether a forward takes numbers that depend on the image out of torch, or lets them choose how many go on.
+
+    A tensor depends on the image unless it is a weight or was computed from weights and constants.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.taken = False
+        self._constant = {id(tensor): tensor for tensor in tensors(network)}  # kept, so that an id is one tensor
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        output = func(*args, **(kwargs or {}))
+        if func in BLANKS or all(id(tensor) in self._constant for tensor in tensors_in((args, kwargs))):
+            self._constant |= {id(tensor): tensor for tensor in tensors_in(output)}
+            return output
+        masked = func is Tensor.__getitem__ and any(tensor.dtype == torch.bool for tensor in tensors_in(args[1:]))
+        self.taken |= masked or func in _COUNTS or (func in _LEAVES_TORCH and not isinstance(output, Tensor))
+        for tensor in tensors_in((output, args[:1] if func is Tensor.__setitem__ else ())):
+            self._constant.pop(id(tensor), None)
+        return output
+
+
+def dependence(
+    network: nn.Module, image: Tensor, unwrap: Callable[[Any], Tensor], *, branches: bool = True
+) -> Dependence:
     """Return what depends on the other images of a batch, from forwards of two images together and alone.
 
     Args:
         network: the network, borrowed, in eval mode and not random.
         image: (1, C, H, W) in the network's coordinates.
         unwrap: converts the network's output to (N, K).
+        branches: whether numbers that leave torch may be branched on.
     """
-    brighter = 0.8 * image.abs().max()  # a mean, a spread and quantiles that differ, within the same range
-    images = [image, 0.2 * image.flip(-1) + brighter]
-    pairs = [(_rows(network, [images[i] for i in order], unwrap), order) for order in ([1, 0], [0, 1])]
+    images = [image, _another_image(image)]
     alone = [_rows(network, [each], unwrap) for each in images]
+    if branches and any(rows.decides for rows in alone):
+        return Dependence(decides=True)
+    pairs = [(_rows(network, [images[i] for i in order], unwrap), order) for order in ([1, 0], [0, 1])]
     if any(len(rows.outputs) != 2 for rows, _ in pairs):
         return Dependence(alone=True)
     loops = any(rows.calls != single.calls for rows, _ in pairs for single in alone)
-    tolerance = min(_ROUNDING_STEPS * torch.finfo(alone[0].outputs.dtype).eps, _MOST_ROUNDING)
-    tolerance = max(tolerance, _LEAST_ON_GPU) if image.is_cuda else tolerance
+    tolerance = _tolerance(alone[0].outputs)
     beside = [(rows, row, alone[i]) for rows, order in pairs for row, i in enumerate(order)]
     if any(_is_another(rows.outputs[row], single.outputs[0], tolerance) for rows, row, single in beside):
         rounding = max(_rounding(network, each, rows, unwrap) for each, rows in zip(images, alone, strict=True))
@@ -104,11 +147,39 @@ def dependence(network: nn.Module, image: Tensor, unwrap: Callable[[Any], Tensor
     return Dependence(reordered=frozenset(moved - {""}), loops=loops)
 
 
+def remembers(network: nn.Module, image: Tensor, outputs: Tensor, unwrap: Callable[[Any], Tensor]) -> bool:
+    """Return whether one of two images has other outputs after the other one than after itself.
+
+    Args:
+        network: the network, as in `dependence`; the image ran last.
+        image: (1, C, H, W) in the network's coordinates.
+        outputs: (1, K) outputs of that image, as the first one or after itself.
+        unwrap: converts the network's output to (N, K).
+    """
+    another = _another_image(image)
+    with torch.no_grad():
+        first, second, last = (unwrap(network(each.clone())).clone() for each in (another, another, image))
+    return _is_another(first, second, _tolerance(second)) or _is_another(last, outputs, _tolerance(outputs))
+
+
+def _another_image(image: Tensor) -> Tensor:
+    """Return an image with another mean, spread and quantiles within the same range."""
+    return 0.2 * image.flip(-1) + 0.8 * image.abs().max()
+
+
+def _tolerance(outputs: Tensor) -> float:
+    tolerance = min(_ROUNDING_STEPS * torch.finfo(outputs.dtype).eps, _MOST_ROUNDING)
+    return max(tolerance, _LEAST_ON_GPU) if outputs.is_cuda else tolerance
+
+
 def _rows(network: nn.Module, images: list[Tensor], unwrap: Callable[[Any], Tensor]) -> _Rows:
     rows = _Rows()
     with torch.no_grad(), Probe(network) as probe:
         probe.observe(rows.on_module, None)
-        rows.outputs = unwrap(network(torch.cat(images))).detach().clone()
+        given = torch.cat(images)
+        with _Decisions(network) as decisions:
+            rows.outputs = unwrap(network(given)).detach().clone()
+        rows.decides = decisions.taken
     return rows
 
 
