@@ -69,6 +69,12 @@ def is_own(kind: type) -> bool:
     return kind.__module__.partition(".")[0] == "xaikit"
 
 
+def is_installed(name: str) -> bool:
+    """Return whether a module is installed, belongs to Python, or has no file."""
+    file = _file(name)
+    return file is None or name.partition(".")[0] in sys.stdlib_module_names or str(file).startswith(_INSTALLED)
+
+
 def own_code() -> str:
     """Return a hash of the source files of xaikit, 16 hexadecimal digits."""
     package = Path(__file__).parent.parent
@@ -97,7 +103,7 @@ def _sources(modules: set[str]) -> list[str]:
         hashes.append(_NO_SOURCE if source is None else hashlib.sha256(source).hexdigest())
         for other in {*_used(sys.modules.get(name)), *_imported(name, source or b"")} - seen:
             own = other.partition(".")[0] in packages
-            if _foreign(other) and (own or not _installed(other)):
+            if _foreign(other) and (own or not is_installed(other)):
                 seen.add(other)
                 pending.append(other)
     return sorted(hashes)
@@ -158,9 +164,3 @@ def _imported(name: str, source: bytes) -> Iterator[str]:
 def _module_of(value: Any) -> str:
     name = getattr(value, "__module__", None)
     return name if isinstance(name, str) else ""
-
-
-def _installed(name: str) -> bool:
-    """Return whether a module is installed, or built in."""
-    file = _file(name)
-    return file is None or str(file).startswith(_INSTALLED)

@@ -109,7 +109,7 @@ class Subject:
             compute: maps the indices (m,) of images to their rows (m, ...).
         """
         model = self.shared("fingerprint", lambda: self.classifier.fingerprint)
-        prefix = (fact, model, self.context.seed, self.context.precision)
+        prefix = (fact, self.classifier, model, self.context.seed, self.context.precision)
         keys = [(*prefix, digest, target) for digest, target in zip(self.hashes, self.explained.keys, strict=True)]
         missing = [index for index, key in enumerate(keys) if key not in self.image_facts]
         if missing:

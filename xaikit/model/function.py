@@ -12,6 +12,7 @@ give a plausible but wrong map. Probabilities of 0 count as the smallest positiv
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from xaikit.foundation.errors import BadInput, XaikitError
 from xaikit.foundation.memory import out_of_memory
+from xaikit.model.fingerprint import function_identity
 from xaikit.model.outputs import Output
 
 Gives = Literal["probabilities", "logits"]
@@ -63,20 +65,25 @@ class BlackBox(nn.Module):
         self.gives = gives
         self.takes = takes
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32).reshape(1, -1, 1, 1))
+        self._opaque = secrets.token_hex(8)
         self.name = getattr(function, "__qualname__", type(function).__qualname__)
 
     mean: Tensor
 
     def __deepcopy__(self, memo: dict[int, Any]) -> BlackBox:
         """Return a copy that calls the same function, because sessions and connections cannot be copied."""
-        return BlackBox(self.function, self.output, self.gives, self.takes, self.mean.flatten().tolist())
+        copied = BlackBox(self.function, self.output, self.gives, self.takes, self.mean.flatten().tolist())
+        copied._opaque = self._opaque
+        return copied
 
     def get_extra_state(self) -> dict[str, str]:
-        """Return what identifies the function, as it has no weights."""
-        code = getattr(self.function, "__code__", None)
+        """Return what identifies the function: its code and the values that it uses (fingerprint.py).
+
+        A session or another object has no contents that can be compared, and counts as another one in each wrapper.
+        """
         return {
             "function": f"{getattr(self.function, '__module__', '')}.{self.name}",
-            "code": "" if code is None else f"{code.co_code.hex()} {code.co_consts!r}",
+            "content": function_identity(self.function, self._opaque),
             "gives": self.gives,
         }
 

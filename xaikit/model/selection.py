@@ -15,6 +15,7 @@ tuple, unless it is a map (N, C, H, W) beside an entry (N, K).
     detector with scores (N, A, K)     select=lambda out: out[1].amax(1)
 """
 
+import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -45,6 +46,7 @@ class Selection:
         if select is not None and (isinstance(select, bool) or not (isinstance(select, str | int) or callable(select))):
             raise BadInput(f"select: expected a key, an index or a callable, got {type(select).__name__} {select!r}")
         self._select = select
+        self._opaque = secrets.token_hex(8)
 
     def __call__(self, output: Any, classes: int | None = None) -> Tensor:
         """Return the logits (N, K) in a network's output.
@@ -77,7 +79,7 @@ class Selection:
     @property
     def identity(self) -> Any:
         """What identifies the selection in a fingerprint; a callable by its code and the values it uses."""
-        return function_identity(self._select) if callable(self._select) else self._select
+        return function_identity(self._select, self._opaque) if callable(self._select) else self._select
 
     def _selected(self, output: Any) -> Any:
         select = self._select
