@@ -13,6 +13,7 @@ from PIL import Image
 
 import xaikit
 from tests.cli.conftest import Command, draw
+from tests.images.formats.test_dicom import written
 from xaikit.cli.terminal import progress_bar
 from xaikit.foundation.flags import described
 
@@ -101,6 +102,32 @@ def test_overlays_are_as_large_as_the_original_or_with_crop_as_the_network_sees_
     assert (record["original_size"], record["box"]) == ([40, 96], [0, 0, 40, 96])
     with Image.open(tmp_path / "out" / record["outputs"]["overlay"]) as overlay:
         assert overlay.size == size
+
+
+def test_deep_pictures_of_every_kind_are_explained_and_the_others_named(explain: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "album"
+    folder.mkdir()
+    values = np.random.default_rng(0).integers(0, 4096, (64, 64), np.uint16)
+    written(folder / "a.dcm", values)
+    written(folder / "b.dcm", None)
+    Image.fromarray(values).save(folder / "c.png")
+    Image.fromarray((values // 16).astype(np.uint8)).save(folder / "d.avif")
+    np.save(folder / "e.npy", values)
+    np.save(folder / "f.npy", values[None])
+    done = explain(folder, "--value-range", "0,4095")
+    assert (done.code, len(done.err.splitlines())) == (1, 2)
+    assert "b.dcm: expected a DICOM file with a picture, got one without pixels" in done.err
+    assert "f.npy: expected an array (H, W) or (H, W, C), got (1, 64, 64)" in done.err
+    scores = {Path(one["file"]).name: one.get("score") for one in results(tmp_path)["records"]}
+    assert list(scores) == ["a.dcm", "b.dcm", "c.png", "d.avif", "e.npy", "f.npy"]
+    assert scores["a.dcm"] == pytest.approx(scores["c.png"]) == pytest.approx(scores["e.npy"])
+
+
+@pytest.mark.parametrize("text", ["4095", "a,b", "4095,0", "0,1,2", "0,inf"])
+def test_a_range_is_two_numbers(explain: Command, photo: Path, text: str) -> None:
+    done = explain(photo, "--value-range", text)
+    assert done.code == 2
+    assert done.err == f"xaikit: --value-range: expected LOW,HIGH, got {text!r}; for example 0,4095\n"
 
 
 def test_json_prints_the_results_and_nothing_else(explain: Command, photo: Path, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_numbers_of_any_type_with_a_range() -> None:
             np.zeros((8, 8), int),
             r"expected uint8, uint16 or floats in \[0, 1\], got int64; convert it, or give value_range",
         ),
-        (np.full((8, 8, 3), 255.0), r"expected a float picture in \[0, 1\], got 0 to 255; give value_range"),
+        (255 * np.eye(8), r"expected a float picture in \[0, 1\], got 0 to 255; give value_range"),
         (np.full((8, 8), np.nan), "expected finite values, got NaN or infinity"),
     ],
 )

@@ -57,6 +57,9 @@ def command(
     original: Annotated[
         bool, typer.Option("--original/--crop", help="Draw on the whole pictures, or on what the network saw.")
     ] = True,
+    value_range: Annotated[
+        str | None, typer.Option("--value-range", metavar="LOW,HIGH", help="Black and white of pictures over 8 bits.")
+    ] = None,
     json: Json = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show flags and completeness.")] = False,
     plugin: Plugins = None,
@@ -72,6 +75,7 @@ def command(
 
     with aside():
         requests = _requests(method or ["grad-cam"], param or [], library, plugin or [])
+    values = _range(value_range)
     files = _files(paths, output)
     output_directory(output)
     with aside(), progress_bar() as bar:
@@ -84,6 +88,7 @@ def command(
             target=_target(target, against),
             context=Context(seed=seed, progress=bar),
             view="original" if original else "crop",
+            value_range=values,
             command=shown_command(["xaikit", *sys.argv[1:]]),
             notice=tell,
         )
@@ -97,6 +102,19 @@ def command(
         raise typer.Exit(INTERRUPTED)
     if result.failed:
         raise typer.Exit(SOME_FAILED if result.done else WRONG)
+
+
+def _range(text: str | None) -> tuple[float, float] | None:
+    """Return the two numbers of a range."""
+    from xaikit.foundation.errors import BadInput
+    from xaikit.images.scaling import value_range
+
+    if text is None:
+        return None
+    try:
+        return value_range([float(number) for number in text.split(",")])
+    except ValueError as error:
+        raise BadInput(f"--value-range: expected LOW,HIGH, got {text!r}; for example 0,4095") from error
 
 
 def _target(target: str, against: str | None) -> Any:

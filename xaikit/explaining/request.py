@@ -1,7 +1,7 @@
 """The identity of what an explain run is asked: a hash of everything that can change its results, except the pictures.
 
     network (weights, code, preprocessing, reading) | methods (parameters, layer, code) | target | seed | device | files
-    | view
+    | view | range of values
 
 Two runs with one identity give each picture the same results, so that the second can continue the first.
 """
@@ -13,6 +13,7 @@ from typing import Any
 
 from xaikit.foundation.code import code, network_code, own_code, versions
 from xaikit.foundation.identity import SCHEMA_VERSION, fingerprint
+from xaikit.images.scaling import Range
 from xaikit.methods.base import LayerMethod, Method
 from xaikit.model.function import BlackBox
 from xaikit.run.attribution import View
@@ -20,7 +21,12 @@ from xaikit.run.context import Context
 
 
 def request(
-    methods: Sequence[Method], target: Any, context: Context, files: Sequence[str], view: View = "original"
+    methods: Sequence[Method],
+    target: Any,
+    context: Context,
+    files: Sequence[str],
+    view: View = "original",
+    value_range: Range | None = None,
 ) -> str:
     """Return 16 hexadecimal digits that identify a run, without the content of its pictures.
 
@@ -43,6 +49,7 @@ def request(
             "seed": context.seed,
             "files": list(files),
             "view": view,
+            "value_range": value_range,
         }
     )
 

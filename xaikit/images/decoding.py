@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError, features
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.files import kind_of
+from xaikit.images.formats.format import Stored, format_of, formats
+from xaikit.images.formats.pillow import UNREADABLE, of_pillow
 from xaikit.images.overlays import Floats
 from xaikit.images.scaling import Range, scaled
 
@@ -24,19 +26,11 @@ Array = np.ndarray[Any, Any]
 Decoded = Image.Image | tuple[Image.Image, ...]
 """A picture, or a float picture in [0, 255] for each channel."""
 
-_UNREADABLE = frozenset({".heic", ".heif"})
-IMAGE_SUFFIXES = _UNREADABLE | {
-    *(".avif", ".bmp", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png"),
-    *(".pnm", ".ppm", ".tif", ".tiff", ".webp"),
-}
-"""Suffixes of pictures in folders; those that cannot be read are refused by name instead of being passed over."""
+IMAGE_SUFFIXES = frozenset().union(*(entry.suffixes for entry in formats()))
+"""Suffixes of pictures in folders."""
 
-# no format that runs other programs
-FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP") + (
-    ("AVIF",) if features.check("avif") else ()
-)
 _LUMA = (0.299, 0.587, 0.114)
-_TOPS = {"bool": 1.0, "uint8": 255.0, "uint16": 65535.0}
+_FULL = {"bool": (0.0, 1.0), "uint8": (0.0, 255.0), "uint16": (0.0, 65535.0)}
 
 
 def decode(
@@ -57,7 +51,7 @@ def decode(
             message names the file.
     """
     if isinstance(source, np.ndarray):
-        return from_array(source, channels, name, stated)
+        return _from_values(Stored(source), channels, name, stated)
     name = picture_name(source, name)
     if channels not in (1, 3):
         raise BadInput(f"{name}: pictures have 1 or 3 channels, the network takes {channels}; give an array or tensor")
@@ -66,11 +60,8 @@ def decode(
         remedy = "give its files" if kind == "folder" else "give a file that can be read"
         raise BadInput(f"{name}: expected a picture, got {'a folder' if kind == 'folder' else kind}; {remedy}")
     try:
-        if isinstance(source, Image.Image):
-            return _as_mode(ImageOps.exif_transpose(source), channels, name, stated)
-        with Image.open(source, formats=FORMATS) as image:
-            check_pixels(image)
-            return _as_mode(ImageOps.exif_transpose(image), channels, name, stated)
+        found = of_pillow(source) if isinstance(source, Image.Image) else format_of(source).read(Path(source), stated)
+        return _from_values(found, channels, name, stated) if isinstance(found, Stored) else _as_mode(found, channels)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         limit = f"{Image.MAX_IMAGE_PIXELS or 0:,}"
         raise BadInput(f"{name}: expected at most {limit} pixels, got more; make the picture smaller") from error
@@ -80,7 +71,7 @@ def decode(
         raise BadInput(f"{name}: no permission to read it; change its permissions") from error
     except UnidentifiedImageError as error:
         got = "an empty file" if Path(name).is_file() and Path(name).stat().st_size == 0 else "something else"
-        got = "HEIC, which Pillow does not read" if Path(name).suffix.lower() in _UNREADABLE else got
+        got = "HEIC, which Pillow does not read" if Path(name).suffix.lower() in UNREADABLE else got
         raise BadInput(f"{name}: expected a picture, got {got}; give a JPEG or PNG file, for example") from error
     except BadInput:
         raise
@@ -89,21 +80,13 @@ def decode(
         raise BadInput(f"{name}: the picture is damaged ({reason}); save it again") from error
 
 
-def from_array(
-    values: Array, channels: int, name: str = "image", stated: Range | None = None, top: float | None = None
-) -> Decoded:
-    """Return an array (H, W) or (H, W, C) as a decoded picture.
-
-    Args:
-        values: bool, uint8, uint16 or float in [0, 1]; with a stated range, numbers of any type.
-        channels: number of input channels of the network.
-        name: what messages call it.
-        stated: the values that become 0 and 1.
-        top: highest value of the type, if it is not that of the array's own.
+def _from_values(stored: Stored, channels: int, name: str, stated: Range | None) -> Decoded:
+    """Return values (H, W) or (H, W, C) as a decoded picture.
 
     Raises:
-        BadInput: another shape, type or range.
+        BadInput: values of a shape, type or range that is no picture's.
     """
+    values = stored.values
     if values.dtype.kind not in "buif":
         raise BadInput(f"{name}: expected numbers, got an array of {values.dtype}; give uint8, or floats in [0, 1]")
     depth = values.shape[2] if values.ndim == 3 else 1
@@ -116,14 +99,15 @@ def from_array(
     if channels not in (1, 3) and depth != channels:
         raise BadInput(f"{name}: expected an array (H, W, {channels}), got {values.shape}; give the network's channels")
     bands = values.reshape(*values.shape[:2], depth)
-    if values.dtype == np.uint8 and stated is None and channels in (1, 3):
-        return _as_mode(Image.fromarray(bands[..., 0] if depth == 1 else bands), channels, name, None)
-    kind = values.dtype.name
-    if stated is None and top is None and values.dtype.kind != "f" and kind not in _TOPS:
+    stated, full = stated or stored.stated, stored.full or _FULL.get(values.dtype.name)
+    plain = values.dtype == np.uint8 and stated is None and full == (0.0, 255.0) and not stored.inverted
+    if plain and channels in (1, 3):
+        return _as_mode(Image.fromarray(bands[..., 0] if depth == 1 else bands), channels)
+    if stated is None and full is None and values.dtype.kind != "f":
         remedy = "convert it, or give value_range=(low, high)"
-        raise BadInput(f"{name}: expected uint8, uint16 or floats in [0, 1], got {kind}; {remedy}")
-    unit = scaled(bands, name, stated, _TOPS.get(kind) if top is None else top)
-    return _deep(np.moveaxis(unit, 2, 0), channels)
+        raise BadInput(f"{name}: expected uint8, uint16 or floats in [0, 1], got {values.dtype}; {remedy}")
+    unit = scaled(bands, name, stated, full)
+    return _deep(np.moveaxis(1.0 - unit if stored.inverted else unit, 2, 0), channels)
 
 
 def _deep(unit: Floats, channels: int) -> Decoded:
@@ -134,17 +118,6 @@ def _deep(unit: Floats, channels: int) -> Decoded:
         unit = np.tensordot(_LUMA, unit, 1)[None]
     images = tuple(Image.fromarray((255.0 * band).astype(np.float32)) for band in unit)
     return images[0] if channels == 1 else images * (channels if len(images) == 1 else 1)
-
-
-def check_pixels(image: Image.Image) -> None:
-    """Check the size of an opened picture before it is decoded; Pillow itself only warns up to twice its limit.
-
-    Raises:
-        DecompressionBombError: it has more pixels than Pillow's limit.
-    """
-    width, height = image.size
-    if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
-        raise Image.DecompressionBombError(f"{width}x{height}")
 
 
 def picture_name(source: object, name: str = "image") -> str:
@@ -162,12 +135,8 @@ def picture_name(source: object, name: str = "image") -> str:
     raise BadInput(f"{name}: expected a path, PIL picture, NumPy array or tensor, got {type(source).__name__}")
 
 
-def _as_mode(image: Image.Image, channels: int, name: str, stated: Range | None) -> Decoded:
+def _as_mode(image: Image.Image, channels: int) -> Decoded:
     """Return the picture as RGB or grey, composited on white if it is transparent."""
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image)
-        top = 65535.0 if values.max(initial=0) <= 65535 else 2.0**31 - 1
-        return _deep(scaled(values, name, stated, None if image.mode == "F" else top)[None], channels)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -21,7 +21,7 @@ from xaikit.images.overlays import Floats
 from xaikit.images.shapes import OVERSHOOT
 
 Range = tuple[float, float]
-_UNUSED = 8  # a picture that uses less than this part of its type's range is warned of
+_UNUSED = 8  # a picture whose values span less than this part of their type's range is warned of
 _REMEDY = "give value_range=(low, high)"
 
 
@@ -41,41 +41,41 @@ def value_range(given: Any) -> Range | None:
     raise BadInput(f"value_range: expected (low, high), two numbers, got {given!r}; for example (0, 4095)")
 
 
-def scaled(values: np.ndarray[Any, Any], name: str, stated: Range | None = None, top: float | None = None) -> Floats:
+def scaled(values: np.ndarray[Any, Any], name: str, stated: Range | None = None, full: Range | None = None) -> Floats:
     """Return values in [0, 1], float64.
 
     Args:
         values: numbers of any type and shape.
         name: what messages call them.
         stated: the range that becomes [0, 1]; values outside it are clipped.
-        top: without a stated range, the highest value of the type, whose lowest is 0; None for floats in [0, 1], which
-            may lie a little outside it, as resampling leaves them.
+        full: without a stated range, the lowest and highest value of the type; None for floats in [0, 1], which may lie
+            a little outside it, as resampling leaves them.
 
     Raises:
         BadInput: values that are not finite or, without a stated range, outside that of their type.
 
     Warns:
-        XaikitWarning: nearly all of the type's range is unused, so that the picture is nearly black.
+        XaikitWarning: nearly all of the type's range is unused, so that the picture is nearly of one colour.
     """
     values = values.astype(np.float64)
     if not np.isfinite(values).all():
         raise BadInput(f"{name}: expected finite values, got NaN or infinity; replace them")
-    if stated is not None:
-        low, high = stated
-        return ((values - low) / (high - low)).clip(0.0, 1.0)
-    least, most = float(values.min(initial=0.0)), float(values.max(initial=0.0))
-    if top is None:
-        if least < -OVERSHOOT or most > 1 + OVERSHOOT:
-            raise BadInput(f"{name}: expected a float picture in [0, 1], got {least:.3g} to {most:.3g}; {_REMEDY}")
-        return values.clip(0.0, 1.0)
-    if least < 0 or most > top:
-        raise BadInput(f"{name}: expected values from 0 to {top:.0f}, got {least:.0f} to {most:.0f}; {_REMEDY}")
-    if 0 < most * _UNUSED <= top:
-        likely = 2 ** math.ceil(math.log2(most + 1)) - 1
-        warnings.warn(
-            f"{name}: nearly black, its values reach {most:.0f} of {top:.0f}; if they have fewer bits than that, give "
-            f"value_range=(0, {likely})",
-            XaikitWarning,
-            stacklevel=2,
-        )
-    return values / top
+    if not values.size:
+        return values
+    low, high = stated or full or (0.0, 1.0)
+    least, most = float(values.min()), float(values.max())
+    if stated is None and full is None and (least < -OVERSHOOT or most > 1 + OVERSHOOT):
+        raise BadInput(f"{name}: expected a float picture in [0, 1], got {least:.3g} to {most:.3g}; {_REMEDY}")
+    if stated is None and full is not None:
+        if least < low or most > high:
+            expected, got = f"{low:.0f} to {high:.0f}", f"{least:.0f} to {most:.0f}"
+            raise BadInput(f"{name}: expected values from {expected}, got {got}; {_REMEDY}")
+        if most > low and high - low > 255 and (most - least) * _UNUSED <= high - low:
+            likely = f"0, {2 ** math.ceil(math.log2(most + 1)) - 1}" if low == 0 else f"{least:.0f}, {most:.0f}"
+            warnings.warn(
+                f"{name}: of little contrast, its values are {least:.0f} to {most:.0f} of {low:.0f} to {high:.0f}; "
+                f"if their range is another, give value_range=({likely})",
+                XaikitWarning,
+                stacklevel=2,
+            )
+    return ((values - low) / (high - low)).clip(0.0, 1.0)
