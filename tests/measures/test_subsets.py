@@ -159,7 +159,7 @@ def test_only_what_is_new_is_asked() -> None:
     few = other(2, image_facts=facts)
     FaithfulnessCorrelation().compute(few)
     context = Context()
-    more = other(4, image_facts=facts, context=context)
+    more = replace(other(4, image_facts=facts, context=context), classifier=few.classifier)
     values = FaithfulnessCorrelation().compute(more)
     assert context.counters.forwards == 2 * 200 + 2
     torch.testing.assert_close(values, FaithfulnessCorrelation().compute(other()), rtol=0, atol=1e-6)

@@ -65,7 +65,7 @@ def test_methods_share_their_work_and_keep_their_order(classifier):
         "owl",
         [0, 1, 2, 3, 0],
         np.array([0, 1, 2, 3, 0]),
-        Contrast(None, [3, 2, 1, 0, 3]),
+        Contrast([0, 1, 2, 3, 0], [3, 2, 1, 0, 3]),
         lambda z: z[:, 0] ** 2,
     ],
 )

@@ -10,7 +10,7 @@ from torch import nn
 
 from xaikit.methods.base import METHODS
 from xaikit.model.classifier import Classifier
-from xaikit.model.target import Contrast
+from xaikit.model.target import Target
 
 PARAMS: dict[str, dict[str, Any]] = {
     "occlusion": {"window": 3},
@@ -55,7 +55,8 @@ def test_a_class_that_is_sure_or_absent_gives_a_constant_map(name: str) -> None:
     assert ("constant" in found) == (name == "meaningful-perturbation")
     assert (spread > 0.01) == (name != "meaningful-perturbation")
     assert flags(name, Shifted(9, -0.5, 0, 0), **more)[1] > 0.01
-    assert flags(name, sure, Contrast(0, 0), **more) == ({"constant"}, 0)
+    itself = Target(torch.tensor([0]), torch.tensor([0]), names=("class 0 against class 0",))
+    assert flags(name, sure, itself, **more) == ({"constant", "against-itself"}, 0)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.values[0] not in ("rise", "meaningful-perturbation")])

@@ -161,3 +161,29 @@ def test_they_point_at_the_object_and_their_energy_lies_inside(capsys: pytest.Ca
     for name, (points, inside) in rows.items():
         assert points >= 0.9, name
         assert inside >= 1.5, name
+
+
+class Steep(torch.nn.Module):
+    """Most of the score's change lies in a narrow part of the path, which few steps miss."""
+
+    def __init__(self, slope: float) -> None:
+        super().__init__()
+        self.slope = slope
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mean = x.mean((1, 2, 3))[:, None]
+        return torch.cat([mean, mean + (self.slope * (mean - 0.31)).tanh()], 1)
+
+
+@pytest.mark.parametrize("across", ["sum", "max"])
+def test_integrals_that_miss_the_score_are_flagged(across: str) -> None:
+    x = images(2)
+    for slope, missed in ((400.0, True), (0.1, False)):
+        clf = Classifier(Steep(slope), channels=3, size=8, mean=0)
+        found = xrai(clf, steps=20, across=across).attribute(x, 1)
+        assert [("incomplete" in flags) for flags in found.flags] == [missed] * 2
+        if across == "max":
+            assert found.completeness is None
+            continue
+        ends = clf(x)[:, 1] - (clf(x * 0)[:, 1] + clf(x * 0 + 1)[:, 1]) / 2
+        assert torch.allclose(found.completeness.double(), (found.values.sum((1, 2)) - ends).double(), atol=1e-5)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from xaikit.foundation.errors import BadInput, UnknownName
+from xaikit.foundation.errors import BadInput, UnknownName, XaikitWarning
 from xaikit.model.target import Contrast, check_target, resolve_target, target_rows
 
 LABELS = ["tabby cat", "Egyptian cat", "golden_retriever", "cattle", "crane", "crane"]
@@ -322,3 +322,13 @@ def test_two_classes_of_one_logit_are_the_choice_between_them():
     assert torch.allclose(contrast.confidence(torch.cat([-z, z], 1), "binary"), z.sigmoid()[:, 0])
     softmax = resolve_target(Contrast(1, 0), torch.cat([-z, z], 1) / 2).confidence(torch.cat([-z, z], 1) / 2, "softmax")
     assert torch.allclose(softmax, z.sigmoid()[:, 0])
+
+
+def test_a_class_against_itself_is_refused_or_warned_of():
+    for contrast in (Contrast(2, 2), Contrast([0, 3, 1], ["cattle", 3, "tabby cat"]), Contrast("retriever", 2)):
+        with pytest.raises(BadInput, match=r"expected two classes to compare, got (golden_retriever|cattle) against"):
+            resolved(contrast)
+    with pytest.warns(XaikitWarning, match="got crane against itself for 1 images, whose scores are 0"):
+        found = resolved(Contrast(None, 4))  # the top class of one image
+    assert found.against_itself == [False, False, True]
+    assert resolved(Contrast(4, None)).against_itself == resolved(3).against_itself == [False] * 3

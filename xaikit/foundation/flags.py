@@ -24,6 +24,10 @@ class Flag(NamedTuple):
 
 
 FLAGS: dict[str, Flag] = {
+    "against-itself": Flag(
+        "The class is compared with itself, so that the score is 0 and the map shows nothing.",
+        "Compare with another class; None is the runner-up.",
+    ),
     "area-missed": Flag(
         "The mask of some area missed that area by more than the tolerance.",
         "Give more steps, or read the map as an approximation.",

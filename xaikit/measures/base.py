@@ -102,7 +102,7 @@ class Subject:
         return result
 
     def of_images(self, fact: Hashable, compute: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return one row per image of a fact that does not depend on the maps, computed once for all subjects.
+        """Return one row per image of a fact that does not depend on the maps, computed once for a classifier.
 
         Args:
             fact: cache key of the fact, with all its parameters.

@@ -353,8 +353,8 @@ def _explain(method: Method, batch: Batch) -> Attribution:
     shared = place_flags(method, batch) | ({"random-network"} if seen.random else set())
     shared |= {"mixes-images"} if seen.rows.mixes else set()
     shared |= {"remembers-images"} if seen.rows.remembers else set()
-    for names in flags:
-        names |= shared
+    for names, same in zip(flags, batch.target.against_itself, strict=True):
+        names |= shared | ({"against-itself"} if same else set())
     diagnostics: dict[str, Tensor] = {}
     if len(batch):
         _, constant, invalid = unit(flat)

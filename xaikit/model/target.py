@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import operator
 import re
+import warnings
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from xaikit.foundation.errors import BadInput, UnknownName, XaikitError
+from xaikit.foundation.errors import BadInput, UnknownName, XaikitError, XaikitWarning
 from xaikit.foundation.identity import fingerprint
 from xaikit.foundation.memory import out_of_memory
 from xaikit.model.outputs import Output, to_probabilities
@@ -39,7 +40,7 @@ class Contrast:
 
     Args:
         target: the explained class: index, label, sequence or tensor; None is the top class.
-        against: the class it is compared with: index, label, sequence or tensor; None is the runner-up.
+        against: the class it is compared with, another one: index, label, sequence or tensor; None is the runner-up.
     """
 
     target: Any = None
@@ -117,6 +118,11 @@ class Target:
         if self.against is None:
             return score
         return score - logits.gather(1, self.against[:, None])[:, 0]
+
+    @property
+    def against_itself(self) -> list[bool]:
+        """Whether each image's class is compared with itself."""
+        return [False] * len(self) if self.against is None else (self.index == self.against).tolist()
 
     def require_class(self, method: str) -> None:
         """Check that the target is a class, for a method that cannot explain a contrast or a callable.
@@ -256,7 +262,8 @@ def resolve_target(target: Any, logits: Tensor, labels: Sequence[str] | None = N
         labels: names of the K classes, if known.
 
     Raises:
-        BadInput: an index out of range, a wrong count, an ambiguous label, or a callable that does not return (N,).
+        BadInput: an index out of range, a wrong count, an ambiguous label, a class against itself, or a callable that
+            does not return (N,).
         UnknownName: a label that matches no class.
     """
     count = len(logits)
@@ -265,6 +272,7 @@ def resolve_target(target: Any, logits: Tensor, labels: Sequence[str] | None = N
     if isinstance(target, Contrast):
         index = _indices(target.target, logits, labels)
         against = _runner_up(logits, index) if target.against is None else _indices(target.against, logits, labels)
+        _check_against(index, against, labels, chosen=target.target is not None)
         names = tuple(
             f"{_name(c, labels)} against {_name(d, labels)}"
             for c, d in zip(index.tolist(), against.tolist(), strict=True)
@@ -276,6 +284,22 @@ def resolve_target(target: Any, logits: Tensor, labels: Sequence[str] | None = N
         return Target(logits.argmax(1), function=target, names=(name,) * count)
     index = _indices(target, logits, labels)
     return Target(index, names=tuple(_name(c, labels) for c in index.tolist()))
+
+
+def _check_against(index: Tensor, against: Tensor, labels: Sequence[str] | None, *, chosen: bool) -> None:
+    """Check that no class is compared with itself; warn where an image's top class is, which depends on the image.
+
+    Raises:
+        BadInput: a class that the user chose is compared with itself.
+    """
+    same = index[index == against]
+    if not len(same):
+        return
+    name = _name(int(same[0]), labels)
+    got = f"target: expected two classes to compare, got {name} against itself"
+    if chosen:
+        raise BadInput(f"{got}; give another class, or None for the runner-up")
+    warnings.warn(f"{got} for {len(same)} images, whose scores are 0", XaikitWarning, stacklevel=2)
 
 
 def _checked(target: Target, logits: Tensor) -> Target:

@@ -7,9 +7,9 @@
     the remaining pixels get their own mean
     order     "full" as above; "fast" adds the regions in order of the mean of a over all their pixels
 
-The map sums to the sum of a. The image is segmented at 224 x 224 with values scaled to [-1, 1]; the 5 and 50 pixels
-refer to that size. When a pixel is added, it is subtracted from the running sums of all regions that contain it, so the
-whole selection reads each (pixel, region) pair once.
+The map sums to the sum of a; the flag `incomplete` is that of the integrated gradients. The image is segmented at
+224 x 224 with values scaled to [-1, 1]; the 5 and 50 pixels refer to that size. When a pixel is added, it is subtracted
+from the running sums of all regions that contain it, so the whole selection reads each (pixel, region) pair once.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W), signed; a region is an array of row-major pixel numbers.
 Units:  score.
@@ -77,8 +77,7 @@ class XRAI(InputMethod):
     def compute(self, batch: Batch) -> Values:
         """Return the mean attribution over the pixels added together with each pixel, (n, H, W)."""
         integrated = self._gradients.compute(batch)
-        gradients, gap = integrated.values, integrated.completeness
-        base = gradients.amax(1) if self.across == "max" else gradients.sum(1)
+        base = integrated.values.amax(1) if self.across == "max" else integrated.values.sum(1)
         least = max(1, round(_LEAST_GAIN * base[0].numel() / _SIDE**2))
         add_regions = grow if self.order == "full" else grow_in_order
         maps, counts = [], []
@@ -89,11 +88,16 @@ class XRAI(InputMethod):
             if batch.context.progress is not None:
                 batch.context.progress(index + 1, len(batch), "segmented images")
         values = torch.from_numpy(np.stack(maps)).to(base)
-        flags = [{"one-segment"} if count == len(_SCALES) else set[str]() for count in counts]  # one region per scale
-        if gap is not None:
-            for names, unknown in zip(flags, gap.isnan().tolist(), strict=True):  # the score of a baseline is NaN
-                names |= {"incomplete"} if unknown else set()
-        return Values(values, flags=flags, diagnostics={"regions": torch.tensor(counts, device="cpu")})
+        flags = [
+            names | ({"one-segment"} if count == len(_SCALES) else set())  # one region per scale
+            for names, count in zip(integrated.flags, counts, strict=True)
+        ]
+        return Values(
+            values,
+            completeness=integrated.completeness if self.across == "sum" else None,
+            flags=flags,
+            diagnostics={"regions": torch.tensor(counts, device="cpu")},
+        )
 
     def cost(self, size: tuple[int, int]) -> Cost:
         """Return the cost of integrated gradients; the regions need no pass."""
