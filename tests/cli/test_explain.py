@@ -91,7 +91,7 @@ def test_parameter_for_all_and_for_one_method(explain: Command, photo: Path, tmp
     assert params["random-grid"]["grid"] == 4
 
 
-@pytest.mark.parametrize(("options", "size"), [((), (96, 40)), (("--original",), (96, 40)), (("--crop",), (64, 64))])
+@pytest.mark.parametrize(("options", "size"), [((), (96, 40)), (("--crop",), (64, 64))])
 def test_overlays_are_as_large_as_the_original_or_with_crop_as_the_network_sees_it(
     explain: Command, photo: Path, tmp_path: Path, options: tuple[str, ...], size: tuple[int, int]
 ) -> None:
@@ -104,6 +104,7 @@ def test_overlays_are_as_large_as_the_original_or_with_crop_as_the_network_sees_
         assert overlay.size == size
 
 
+@pytest.mark.slow
 def test_deep_pictures_of_every_kind_are_explained_and_the_others_named(explain: Command, tmp_path: Path) -> None:
     folder = tmp_path / "album"
     folder.mkdir()
@@ -121,6 +122,17 @@ def test_deep_pictures_of_every_kind_are_explained_and_the_others_named(explain:
     scores = {Path(one["file"]).name: one.get("score") for one in results(tmp_path)["records"]}
     assert list(scores) == ["a.dcm", "b.dcm", "c.png", "d.avif", "e.npy", "f.npy"]
     assert scores["a.dcm"] == pytest.approx(scores["c.png"]) == pytest.approx(scores["e.npy"])
+
+
+@pytest.mark.slow
+def test_the_whole_picture_can_be_padded(explain: Command, photo: Path, tmp_path: Path) -> None:
+    with Image.open(photo) as picture:
+        picture.resize((96, 48)).save(tmp_path / "wide.png")
+    assert explain(tmp_path / "wide.png", "--resize", "pad").code == 0
+    (record,) = results(tmp_path)["records"]
+    assert (record["original_size"], record["box"]) == ([48, 96], [-24, 0, 72, 96])
+    done = explain(photo, "--resize", "stretch")
+    assert (done.code, "expected weights, squash, pad or native, got 'stretch'" in done.err) == (2, True)
 
 
 @pytest.mark.parametrize("text", ["4095", "a,b", "4095,0", "0,1,2", "0,inf"])

@@ -101,13 +101,13 @@ def test_records_tell_what_the_network_saw_of_the_upright_picture(tmp_path: Path
 
 
 def test_the_original_is_drawn_unless_the_crop_is_asked_for(tmp_path: Path) -> None:
-    Image.new("RGB", (3000, 1000), (40, 90, 200)).save(tmp_path / "wide.png")
+    Image.new("RGB", (1200, 400), (40, 90, 200)).save(tmp_path / "wide.png")
     model = classifier(size=8, resize=Resize("crop", (8, 8), 8))
     _, (original,) = run(model, [tmp_path / "wide.png"], tmp_path / "out")
     assert original[0].shape == (341, 1024, 3)
     assert original[1][0][1].shape == (8, 8)
     assert original[4][:1] == ["framed: what the network saw, 33 % of the picture; it did not see the dimmed rest"]
-    assert original[5] == Frame((1000, 3000), (0.0, 1000.0, 1000.0, 2000.0))
+    assert original[5] == Frame((400, 1200), (0.0, 400.0, 400.0, 800.0))
     _, (crop,) = run(model, [tmp_path / "wide.png"], tmp_path / "out", view="crop")
     assert crop[0].shape == (8, 8, 3)
     assert (crop[4], crop[5]) == (original[4][1:], None)

@@ -1,27 +1,48 @@
 """Maps come back to where the network saw them in the original picture."""
 
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from xaikit.images.decoding import to_pixels
+from xaikit.images.decoding import decode, to_pixels
 from xaikit.images.placing import Frame, frame_notes, mark, place
 from xaikit.images.reading import Resize
 
 
-@pytest.mark.parametrize("size", [(752, 2000), (2000, 752), (500, 333), (64, 64), (40, 300)])
-def test_a_spot_of_the_original_comes_back_to_its_place(size: tuple[int, int]) -> None:
-    resize = Resize("crop", (224, 224), 256)
+@pytest.mark.parametrize("size", [(188, 500), (500, 188), (250, 167), (64, 64), (40, 300)])
+@pytest.mark.parametrize("kind", ["crop", "pad", "squash"])
+def test_a_spot_of_the_original_comes_back_to_its_place(size: tuple[int, int], kind: Any) -> None:
+    resize = Resize("crop", (224, 224), 256) if kind == "crop" else Resize(kind, (224, 224))
     frame = resize.frame(size)
-    top, left, bottom, right = frame.box
+    top, left, bottom, right = np.clip(frame.box, 0, [*size, *size])
     y, x = top + 0.3 * (bottom - top), left + 0.6 * (right - left)
     grid = np.indices(size) + 0.5
-    spot = np.exp(-((grid[0] - y) ** 2 + (grid[1] - x) ** 2) / (2 * (0.06 * (bottom - top)) ** 2))
+    spread = 0.06 * min(bottom - top, right - left)
+    spot = np.exp(-((grid[0] - y) ** 2 + (grid[1] - x) ** 2) / (2 * spread**2))
     seen = to_pixels(resize(Image.fromarray((255 * spot).astype(np.uint8))))[0].double().numpy()
     placed = place(seen, frame)
     centre = [(grid[axis] * placed).sum() / placed.sum() for axis in (0, 1)]
-    assert centre == pytest.approx([y, x], abs=0.02 * (bottom - top))
+    assert centre == pytest.approx([y, x], abs=0.02 * max(bottom - top, right - left))
+
+
+@pytest.mark.parametrize(("size", "box"), [((50, 100), (-25, 0, 75, 100)), ((100, 50), (0, -25, 100, 75))])
+def test_a_padded_picture_is_whole_in_the_middle_of_its_fill(size: tuple[int, int], box: tuple[float, ...]) -> None:
+    resize = Resize("pad", (20, 20), fill=(0.2, 0.4, 0.6))
+    assert resize.frame(size) == Frame(size, box)
+    assert (resize.frame(size).seen, resize.frame(size).fill) == (1.0, 0.5)
+    deep = decode(np.full((*size, 3), 0.9))
+    for image, tolerance in ((Image.new("RGB", size[::-1], (230, 230, 230)), 0.5 / 255), (deep, 1e-6)):
+        pixels = to_pixels(resize(image)).numpy()
+        inside = np.zeros((20, 20), bool)
+        inside[(slice(5, 15), slice(None)) if size[0] < size[1] else (slice(None), slice(5, 15))] = True
+        expected = np.where(inside, 0.9, np.reshape([0.2, 0.4, 0.6], (3, 1, 1)))
+        np.testing.assert_allclose(pixels, expected, atol=tolerance + 0.002)
+    grey = Resize("pad", (4, 8), fill=(0.5,))(Image.new("L", (4, 4), 10))
+    np.testing.assert_array_equal(np.asarray(grey)[0], [128, 128, 10, 10, 10, 10, 128, 128])
+    assert Resize("pad", (8, 8)).frame((1, 1000)) == Frame((1, 1000), (-3.0, 0.0, 5.0, 1000.0))
 
 
 @pytest.mark.parametrize("size", [(300, 500), (500, 300), (333, 512)])

@@ -369,7 +369,13 @@ def test_read_policies(folder):
     assert classifier.read([str(path), path], "squash").shape == (2, 3, 8, 8)
     assert classifier.read(iter([path])).shape == (1, 3, 8, 8)
     assert classifier.read(Image.open(path)).shape == (1, 3, 8, 8)
-    with pytest.raises(BadInput, match="resize: expected weights, squash or native"):
+    padded = classifier.read(path, "pad")
+    assert padded.shape == (1, 3, 8, 8)
+    assert classifier.normalize(padded[:, :, [0, 1, 6, 7]]).abs().max() < 0.01  # the mean, to the nearest byte
+    assert torch.equal(Classifier(net(), 0.5, size=8, resize="pad").read(path), padded)
+    with pytest.raises(BadInput, match="expected a classifier with a size for pad"):
+        Classifier(net(), 0.5, resize="pad")
+    with pytest.raises(BadInput, match="resize: expected weights, squash, pad or native"):
         classifier.read(path, "stretch")
     with pytest.raises(BadInput, match="expected a classifier with a size for squash"):
         Classifier(net(), 0.5).read(path, "squash")
@@ -483,9 +489,9 @@ def test_labels_by_index_and_labels_that_are_none():
     for labels in ("bird", 4, {"a": 0, "b": 1}):
         with pytest.raises(BadInput, match="labels: expected a name for each class, got"):
             Classifier(network, size=8, labels=labels)
-    with pytest.raises(BadInput, match="resize: expected a Resize, got 'foo'"):
+    with pytest.raises(BadInput, match="resize: expected a Resize, squash, pad or native, got 'foo'"):
         Classifier(network, size=8, resize="foo")
-    with pytest.raises(BadInput, match="resize: expected a Resize, got <built-in function len>"):
+    with pytest.raises(BadInput, match="resize: expected a Resize, squash, pad or native, got <built-in"):
         Classifier(network, size=8, resize=len)
 
 

@@ -92,6 +92,14 @@ def test_a_stated_range_reaches_deep_pictures_alone(clf: Classifier, path: Path)
         clf.read(deep, value_range=(1, 0))
 
 
+def test_a_padded_picture_is_drawn_whole_and_its_fill_is_told(clf: Classifier, path: Path) -> None:
+    found = xaikit.attribute(clf, clf.pictures(path, resize="pad"), method="grad-cam")
+    assert found.frames == (Frame((12, 30), (-8.0, 0.0, 24.0, 30.0)),)  # 3 of 8 rows
+    assert found.overlay().size == (30, 12)
+    (note,) = [text.get_text() for text in found.plot().texts if "fill" in text.get_text()]
+    assert note.startswith("not shown: the fill around the picture, 62 %")
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [

@@ -135,7 +135,7 @@ def test_a_callable_and_a_regression_have_a_score(clf: Any, pixels: torch.Tensor
     assert caption(against, 0).startswith("class 0 against class 1 · ")
 
 
-@pytest.mark.parametrize("name", ["grad-cam", "hires-cam", "saliency"])
+@pytest.mark.parametrize("name", ["grad-cam", "hires-cam"])
 def test_maps_are_drawn_on_the_original_where_the_network_saw_it(clf: Any, pixels: torch.Tensor, name: str) -> None:
     original = np.full((SIDE, 3 * SIDE, 3), 90, np.uint8)
     original[:, SIDE : 2 * SIDE] = to_picture(pixels[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -16,6 +16,7 @@ from xaikit.cli.options import Device, Json, Layer, Model, Plugins, Seed, Weight
 if TYPE_CHECKING:
     from xaikit.explaining.run import Result
     from xaikit.foundation.errors import XaikitError
+    from xaikit.images.reading import ReadPolicy
     from xaikit.methods.base import Method
 
 _ROWS = 20  # maximal number of images in the table
@@ -57,6 +58,7 @@ def command(
     original: Annotated[
         bool, typer.Option("--original/--crop", help="Draw on the whole pictures, or on what the network saw.")
     ] = True,
+    resize: Annotated[str, typer.Option("--resize", help="weights (as they ask), squash, pad or native.")] = "weights",
     value_range: Annotated[
         str | None, typer.Option("--value-range", metavar="LOW,HIGH", help="Black and white of pictures over 8 bits.")
     ] = None,
@@ -89,6 +91,7 @@ def command(
             context=Context(seed=seed, progress=bar),
             view="original" if original else "crop",
             value_range=values,
+            resize=cast("ReadPolicy", resize),
             command=shown_command(["xaikit", *sys.argv[1:]]),
             notice=tell,
         )

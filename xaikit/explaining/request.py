@@ -13,6 +13,7 @@ from typing import Any
 
 from xaikit.foundation.code import code, network_code, own_code, versions
 from xaikit.foundation.identity import SCHEMA_VERSION, fingerprint
+from xaikit.images.reading import Resize
 from xaikit.images.scaling import Range
 from xaikit.methods.base import LayerMethod, Method
 from xaikit.model.function import BlackBox
@@ -25,6 +26,7 @@ def request(
     target: Any,
     context: Context,
     files: Sequence[str],
+    resizing: Resize,
     view: View = "original",
     value_range: Range | None = None,
 ) -> str:
@@ -39,7 +41,7 @@ def request(
         {
             "schema": SCHEMA_VERSION,
             "network": [known, classifier.name, classifier.weights, classifier.labels, classifier.size],
-            "resize": _content(classifier.resize),
+            "resize": _content(resizing),
             "methods": [_method(method) for method in methods],
             "code": [own_code(), code(*map(type, methods), *inner), network_code(classifier.module)],
             "versions": versions(),

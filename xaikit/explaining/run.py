@@ -31,7 +31,7 @@ from xaikit.foundation.texts import printable, shown_path
 from xaikit.images.folders import sha256
 from xaikit.images.overlays import Picture
 from xaikit.images.placing import Frame, frame_notes
-from xaikit.images.reading import read, to_picture
+from xaikit.images.reading import ReadPolicy, Resize, read, to_picture
 from xaikit.images.scaling import Range
 from xaikit.methods.base import Method, attribute_all
 from xaikit.model.classifier import Classifier
@@ -84,6 +84,7 @@ def explain(
     context: Context | None = None,
     view: View = "original",
     value_range: Range | None = None,
+    resize: ReadPolicy | None = None,
     command: str = "",
     notice: Callable[[str], None] = lambda line: None,
 ) -> Result:
@@ -102,6 +103,7 @@ def explain(
         context: seed, portions, progress over images.
         view: "original" draws the whole pictures, "crop" what the network saw.
         value_range: the values that become 0 and 1, of pictures with more than 8 bits, as in `Classifier.read`.
+        resize: how pictures are resized, as in `Classifier.read`.
         command: command line to record.
         notice: called with one line for each failure, and for results that are kept or moved.
 
@@ -114,11 +116,12 @@ def explain(
     classifier = methods[0].classifier
     resolve_target(target, torch.zeros(1, classifier.classes), classifier.labels)
     _check_apart(files, Path(output))
-    asked = request(methods, target, context, [shown_path(path) for path, _ in files], view, value_range)
+    resizing = classifier.resizing(resize)
+    asked = request(methods, target, context, [shown_path(path) for path, _ in files], resizing, view, value_range)
     result = Result(_about(methods, target, context, command) | {"request": asked})
     begin = time.perf_counter()
     with ResultsFolder.open(output, result.run, notice) as folder:
-        run = _Run(methods, folder, draw, target, context, view, value_range, notice, result)
+        run = _Run(methods, folder, draw, target, context, resizing, view, value_range, notice, result)
         try:
             run.walk(files)
         except KeyboardInterrupt:
@@ -174,6 +177,7 @@ class _Run:
     draw: Draw
     target: Any
     context: Context
+    resizing: Resize
     view: View
     value_range: Range | None
     notice: Callable[[str], None]
@@ -255,7 +259,7 @@ class _Run:
             if error is not None:
                 raise error
             digest = sha256(path)
-            found = read(path, self.classifier.channels, self.classifier.resizing(), self.value_range)
+            found = read(path, self.classifier.channels, self.resizing, self.value_range)
             shown = found.shown if self.view == "original" else None
             return _Image(path, name, digest, found.pixels.to(self.classifier.device), found.frame, shown)
         except XaikitError as unreadable:

@@ -28,7 +28,7 @@ Sources = Source | Iterable[Source]
 
 _SHOWN = 1024  # largest side of the originals in figures
 
-ReadPolicy = Literal["weights", "squash", "native"]
+ReadPolicy = Literal["weights", "squash", "native", "pad"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
 _FILTERS = {
@@ -45,16 +45,18 @@ class Resize:
 
     Args:
         kind: "crop" scales the short side to `short` and crops the centre; "squash" scales both sides to `size`;
-            "native" keeps the picture's size.
+            "native" keeps the picture's size; "pad" scales the whole picture to fit and fills the rest (a letterbox).
         size: (H, W) of the result; None only for "native".
         short: length of the short side before the crop.
         interpolation: interpolation filter, applied with antialiasing.
+        fill: colour of what "pad" fills, in [0, 1], of each channel or of all.
     """
 
-    kind: Literal["crop", "squash", "native"]
+    kind: Literal["crop", "squash", "native", "pad"]
     size: tuple[int, int] | None = None
     short: int | None = None
     interpolation: Interpolation = "bilinear"
+    fill: tuple[float, ...] = (0.0,)
 
     def __call__(self, image: Decoded, name: str = "image") -> Decoded:
         """Return the resized picture.
@@ -65,20 +67,22 @@ class Resize:
         if self.kind == "native" or self.size is None:
             return image
         if isinstance(image, tuple):
-            return tuple(self._resized(band, name) for band in image)
-        return self._resized(image, name)
+            fills = self.fill * (len(image) if len(self.fill) == 1 else 1)
+            return tuple(self._resized(band, name, (fill,)) for band, fill in zip(image, fills, strict=True))
+        return self._resized(image, name, self.fill)
 
-    def _resized(self, image: Image.Image, name: str) -> Image.Image:
+    def _resized(self, image: Image.Image, name: str, fill: tuple[float, ...]) -> Image.Image:
         assert self.size is not None
         height, width = self.size
         if self.kind == "squash":
             return image.resize((width, height), _FILTERS[self.interpolation])
-        return _centre(self._scaled(image, name), height, width)
+        scaled = self._scaled(image, name)
+        return _centre(scaled, height, width) if self.kind == "crop" else _padded(scaled, height, width, fill)
 
     def frame(self, original: tuple[int, int]) -> Frame:
         """Return what the network sees of a picture of size `original` = (H, W)."""
         whole = (0.0, 0.0, float(original[0]), float(original[1]))
-        if self.kind != "crop" or self.size is None:
+        if self.kind not in ("crop", "pad") or self.size is None:
             return Frame(original, whole)
         scaled = self._scaled_size(original)
         ends = []
@@ -89,8 +93,11 @@ class Resize:
         return Frame(original, (top, left, bottom, right))
 
     def _scaled_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return (H, W) with the short side at `short`; the long side is rounded down, as torchvision does."""
+        """Return the (H, W) that fits; of a crop, with the short side at `short` and the long side rounded down."""
         assert self.size is not None
+        if self.kind == "pad":
+            share = min(new / old for new, old in zip(self.size, size, strict=True))
+            return max(1, round(size[0] * share)), max(1, round(size[1] * share))
         short = self.short or min(self.size)
         height, width = size
         return (int(short * height / width), short) if width <= height else (short, int(short * width / height))
@@ -109,30 +116,41 @@ def _centre(image: Image.Image, height: int, width: int) -> Image.Image:
     return image.crop((left, top, left + width, top + height))
 
 
+def _padded(image: Image.Image, height: int, width: int, fill: tuple[float, ...]) -> Image.Image:
+    """Return the picture in the middle of a colour, which is rounded as the picture's values are."""
+    colour = tuple(255.0 * share if image.mode == "F" else round(255 * share) for share in fill)
+    bands = len(image.getbands())
+    colour *= bands if len(colour) == 1 else 1
+    canvas = Image.new(image.mode, (width, height), colour if bands > 1 else colour[0])
+    canvas.paste(image, (-_margin(image.width - width), -_margin(image.height - height)))
+    return canvas
+
+
 def _margin(excess: int) -> int:
     return round(excess / 2) if excess >= 0 else -(-excess // 2)
 
 
-def resize_policy(policy: ReadPolicy | None, own: Resize) -> Resize:
+def resize_policy(policy: ReadPolicy | None, own: Resize, fill: tuple[float, ...] = (0.0,)) -> Resize:
     """Return the `Resize` of a policy.
 
     Args:
-        policy: "weights" or None for the classifier's own resizing, "squash" to scale both sides to its size, "native"
-            to keep the pictures' sizes.
+        policy: "weights" or None for the classifier's own resizing, "squash" to scale both sides to its size, "pad" to
+            fit the whole picture into it, "native" to keep the pictures' sizes.
         own: the classifier's own resizing.
+        fill: colour of what "pad" fills.
 
     Raises:
-        BadInput: an unknown policy, or "squash" without a size.
+        BadInput: an unknown policy, or "squash" or "pad" without a size.
     """
     if policy is None or policy == "weights":
         return own
     if policy == "native":
         return Resize("native")
-    if policy == "squash":
-        if own.size is None:
-            raise BadInput("resize: expected a classifier with a size for squash, got none; build it with size=(H, W)")
-        return Resize("squash", own.size, interpolation=own.interpolation)
-    raise BadInput(f"resize: expected weights, squash or native, got {policy!r}")
+    if policy not in ("squash", "pad"):
+        raise BadInput(f"resize: expected weights, squash, pad or native, got {policy!r}")
+    if own.size is None:
+        raise BadInput(f"resize: expected a classifier with a size for {policy}, got none; build it with size=(H, W)")
+    return Resize(policy, own.size, interpolation=own.interpolation, fill=fill)
 
 
 def save_png(path: str | Path, rgb: np.ndarray) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import fingerprint, generator
-from xaikit.images.reading import Inputs, Pictures, Resize
+from xaikit.images.reading import Inputs, Pictures, ReadPolicy, Resize
 from xaikit.images.shapes import check_images, check_range
 from xaikit.model.borrow import borrow, tensors, unwrapped
 from xaikit.model.facts import Facts, facts_of
@@ -48,7 +48,7 @@ class Classifier(PictureReader):
         select: what of the network's output are the logits: a key, an attribute, an index, or a callable such as
             `lambda out: out["out"].mean((2, 3))` for a segmentation network; None finds them (selection.py).
         channels: number of input channels; None takes it from the first convolution.
-        resize: how `read` brings pictures to `size`; None squashes them.
+        resize: how `read` brings pictures to `size`: also "squash", "pad" or "native"; None squashes them.
         memory_format: memory format of the inputs, used if the network gives the same logits in it; otherwise, and for
             None, inputs are contiguous.
         name: name of the architecture, for reports.
@@ -71,7 +71,7 @@ class Classifier(PictureReader):
         transform: Any = None,
         select: Select | None = None,
         channels: int | None = None,
-        resize: Resize | None = None,
+        resize: Resize | ReadPolicy | None = None,
         memory_format: torch.memory_format | None = torch.channels_last,
         name: str = "",
         weights: str = "",
@@ -85,7 +85,6 @@ class Classifier(PictureReader):
         self.channels = first_channels(network) if channels is None else channels
         facts = facts_of(network, transform, self.channels, Facts(mean, std, size, resize, labels))
         self.size = input_size(facts.size)
-        self.resize = own_resize(facts.resize, self.size)
         self.name = name or type(unwrapped(network)).__name__
         self.weights = weights
         self._output = output
@@ -99,6 +98,7 @@ class Classifier(PictureReader):
             for name, values, default in (("mean", facts.mean, 0.0), ("std", facts.std, 1.0)):
                 numbers = torch.tensor(per_channel(values, self.channels, default, name), device=self.device)
                 self.register_buffer(name, numbers.reshape(1, -1, 1, 1), persistent=False)
+        self.resize = own_resize(facts.resize, self.size, self.mean)
         self._layer = None if layer is None else find_layer(self.module, layer)
 
     mean: Tensor

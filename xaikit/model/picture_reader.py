@@ -34,6 +34,7 @@ class PictureReader(nn.Module):
 
     channels: int
     resize: Resize
+    mean: Tensor
     name: str
     _told: bool  # whether it need not be said that the normalisation is unknown
 
@@ -54,7 +55,9 @@ class PictureReader(nn.Module):
         Args:
             sources: path, PIL picture or array (H, W) or (H, W, C), or several of them and of tensors (C, H, W), which
                 are not resized; a tensor (N, C, H, W) is only checked.
-            resize: "weights" resizes as the classifier was built, "squash" to exactly its size, "native" not at all.
+            resize: "weights" resizes as the classifier was built, "squash" to exactly its size, "native" not at all;
+                "pad" fits the whole picture into its size and fills the rest with the classifier's mean, which is 0 in
+                the network's coordinates.
             value_range: (low, high), the values that become 0 and 1, of pictures with more than 8 bits a channel; None
                 takes what the file or the type of its values tells.
 
@@ -86,4 +89,4 @@ class PictureReader(nn.Module):
         if not self._told:
             self._told = True
             warn_of_pixels(self.name)
-        return resize_policy(resize, self.resize)
+        return resize_policy(resize, self.resize, tuple(self.mean.flatten().tolist()))

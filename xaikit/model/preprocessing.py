@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from xaikit.foundation.errors import BadInput
-from xaikit.images.reading import Resize
+from xaikit.images.reading import ReadPolicy, Resize, resize_policy
 
 
 def check_network(network: object) -> None:
@@ -84,12 +84,14 @@ def input_size(size: Sequence[int] | int | None) -> tuple[int, int] | None:
     return both[0], both[1]
 
 
-def own_resize(resize: Resize | None, size: tuple[int, int] | None) -> Resize:
+def own_resize(resize: Resize | ReadPolicy | None, size: tuple[int, int] | None, mean: Tensor) -> Resize:
     """Return `resize`; by default it squashes pictures to `size`, or keeps their native size if `size` is None.
 
     Raises:
-        BadInput: `resize` is not a `Resize`.
+        BadInput: `resize` is neither a `Resize` nor "squash", "pad" or "native".
     """
+    if resize in ("squash", "pad", "native"):
+        return resize_policy(resize, Resize("squash", size), tuple(mean.flatten().tolist()))
     if resize is not None and not isinstance(resize, Resize):
-        raise BadInput(f"resize: expected a Resize, got {resize!r}; leave it out to squash pictures to `size`")
+        raise BadInput(f"resize: expected a Resize, squash, pad or native, got {resize!r}; leave it out to squash")
     return resize or Resize("native" if size is None else "squash", size)
