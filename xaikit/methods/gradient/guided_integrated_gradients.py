@@ -10,8 +10,11 @@ Step t of T, with b = (t + 1) / T:
     if these do not suffice, they move all the way to b + reach and the next `fraction` follows, by the same gradient
 
 Completeness: sum(values) = score(x) - score(x') only approximately, because one gradient covers steps of up to twice
-the reach; the gap is reported per image, which is flagged `incomplete` above 1 %. One step is one forward and one
-backward of the whole batch.
+the reach; the gap is reported per image, which is flagged `incomplete` above 1 %.
+
+Images run one after another: rounding, which depends on the other rows of a batch, decides which of two almost equal
+gradients is smaller, and one coordinate in another order leads to another path. A different device or precision may
+therefore change the map by some percent of its range.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) summed over channels, or (N, C, H, W) with `channels=True`.
 Units:  score.
@@ -63,21 +66,28 @@ class GuidedIntegratedGradients(InputMethod):
 
     def compute(self, batch: Batch) -> Values:
         """Return the sum along the path, (n, C, H, W)."""
-        start = batch.filled(self.baseline, "baseline").expand_as(batch.inputs)
-        difference = batch.inputs - start
+        starts = batch.filled(self.baseline, "baseline").expand_as(batch.inputs)
+        paths = [self._path(batch, starts[row : row + 1], row) for row in range(len(batch))]
+        values, others = (torch.cat(parts) for parts in zip(*paths, strict=True))
+        gap = values.flatten(1).sum(1) - (batch.scores - others)
+        return Values(values, completeness=gap, flags=flagged(missed(gap, batch.scores, others, batch.arithmetic)))
+
+    def _path(self, batch: Batch, start: Tensor, row: int) -> tuple[Tensor, Tensor]:
+        """Return the sum (1, C, H, W) along the path of image `row` from `start` (1, C, H, W), and the score there."""
+        image, rows = batch.inputs[row : row + 1], torch.tensor([row], device=start.device)
+        difference = image - start
         distance = difference.abs()
         values, progress = torch.zeros_like(difference), torch.zeros_like(difference)
-        scores = []
+        other = batch.scores[:0]
         for step in range(1, self.steps + 1):
-            score, gradient = batch.score_gradients(torch.lerp(start, batch.inputs, progress))
-            scores.append(score)
+            score, gradient = batch.score_gradients(torch.lerp(start, image, progress), rows)
+            other = score if step == 1 else other
             advanced = self._advanced(progress, distance, gradient.abs(), step)
             values += (advanced - progress) * difference * gradient
             progress = advanced
             if batch.context.progress is not None:
-                batch.context.progress(step, self.steps, "path points")
-        gap = values.flatten(1).sum(1) - (batch.scores - scores[0])
-        return Values(values, completeness=gap, flags=flagged(missed(gap, batch.scores, scores[0], batch.arithmetic)))
+                batch.context.progress(row * self.steps + step, len(batch) * self.steps, "path points")
+        return values, other
 
     def cost(self, size: tuple[int, int]) -> Cost:
         """Return one forward and one backward per step, plus a forward for the image."""
