@@ -97,6 +97,12 @@ def test_what_was_not_seen_is_dimmed_and_what_was_seen_is_framed_and_unchanged()
         assert mark(picture, Frame((20, 50), whole)) is picture
 
 
+def test_a_whole_picture_is_whole_at_every_size() -> None:
+    for side in range(1025, 1300):
+        for resize in (Resize("squash", (8, 8)), Resize("native"), Resize("crop", (8, 8), 8), Resize("pad", (8, 8))):
+            assert resize.frame((side, side)).scaled((1024, 1024)).seen == 1.0
+
+
 def test_shares_and_their_notes() -> None:
     crop, pad = Frame((20, 50), (0.0, 15.0, 20.0, 35.0)), Frame((20, 50), (-15.0, 0.0, 35.0, 50.0))
     assert (crop.seen, crop.fill) == pytest.approx((0.4, 0.0))

@@ -373,6 +373,9 @@ def test_read_policies(folder):
     assert padded.shape == (1, 3, 8, 8)
     assert classifier.normalize(padded[:, :, [0, 1, 6, 7]]).abs().max() < 0.01  # the mean, to the nearest byte
     assert torch.equal(Classifier(net(), 0.5, size=8, resize="pad").read(path), padded)
+    assert torch.equal(Classifier(net(), 0.5, size=8, resize=Resize("pad", (8, 8))).read(path), padded)
+    black = Classifier(net(), 0.5, size=8, resize=Resize("pad", (8, 8), fill=(0.0,))).read(path)
+    assert black[:, :, [0, 1, 6, 7]].max() == 0
     with pytest.raises(BadInput, match="expected a classifier with a size for pad"):
         Classifier(net(), 0.5, resize="pad")
     with pytest.raises(BadInput, match="resize: expected weights, squash, pad or native"):

@@ -98,6 +98,12 @@ def test_the_configuration_of_timm() -> None:
     assert clf.size == (32, 32)
     assert clf.resize == Resize("crop", (32, 32), 35, "bicubic")
     assert clf.labels == list("abcd")
+    padded = Classifier(net(pretrained_cfg=TIMM), resize="pad").resize
+    assert (padded.kind, padded.size, padded.interpolation) == ("pad", (32, 32), "bicubic")
+    assert padded.fill == pytest.approx(MEAN)
+    steps = v1.Compose([v1.Resize(40), v1.CenterCrop(32), v1.ToTensor(), NORMALIZE])
+    squashed = Classifier(net(), transform=steps, resize="squash").resize
+    assert squashed == Resize("squash", (32, 32))
 
 
 def test_what_is_given_comes_before_the_configuration() -> None:

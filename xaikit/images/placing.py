@@ -33,9 +33,11 @@ class Frame(NamedTuple):
 
     def scaled(self, size: tuple[int, int]) -> "Frame":
         """Return the frame of the picture shown at another size (H, W)."""
-        down, across = (new / old for new, old in zip(size, self.original, strict=True))
-        top, left, bottom, right = self.box
-        return Frame(size, (top * down, left * across, bottom * down, right * across))
+        (height, width), (rows, columns), (top, left, bottom, right) = self.original, size, self.box
+        # the product first: the whole side is then the whole new side, without rounding
+        return Frame(
+            size, (top * rows / height, left * columns / width, bottom * rows / height, right * columns / width)
+        )
 
     @property
     def seen(self) -> float:

@@ -49,14 +49,15 @@ class Resize:
         size: (H, W) of the result; None only for "native".
         short: length of the short side before the crop.
         interpolation: interpolation filter, applied with antialiasing.
-        fill: colour of what "pad" fills, in [0, 1], of each channel or of all.
+        fill: colour of what "pad" fills, in [0, 1], of each channel or of all; empty is the classifier's mean, or
+            black without a classifier.
     """
 
     kind: Literal["crop", "squash", "native", "pad"]
     size: tuple[int, int] | None = None
     short: int | None = None
     interpolation: Interpolation = "bilinear"
-    fill: tuple[float, ...] = (0.0,)
+    fill: tuple[float, ...] = ()
 
     def __call__(self, image: Decoded, name: str = "image") -> Decoded:
         """Return the resized picture.
@@ -67,9 +68,9 @@ class Resize:
         if self.kind == "native" or self.size is None:
             return image
         if isinstance(image, tuple):
-            fills = self.fill * (len(image) if len(self.fill) == 1 else 1)
+            fills = self.fill if len(self.fill) > 1 else (self.fill or (0.0,)) * len(image)
             return tuple(self._resized(band, name, (fill,)) for band, fill in zip(image, fills, strict=True))
-        return self._resized(image, name, self.fill)
+        return self._resized(image, name, self.fill or (0.0,))
 
     def _resized(self, image: Image.Image, name: str, fill: tuple[float, ...]) -> Image.Image:
         assert self.size is not None
@@ -130,7 +131,7 @@ def _margin(excess: int) -> int:
     return round(excess / 2) if excess >= 0 else -(-excess // 2)
 
 
-def resize_policy(policy: ReadPolicy | None, own: Resize, fill: tuple[float, ...] = (0.0,)) -> Resize:
+def resize_policy(policy: ReadPolicy | None, own: Resize, fill: tuple[float, ...] = ()) -> Resize:
     """Return the `Resize` of a policy.
 
     Args:

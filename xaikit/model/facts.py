@@ -23,7 +23,7 @@ from typing import Any, cast
 from torch import nn
 
 from xaikit.foundation.errors import BadInput, XaikitWarning
-from xaikit.images.reading import Interpolation, ReadPolicy, Resize
+from xaikit.images.reading import Interpolation, Resize
 from xaikit.model.borrow import unwrapped
 
 _NEUTRAL = frozenset(
@@ -49,7 +49,7 @@ class Facts:
     mean: Any = None
     std: Any = None
     size: Any = None
-    resize: Resize | ReadPolicy | None = None
+    resize: Any = None
     labels: Any = None
 
 
@@ -65,15 +65,18 @@ def facts_of(network: nn.Module, transform: Any, channels: int, given: Facts) ->
     Raises:
         BadInput: a step of the transform cannot be read, or one is missing.
     """
+    named = given.resize if given.resize in ("squash", "pad", "native") else None
+    given = given if named is None else replace(given, resize=None)  # another way, of the size that is known
     known = _of_network(unwrapped(network), channels)
     if transform is not None:
         known = replace(_of_transform(transform, given), labels=known.labels)
     colours = given if given.mean is not None or given.std is not None else known
     sizes = given if given.size is not None or given.resize is not None else known
-    if isinstance(given.resize, str) and given.size is None:
-        sizes = replace(known, resize=given.resize)
     labels = known.labels if given.labels is None else given.labels
-    return Facts(colours.mean, colours.std, sizes.size, sizes.resize, labels)
+    resize = sizes.resize
+    if named is not None:
+        resize = named if resize is None else replace(resize, kind=named, short=None)
+    return Facts(colours.mean, colours.std, sizes.size, resize, labels)
 
 
 def _of_network(network: nn.Module, channels: int) -> Facts:

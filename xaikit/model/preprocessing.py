@@ -1,6 +1,7 @@
 """Checks and conversions of a classifier's arguments: network, mean and std, labels, size and resize."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -90,8 +91,10 @@ def own_resize(resize: Resize | ReadPolicy | None, size: tuple[int, int] | None,
     Raises:
         BadInput: `resize` is neither a `Resize` nor "squash", "pad" or "native".
     """
+    fill = tuple(mean.flatten().tolist())
     if resize in ("squash", "pad", "native"):
-        return resize_policy(resize, Resize("squash", size), tuple(mean.flatten().tolist()))
+        return resize_policy(resize, Resize("squash", size), fill)
     if resize is not None and not isinstance(resize, Resize):
         raise BadInput(f"resize: expected a Resize, squash, pad or native, got {resize!r}; leave it out to squash")
-    return resize or Resize("native" if size is None else "squash", size)
+    resize = resize or Resize("native" if size is None else "squash", size)
+    return replace(resize, fill=fill) if resize.kind == "pad" and not resize.fill else resize
