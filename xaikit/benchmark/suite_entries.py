@@ -20,7 +20,7 @@ from xaikit.measures.base import MEASURES, Measure
 from xaikit.methods.base import METHODS, LayerMethod, Method
 from xaikit.model.classifier import Classifier
 from xaikit.run.cost import Cost
-from xaikit.zoo.catalogue import models
+from xaikit.zoo.catalogue import is_of_package, models, title
 
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
@@ -118,13 +118,13 @@ class SuiteModel(Part):
     @property
     def title(self) -> str:
         """Name of the model in rows."""
-        return named(self.label or (self.name if self.name in models() else Path(self.name).resolve().name))
+        return named(self.label or title(self.name))
 
     @field_validator("name")
     @classmethod
     def _exists(cls, name: str) -> str:
         known = {*models(), *list_models(module=torchvision.models)}
-        if name not in known and not Path(name).exists():
+        if name not in known and not is_of_package(name) and not Path(name).exists():
             raise ValueError(str(UnknownName("model", name, known, "`xaikit list models` shows them")))
         return name
 

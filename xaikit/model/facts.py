@@ -123,16 +123,16 @@ def _imagenet_names() -> Sequence[str]:
 def _of_transformers(config: Any) -> Facts:
     names = [str(config.id2label[index]) for index in sorted(config.id2label)]
     labels = None if all(_UNNAMED.fullmatch(name) for name in names) else names
-    place = getattr(config, "name_or_path", "")
+    place, size = getattr(config, "name_or_path", ""), getattr(config, "image_size", None)
     if not place:
-        return Facts(labels=labels)
+        return Facts(size=size, labels=labels)
     import transformers
 
     try:
         reader: Any = transformers.AutoImageProcessor
         processor = reader.from_pretrained(place, local_files_only=True)
     except (OSError, ValueError, ImportError):  # no processor beside the weights: the mean is not known
-        return Facts(labels=labels)
+        return Facts(size=size, labels=labels)
     return replace(_of_processor(processor, Facts()), labels=labels)
 
 

@@ -3,15 +3,21 @@
 models/pretrained.toml             torchvision's networks with downloadable weights: weights, size, licence, layer
 models/<name>/recipe.toml          networks shipped with the package
 zoo/architectures/*.py             networks with weights from a file
+
+Names that begin with timm/ or transformers/ are looked up in these packages, which are imported only then.
 """
 
 import tomllib
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Literal
 
 from xaikit.foundation.files import package_data
 from xaikit.zoo.registry import architectures
+
+TIMM = "timm/"
+TRANSFORMERS = "transformers/"
 
 Source = Literal["shipped", "file", "torchvision"]
 
@@ -47,6 +53,19 @@ def models() -> dict[str, KnownModel]:
         if name not in known and name not in downloaded:
             known[name] = KnownModel(name, "file", kind.size)
     return known | downloaded
+
+
+def is_of_package(name: str) -> bool:
+    """Return whether a name is to be looked up in timm or transformers."""
+    return name.startswith((TIMM, TRANSFORMERS))
+
+
+def title(name: str | Path) -> str:
+    """Return the name of a model for reports: a folder's is its last part, so that no path stands in results."""
+    text = str(name)
+    if text in models() or (is_of_package(text) and not Path(text.removeprefix(TRANSFORMERS)).is_dir()):
+        return text
+    return Path(text).resolve().name
 
 
 def shipped_names() -> list[str]:

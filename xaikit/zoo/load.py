@@ -4,6 +4,8 @@
     "cifar-resnet20"         needs weights=FILE
     "texture-cnn"            shipped with the package, works offline
     "path/to/trained"        a folder written by `xaikit train`
+    "timm/NAME"              timm's networks, with a tag as weights or in the name (sources/timm.py)
+    "transformers/NAME"      image classifiers of transformers, by name or folder (sources/transformers.py)
 
 Each also takes weights="random": random weights of seed 0, for tests of speed and mechanics.
 """
@@ -21,13 +23,13 @@ from xaikit.foundation.files import package_data
 from xaikit.images.reading import Resize
 from xaikit.model.classifier import Classifier
 from xaikit.model.outputs import Output
-from xaikit.zoo.catalogue import models, shipped_names
+from xaikit.zoo.catalogue import TIMM, TRANSFORMERS, models, shipped_names, title
 from xaikit.zoo.empty_networks import blank, classes_of, drawn
 from xaikit.zoo.registry import Architecture, architecture, architectures
-from xaikit.zoo.sources.torchvision import DEFAULT, from_enum, from_file, weight_names
-from xaikit.zoo.weights import RANDOM, Loaded, fill, read_state, trained
-
-_FILE_SUFFIXES = frozenset({".bin", ".ckpt", ".pkl", ".pt", ".pth", ".safetensors", ".tar"})
+from xaikit.zoo.sources.timm import from_timm
+from xaikit.zoo.sources.torchvision import from_enum, from_file, weight_names
+from xaikit.zoo.sources.transformers import from_transformers
+from xaikit.zoo.weights import DEFAULT, RANDOM, Loaded, fill, is_file, read_state, trained
 
 
 def load(
@@ -45,10 +47,11 @@ def load(
     """Return a classifier by name.
 
     Args:
-        name: a torchvision classification network, a CIFAR ResNet, a shipped network, or a folder written by
-            `xaikit train`. A known name takes precedence over a folder; write ./NAME for the folder.
-        weights: "DEFAULT" or another name of torchvision's weights, a file of a state dict (.pth, .pt, .safetensors),
-            or "random"; None is the model's own.
+        name: a torchvision classification network, a CIFAR ResNet, a shipped network, a folder written by
+            `xaikit train`, timm/NAME, or transformers/NAME or FOLDER. A known name takes precedence over a folder;
+            write ./NAME for the folder.
+        weights: "DEFAULT", another name of torchvision's weights or a tag of timm's, a file of a state dict (.pth, .pt,
+            .safetensors), or "random"; None is the model's own.
         device: a device, or "auto" for the first CUDA GPU, else the CPU.
         layer: target layer of the activation methods; None finds it.
         output: meaning of the logits; None is "binary" for one logit and "softmax" for several.
@@ -63,20 +66,20 @@ def load(
     """
     device = resolve_device(device)
     loaded = _open(name, weights, size)
-    if size is not None:
+    if size is not None and loaded.resize is not None:
         loaded = replace(loaded, resize=_resized(loaded.resize, size))
     known = models().get(str(name))
     return Classifier(
         loaded.network.to(device),
         mean=loaded.mean if mean is None else mean,
         std=loaded.std if std is None else std,
-        size=loaded.resize.size,
+        size=size if loaded.resize is None else loaded.resize.size,
         labels=loaded.labels if labels is None else labels,
         layer=layer or (known.layer if known else None) or None,
         output=output,
         channels=loaded.channels,
         resize=loaded.resize,
-        name=Path(name).resolve().name if known is None else str(name),
+        name=title(name),
         weights=loaded.weights,
     )
 
@@ -102,6 +105,10 @@ def _open(name: str | Path, weights: str | Path | None, size: int | None) -> Loa
     if not isinstance(name, str | Path) or not str(name).strip():
         raise BadInput(f"model: expected a name or a folder, got {name!r}; xaikit list models shows the names")
     text = str(name)
+    if text.startswith(TIMM):
+        return from_timm(text.removeprefix(TIMM), weights, size)
+    if text.startswith(TRANSFORMERS):
+        return from_transformers(text.removeprefix(TRANSFORMERS), weights)
     if text in models() and models()[text].source == "shipped":
         return trained(package_data(f"models/{text}"), _own_file(text, weights))
     if text in tv.list_models(module=tv):
@@ -119,7 +126,7 @@ def _torchvision(name: str, weights: str | Path | None, size: int | None) -> Loa
     member = DEFAULT if weights is None else str(weights).removeprefix(f"{tv.get_model_weights(name).__name__}.")
     if member in weight_names(name):
         return from_enum(name, member)
-    if member == RANDOM or _is_file(weights):
+    if member == RANDOM or is_file(weights):
         return from_file(name, member, size)
     raise UnknownName("weights", member, weight_names(name), f"use {' or '.join(weight_names(name))}, or give a FILE")
 
@@ -156,14 +163,9 @@ def _own_file(name: str, weights: str | Path | None) -> str | Path | None:
     """
     if weights is None or weights == DEFAULT:
         return None
-    if weights != RANDOM and not _is_file(weights):
+    if weights != RANDOM and not is_file(weights):
         raise UnknownName("weights", str(weights), [RANDOM, DEFAULT], f"{name} takes a FILE")
     return weights
-
-
-def _is_file(weights: str | Path | None) -> bool:
-    path = Path(weights or "")
-    return isinstance(weights, Path) or path.exists() or len(path.parts) > 1 or path.suffix.lower() in _FILE_SUFFIXES
 
 
 def _resized(resize: Resize, size: int) -> Resize:

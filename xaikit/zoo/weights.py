@@ -28,7 +28,9 @@ from xaikit.zoo.empty_networks import blank, drawn
 from xaikit.zoo.recipe import Recipe
 
 RANDOM = "random"
+DEFAULT = "DEFAULT"
 
+_SUFFIXES = frozenset({".bin", ".ckpt", ".pkl", ".pt", ".pth", ".safetensors", ".tar"})
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "network")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "network.")
 _TORCH_STARTS = (b"PK", b"\x80")  # a zip archive, or a pickle of protocol 2 and later
@@ -54,20 +56,26 @@ class Loaded:
     Args:
         network: network in eval mode, on the CPU.
         weights: name of the weights for reports: an enum name, a file name, or "random".
-        mean: mean of each channel.
-        std: standard deviation of each channel.
-        resize: how images are resized to the network's input size.
+        mean: mean of each channel, if known.
+        std: standard deviation of each channel, if known.
+        resize: how images are resized to the network's input size, if known.
         labels: names of the classes, if known.
         channels: number of input channels.
     """
 
     network: nn.Module
     weights: str
-    mean: Sequence[float]
-    std: Sequence[float]
-    resize: Resize
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
+    resize: Resize | None
     labels: Sequence[str] | None = None
     channels: int = 3
+
+
+def is_file(weights: str | Path | None) -> bool:
+    """Return whether weights are given as a file, which need not exist, and not by a name."""
+    path = Path(weights or "")
+    return isinstance(weights, Path) or path.exists() or len(path.parts) > 1 or path.suffix.lower() in _SUFFIXES
 
 
 def read_state(path: str | Path) -> OrderedDict[str, Tensor]:
@@ -229,7 +237,9 @@ def trained(folder: str | Path, weights: str | Path | None = None) -> Loaded:
     """
     folder = Path(folder)
     if not (folder / "recipe.toml").is_file():
-        raise BadInput(f"{folder}: expected recipe.toml in it, got none; give a folder written by xaikit train")
+        own = (folder / "config.json").is_file()
+        remedy = f"give transformers/{folder} for transformers" if own else "give a folder written by xaikit train"
+        raise BadInput(f"{folder}: expected recipe.toml in it, got none; {remedy}")
     recipe = Recipe.read(folder / "recipe.toml")
     if not recipe.is_complete:
         raise BadInput(

@@ -30,9 +30,7 @@ from xaikit.foundation.errors import BadInput, UnknownName
 from xaikit.images.reading import Interpolation, Resize
 from xaikit.zoo.catalogue import shipped_names
 from xaikit.zoo.empty_networks import blank, classes_of, drawn
-from xaikit.zoo.weights import RANDOM, Loaded, fill, read_state
-
-DEFAULT = "DEFAULT"
+from xaikit.zoo.weights import DEFAULT, RANDOM, Loaded, fill, read_state
 
 _LOG = logging.getLogger("xaikit")
 _SECONDS = 10.0
