@@ -461,6 +461,23 @@ def test_batch_norm_without_statistics_is_told():
         Classifier(network, size=8).outline()
 
 
+@pytest.mark.parametrize(
+    ("network", "channels"),
+    [
+        (nn.Sequential(nn.PixelUnshuffle(4), nn.Conv2d(48, 4, 3)), 3),
+        (nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4, 4, 3)), 1),
+        (nn.Conv2d(5, 4, 3), 5),
+        (nn.Conv2d(2, 4, 8, stride=64), 2),
+        (nn.Linear(3 * 8 * 8, 4), 3),
+    ],
+    ids=["unshuffled", "unshuffled grey", "five bands", "two bands", "no convolution"],
+)
+def test_channels_are_those_that_the_network_runs_on(network, channels):
+    state = torch.random.get_rng_state()
+    assert Classifier(network, mean=0).channels == channels
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
 @pytest.mark.parametrize("memory_format", [torch.channels_last, None])
 def test_a_network_that_writes_into_its_input_leaves_ours(memory_format):
     class Writing(networks.Net):

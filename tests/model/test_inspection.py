@@ -145,7 +145,8 @@ class OfDict(networks.Net):
 @pytest.mark.parametrize(
     ("build", "reason"),
     [
-        (WithAge, r"it takes 2 inputs \(x, age\); wrap it in a module that takes the image alone"),
+        (WithAge, r"it takes 2 inputs \(x, age\); wrap it in a module that takes the image alone and holds the others"),
+        (WithAge, r"def forward\(self, x\): return self\.network\(x, age=self\.age\.expand\(len\(x\), -1\)\)$"),
         (WithKeyword, r"it takes 2 inputs \(x, mask\); wrap it"),
         (WithOptional, "wrap it in a module that takes the image alone"),
         (OfDict, "wrap it in a module that takes the image alone"),

@@ -47,10 +47,9 @@ class Classifier(PictureReader):
         transform: torchvision or timm transform that gives mean, std, size and resize (facts.py).
         select: what of the network's output are the logits: a key, an attribute, an index, or a callable such as
             `lambda out: out["out"].mean((2, 3))` for a segmentation network; None finds them (selection.py).
-        channels: number of input channels; None takes it from the first convolution.
+        channels: number of input channels; None finds it.
         resize: how `read` brings pictures to `size`: also "squash", "pad" or "native"; None squashes them.
-        memory_format: memory format of the inputs, used if the network gives the same logits in it; otherwise, and for
-            None, inputs are contiguous.
+        memory_format: memory format of the inputs, where the network gives the same logits in it; else contiguous.
         name: name of the architecture, for reports.
         weights: name of the weights, for reports.
 
@@ -82,7 +81,7 @@ class Classifier(PictureReader):
         check_network(network)
         check_output(output)
         self.network = Scripted(network) if isinstance(network, torch.jit.ScriptModule) else network
-        self.channels = first_channels(network) if channels is None else channels
+        self.channels = first_channels(network, size) if channels is None else channels
         facts = facts_of(network, transform, self.channels, Facts(mean, std, size, resize, labels))
         self.size = input_size(facts.size)
         self.name = name or type(unwrapped(network)).__name__

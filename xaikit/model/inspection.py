@@ -261,7 +261,11 @@ def _remedy(network: nn.Module, error: Exception) -> str:
     if any(isinstance(module, nn.Conv3d | nn.Conv1d) for module in network.modules()):
         return "it has convolutions in one or three dimensions; only images (N, C, H, W) are explained"
     if len(wanted) > 1:
-        return f"it takes {len(wanted)} inputs ({', '.join(wanted)}); wrap it in a module that takes the image alone"
+        others = ", ".join(f"{name}=self.{name}.expand(len(x), -1)" for name in wanted[1:])
+        return (
+            f"it takes {len(wanted)} inputs ({', '.join(wanted)}); wrap it in a module that takes the image alone and "
+            f"holds the others: def forward(self, x): return self.network(x, {others})"
+        )
     if isinstance(error, RuntimeError | ValueError | AssertionError):
         return "set size=(H, W) and channels= to what it takes, or run it on such an image to see where it stops"
     return "run it on such an image to see where it stops, and wrap it in a module that takes the image alone"

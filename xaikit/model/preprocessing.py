@@ -4,11 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from xaikit.foundation.errors import BadInput
 from xaikit.images.reading import ReadPolicy, Resize, resize_policy
+from xaikit.model.borrow import borrow, tensors
 
 
 def check_network(network: object) -> None:
@@ -53,9 +55,30 @@ def per_channel(values: Any, channels: int, default: float, name: str) -> list[f
     return [float(number) for number in numbers]
 
 
-def first_channels(network: nn.Module) -> int:
-    """Return the number of input channels of the first 2-D convolution, or 3 if there is none."""
-    return next((module.in_channels for module in network.modules() if isinstance(module, nn.Conv2d)), 3)
+def first_channels(network: nn.Module, size: Sequence[int] | int | None = None) -> int:
+    """Return the number of channels that a network takes.
+
+    It is that of the first 2-D convolution, or 3 if there is none. Where that is neither 1 nor 3, as behind a step that
+    moves pixels into channels, it is tried whether the network runs on so many, and otherwise on 3 or 1.
+
+    Args:
+        network: the network.
+        size: input size (H, W), or the side of a square; None tries 64 x 64.
+    """
+    first = next((module.in_channels for module in network.modules() if isinstance(module, nn.Conv2d)), 3)
+    sides = input_size(size) or (64, 64)
+    tried = (first, 3, 1) if first not in (1, 3) else ()
+    return next((channels for channels in tried if _runs(network, (1, channels, *sides))), first)
+
+
+def _runs(network: nn.Module, shape: tuple[int, ...]) -> bool:
+    weight = next((tensor for tensor in tensors(network) if tensor.is_floating_point()), torch.empty(0))
+    with borrow(network, weight.device), torch.no_grad():
+        try:
+            network(torch.full(shape, 0.5).to(weight))
+        except Exception:  # noqa: BLE001 - a network may refuse an image by any error
+            return False
+    return True
 
 
 def class_names(labels: Any) -> list[str]:
