@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -356,3 +357,30 @@ def test_finite_differences_tell_a_derivative_at_kinks_and_in_any_unit() -> None
             assert departs(mixed, x, score, rounding).tolist() == [False, True, False]
             flat = torch.zeros_like(true)
             assert not departs(flat, x, lambda x: x.new_ones(len(x)), rounding).any()
+
+
+class Factored(nn.Module):
+    """Convolution, pooling and a factor, after which float16 gradients underflow, or overflow if they are scaled."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.conv, self.head, self.factor = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4, 3), factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.conv(x).relu().mean((2, 3))) * self.factor
+
+
+@pytest.mark.parametrize("factor", [3e-4, 30.0, 3000.0])
+@pytest.mark.parametrize("name", ["saliency", "guided-backprop", "grad-cam", "deep-lift"])
+def test_float16_gradients_are_those_of_float64(name: str, factor: float) -> None:
+    half = seeded(lambda: Factored(factor), torch.float16).eval()
+    pixels = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    found, expected = (
+        METHODS.get(name)
+        .build(Classifier(network, mean=0.5, std=0.25), layer="conv" if name == "grad-cam" else None)
+        .attribute(pixels, 0)
+        for network in (half, copy.deepcopy(half).double())
+    )
+    assert not any(found.flags)
+    scale = expected.values.abs().amax((1, 2), keepdim=True)
+    torch.testing.assert_close(found.values.double() / scale, expected.values / scale, rtol=0, atol=0.02)

@@ -214,7 +214,7 @@ class Batch:
             inputs = self.inputs.detach().requires_grad_(True)
             with probe.traced(trace.call):
                 logits = self.context.forward(self.classifier, inputs)
-            self._gradients(self.target.score(logits), [inputs], trace)
+            self._gradients(self.target.score(logits), [inputs], trace, watched=True)
             self._traces |= dict.fromkeys(layers, trace)
             return [(watch.activation, watch.gradient) for watch in watches]
 
@@ -433,14 +433,19 @@ class Batch:
         for indices, result in self.packed(total, lambda indices: work(indices // count, indices % count), unit):
             yield indices // count, indices % count, result
 
-    def _gradients(self, score: Tensor, tensors: Sequence[Tensor], trace: Trace | None = None) -> list[Tensor | None]:
-        """Return the gradient of the scores by each tensor, or None, and count the pass."""
+    def _gradients(
+        self, score: Tensor, tensors: Sequence[Tensor], trace: Trace | None = None, *, watched: bool = False
+    ) -> list[Tensor | None]:
+        """Return the gradient of the scores by each tensor, or None, and count the pass.
+
+        Those that are `watched` by hooks are not those of a multiple of the score.
+        """
         self.context.counters.backwards += len(score)
         check_graph(score)
         operations = list(nodes(score, {None}))
         if trace is not None:
             trace.end(operations)
-        return gradients(score, tensors, operations)
+        return gradients(score, tensors, operations, torch.float32 if watched else self.arithmetic)
 
     def _maps(self, layer: Layer, activations: Tensor) -> Tensor:
         """Return activations (n, C, h, w) in at least float32.

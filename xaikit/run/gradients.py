@@ -21,34 +21,57 @@ from xaikit.model.graph import nodes
 _STEPS = (0.1, 1.0)  # how far the check moves a tensor, in its standard deviations
 _ROOTS = (3, 2, 4)  # of the rounding step: how far finite differences move a tensor, in its standard deviations
 _DIRECTIONS = 3
+_SCALES = (2.0**12, 2.0**6)  # of the score in float16
 _DEPARTS = 0.2  # share of the change of the score that a gradient may miss at the best step
 
 Trial = Callable[[float, Tensor], tuple[Tensor, Tensor | None]]
 
 
-def gradients(score: Tensor, tensors: Sequence[Tensor], operations: Iterable[Any] | None = None) -> list[Tensor | None]:
+def gradients(
+    score: Tensor,
+    tensors: Sequence[Tensor],
+    operations: Iterable[Any] | None = None,
+    arithmetic: torch.dtype = torch.float32,
+) -> list[Tensor | None]:
     """Return the gradient of the sum of the score by each tensor; None where autograd does not lead to it.
+
+    In float16, small gradients underflow. There the backward is that of a multiple of the score, of the largest that
+    does not overflow, and the gradients are float32.
 
     Args:
         score: (n,) with a graph.
         tensors: tensors that require a gradient. The `.grad` of every tensor stays as it was.
         operations: the nodes of the score's graph, if they are known.
+        arithmetic: dtype that the network computes in.
     """
     found = nodes(score, {None}) if operations is None else operations
     leaves = [node.variable for node in found if node.name().endswith("AccumulateGrad")]
     before = [leaf.grad for leaf in leaves]
-    for leaf in leaves:
-        leaf.grad = None
     for tensor in tensors:
         tensor.retain_grad()
     try:
-        torch.autograd.backward(score.sum())
-        return [tensor.grad for tensor in tensors]
+        for scale in _SCALES if arithmetic == torch.float16 else ():
+            scaled = _backward(score, tensors, leaves, scale)
+            if all(gradient is None or bool(gradient.isfinite().all()) for gradient in scaled):
+                return [None if gradient is None else gradient.float() / scale for gradient in scaled]
+        return _backward(score, tensors, leaves)
     finally:
         for tensor in tensors:
             tensor.grad = None
         for leaf, gradient in zip(leaves, before, strict=True):
             leaf.grad = gradient
+
+
+def _backward(
+    score: Tensor, tensors: Sequence[Tensor], leaves: Sequence[Tensor], scale: float | None = None
+) -> list[Tensor | None]:
+    """Return the gradients of the sum of the score by tensors, times `scale`, after which a backward may follow."""
+    for tensor in (*leaves, *tensors):
+        tensor.grad = None
+    total = score.sum()
+    factor = None if scale is None else torch.full_like(total, scale)
+    torch.autograd.backward(total, factor, retain_graph=scale is not None)
+    return [tensor.grad for tensor in tensors]
 
 
 def has_checkpoint(score: Tensor) -> bool:

@@ -105,7 +105,7 @@ def _pair_multipliers(batch: Batch, inputs: Tensor, others: Tensor, rows: Tensor
             graph.before(scores)
             graph.refuse_hidden(nodes(scores, {None}), "multipliers", _WITHOUT_RULES)
             _install(probe, pairing, lambda rule: rule)  # a checkpoint computes again, from copies without a graph
-            (multipliers,) = gradients(scores, [both])
+            (multipliers,) = gradients(scores, [both], arithmetic=batch.arithmetic)
             graph.refuse_hidden(None, "multipliers", _WITHOUT_RULES)
     if multipliers is None:
         raise BadInput(
