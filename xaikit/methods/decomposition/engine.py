@@ -152,6 +152,10 @@ class Engine:
         values = kept(source) if absorbs and not fold.direct else None
 
         def share(relevance: Tensor) -> Sequence[Tensor]:
+            negated = fold.part()
+            if negated is not None and not (self._negated and negated[0].last):  # that map is negated anyway
+                negated[0].take(negated[1], relevance)
+                return (torch.zeros_like(relevance),)
             if absorbs and fold.refused and not fold.first and not fold.joined:
                 step = fold.step(fold.outputs() if values is None else values).within([mark])
                 if step.bias is not None:
@@ -271,7 +275,11 @@ class Engine:
                 )
             bare = record.step if isinstance(record, Foldable) else step
             bare = bare.without_bias() if self.composite.bias == "zero" else bare
-            shares: list[Tensor | None] = [*self._by_rule(bare, record, relevance)]
+            own = [*self._by_rule(bare, record, relevance)]
+            for other, amount in record.taken() if isinstance(record, Weighted) else ():
+                other = other.without_bias() if self.composite.bias == "zero" else other
+                own = [mine + more for mine, more in zip(own, self._by_rule(other, record, amount), strict=True)]
+            shares: list[Tensor | None] = [*own]
             return shares + [None] * (len({part.source for part in step.parts}) - len(shares))
 
         return share

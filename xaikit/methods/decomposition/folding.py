@@ -15,6 +15,8 @@ and `settle` counts, once the logits are known, how often each value on the way 
 
 A normalisation written out (centring.py) takes such pairs too, and the gate by which it divides, at each value.
 
+Outputs of a map that are used as they are and negated, as in CReLU, are those of two maps, one of them negated.
+
 Any other pair is a scale and a bias of its own. Pairs that follow each other immediately are one pair: x * s + t is the
 same as a BatchNorm, and (x - m) * s + t too.
 """
@@ -92,6 +94,7 @@ class Weighted(Foldable):
     def __init__(self, reading: Reading) -> None:
         super().__init__(reading.step, is_map=True)
         self.channels = reading.channels
+        self._taken: list[tuple[Tensor, Tensor]] = []
 
     def fitting(self, values: Tensor, size: torch.Size) -> Tensor | None:
         """Return the constants (C,), or None if they differ within a channel."""
@@ -103,16 +106,29 @@ class Weighted(Foldable):
     @property
     def step(self) -> LinearMap:
         """The map with what was folded into it."""
-        if self._factor is None or self.channels is None:
-            return self._step
-        (part,) = self._step.parts
+        step = self._scaled(self._step, self._factor)
+        if self._shift is None or self.channels is None:
+            return step
+        shift = self.channels.along(self._shift)
+        return replace(step, bias=shift if step.bias is None else step.bias + shift)
+
+    def take(self, factor: Tensor, relevance: Tensor) -> None:
+        """Keep the relevance of the outputs times a factor (C,), which reached them by a use of its own."""
+        self._taken.append((factor, relevance))
+
+    def taken(self) -> list[tuple[LinearMap, Tensor]]:
+        """Return, and forget, what was kept: each relevance with the map whose outputs it belongs to."""
+        kept, self._taken = self._taken, []
+        return [(self._scaled(self.step, factor), relevance) for factor, relevance in kept]
+
+    def _scaled(self, step: LinearMap, factor: Tensor | None) -> LinearMap:
+        if factor is None or self.channels is None:
+            return step
+        (part,) = step.parts
         assert part.weight is not None
-        bias = None if self._step.bias is None else wide(self._step.bias) * self.channels.along(self._factor)
-        if self._shift is not None:
-            shift = self.channels.along(self._shift)
-            bias = shift if bias is None else bias + shift
-        weight = wide(part.weight) * self.channels.across(self._factor)
-        return replace(self._step, parts=(replace(part, weight=weight),), bias=bias)
+        bias = None if step.bias is None else wide(step.bias) * self.channels.along(factor)
+        weight = wide(part.weight) * self.channels.across(factor)
+        return replace(step, parts=(replace(part, weight=weight),), bias=bias)
 
 
 class Fold(Record):
@@ -190,6 +206,18 @@ class Fold(Record):
         """Whether the constants follow one map immediately."""
         return len(self._nodes) == 1
 
+    def part(self) -> tuple[Weighted, Tensor] | None:
+        """Return the map that these constants negate, with their factor (C,), if its outputs have other uses too.
+
+        The outputs and their negative, as CReLU takes them, are the outputs of two maps.
+        """
+        if not self.refused or self.gate is not None or self.total is not None or len(self._shares) != 1:
+            return None
+        ((record, factor, _),) = self._shares
+        if not isinstance(record, Weighted) or bool((factor >= 0).any()):
+            return None
+        return (record, factor) if all(_keeps_places(node) for node in self._nodes[:-1]) else None
+
     def outputs(self) -> Tensor:
         """Return the outputs of the map that the constants follow immediately."""
         ((record, _, _),) = self._shares
@@ -249,6 +277,12 @@ def _broadcasts(constant: Tensor, source: Tensor) -> bool:
     """Return whether a constant broadcasts to the shape of the source."""
     sizes = zip(reversed(constant.shape), reversed(source.shape), strict=False)
     return constant.ndim <= source.ndim and all(size in (1, expected) for size, expected in sizes)
+
+
+def _keeps_places(node: Any) -> bool:
+    """Return whether a node is a copy, or constants that are folded, whose values lie where those of the map do."""
+    record = getattr(node, "record", None)
+    return node.name().endswith(_COPIES) or (isinstance(record, Fold) and not record.refused)
 
 
 def _maps_before(node: Any) -> tuple[list[Any], list[Any]]:
