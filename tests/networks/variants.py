@@ -172,11 +172,19 @@ class Guarded(Net):
 
 
 class Failing(nn.Module):
-    """Runs another network `left` more times, then raises; None never raises."""
+    """Runs another network `left` more times, then raises; None never raises. A plain attribute would be looked at."""
 
     def __init__(self, network: nn.Module, left: int | None = None) -> None:
         super().__init__()
-        self.network, self.left = network, left
+        self.network, self.count = network, [left]
+
+    @property
+    def left(self) -> int | None:
+        return self.count[0]
+
+    @left.setter
+    def left(self, left: int | None) -> None:
+        self.count[0] = left
 
     def forward(self, x: Tensor) -> Tensor:
         if self.left is not None:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from xaikit.foundation.errors import BadInput, XaikitWarning
 
-_WRITTEN = "_torchdynamo_orig_callable"  # where a compiled function keeps the one it compiled
+WRITTEN = "_torchdynamo_orig_callable"  # where a compiled function keeps the one it compiled
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
@@ -202,7 +202,7 @@ class _Compiled:
         for module in plain:
             own = vars(module)
             for name, value in {"forward": type(module).forward, **own}.items():
-                written = getattr(value, _WRITTEN, None) if callable(value) else None
+                written = getattr(value, WRITTEN, None) if callable(value) else None
                 if written is not None:
                     bound = written if name in own else MethodType(written, module)
                     self._attributes.append((own, name, own.get(name), bound))
@@ -258,6 +258,11 @@ class _Buffers:
 
 def _flat(tensors: list[Tensor]) -> Tensor:
     return torch.cat([tensor.reshape(-1) for tensor in tensors])
+
+
+def draws(device: torch.device) -> list[Tensor]:
+    """Return the states of torch's own generators, which differ once numbers were drawn from them."""
+    return [torch.random.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
 
 
 def tensors(network: nn.Module) -> Iterator[Tensor]:

@@ -19,7 +19,8 @@ from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import fingerprint, generator
 from xaikit.images.reading import Inputs, Pictures, ReadPolicy, Resize
 from xaikit.images.shapes import check_images, check_range
-from xaikit.model.borrow import borrow, tensors, unwrapped
+from xaikit.model.borrow import borrow, draws, tensors, unwrapped
+from xaikit.model.build import facts
 from xaikit.model.facts import Facts, facts_of
 from xaikit.model.fingerprint import model_fingerprint
 from xaikit.model.function import BlackBox, Gives, Scripted, Takes
@@ -86,7 +87,7 @@ class Classifier(PictureReader):
         self.size = input_size(facts.size)
         self.name = name or type(unwrapped(network)).__name__
         self.weights = weights
-        self._output = output
+        self._asked = self._output = output
         self._select = Selection(select)
         self._labels = None if facts.labels is None else class_names(facts.labels)
         self._wanted_format = memory_format
@@ -157,7 +158,12 @@ class Classifier(PictureReader):
         seen = self.outline(inputs.shape[-2:])
         fitted = self._fit(inputs)
         own = inputs.clone() if fitted is inputs else fitted  # a network may write into its input
-        return run(self.module, own, seen, self.output, self._select)
+        states = draws(inputs.device)
+        logits = run(self.module, own, seen, self.output, self._select)
+        if not seen.random and any(not torch.equal(*pair) for pair in zip(states, draws(inputs.device), strict=True)):
+            self._outlines.note_random()
+            warn_of_randomness(self.name)
+        return logits
 
     def probabilities(self, pixels: Tensor) -> Tensor:
         """Return probabilities (N, K) of pixels (N, C, H, W); for a regression, the logits."""
@@ -254,11 +260,13 @@ class Classifier(PictureReader):
         with self.borrowed(), torch.no_grad():
             if self._outlines:
                 return self._outlines.known(look(self.module, self._noise(size), self.name, self._select))
-            noise, wanted = self._noise(size), self._wanted_format
+            noise, wanted, before = self._noise(size), self._wanted_format, facts(self.module)
             seen, self._memory_format = inspect(self.module, noise, self.name, wanted, self._select)
             warn_of_mixing(self.module, self.name, seen)
+            self._outlines.built(self.module, before)
         self._output = meaning(self._output, seen, self._labels, self.name)
-        warn_of_randomness(self.name, seen)
+        if seen.random:
+            warn_of_randomness(self.name)
         return seen
 
     def looking_at(self, size: Sequence[int]) -> AbstractContextManager[None]:
@@ -300,6 +308,8 @@ class Classifier(PictureReader):
         if pixels.numel() == 0:
             return pixels
         check_range(pixels, bounded=self.bounded)
+        if self._outlines.forget_changed(self.module):
+            self._output = self._asked
         self.outline(pixels.shape[2:])
         return pixels
 

@@ -22,6 +22,8 @@ from torch.overrides import TorchFunctionMode
 
 from xaikit.foundation.errors import BadInput, XaikitError, XaikitWarning
 from xaikit.foundation.memory import out_of_memory
+from xaikit.model.borrow import draws
+from xaikit.model.build import Build, Facts
 from xaikit.model.ends import End
 from xaikit.model.function import BlackBox, Scripted
 from xaikit.model.layers import Outline, outline
@@ -47,9 +49,25 @@ class Outlines:
     def __init__(self) -> None:
         self._seen: dict[tuple[int, int], Outline] = {}
         self._at: tuple[int, int] | None = None
+        self._build: Build | None = None
 
     def __bool__(self) -> bool:
         return bool(self._seen)
+
+    def built(self, network: nn.Module, before: Facts) -> None:
+        """Take the build of a network that was looked at; `before` are its facts then."""
+        self._build = Build(network, before, self._build)
+
+    def forget_changed(self, network: nn.Module) -> bool:
+        """Forget the outlines if the network was changed since, and return whether it was."""
+        if not self._seen or self._build is None or self._build.is_of(network):
+            return False
+        self._seen.clear()
+        return True
+
+    def note_random(self) -> None:
+        """Take the network as random, which its first forward did not show."""
+        self._seen = {size: replace(seen, random=True) for size, seen in self._seen.items()}
 
     def known(self, seen: Outline) -> Outline:
         """Return the outline of another size with what the first one shows about randomness and batches."""
@@ -142,9 +160,7 @@ def _dependence(network: nn.Module, inputs: Tensor, seen: Outline, select: Selec
 def _random_states(device: torch.device) -> list[Any]:
     """Return the states of the global generators of Python, NumPy and torch, to be compared."""
     _, keys, position, *_ = np.random.get_state()  # noqa: NPY002 - the generator that networks use
-    states = [torch.random.get_rng_state()]
-    states += [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
-    return [random.getstate(), np.asarray(keys).tolist(), position, *(state.tolist() for state in states)]
+    return [random.getstate(), np.asarray(keys).tolist(), position, *(state.tolist() for state in draws(device))]
 
 
 class _Draws(TorchFunctionMode):
@@ -209,10 +225,8 @@ def _warn_of_training(network: nn.Module) -> None:
             return
 
 
-def warn_of_randomness(name: str, seen: Outline) -> None:
+def warn_of_randomness(name: str) -> None:
     """Warn of a network whose forward is random in eval mode, so that its maps are too."""
-    if not seen.random:
-        return
     warnings.warn(
         f"{name} is random in eval mode: two forwards of one image may differ, and maps change from run to run (flag "
         "random-network); switch it off, as in F.dropout(x, training=self.training)",

@@ -23,6 +23,10 @@ from xaikit.model.selection import Selection
 Output = Literal["softmax", "sigmoid", "binary", "regression"]
 
 
+_SUM_TOLERANCE = 0.01
+_ANEW = "it was changed: make a new Classifier of it"
+
+
 def check_output(output: str | None) -> None:
     """Check that `output` is None or one of the four kinds.
 
@@ -95,21 +99,44 @@ def run(network: nn.Module, inputs: Tensor, seen: Outline, output: Output, selec
         return torch.cat([run(network, image, seen, output, select) for image in torch.split(inputs, 1)])
     if _undone(output, seen.ends_in):
         with Forward(seen.end.width) as forward:
-            outputs = select(network(inputs), seen.classes)
+            outputs = _as_seen(select(network(inputs), seen.classes), seen)
         before = forward.before(seen.end, outputs)
         logits = _inverse(outputs, seen.ends_in) if before is None else seen.end.logits(_full(before))
     else:
-        outputs = select(network(inputs), seen.classes)
+        outputs = _as_seen(select(network(inputs), seen.classes), seen)
         if seen.end.only_bits and output != "regression":
             refuse_saturated(outputs, "sigmoid")
         logits = _full(outputs).clone()  # the network may return the same tensor again, overwritten
     return torch.cat([-logits, logits], 1) if output == "binary" else logits
 
 
+def _as_seen(outputs: Tensor, seen: Outline) -> Tensor:
+    if outputs.shape[1] != seen.classes:
+        raise BadInput(f"model: expected {seen.classes} outputs, as at first, got {outputs.shape[1]}; {_ANEW}")
+    return outputs
+
+
+def check_logits(logits: Tensor, seen: Outline, output: Output) -> None:
+    """Check that logits (N, K) of a network that ended in none at first are no probabilities of a softmax.
+
+    Raises:
+        BadInput: they are.
+    """
+    if output == "softmax" and seen.ends_in == "logits":
+        shares = (logits >= 0).all() & ((logits.sum(1) - 1).abs() < _SUM_TOLERANCE).all()
+        if bool(shares & ((seen.outputs.sum(1) - 1).abs() > _SUM_TOLERANCE).any()):
+            raise BadInput(f"model: expected logits, as at first, got probabilities; {_ANEW}")
+
+
 def _inverse(outputs: Tensor, ends_in: EndsIn) -> Tensor:
     """Return logits (N, K) by the inverse of a softmax or sigmoid, for outputs that have not saturated."""
     refuse_saturated(outputs, ends_in)
     outputs = _full(outputs)
+    shares = outputs.detach().exp() if ends_in == "log-softmax" else outputs.detach()
+    outside = (shares < 0) | (shares > 1 + _SUM_TOLERANCE)
+    others = (shares.sum(1, keepdim=True) - 1).abs() > _SUM_TOLERANCE if ends_in != "sigmoid" else outside
+    if bool((outside | others).any()):
+        raise BadInput(f"model: expected outputs of a {ends_in}, as at first, got others; {_ANEW}")
     if ends_in == "log-softmax":
         return outputs.clone()
     limits = torch.finfo(outputs.dtype)

@@ -27,6 +27,7 @@ from xaikit.images.hashes import image_hashes
 from xaikit.model.classifier import Classifier
 from xaikit.model.graph import Graph, nodes
 from xaikit.model.hooks import Layer, Probe
+from xaikit.model.outputs import check_logits
 from xaikit.model.target import Target, resolve_target
 from xaikit.run.context import Context
 from xaikit.run.cuts import Trace
@@ -491,6 +492,7 @@ class Batch:
         bad = (~logits.isfinite()).any(1).nonzero().flatten().tolist()
         if bad:
             raise BadInput(f"model: expected finite logits, got NaN or infinity for image {bad[0]}; check its weights")
+        check_logits(logits, self.classifier.outline(self.size), self.classifier.output)
         self._logits = logits
 
 
