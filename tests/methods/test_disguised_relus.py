@@ -84,6 +84,32 @@ def test_another_nonlinear_function_is_flagged(other: Callable[[Tensor], Tensor]
     assert all("not-only-relu" in flags for flags in found.flags)
 
 
+def energy_gradient(x: Tensor) -> Tensor:
+    """Return the gradient of half the squared ReLUs, which is the ReLU."""
+    with torch.enable_grad():
+        y = x if x.requires_grad else x.detach().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(F.relu(y).square().sum() / 2, y, create_graph=True)
+    return gradient
+
+
+def side_gradient(x: Tensor) -> Tensor:
+    """Return the ReLU plus the gradient of an energy whose backward has negative numbers."""
+    y = x.detach().requires_grad_(True)
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad(-3 * F.relu(y).sum(), y)
+    return F.relu(x) + gradient
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("form", [energy_gradient, side_gradient])
+def test_a_backward_inside_the_forward_has_the_gradient(form: Callable[[Tensor], Tensor], name: str) -> None:
+    clf, x = bound(Activated(form)), images(2)
+    found = METHODS.get(name).build(clf, channels=True).attribute(x, 1)
+    assert torch.allclose(found.scores, clf.network(x)[:, 1].detach(), rtol=0, atol=1e-14)
+    if name == "guided-backprop" and form is energy_gradient:
+        assert torch.allclose(found.values, rectified(clf.network, x, 1, name), rtol=0, atol=1e-14)
+
+
 @pytest.mark.parametrize("form", ["where", "mask", "maximum", "threshold"])
 def test_an_image_without_negative_activations_has_the_same_map_alone(form: str) -> None:
     """A mask of ones at hand is still the mask of a ReLU."""

@@ -312,7 +312,7 @@ class Batch:
         """(n, C, H, W) gradient of the score by the inputs in the network's coordinates."""
         return self._trusted(self.inputs, Target.score)[1]
 
-    def input_gradients_anew(self, probe: Probe, graph: Graph) -> Tensor:
+    def input_gradients_anew(self, probe: Probe, graph: Graph, between: Callable[[], object] | None = None) -> Tensor:
         """Return the input gradients without the cache, for callers that have installed rules on a probe.
 
         Rules may make them zero. If they are zero everywhere, `input_gradients`, read without the rules, tells whether
@@ -321,10 +321,13 @@ class Batch:
         Args:
             probe: the probe with the rules.
             graph: the probe's record of hidden operations.
+            between: called after the forward and before the backward.
         """
         score, leaf, trace = self._forward(self.inputs, lambda logits: self.target.score(logits), probe)
         trace.end((), hidden=bool(graph.hidden()))
         self._traces[None] = trace
+        if between is not None:
+            between()
         gradient = self._gradients(score, [leaf])[0]
         return torch.zeros_like(self.inputs) if gradient is None else gradient
 

@@ -4,6 +4,9 @@
     deconvolution   R = g * [g > 0]
     guided          R = g * [x > 0] * [g > 0]
 
+A backward inside the forward, as of a network that differentiates an energy, is a part of the function, and has the
+gradient.
+
 For a ReLU with an upper bound, such as ReLU6 or a clamp from zero, [x > 0] means that x lies between both bounds.
 
 A ReLU is what behaves as one, whatever its name: a call whose output is min(max(x, 0), bound) for one of its arguments
@@ -85,11 +88,12 @@ def rectified_gradients(batch: Batch, by: Rectification, method: str) -> tuple[T
     Raises:
         BadInput: the network has no ReLU, or its score changes without a gradient.
     """
-    rectifiers = _Rectifiers(by)
+    rule = _Rule(by)
+    rectifiers = _Rectifiers(rule)
     with torch.enable_grad(), batch.classifier.probe() as probe:
         graph = probe.graph()
         probe.otherwise(rectifiers.call)
-        values = batch.input_gradients_anew(probe, graph)
+        values = batch.input_gradients_anew(probe, graph, rule.start)
     others = rectifiers.others | set(graph.hidden())
     if not bool(values.flatten(1).any(1).all()):
         _ = batch.input_gradients  # refuses an image without a gradient
@@ -103,6 +107,18 @@ def rectified_gradients(batch: Batch, by: Rectification, method: str) -> tuple[T
 
 
 @dataclass
+class _Rule:
+    """The rule at each ReLU once `start` was called; a backward before, inside the forward, has the gradient."""
+
+    by: Rectification
+    started: bool = False
+
+    def start(self) -> None:
+        """Begin the backward whose gradient is modified."""
+        self.started = True
+
+
+@dataclass
 class _Rectifiers:
     """The rule on every call of a forward, the number of ReLU calls, and the names of other nonlinear functions.
 
@@ -110,7 +126,7 @@ class _Rectifiers:
     they are kept alive, so that an `id` identifies one tensor.
     """
 
-    by: Rectification
+    rule: _Rule
     count: int = 0
     others: set[str] = field(default_factory=set)
     made: dict[int, "_Made"] = field(default_factory=dict)
@@ -213,7 +229,7 @@ class _Rectifiers:
 
     def _rectified(self, inputs: Tensor, bound: float) -> Tensor:
         self.count += 1
-        output: Tensor = _Rectifier.apply(inputs, bound, self.by)
+        output: Tensor = _Rectifier.apply(inputs, bound, self.rule)
         return output
 
 
@@ -313,14 +329,15 @@ class _Rectifier(torch.autograd.Function):
     """A ReLU with a modified backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, high: float, by: Rectification) -> Tensor:
-        if by == "guided":
-            ctx.save_for_backward((inputs > 0) & (inputs < high))
+    def forward(ctx: Any, inputs: Tensor, high: float, rule: _Rule) -> Tensor:
+        ctx.rule = rule
+        ctx.save_for_backward((inputs > 0) & (inputs < high))
         return inputs.clamp(min=0, max=None if high == torch.inf else high)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (between_bounds,) = ctx.saved_tensors
+        if not ctx.rule.started:
+            return gradient * between_bounds, None, None
         rectified = gradient.clamp(min=0)
-        for between_bounds in ctx.saved_tensors:
-            rectified = rectified * between_bounds
-        return rectified, None, None
+        return rectified if ctx.rule.by == "deconvolution" else rectified * between_bounds, None, None
