@@ -134,6 +134,24 @@ def test_a_checkpoint_is_no_cut() -> None:
         assert METHODS.get("saliency")(clf).attribute(images(2), 1).flags == [set()] * 2
 
 
+def packed(levels: int, x: Tensor) -> Tensor:
+    """Return a branch of which the backward reads numbers rounded to some levels; with none they stay as they are."""
+
+    def pack(saved: Tensor) -> tuple[Tensor, Tensor]:
+        step = saved.abs().amax() / levels if levels else torch.ones(())
+        return (saved / step).round() if levels else saved, step
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda stored: stored[0] * stored[1]):
+        return F.gelu(x).square()
+
+
+@pytest.mark.parametrize("levels", [0, 1, 10**9])
+def test_a_backward_from_packed_tensors_is_compared_with_finite_differences(levels: int) -> None:
+    clf = bound(Activated(lambda x: packed(levels, x)))
+    for method in (METHODS.get("saliency")(clf), METHODS.get("hires-cam")(clf, layer="conv1")):
+        assert method.attribute(images(1), 1).flags == [{"gradient-not-derivative"} if levels == 1 else set()]
+
+
 class Bright(GAPNet):
     """Takes another way for bright images, and one by one."""
 

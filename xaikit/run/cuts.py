@@ -8,7 +8,8 @@ takes them out of torch, or changes a tensor behind its graph's back. Only numbe
 a mask x > 0 is constant almost everywhere, as is sign(x) times a size of x, and a network without any graph is refused
 elsewhere. Scripted code and an `autograd.Function` hide their cuts.
 
-A backward in Python code (a hook, an `autograd.Function`) may not be the derivative; gradients.py compares.
+A backward in Python code (a hook, an `autograd.Function`), or from tensors that hooks pack for it, may not be the
+derivative; gradients.py compares.
 """
 
 from collections.abc import Iterable
@@ -17,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import disable_saved_tensors_hooks
 
 from xaikit.model.graph import tensors_in
 from xaikit.model.hooks import Rule
@@ -39,9 +41,9 @@ _ABOUT_GRADIENTS = frozenset({getattr_static(Tensor, "grad_fn").__get__}) | name
 class Trace:
     """What one forward shows about its gradient.
 
-    `names`: the functions that cut the graph. `custom`: whether its backward runs Python code. The tensors that depend
-    on the image without a graph are known by their storage, which they share with views of them; they are kept alive
-    during the forward, so that an address identifies one storage.
+    `names`: the functions that cut the graph. `custom`: whether its backward runs Python code, or reads tensors by it.
+    The tensors that depend on the image without a graph are known by their storage, which they share with views of
+    them; they are kept alive during the forward, so that an address identifies one storage.
     """
 
     def __init__(self) -> None:
@@ -69,6 +71,7 @@ class Trace:
         severed = self._severed(arguments) if self._cut else []
         if func in BLANKS or not (signals or severed):
             return compute(func, args, kwargs)
+        self.custom = self.custom or _are_packed()
         versions = [] if torch.is_grad_enabled() else [tensor._version for tensor in signals]
         if self._signs:
             self._use_signs(func, signals)
@@ -102,6 +105,15 @@ class Trace:
         others = [tensor for tensor in signals if id(tensor) not in self._signs]
         masks = func in PRODUCTS and any(other.shape == sign.shape for sign in signs for other in others)
         self.names.update({"sign"} if signs and not masks else ())
+
+
+def _are_packed() -> bool:
+    """Return whether hooks pack what calls save for the backward: then they cannot be disabled."""
+    try:
+        with disable_saved_tensors_hooks("packed"):
+            return False
+    except RuntimeError:
+        return True
 
 
 def _place(tensor: Tensor) -> int:
