@@ -57,7 +57,7 @@ class AblationCAM(LayerMethod):
         drops, path = self._drops(batch, activations)
         if self.divide != "none":
             divisor = batch.scores.abs() if self.divide == "magnitude" else batch.scores
-            drops = drops / torch.where(divisor == 0, 1, divisor)[:, None]
+            drops = drops / torch.where(divisor == 0, 1, divisor)[:, None].to(drops.dtype)
         return Values(torch.einsum("nk,nkhw->nhw", drops, activations).relu(), params={"path": path})
 
     def cost(self, size: tuple[int, int]) -> Cost:
@@ -70,7 +70,7 @@ class AblationCAM(LayerMethod):
         head, target = linear_head(batch, activations), batch.target
         normalised = self.classifier.outline().ends_in in ("softmax", "log-softmax") and target.against is None
         if head.weights is not None and target.function is None and not normalised:
-            return (score_by_logits(batch) @ head.weights) * activations.mean((2, 3)), "closed-form"
+            return (score_by_logits(batch, activations.dtype) @ head.weights) * activations.mean((2, 3)), "closed-form"
         drops = self._tail(batch, activations)
         return (drops, "tail") if drops is not None else (self._full(batch, activations), "full")
 
@@ -87,7 +87,7 @@ class AblationCAM(LayerMethod):
                 scores = self._masked_scores(batch, image, kept)
                 if scores is None or not _close(scores[0], batch.scores[image], batch.logits[image], batch.arithmetic):
                     return None
-                drops[image, ablated] = scores[0] - scores[1:]
+                drops[image, ablated] = (scores[0] - scores[1:]).to(drops.dtype)
                 if batch.context.progress is not None:
                     last = start + len(ablated) == len(channels)
                     done = drops.shape[1] if last else int(ablated[-1]) + 1
@@ -123,7 +123,7 @@ class AblationCAM(LayerMethod):
 
         drops = activations.new_zeros(activations.shape[:2])
         for pairs, scores in batch.packed(len(rows), ablated_scores, "ablated images"):
-            drops[rows[pairs], channels[pairs]] = batch.scores[rows[pairs]] - scores
+            drops[rows[pairs], channels[pairs]] = (batch.scores[rows[pairs]] - scores).to(drops.dtype)
         return drops
 
 

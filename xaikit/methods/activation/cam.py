@@ -48,7 +48,7 @@ class CAM(LayerMethod):
             BadInput: the head is not global average pooling and one linear map.
         """
         activations = batch.activations(self.place)
-        logit_gradients = score_by_logits(batch)
+        logit_gradients = score_by_logits(batch, activations.dtype)
         if self.place == self.classifier.outline().class_map:
             if self.classifier.output == "binary":  # one map for [-z, z]
                 logit_gradients = logit_gradients[:, 1:] - logit_gradients[:, :1]

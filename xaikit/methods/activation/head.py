@@ -54,11 +54,11 @@ def may_have_linear_head(classifier: Classifier, channels: int) -> bool:
     return next(_candidates(classifier, blank), None) is not None
 
 
-def score_by_logits(batch: Batch) -> Tensor:
-    """Return d score / d logits (n, K): one-hot for a class, plus and minus one for a contrast."""
+def score_by_logits(batch: Batch, dtype: torch.dtype) -> Tensor:
+    """Return d score / d logits (n, K) in a dtype: one-hot for a class, plus and minus one for a contrast."""
     logits = batch.logits.clone().requires_grad_(True)
     (gradient,) = torch.autograd.grad(batch.target.score(logits).sum(), logits)
-    return gradient
+    return gradient.to(dtype)
 
 
 def _candidates(classifier: Classifier, activations: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

@@ -75,7 +75,7 @@ class IntegratedGradients(InputMethod):
         while len(rows):
             integral = self._integrate(batch, starts, rows, steps)
             gap = integral.flatten(1).sum(1) - (batch.scores - others)[rows]
-            values[rows], gaps[rows] = integral, gap
+            values[rows], gaps[rows] = integral, gap.to(gaps.dtype)
             for row in rows.tolist():
                 steps_used[row] = steps
             if self.steps is not None or steps >= _MOST:
