@@ -157,7 +157,7 @@ def resize_policy(policy: ReadPolicy | None, own: Resize, fill: tuple[float, ...
 def save_png(path: str | Path, rgb: np.ndarray) -> None:
     """Write (H, W, 3) uint8 as PNG, atomically."""
     with atomic(path) as temporary:
-        Image.fromarray(rgb).save(temporary, format="PNG")
+        Image.fromarray(rgb).save(temporary, format="PNG", compress_level=4)  # half the time of 6, files 2 % larger
 
 
 def to_picture(pixels: Tensor) -> np.ndarray[Any, Any]:
