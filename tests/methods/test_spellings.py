@@ -107,6 +107,18 @@ def test_several_layers_are_fused_whatever_their_order(clf: xaikit.Classifier) -
     assert torch.equal(one.values, xaikit.attribute(clf, pixels, method="grad-cam", layer="features.4").values)
 
 
+def test_several_layers_of_a_classifier_are_fused_where_a_method_does(clf: xaikit.Classifier) -> None:
+    pixels = torch.rand(2, 3, 64, 64)
+    both = xaikit.Classifier(clf.network, clf.mean.flatten(), clf.std.flatten(), layer=["features.4", "features.11"])
+    for method, layers in (("layer-cam", ["features.4", "features.11"]), ("grad-cam", ["features.11"])):
+        named = xaikit.attribute(clf, pixels, method=method, layer=layers)
+        assert torch.equal(xaikit.attribute(both, pixels, method=method).values, named.values)
+        one = xaikit.attribute(both, pixels, method=method, layer="features.4")
+        assert torch.equal(one.values, xaikit.attribute(clf, pixels, method=method, layer="features.4").values)
+    with pytest.raises(xaikit.NoSuchLayer, match=r"features\.99"):
+        xaikit.Classifier(clf.network, layer=["features.4", "features.99"])
+
+
 @pytest.mark.parametrize(
     ("method", "layers", "message"),
     [

@@ -18,6 +18,7 @@ from torchvision.models import ResNet18_Weights, SqueezeNet1_0_Weights, squeezen
 from torchvision.transforms import v2
 
 from tests.networks import Net, images, seeded
+from xaikit import attribute
 from xaikit.foundation.errors import BadInput, XaikitWarning
 from xaikit.images.reading import Resize
 from xaikit.model.classifier import Classifier
@@ -174,6 +175,18 @@ def test_pictures_for_a_network_of_which_nothing_is_known_are_warned_of_once() -
         clf.read(picture())
         clf(images(1, dtype=torch.float32))
         Classifier(net(), mean=0).read(picture())
+
+
+def test_pixels_between_0_and_1_are_warned_of_like_pictures() -> None:
+    clf, pixels = Classifier(net()), images(2, dtype=torch.float32)
+    with pytest.warns(XaikitWarning, match="neither mean nor std is known") as told:
+        attribute(clf, pixels, 0, "saliency")
+    assert len(told) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        attribute(clf, pixels, 0, "saliency")
+        attribute(Classifier(net()), 4 * pixels - 2, 0, "saliency")  # normalised by the user
+        attribute(Classifier(net(), std=1), pixels, 0, "saliency")
 
 
 @pytest.mark.real

@@ -145,7 +145,7 @@ def test_outputs_written_into_one_tensor_are_kept_apart() -> None:
 
 
 def test_batch_norm_without_statistics_is_warned_of_once_and_flagged() -> None:
-    clf = Classifier(seeded(lambda: Activated(F.relu, nn.BatchNorm2d(5, track_running_stats=False))), size=8)
+    clf = Classifier(seeded(lambda: Activated(F.relu, nn.BatchNorm2d(5, track_running_stats=False))), 0, size=8)
     with pytest.warns(XaikitWarning, match="BatchNorm with running statistics, got none in 'second'") as told:
         found = attribute(clf, images(2), 0, "saliency")
     assert len(told) == 1
@@ -275,7 +275,7 @@ def test_a_network_that_remembers_the_image_before_is_warned_of_once(
 ) -> None:
     net = seeded(build, torch.float32)
     function = Classifier.from_function(lambda x: net(x).detach(), size=8, gives="logits", takes="torch")
-    for clf in (Classifier(seeded(build, torch.float32), size=8, name="mine"), function):
+    for clf in (Classifier(seeded(build, torch.float32), 0, size=8, name="mine"), function):
         with torch.no_grad(), warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             found = attribute(clf, images(1, dtype=torch.float32), 0, "occlusion")

@@ -146,7 +146,12 @@ class Method(Parameters, ABC):
                 raise BadInput(f"layer: expected none, {cls.name} works on the input, got {layer!r}; omit it")
             several = isinstance(layer, list | tuple)
             params |= cls.several_layers(classifier, list(layer)) if several else {"layer": layer}
-        return cls(classifier, **params)
+        return cls(classifier, **cls.own_layers(classifier, params))
+
+    @classmethod
+    def own_layers(cls, classifier: Classifier, params: dict[str, Any]) -> dict[str, Any]:
+        """Return the parameters, completed by the layers of the classifier where a method fuses several."""
+        return params
 
 
 @dataclass(frozen=True)

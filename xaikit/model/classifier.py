@@ -43,7 +43,8 @@ class Classifier(PictureReader):
         std: standard deviation of each channel; None is 1.
         size: input size (H, W), or the side of a square; None reads pictures at their native size.
         labels: names of the K classes.
-        layer: target layer of the activation methods, a dotted name or a module; None finds it.
+        layer: target layer of the activation methods, a dotted name or a module; None finds it. Of a list, methods that
+            fuse layers take all, others the last.
         output: meaning of the logits; None takes one logit as "binary" and several as "softmax".
         transform: torchvision or timm transform that gives mean, std, size and resize (facts.py).
         select: what of the network's output are the logits: a key, an attribute, an index, or a callable such as
@@ -65,7 +66,7 @@ class Classifier(PictureReader):
         std: Sequence[float] | float | None = None,
         size: tuple[int, int] | int | None = None,
         labels: Sequence[str] | None = None,
-        layer: str | nn.Module | None = None,
+        layer: str | nn.Module | Sequence[str | nn.Module] | None = None,
         output: Output | None = None,
         *,
         transform: Any = None,
@@ -99,7 +100,8 @@ class Classifier(PictureReader):
                 numbers = torch.tensor(per_channel(values, self.channels, default, name), device=self.device)
                 self.register_buffer(name, numbers.reshape(1, -1, 1, 1), persistent=False)
         self.resize = own_resize(facts.resize, self.size, self.mean)
-        self._layer = None if layer is None else find_layer(self.module, layer)
+        named: Sequence[Any] = layer if isinstance(layer, list | tuple) else [layer]
+        self.fused = [find_layer(self.module, one) for one in named if one is not None]
 
     mean: Tensor
     std: Tensor
@@ -240,7 +242,8 @@ class Classifier(PictureReader):
         """
         if isinstance(self.module, BlackBox | Scripted):
             raise BadInput(self.module.refusal("layers"))
-        requested = self._layer if layer is None else find_layer(self.module, layer)
+        own = self.fused[-1] if self.fused else None
+        requested = own if layer is None else find_layer(self.module, layer)
         return self.outline().layer(requested, self.name)
 
     def outline(self, size: Sequence[int] | None = None) -> Outline:
@@ -310,6 +313,8 @@ class Classifier(PictureReader):
         check_range(pixels, bounded=self.bounded)
         if self._outlines.forget_changed(self.module):
             self._output = self._asked
+        if not self._told and 0 <= pixels.min() <= pixels.max() <= 1:
+            self._tell()
         self.outline(pixels.shape[2:])
         return pixels
 

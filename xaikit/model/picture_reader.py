@@ -86,7 +86,11 @@ class PictureReader(nn.Module):
 
     def resizing(self, resize: ReadPolicy | None = None) -> Resize:
         """Return how pictures are resized, as in `read`; the first use warns of unknown normalisation."""
+        self._tell()
+        return resize_policy(resize, self.resize, tuple(self.mean.flatten().tolist()))
+
+    def _tell(self) -> None:
+        """Warn once of unknown normalisation."""
         if not self._told:
             self._told = True
             warn_of_pixels(self.name)
-        return resize_policy(resize, self.resize, tuple(self.mean.flatten().tolist()))

@@ -61,6 +61,13 @@ class LayerCAM(LayerMethod):
         *shallower, deepest = map(str, sorted(places, key=lambda place: order.index(place.name)))
         return {"layer": deepest} | ({"shallower": tuple(shallower)} if shallower else {})
 
+    @classmethod
+    def own_layers(cls, classifier: Classifier, params: dict[str, Any]) -> dict[str, Any]:
+        """Return the parameters, with the classifier's list of layers where none are given."""
+        if len(classifier.fused) < 2 or "layer" in params or "shallower" in params:
+            return params
+        return params | cls.several_layers(classifier, list(map(str, classifier.fused)))
+
     @property
     def places(self) -> list[Layer]:
         """The shallower layers, then the method's own."""
