@@ -240,7 +240,7 @@ def test_four_channels_cannot_be_read(tmp_path):
 
 
 def test_no_file_stays_open_and_no_warning_escapes(tmp_path):
-    path = saved(tmp_path / "a.tiff", rgb(), save_all=True, append_images=[rgb()])
+    path = saved(tmp_path / "a.tiff", rgb())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         decode(path)

@@ -69,6 +69,12 @@ def test_a_tiff_file_states_its_range(tmp_path: Path) -> None:
     np.testing.assert_allclose(read(tiff(path, floats, {340: -5, 341: 36})), RAMP / 100 / 41, atol=1e-6)
 
 
+def test_a_tiff_file_of_several_pictures_is_warned_of(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([RAMP, RAMP[::-1]]) * 16, photometric="minisblack")
+    with pytest.warns(XaikitWarning, match=r"a\.tif: holds several pictures, the first is read"):
+        np.testing.assert_allclose(read(tmp_path / "a.tif"), RAMP * 16 / 65535, atol=1e-6)
+
+
 def test_where_it_states_none_it_is_warned_of_or_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     for tags in ({}, {281: 4090}):  # the highest value of this picture tells nothing of the type

@@ -4,12 +4,14 @@ The range of deep grey is, of a TIFF file, its tags SMinSampleValue and SMaxSamp
 that of a whole number of bits, or its number of bits; else that of its type, 16 or 31 bits.
 """
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, features
 
+from xaikit.foundation.errors import XaikitWarning
 from xaikit.images.formats.format import PILLOW, Stored, check_pixels, register_format
 from xaikit.images.scaling import Range
 
@@ -30,9 +32,16 @@ _STATED = (340, 341)
 
 @register_format(PILLOW, suffixes=(*_SUFFIXES, *UNREADABLE), begins=lambda start: True)
 def read(path: Path, stated: Range | None) -> Image.Image | Stored:
-    """Return the picture of a file, the first one if it holds several."""
+    """Return the picture of a file, the first one if it holds several.
+
+    Warns:
+        XaikitWarning: a TIFF file holds several, such as the slices of a volume.
+    """
     with Image.open(path, formats=_FORMATS) as image:
         check_pixels(*image.size)
+        if image.format == "TIFF" and getattr(image, "is_animated", False):
+            text = f"{path}: holds several pictures, the first is read; give another one as an array"
+            warnings.warn(text, XaikitWarning, stacklevel=2)
         return of_pillow(image)
 
 
