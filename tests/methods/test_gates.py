@@ -147,3 +147,27 @@ def test_a_clip_above_one_stays_the_signal_of_a_gate(activation: Callable[[Tenso
         for one in (activation, F.relu)
     )
     assert torch.allclose(found.values, expected.values, rtol=0, atol=1e-12)
+
+
+class Larger(nn.Module):
+    """The larger one of two activations, in several spellings."""
+
+    def __init__(self, larger: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+        self.larger = larger
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.larger(self.first(x).relu(), self.second(x).relu())).relu().mean((2, 3))
+
+
+@pytest.mark.parametrize(("name", "params"), METHODS_TO_COMPARE)
+def test_a_clamp_at_a_signal_is_the_larger_of_two(name: str, params: dict[str, Any]) -> None:
+    def values(larger: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        return METHODS.get(name).build(bound(Larger(larger)), **params).attribute(images(2), 0).values
+
+    expected = values(torch.maximum)
+    for larger in (torch.clamp_min, lambda a, b: a.clamp(min=b), lambda a, b: a.clone().clamp_min_(b), torch.clip):
+        torch.testing.assert_close(values(larger), expected, rtol=0, atol=1e-12)
+    apart = (values(lambda a, b: a.clamp_min(b.detach())) - expected).abs().max()  # what the first one alone got
+    assert float(apart) > 0.05 * float(expected.abs().max())

@@ -61,8 +61,20 @@ from xaikit.methods.decomposition.signals import (
 from xaikit.model.graph import Graph
 from xaikit.model.hooks import Probe, Rule
 from xaikit.model.outputs import Output
-from xaikit.model.torch_functions import ACTIVATIONS, CLIPS, GATES, MAX_POOLS, PADS, PRODUCTS, QUOTIENTS, Call, writes
+from xaikit.model.torch_functions import (
+    ACTIVATIONS,
+    CLIPS,
+    GATES,
+    MAX_POOLS,
+    PADS,
+    PRODUCTS,
+    QUOTIENTS,
+    Call,
+    named,
+    writes,
+)
 
+_CLAMPS = named("clamp clamp_min clamp_max clip")
 _MAPS = ("convolution", "dense")
 
 
@@ -294,6 +306,9 @@ class Engine:
 
     def _activation(self, step: Step, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         inputs = args[0] if args else kwargs["input"]
+        others = [*args[1:], *(value for name, value in kwargs.items() if name != "input")]
+        if any(is_signal(value) for value in others):  # a clamp at another signal selects, as torch.maximum does
+            return function(*args, **kwargs) if function in _CLAMPS else self._otherwise(function, args, kwargs)
         if not is_signal(inputs):
             return function(*args, **kwargs)
         bound, mark = clip_bound(function, args, kwargs) if function in CLIPS else None, present(inputs)
