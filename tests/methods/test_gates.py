@@ -161,7 +161,7 @@ class Larger(nn.Module):
         return self.last(self.larger(self.first(x).relu(), self.second(x).relu())).relu().mean((2, 3))
 
 
-@pytest.mark.parametrize(("name", "params"), METHODS_TO_COMPARE)
+@pytest.mark.parametrize(("name", "params"), [("lrp", {"composite": "epsilon"}), *METHODS_TO_COMPARE[1:]])
 def test_a_clamp_at_a_signal_is_the_larger_of_two(name: str, params: dict[str, Any]) -> None:
     def values(larger: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         return METHODS.get(name).build(bound(Larger(larger)), **params).attribute(images(2), 0).values
@@ -169,5 +169,5 @@ def test_a_clamp_at_a_signal_is_the_larger_of_two(name: str, params: dict[str, A
     expected = values(torch.maximum)
     for larger in (torch.clamp_min, lambda a, b: a.clamp(min=b), lambda a, b: a.clone().clamp_min_(b), torch.clip):
         torch.testing.assert_close(values(larger), expected, rtol=0, atol=1e-12)
-    apart = (values(lambda a, b: a.clamp_min(b.detach())) - expected).abs().max()  # what the first one alone got
+    apart = (values(lambda a, b: a.clamp_min(b.detach())) - expected).abs().max()  # the first one gets it all
     assert float(apart) > 0.05 * float(expected.abs().max())
