@@ -36,7 +36,6 @@ from xaikit.run.attribution import Answer, Attribution, Reduction, Scale, reduce
 from xaikit.run.batch import Batch
 from xaikit.run.context import Context, Progress
 from xaikit.run.cost import Cost
-from xaikit.run.placement import is_misplaced
 from xaikit.run.progress import reported
 
 Family = Literal["activation", "gradient", "decomposition", "perturbation", "control"]
@@ -355,11 +354,10 @@ def _explain(method: Method, batch: Batch) -> Attribution:
     for place in [] if recorded else method.differentiated:
         flags = [names | more for names, more in zip(flags, batch.gradient_flags(place), strict=True)]
     seen = batch.classifier.outline()
-    shared = place_flags(method, batch) | ({"random-network"} if seen.random else set())
-    shared |= {"mixes-images"} if seen.rows.mixes else set()
+    shared = ({"random-network"} if seen.random else set()) | ({"mixes-images"} if seen.rows.mixes else set())
     shared |= {"remembers-images"} if seen.rows.remembers else set()
-    for names, same in zip(flags, batch.target.against_itself, strict=True):
-        names |= shared | ({"against-itself"} if same else set())
+    for names, same, placed in zip(flags, batch.target.against_itself, place_flags(method, batch), strict=True):
+        names |= shared | placed | ({"against-itself"} if same else set())
     diagnostics: dict[str, Tensor] = {}
     if len(batch):
         _, constant, invalid = unit(flat)
@@ -411,13 +409,14 @@ def _answers(batch: Batch) -> tuple[Answer, ...]:
     )
 
 
-def place_flags(method: Method, batch: Batch) -> set[str]:
-    """Return the flags of the layer that a method reads, if it reads one."""
+def place_flags(method: Method, batch: Batch) -> list[set[str]]:
+    """Return for each image the flags of the layers that a method reads, if it reads any."""
     if not isinstance(method, LayerMethod):
-        return set()
+        return [set() for _ in range(len(batch))]
     collapsed = method.layer is None and method.classifier.outline().collapsed
-    misplaced = is_misplaced(method.classifier, method.place, batch.size)
-    return ({"earlier-layer"} if collapsed else set()) | ({"misplaced-grid"} if misplaced else set())
+    layers = dict.fromkeys([method.place, *(layer for layer in method.differentiated if layer is not None)])
+    misplaced = [any(marks) for marks in zip(*(batch.places.misplaced(layer) for layer in layers), strict=True)]
+    return [({"earlier-layer"} if collapsed else set()) | ({"misplaced-grid"} if mark else set()) for mark in misplaced]
 
 
 def _check_counts(method: Method, result: Values, count: int) -> None:

@@ -124,6 +124,11 @@ class Tap(_Reader):
         self._given: list[tuple[Tensor, int]] = []
         self._passed: tuple[Tensor, int] | None = None
 
+    @property
+    def reached(self) -> bool:
+        """Whether the forward has come to the layer."""
+        return self._activation is not None
+
     def enter(self, args: tuple[Any, ...]) -> None:
         """Take the module's inputs."""
         self._given = [(tensor, _version(tensor)) for tensor in tensors_in(args)]
@@ -479,8 +484,9 @@ class _Functions(TorchFunctionMode):
                     result = tap.fill_copy(rectified)
                     return output.copy_(result) if overwrites(func, args, kwargs) else result
         if func in self.rules:
-            return self._ruled(self.rules[func], func, args, kwargs)
-        result = func(*args, **kwargs) if self.otherwise is None else self.otherwise(func, args, kwargs)
+            result = self._ruled(self.rules[func], func, args, kwargs)
+        else:
+            result = func(*args, **kwargs) if self.otherwise is None else self.otherwise(func, args, kwargs)
         if self.observer is not None:
             self.observer(func, args, kwargs, result)
         return result

@@ -17,7 +17,6 @@ How the default target layer is found (paths.py reads the autograd graph, so nam
    positions reach the outputs: `norm` before mean pooling, the input of the last attention before a class token.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -51,7 +50,7 @@ class Outline:
         calls: number of calls by module name.
         default: the default target layer, or None.
         collapsed: whether the layer that the head pools has one position, because the image is small.
-        moves: whether values are moved before the layer that the head pools, so that its grid may not lie on the image.
+        straight: calls of modules whose grids lie on the image, as no call up to them moves values (addresses.py).
         class_map: the layer with one channel per class whose spatial mean is the logits, or None.
         classes: number of outputs K.
         end: the softmax or sigmoid at the end, or none.
@@ -69,7 +68,7 @@ class Outline:
     default: Layer | None
     class_map: Layer | None
     collapsed: bool
-    moves: bool
+    straight: frozenset[tuple[str, int]]
     classes: int
     end: End
     activation_bytes: int
@@ -154,7 +153,7 @@ def outline(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor])
         calls=trace.calls,
         default=default,
         class_map=None if class_map is None else _named(trace, graph, class_map),
-        moves=_are_moved(trace, graph, last),
+        straight=frozenset(trace.straight),
         collapsed=collapsed,
         classes=outputs.shape[1],
         end=end,
@@ -280,12 +279,6 @@ def _last_with_positions(trace: Trace, graph: Paths, outputs: Tensor) -> Edge | 
         if edge not in trace.adapted and not _is_one_position(edge, outputs):
             return edge
     return None
-
-
-def _are_moved(trace: Trace, graph: Paths, last: Edge | None) -> bool:
-    """Return whether values are moved before a tensor, or anywhere if there is none."""
-    end = math.inf if last is None else graph.position[last[0]]
-    return any(node in graph.position and graph.position[node] <= end for node, _ in trace.moved)
 
 
 def _is_collapsed(trace: Trace, graph: Paths, last: Edge) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from xaikit.model.addresses import moves
 from xaikit.model.ends import Forward
 from xaikit.model.hooks import Probe
 from xaikit.model.paths import Edge, edge_of, is_custom
@@ -39,7 +40,7 @@ class Trace:
 
     `names`: modules that returned the tensor, with the number of the call. `grids`: tensors (1, C, h, w). `tokens`:
     tensors (1, T, C). `learned`: outputs of maps by constants, such as weights, at several positions. `points`: tensors
-    of one position that are pooled.
+    of one position that are pooled. `straight`: calls of modules up to which no call moves values, whatever the image.
     """
 
     names: dict[Edge, list[tuple[str, int]]] = field(default_factory=dict)
@@ -55,6 +56,8 @@ class Trace:
     moved: set[Edge] = field(default_factory=set)
     points: set[Edge] = field(default_factory=set)
     turned: bool = False
+    straight: set[tuple[str, int]] = field(default_factory=set)
+    strayed: bool = False
     returned: list[tuple[str, int, Tensor, int]] = field(default_factory=list)
     calls: dict[str, int] = field(default_factory=dict)
     convolutions: list[str] = field(default_factory=list)
@@ -65,6 +68,7 @@ class Trace:
         """Note what a module returned."""
         call = self.calls.get(name, 0)
         self.calls[name] = call + 1
+        self.straight.update(() if self.strayed else {(name, call)})
         if isinstance(module, nn.Conv2d):
             self.convolutions.append(name)
         if not isinstance(output, Tensor):
@@ -78,6 +82,7 @@ class Trace:
 
     def on_function(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Note what a function computed."""
+        self.strayed = self.strayed or moves(function, args, kwargs, output)
         if not args or not isinstance(output, Tensor):
             return
         edge = self.see(output)

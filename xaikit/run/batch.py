@@ -32,6 +32,7 @@ from xaikit.model.target import Target, resolve_target
 from xaikit.run.context import Context
 from xaikit.run.cuts import Trace
 from xaikit.run.gradients import check_graph, departs, gradients, has_checkpoint, moved, trusted
+from xaikit.run.placement import Places
 
 T = TypeVar("T")
 
@@ -68,6 +69,7 @@ class Batch:
         self._activations: dict[Layer, Tensor] = {}
         self._layers: dict[Layer, tuple[Tensor, Tensor]] = {}
         self._traces: dict[Layer | None, Trace] = {}
+        self.places = Places(classifier, self.inputs)
         classifier.outline(pixels.shape[-2:])
 
     def __len__(self) -> int:
@@ -128,6 +130,7 @@ class Batch:
         user_rows = torch.arange(self._count, device="cpu")[self._rows][rows.cpu()]
         batch = Batch(self.classifier, inputs * std + mean, None, self.context, user_rows, self._count)
         batch.inputs, batch.target = inputs, self.target.take(rows)
+        batch.places = Places(self.classifier, inputs)
         return batch
 
     def own(self, fill: T) -> T:
@@ -163,6 +166,7 @@ class Batch:
         if layer not in self._activations:
             with torch.no_grad(), self.classifier.probe() as probe:
                 tap = probe.record(layer)
+                self.places.watch(probe, [tap])
                 self.keep_logits(self.context.forward(self.classifier, self.inputs))
             self._activations[layer] = self._maps(layer, tap.activation)
         return self._activations[layer]
@@ -193,6 +197,7 @@ class Batch:
         trace = Trace()
         with torch.enable_grad(), self.classifier.probe() as probe:
             taps = [probe.attach(layer) for layer in layers]
+            self.places.watch(probe, taps)
             with probe.traced(trace.call):
                 logits = self.context.forward(self.classifier, self.inputs)
             activations = [tap.activation for tap in taps]

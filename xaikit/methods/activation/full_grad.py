@@ -20,7 +20,7 @@ Departs from source: min-max without the constant 1e-6 in its denominator, so th
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -29,10 +29,11 @@ from torch import Tensor
 
 from xaikit.foundation.errors import BadInput
 from xaikit.methods.base import METHODS, Method, Values
+from xaikit.model.hooks import Layer
+from xaikit.model.layers import Outline
 from xaikit.model.torch_functions import BATCH_NORMS, LINEARS, named
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
-from xaikit.run.placement import is_misplaced
 
 _LARGEST_GAP = 0.01  # largest gap without the flag `incomplete`, as a share of the score
 _ROUNDING = 1e-5  # the same as a share of all contributions, where they cancel
@@ -60,8 +61,11 @@ class FullGrad(Method):
         """Return the map (n, H, W) and the completeness gap of the decomposition."""
         batch.check_rows(None)
         sums = _Sums(len(batch), self.scaling)
+        layer = _last_layer(batch.classifier.outline())
         with batch.classifier.probe() as probe:
             graph = probe.graph()
+            if layer is not None:
+                batch.places.watch(probe, [probe.record(layer)])
             probe.rule(_BIASED, lambda function, args, kwargs: _observed(function, args, kwargs, sums.add_bias))
             gradient = batch.input_gradients_anew(probe, graph)
             graph.refuse_hidden(None, self.name, "use saliency, which needs no biases")
@@ -72,10 +76,20 @@ class FullGrad(Method):
         gap = sums.total - batch.scores
         missed = gap.abs() > _LARGEST_GAP * batch.scores.abs() + _ROUNDING * sums.size
         flags: list[set[str]] = [{"incomplete"} if flagged else set() for flagged in missed.tolist()]
-        layer = batch.classifier.outline().default
-        if layer is not None and is_misplaced(batch.classifier, layer, batch.size):
-            flags = [names | {"misplaced-grid"} for names in flags]
+        for names, mark in zip(flags, batch.places.misplaced(layer) if layer is not None else [], strict=False):
+            names.update({"misplaced-grid"} if mark else set())
         return Values(maps, completeness=gap, flags=flags, diagnostics={"promised": batch.scores})
+
+
+def _last_layer(seen: Outline) -> Layer | None:
+    """Return the default layer, or without one the last that has several positions; its grid stands for all of them.
+
+    The call is named, because a checkpoint runs the layer again.
+    """
+    last = next((name for name, shape in reversed(seen.layers.items()) if shape[1] * shape[2] > 1), None)
+    if seen.default is not None:
+        return replace(seen.default, call=seen.default.call or 0)
+    return None if last is None else seen.layer(Layer(last, seen.calls[last] - 1), "")
 
 
 @dataclass

@@ -81,7 +81,7 @@ class NoisyMethod(InputMethod):
         image_range = batch.inputs.amax((1, 2, 3)) - batch.inputs.amin((1, 2, 3))
         sigma = per_image(self.level * image_range, batch.inputs)
 
-        flags = [place_flags(self.inner, batch) for _ in range(len(batch))]
+        flags = place_flags(self.inner, batch)
 
         def explain(rows: Tensor, copies: Tensor) -> Tensor:
             noise = [_noise(batch, row, copy) for row, copy in zip(rows.tolist(), copies.tolist(), strict=True)]
