@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from tests.networks import Activated, GAPNet, bound, images
 from tests.networks.disguised import RELUS, Checkpointed, OwnRelu
 from tests.networks.variants import seeded
-from xaikit.api import attribute_many
+from xaikit.api import attribute, attribute_many
+from xaikit.foundation.errors import BadInput
 from xaikit.methods.base import METHODS
 from xaikit.model.classifier import Classifier
 from xaikit.run.batch import Batch
@@ -225,3 +227,41 @@ def test_the_forward_that_gives_the_gradient_is_enough(name: str) -> None:
     for runs in (1, 2):
         METHODS.get(name)(clf).attribute(images(3), 1)
         assert seen == [3] * runs
+
+
+class Counting(TorchFunctionMode):
+    """Counts the calls that it sees."""
+
+    seen = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        Counting.seen += 1
+        return func(*args, **(kwargs or {}))
+
+
+class Inside(nn.Module):
+    """Calls a layer inside a mode, and perhaps the rest too."""
+
+    def __init__(self, rest: bool) -> None:
+        super().__init__()
+        self.stem, self.conv, self.fc, self.rest = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 6, 3), nn.Linear(6, 4), rest
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu()
+        with Counting():
+            x = self.conv(x)
+            if self.rest:
+                return self.fc(x.mean((2, 3)).detach() + x.mean((2, 3)))
+        return self.fc(x.mean((2, 3)).detach() + x.mean((2, 3)))
+
+
+def test_a_mode_of_the_network_neither_hides_a_cut_nor_stays():
+    x = torch.rand(2, 3, 12, 12)
+    outside = attribute(Classifier(Inside(rest=False), size=12), x, 0, "grad-cam", layer="stem")
+    assert outside.flags == [{"cut-gradient"}] * 2
+    for rest in (False, True):
+        with pytest.raises(BadInput, match="layer 'conv': expected to be called outside of a TorchFunctionMode"):
+            attribute(Classifier(Inside(rest), size=12), x, 0, "grad-cam", layer="conv")
+    before = Counting.seen
+    torch.rand(2)
+    assert Counting.seen == before

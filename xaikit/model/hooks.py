@@ -26,7 +26,7 @@ them. TorchScript modules take no hooks, so their layers cannot be read.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -34,19 +34,14 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import get_gradient_edge
-from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from xaikit.foundation.errors import BadInput, NoSuchLayer
+from xaikit.model.calls import Around, Calls, OnFunction, Rule
 from xaikit.model.graph import Graph, tensors_in
 from xaikit.model.grids import Grid, plain
-from xaikit.model.torch_functions import RELUS, overwrites, writes
 
-Rule = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 OnModule = Callable[[str, nn.Module, Any], None]
-OnFunction = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any], Any], None]
-Around = Callable[[Rule, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 _THEN_RELU = " + relu"
 
 
@@ -210,7 +205,9 @@ class Probe:
         self._modules = dict(network.named_modules(remove_duplicate=False))
         self._taps: list[Tap] = []
         self._handles: list[RemovableHandle] = []
-        self._functions = _Functions()
+        self._calls = Calls()
+        self._around: Around | None = None
+        self._attached: list[Layer] = []
         self._stack = ExitStack()
         self._grad_mode = torch.is_grad_enabled()
         self._thread = threading.get_ident()
@@ -245,10 +242,12 @@ class Probe:
         """
 
         def cut(output: Tensor) -> tuple[Tensor, Tensor]:
+            self._begin_trace()
             torch.set_grad_enabled(True)
             activation = output if output.requires_grad else output.detach().clone().requires_grad_(True)
             return activation, activation
 
+        self._attached.append(layer)
         return self._tap(layer, cut)
 
     def replace(self, layer: Layer, function: Callable[[Tensor], Tensor]) -> Tap:
@@ -262,32 +261,49 @@ class Probe:
 
     def rule(self, functions: Iterable[Callable[..., Any]], rule: Rule) -> None:
         """Compute every call of `functions` as `rule(function, args, kwargs)`; `x.relu_()` still writes into x."""
-        self._functions.rules.update(dict.fromkeys(functions, rule))
-        self._use_functions()
+        self._calls.rules.update(dict.fromkeys(functions, rule))
+        self._use_calls()
 
     def otherwise(self, rule: Rule) -> None:
         """Compute every call of a function that has no rule as `rule(function, args, kwargs)`.
 
         Unlike a rule for named functions, this one writes the result of an in-place call itself.
         """
-        self._functions.otherwise = rule
-        self._use_functions()
+        self._calls.otherwise = rule
+        self._use_calls()
 
     def graph(self) -> Graph:
         """Return the record of the autograd graph of a forward, which names the operations that no call shows."""
-        self._functions.graph = Graph()
-        self._use_functions()
-        return self._functions.graph
+        self._calls.graph = Graph()
+        self._use_calls()
+        return self._calls.graph
 
     @contextmanager
     def traced(self, around: Around) -> Iterator[None]:
-        """Compute every call within this block as `around(compute, function, args, kwargs)`, rules included."""
-        self._functions.around = around
-        self._use_functions()
+        """Compute every call within this block as `around(compute, function, args, kwargs)`, rules included.
+
+        Where layers are attached, calls before the first of them pass by, as there is no graph.
+
+        Raises:
+            BadInput: the network calls the layer inside a mode of its own, whose end then ends the trace instead.
+        """
+        self._around = around
+        if not self._attached:
+            self._begin_trace()
         try:
             yield
+            if self._attached and self._calls.around is not None and not self._calls.takes_calls():
+                raise BadInput(
+                    f"layer {str(self._attached[0])!r}: expected to be called outside of a TorchFunctionMode, got it "
+                    "inside one; choose a layer that is called after the mode's block"
+                )
         finally:
-            self._functions.around = None
+            self._around = self._calls.around = None
+
+    def _begin_trace(self) -> None:
+        if self._around is not None:
+            self._calls.around = self._around
+            self._use_calls()
 
     def watch(self, layer: Layer) -> Watch:
         """Return the layer's output and, after a backward of the whole graph inside the block, its gradient.
@@ -316,8 +332,8 @@ class Probe:
                     continue
                 self._handles.append(module.register_forward_hook(self._here(_module_observer(name, on_module))))
         if on_function is not None:
-            self._functions.observer = on_function
-            self._use_functions()
+            self._calls.observer = on_function
+            self._use_calls()
 
     def _hookable(self, layer: Layer) -> nn.Module:
         """Return the module of a layer.
@@ -353,21 +369,21 @@ class Probe:
             if layer.call is not None and call != layer.call:
                 return None
             if layer.follow == "relu":
-                self._functions.awaited.append((output, tap))
+                self._calls.awaited.append((output, tap))
                 return None
-            with self._functions.paused():
+            with self._calls.paused():
                 return tap.fill(output)
 
         self._handles.append(module.register_forward_pre_hook(self._here(enter)))
         self._handles.append(module.register_forward_hook(self._here(hook)))
         self._taps.append(tap)
         if layer.follow:
-            self._use_functions()
+            self._use_calls()
         return tap
 
     def _begin(self, module: nn.Module, args: Any) -> None:
         """Reset all taps at the start of a forward, so that several forwards in one block do not add up."""
-        self._functions.awaited.clear()
+        self._calls.awaited.clear()
         for tap in self._taps:
             tap.reset()
 
@@ -375,10 +391,10 @@ class Probe:
         """Return the hook, disabled for forwards of other threads."""
         return lambda *args: hook(*args) if threading.get_ident() == self._thread else None
 
-    def _use_functions(self) -> None:
-        if not self._functions.entered:
-            self._functions.entered = True
-            self._stack.enter_context(self._functions)
+    def _use_calls(self) -> None:
+        if not self._calls.entered:
+            self._calls.entered = True
+            self._stack.enter_context(self._calls)
 
 
 @contextmanager
@@ -431,76 +447,3 @@ def _checked(layer: Layer, output: Any) -> Tensor:
             "method without layers"
         )
     return output
-
-
-class _Functions(TorchFunctionMode):
-    """Intercepts every torch function call, except those nested inside another."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.entered = False
-        self._paused = False
-        self.rules: dict[Callable[..., Any], Rule] = {}
-        self.graph: Graph | None = None
-        self.awaited: list[tuple[Tensor, Tap]] = []
-        self.otherwise: Rule | None = None
-        self.observer: OnFunction | None = None
-        self.around: Around | None = None
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func is torch.autograd.backward and kwargs.get("inputs") is None:
-            return self._backward(*args, **kwargs)
-        if func is torch.autograd.grad or self._paused:
-            return func(*args, **kwargs)
-        return self._seen(func, args, kwargs) if self.around is None else self.around(self._seen, func, args, kwargs)
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Let every call within this block through as it is."""
-        self._paused = True
-        try:
-            yield
-        finally:
-            self._paused = False
-
-    def _seen(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self.graph is None:
-            return self._computed(func, args, kwargs)
-        self.graph.before((args, kwargs))
-        result = self._computed(func, args, kwargs)
-        self.graph.after((result, args[:1]))
-        return result
-
-    def _computed(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self.awaited and func in RELUS:
-            argument = args[0] if args else kwargs.get("input")
-            for index, (output, tap) in enumerate(self.awaited):
-                if argument is output:
-                    del self.awaited[index]
-                    rectified = torch.relu(output)
-                    result = tap.fill_copy(rectified)
-                    return output.copy_(result) if overwrites(func, args, kwargs) else result
-        if func in self.rules:
-            result = self._ruled(self.rules[func], func, args, kwargs)
-        else:
-            result = func(*args, **kwargs) if self.otherwise is None else self.otherwise(func, args, kwargs)
-        if self.observer is not None:
-            self.observer(func, args, kwargs, result)
-        return result
-
-    def _backward(self, tensors: Sequence[Tensor], **kwargs: Any) -> None:
-        """Run a backward with this mode on, so that rules act on what a checkpoint computes again.
-
-        Gradient edges in place of tensors keep the call from being intercepted a second time.
-        """
-        with self:
-            torch.autograd.backward([get_gradient_edge(tensor) for tensor in tensors], **kwargs)
-
-    def _ruled(self, rule: Rule, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Apply a rule; for an in-place function also write the result into its first argument."""
-        if not (args and writes(func)):
-            return rule(func, args, kwargs)
-        return args[0].copy_(rule(func, (args[0].clone(), *args[1:]), kwargs))

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import disable_saved_tensors_hooks
 
+from xaikit.model.calls import Rule
 from xaikit.model.graph import tensors_in
-from xaikit.model.hooks import Rule
 from xaikit.model.paths import is_custom
 from xaikit.model.torch_functions import BLANKS, PRODUCTS, Call, named, writes
 

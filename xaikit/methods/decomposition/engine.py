@@ -58,8 +58,9 @@ from xaikit.methods.decomposition.signals import (
     united,
     values_of,
 )
+from xaikit.model.calls import Rule
 from xaikit.model.graph import Graph
-from xaikit.model.hooks import Probe, Rule
+from xaikit.model.hooks import Probe
 from xaikit.model.outputs import Output
 from xaikit.model.torch_functions import (
     ACTIVATIONS,

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from xaikit.model.hooks import Rule
+from xaikit.model.calls import Rule
 from xaikit.model.torch_functions import (
     BLANKS,
     CONVOLUTIONS,

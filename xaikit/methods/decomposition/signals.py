@@ -34,8 +34,8 @@ from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.utils._pytree import tree_map
 
+from xaikit.model.calls import Rule
 from xaikit.model.graph import Graph
-from xaikit.model.hooks import Rule
 from xaikit.model.torch_functions import Call
 
 Step = Literal["move", "pointwise", "gate", "joint", "map"]

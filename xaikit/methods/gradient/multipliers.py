@@ -24,8 +24,9 @@ from xaikit.foundation.errors import BadInput
 from xaikit.methods.decomposition.signals import constants_cut
 from xaikit.methods.gradient.multiplier_operations import RULES
 from xaikit.methods.gradient.multiplier_rules import Order, Pairing, activations_in, differs, refusing
+from xaikit.model.calls import Rule
 from xaikit.model.graph import nodes
-from xaikit.model.hooks import Probe, Rule
+from xaikit.model.hooks import Probe
 from xaikit.model.target import Target
 from xaikit.model.torch_functions import LINEAR_MAPS, named
 from xaikit.run.batch import Batch
