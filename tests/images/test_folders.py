@@ -12,7 +12,7 @@ import pytest
 
 from xaikit.foundation.errors import BadInput, XaikitWarning
 from xaikit.images.decoding import decode
-from xaikit.images.folders import class_folder, sha256, walk, walk_each
+from xaikit.images.folders import class_folder, sha256, split_folders, walk, walk_each
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -97,10 +97,38 @@ def test_class_folders_that_are_none_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "a.png")
     with pytest.raises(BadInput, match="one subfolder per class"):
         class_folder(tmp_path)
-    touch(tmp_path, "cat/1.png")
-    (tmp_path / "dog").mkdir()
+    touch(tmp_path, "cat/1.png", "dog/1.txt")
     with pytest.raises(BadInput, match="dog"):
         class_folder(tmp_path)
+
+
+def test_hidden_and_empty_folders_and_those_of_an_archive_are_no_classes(tmp_path: Path) -> None:
+    touch(tmp_path, "cat/1.png", "dog/2.png", "__MACOSX/cat/1.png", ".cache/3.png", "empty/.DS_Store")
+    (tmp_path / "nothing" / "below").mkdir(parents=True)
+    assert class_folder(tmp_path)[0] == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("names", ["train val test", "Training valid testing", "train validation TEST", "training dev"])
+def test_splits_are_known_by_their_usual_names(tmp_path: Path, names: str) -> None:
+    touch(tmp_path, *(f"{name}/cat/1.png" for name in names.split()))
+    splits = split_folders(tmp_path)
+    assert [splits[split].name for split in ("train", "val", "test") if split in splits] == names.split()
+    with pytest.raises(BadInput, match="the split"):
+        class_folder(tmp_path)
+
+
+def test_splits_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "cat/1.png", "dog/1.png")
+    assert split_folders(tmp_path) == {}
+    touch(tmp_path, "train/1.png")
+    with pytest.raises(BadInput, match="no class has this name"):
+        split_folders(tmp_path)
+    touch(tmp_path, "train/cat/1.png")
+    with pytest.warns(XaikitWarning, match="passed over beside them: cat, dog"):
+        assert list(split_folders(tmp_path)) == ["train"]
+    touch(tmp_path, "training/cat/1.png")
+    with pytest.raises(BadInput, match="one folder for train, got train and training"):
+        split_folders(tmp_path)
 
 
 def test_files_are_hashed_by_their_bytes(tmp_path: Path) -> None:

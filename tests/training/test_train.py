@@ -194,6 +194,25 @@ def test_a_given_validation_folder_is_used(images: Path, tmp_path: Path) -> None
         folder_split(tmp_path / "data", 1, 16, validation=0.25, seed=0)
 
 
+def test_a_test_split_is_evaluated_once_and_its_images_are_no_class(images: Path, tmp_path: Path) -> None:
+    for split, upper in (("training", range(4)), ("Test", range(4, 8))):
+        for name, numbers in (("upper", upper), ("lower", range(upper.start, upper.start + 4))):
+            (tmp_path / "data" / split / name).mkdir(parents=True)
+            for i in numbers:
+                (images / name / f"{i:02}.png").rename(tmp_path / "data" / split / name / f"{i:02}.png")
+    metrics = train(recipe(tmp_path / "data", epochs=1), tmp_path / "out", device="cpu")
+    assert metrics["images"] == {"training": 6, "validation": 2, "test": 8}
+    assert sum(map(sum, metrics["test"]["confusion"])) == 8
+    assert list(metrics["test"]["per_class"]) == ["lower", "upper"]
+    copy = tmp_path / "data" / "Test" / "upper" / "copy.png"
+    copy.write_bytes((tmp_path / "data" / "training" / "upper" / "00.png").read_bytes())
+    with pytest.warns(XaikitWarning, match="1 of its images are also in"):
+        folder_split(tmp_path / "data", 1, 16, validation=0.25, seed=0)
+    (tmp_path / "data" / "training").rename(tmp_path / "data" / "val")
+    with pytest.raises(BadInput, match="a folder train among the splits, got Test, val"):
+        folder_split(tmp_path / "data", 1, 16, validation=0.25, seed=0)
+
+
 def test_unreadable_images_are_named_and_left_out(images: Path) -> None:
     (images / "lower" / "00.png").write_text("no picture")
     with pytest.warns(XaikitWarning, match=r"00\.png"):

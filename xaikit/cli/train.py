@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def command(
     recipe: Annotated[Path | None, typer.Argument(metavar="[RECIPE.toml]", help="A recipe; or give --data.")] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", help="DIR/<class>/*.jpg, or DIR/train and DIR/val of that form.")
+        Path | None, typer.Option("--data", help="DIR/<class>/*.jpg, or DIR/train, DIR/val, DIR/test of that form.")
     ] = None,
     arch: Annotated[str | None, typer.Option("--arch", help="Architecture to train, such as resnet18.")] = None,
     output: Annotated[

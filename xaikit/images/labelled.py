@@ -1,6 +1,6 @@
 """Labelled images for training and validation, from memory or from class folders.
 
-    synthetic | digits | DIR/train + DIR/val | DIR  ->  Split(training, validation)
+    synthetic | digits | DIR | DIR/train, DIR/val, DIR/test  ->  Split(training, validation, test)
 
 Splits are stratified and depend only on the seed. Images from folders are squashed to the input size, as they are later
 for explanations; those that cannot be read are skipped with a warning that names them.
@@ -17,11 +17,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from xaikit.foundation.errors import BadInput, LeftOut
+from xaikit.foundation.errors import BadInput, LeftOut, XaikitWarning
 from xaikit.foundation.identity import generator
 from xaikit.images import digits, synthetic
 from xaikit.images.decoding import Decoded, decode, to_pixels
-from xaikit.images.folders import class_folder, sha256
+from xaikit.images.folders import class_folder, sha256, split_folders
 from xaikit.images.reading import Resize
 
 _CACHE_BYTES = 2 * 1024**3
@@ -73,11 +73,17 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class Split:
-    """Training images, validation images and the names of their classes."""
+    """Images for training, validation and, where the data has them, the test, and the names of their classes."""
 
     classes: tuple[str, ...]
     training: LabelledImages
     validation: LabelledImages
+    test: LabelledImages | None = None
+
+    @property
+    def identity(self) -> list[tuple[str, ...]]:
+        """What identifies the images."""
+        return [self.training.identity, self.validation.identity, self.test.identity if self.test else ()]
 
 
 def synthetic_split(count: int, empty: float, validation: float, seed: int) -> Split:
@@ -109,30 +115,53 @@ def digit_split(validation: float, seed: int) -> Split:
 
 
 def folder_split(root: Path, channels: int, size: int, validation: float, seed: int) -> Split:
-    """Return the split of DIR/train and DIR/val if both exist, else a random split of the class folders of DIR.
+    """Return the splits of a folder that has them (folders.py), else a random split of its class folders.
+
+    Without a validation folder, a random share of the training images is held out.
 
     Raises:
-        BadInput: fewer than two classes, a class with too few readable images, or a class of DIR/val that DIR/train
-            does not have.
-    """
-    if (root / "train").is_dir() and (root / "val").is_dir():
-        classes, samples = class_folder(root / "train")
-        val_classes, val_samples = class_folder(root / "val")
-        if unknown := sorted(set(val_classes) - set(classes)):
-            raise BadInput(f"{root / 'val'}: expected the classes of {root / 'train'}, got also {unknown[0]!r}")
-        labels = [classes.index(name) for name in val_classes]
-        training = _from_files(root, samples, channels, size)
-        held_out = _from_files(root, [(path, labels[index]) for path, index in val_samples], channels, size)
-        _check_classes(root, classes, training.labels, least=1)
-        if not len(held_out):
-            raise BadInput(f"{root / 'val'}: expected images, got none that can be read")
-        return Split(tuple(classes), training, held_out)
+        BadInput: there are splits without one for training, fewer than two classes, a class with too few readable
+            images, or a class of another split that the training split does not have.
 
-    classes, samples = class_folder(root)
+    Warns:
+        XaikitWarning: images of the training split are in another split as well.
+    """
+    splits = split_folders(root)
+    if splits and "train" not in splits:
+        names = ", ".join(folder.name for folder in splits.values())
+        raise BadInput(f"{root}: expected a folder train among the splits, got {names}; add it")
+    trained = splits.get("train", root)
+    classes, samples = class_folder(trained)
     images = _from_files(root, samples, channels, size)
-    _check_classes(root, classes, images.labels, least=2)
+    _check_classes(trained, classes, images.labels, least=1 if "val" in splits else 2)
+    others = {
+        split: _other_split(root, folder, classes, channels, size)
+        for split, folder in splits.items()
+        if split != "train"
+    }
+    for split, other in others.items():
+        if shared := len(_contents(images) & _contents(other)):
+            warnings.warn(f"{splits[split]}: {shared} of its images are also in {trained}", XaikitWarning, stacklevel=3)
+    test = others.get("test")
+    if "val" in others:
+        return Split(tuple(classes), images, others["val"], test)
     chosen, rest = _stratified(images.labels, classes, validation, seed)
-    return Split(tuple(classes), _subset(images, chosen), _subset(images, rest))
+    return Split(tuple(classes), _subset(images, chosen), _subset(images, rest), test)
+
+
+def _other_split(root: Path, folder: Path, classes: list[str], channels: int, size: int) -> LabelledImages:
+    """Return the images of a split with the labels of the training split's classes."""
+    names, samples = class_folder(folder)
+    if unknown := sorted(set(names) - set(classes)):
+        raise BadInput(f"{folder}: expected the classes of the training split, got also {unknown[0]!r}")
+    images = _from_files(root, [(path, classes.index(names[index])) for path, index in samples], channels, size)
+    if not len(images):
+        raise BadInput(f"{folder}: expected images, got none that can be read")
+    return images
+
+
+def _contents(images: LabelledImages) -> set[str]:
+    return {identity.rpartition(" ")[2] for identity in images.identity}
 
 
 def _stratified(labels: Tensor, classes: Sequence[str], share: float, seed: int) -> tuple[list[int], list[int]]:

@@ -67,6 +67,9 @@ def card(name: str, recipe: Mapping[str, Any], metrics: Mapping[str, Any]) -> st
         "|---|---|---|---|",
         *(f"| {row['epoch']} | {_columns(row, _HISTORY)} |" for row in metrics["history"]),
     ]
+    if "test" in metrics:
+        count, accuracy = metrics["images"]["test"], metrics["test"]["accuracy"]
+        lines[0] += f"- Accuracy on the {count:,} test images, evaluated once: {accuracy:.4f}.\n"
     return "\n".join(lines) + "\n"
 
 

@@ -6,7 +6,8 @@
 The output folder:
     recipe.toml          every key of the recipe, from which `load` builds the network
     weights.safetensors  state dict of the epoch with the best macro F1 on the held-out images, then the lowest loss
-    metrics.json         accuracy, precision, recall, F1, confusion matrix, loss curve, seconds, torch version
+    metrics.json         accuracy, precision, recall, F1, confusion matrix, loss curve, seconds, torch version; under
+                         "test" the figures of the test split, which is evaluated once, at the end
     card.md              the same as a model card
     checkpoint.pt        only while unfinished: the same call resumes after the last complete epoch
 
@@ -82,8 +83,9 @@ class _Run:
         self._seed_global("weights")
         network = architecture(recipe.arch).build(len(split.classes), recipe.channels, recipe.size)
         self.network = network.to(device)
-        data = [split.training.identity, split.validation.identity]
-        self.identity = fingerprint([recipe.model_dump(), data, versions(), network_code(network), device.type])
+        self.identity = fingerprint(
+            [recipe.model_dump(), split.identity, versions(), network_code(network), device.type]
+        )
         self.optimizer = _optimizer(recipe, self.network)
         self.mean = torch.tensor(recipe.mean, device=device).view(-1, 1, 1)
         self.std = torch.tensor(recipe.std, device=device).view(-1, 1, 1)
@@ -117,7 +119,7 @@ class _Run:
     def finish(self, output: Path) -> dict[str, Any]:
         self.network.load_state_dict(self.state.best_weights)
         confusion, _ = self._evaluate(self.split.validation)
-        metrics = {
+        metrics: dict[str, Any] = {
             **classification_metrics(confusion, self.split.classes),
             "images": {"training": len(self.split.training), "validation": len(self.split.validation)},
             "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
@@ -128,6 +130,9 @@ class _Run:
             "device": str(self.device),
             "torch": torch.__version__,
         }
+        if self.split.test is not None:
+            metrics["images"]["test"] = len(self.split.test)
+            metrics["test"] = classification_metrics(self._evaluate(self.split.test)[0], self.split.classes)
         weights = output / "weights.safetensors"
         weights.unlink(missing_ok=True)  # those of an earlier run never stand beside another recipe
         self.recipe.write(output / "recipe.toml")

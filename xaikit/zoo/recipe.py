@@ -1,7 +1,7 @@
 """Recipes: the settings of one training run, in a flat TOML file.
 
     arch = "lenet5"
-    data = "digits"          # "synthetic", "digits", or a folder: DIR/<class>/*.jpg, or DIR/train and DIR/val
+    data = "digits"          # "synthetic", "digits", or a folder: DIR/<class>/*.jpg, or DIR/train, DIR/val and DIR/test
     epochs = 12
 
 Missing keys are filled in when the recipe runs: channels and size from the architecture, labels from the data, mean and
