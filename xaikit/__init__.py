@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from xaikit.run.attribution import Attribution
     from xaikit.run.context import Context
     from xaikit.run.showing import plot
+    from xaikit.training.train import train
 else:
     # Loads the packages of these names; as attributes of xaikit they mean the public functions, by __getattr__ below.
     from xaikit import measures, methods
@@ -59,6 +60,7 @@ _HOMES = {
     "xaikit.run.attribution": "Attribution",
     "xaikit.run.context": "Context",
     "xaikit.run.showing": "plot",
+    "xaikit.training.train": "train",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 """Modules of the public names; those that are not listed are functions of `xaikit.api`."""
@@ -89,6 +91,7 @@ __all__ = [
     "measures",
     "methods",
     "plot",
+    "train",
 ]
 
 

@@ -31,7 +31,8 @@ def test_a_folder_of_classes_is_trained(run: Command, tmp_path: Path) -> None:
     done = run("explain", photo, "--model", tmp_path / "net", "--target", "cat", "-o", tmp_path / "out")
     assert (done.code, done.err) == (0, "")
     (tmp_path / "data" / "cat" / "text.jpg").write_text("no picture", encoding="utf-8")
-    done = run("train", *options)
+    assert "this run of 1 epochs is finished and left as it is; more epochs extend it" in run("train", *options).err
+    done = run("train", *options, "--overwrite")
     assert done.code == 1
     assert done.line.startswith("xaikit: left out of the training: ")
 

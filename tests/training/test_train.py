@@ -65,9 +65,8 @@ def test_the_written_recipe_rebuilds_the_network_and_repeats_the_run(images: Pat
     written = Recipe.read(tmp_path / "first" / "recipe.toml")
     assert (written.labels, written.channels, written.size) == (("lower", "upper"), 1, 16)
     train(written, tmp_path / "second", device="cpu")
-    first, second = (load_file(tmp_path / name / "weights.safetensors") for name in ("first", "second"))
-    architecture(written.arch).build(2, 1, 16).load_state_dict(first)
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert same_weights(tmp_path / "first", tmp_path / "second")
+    architecture(written.arch).build(2, 1, 16).load_state_dict(load_file(tmp_path / "first" / "weights.safetensors"))
 
 
 def test_a_killed_run_ends_where_an_uninterrupted_one_ends(images: Path, tmp_path: Path) -> None:
@@ -77,7 +76,7 @@ def test_a_killed_run_ends_where_an_uninterrupted_one_ends(images: Path, tmp_pat
 
     plan = recipe(images, masks=0.5, flip=0.5)
     whole = train(plan, tmp_path / "whole", device="cpu")
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="epoch 1 saved; the same command goes on"):
         train(plan, tmp_path / "killed", device="cpu", progress=interrupt)
     assert [path.name for path in (tmp_path / "killed").iterdir()] == ["checkpoint.pt"]
     resumed_at = []
@@ -85,8 +84,39 @@ def test_a_killed_run_ends_where_an_uninterrupted_one_ends(images: Path, tmp_pat
     assert resumed_at[0] == 5
     assert resumed["history"] == whole["history"]
     assert resumed["loss_curve"] == whole["loss_curve"]
-    ends = [load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "killed")]
-    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+    assert same_weights(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_a_finished_run_is_left_as_it_is_or_extended_or_replaced(images: Path, tmp_path: Path) -> None:
+    def stop(done: int, total: int, text: str) -> None:
+        if done == total:
+            raise KeyboardInterrupt
+
+    plan, longer, out = recipe(images, epochs=1), recipe(images, epochs=3), tmp_path / "out"
+    first = train(plan, out, device="cpu")
+    with pytest.warns(XaikitWarning, match="is finished and left as it is; more epochs extend it"):
+        again = train(plan, out, device="cpu", progress=lambda *step: pytest.fail("it was trained"))
+    assert again == json.loads((out / "metrics.json").read_text()) == json.loads(json.dumps(first))
+    with pytest.raises(BadInput, match="a finished run, got one of another recipe"):
+        train(recipe(images, epochs=1, seed=1), out, device="cpu")
+    with pytest.raises(KeyboardInterrupt):
+        train(longer, out, device="cpu", progress=stop)
+    assert load(str(out)).labels == ["lower", "upper"]  # the finished run stays until the extension is finished
+    extended = train(longer, out, device="cpu")
+    assert extended["history"][0] == first["history"][0]
+    assert Recipe.read(out / "recipe.toml").restarts == (1,)
+    train(recipe(images, epochs=3, restarts=[1]), tmp_path / "whole", device="cpu")
+    assert same_weights(tmp_path / "whole", out)
+    with pytest.raises(BadInput, match="at least the 3 epochs"):
+        train(plan, out, device="cpu")
+    train(plan, out, device="cpu", overwrite=True)
+    assert json.loads((out / "metrics.json").read_text())["history"] == first["history"]
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    """Whether the networks in two folders are the same to the bit."""
+    a, b = (load_file(folder / "weights.safetensors") for folder in (first, second))
+    return all(torch.equal(a[name], b[name]) for name in a)
 
 
 def test_another_recipe_does_not_continue_an_unfinished_run(images: Path, tmp_path: Path) -> None:
@@ -134,7 +164,7 @@ def test_a_stop_while_the_results_are_written_leaves_no_weights_beside_another_r
         with monkeypatch.context() as patch:
             patch.setattr(f"xaikit.training.train.{name}", full)
             with pytest.raises(BadInput, match="disk full"):
-                train(recipe(images, epochs=1), tmp_path / "out", device="cpu")
+                train(recipe(images, epochs=1), tmp_path / "out", device="cpu", overwrite=True)
         with pytest.raises(BadInput, match="its training is not finished, run it again"):
             load(str(tmp_path / "out"))
     train(recipe(images, epochs=1), tmp_path / "out", device="cpu", progress=lambda *step: pytest.fail("all is done"))
@@ -232,6 +262,7 @@ def test_a_class_with_a_single_image_is_refused(images: Path) -> None:
     [
         ('arch = "lenet5"\ndata = "digits"\nepoch = 3', "unknown key 'epoch'; did you mean epochs"),
         ('arch = "lenet5"', "expected the key 'data'"),
+        ('arch = "lenet5"\ndata = "digits"\nrestarts = [3, 2]', "expected rising epochs below 30"),
         ('arch = "lenet5"\ndata = "digits"\nepochs = 0', "epochs: input should be greater than or equal to 1, got 0"),
         ("arch = lenet5", "expected TOML"),
     ],

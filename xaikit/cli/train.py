@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from xaikit.cli.exit_codes import SOME_FAILED
-from xaikit.cli.lines import say
+from xaikit.cli.exit_codes import INTERRUPTED, SOME_FAILED
+from xaikit.cli.lines import say, tell
 from xaikit.cli.options import Device
-
-if TYPE_CHECKING:
-    from xaikit.zoo.recipe import Recipe
 
 
 def command(
@@ -24,38 +22,43 @@ def command(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder to write; that of the unchanged recipe if left out.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Instead of the recipe's.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, help="Passes over the images; more extend a finished run.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of every random draw.")] = None,
     device: Device = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")] = False,
 ) -> None:
     """Train a network; every command accepts the output folder as a model. A stopped run continues."""
+    from xaikit import train
     from xaikit.cli.terminal import left_out, progress_bar
     from xaikit.foundation.errors import BadInput
-    from xaikit.training.train import train
 
-    changes = {name: value for name, value in (("epochs", epochs), ("seed", seed)) if value is not None}
-    settings = _recipe(recipe, data, arch, changes)
-    if output is None and recipe is not None and not changes:
-        output = recipe.parent
-    if output is None:
-        raise BadInput("train: expected a folder to write, got none; add -o DIR")
+    if recipe is not None and (data is not None or arch is not None):
+        raise BadInput("train: expected RECIPE.toml or --data and --arch, got both; leave one out")
+    if recipe is None and (data is None or arch is None):
+        raise BadInput("train: expected RECIPE.toml, or --data DIR and --arch NAME, got neither")
+    if data is not None and not data.is_dir():
+        raise BadInput(f"{data}: expected a folder with one subfolder per class, got no folder; check the path")
+    place = None if data is None else data.absolute().as_posix()
+    options = {"data": place, "arch": arch, "epochs": epochs, "seed": seed}
+    settings = {key: value for key, value in options.items() if value is not None}
     with progress_bar() as bar, left_out() as bad:
-        metrics = train(settings, output, device=device, progress=bar.message)
-    say(f"accuracy {metrics['accuracy']:.2%} after {metrics['seconds']:.0f} s; the model is in {output}")
+        try:
+            metrics = train(
+                recipe, output, device=device, overwrite=overwrite, progress=bar.message, report=_show, **settings
+            )
+        except KeyboardInterrupt as stop:
+            tell(str(stop))
+            raise typer.Exit(INTERRUPTED) from stop
+    folder = output or (recipe.parent if recipe else "")
+    say(f"accuracy {metrics['accuracy']:.2%} after {metrics['seconds']:.0f} s; the model is in {folder}")
     if bad:
         raise typer.Exit(SOME_FAILED)
 
 
-def _recipe(recipe: Path | None, data: Path | None, arch: str | None, changes: dict[str, Any]) -> Recipe:
-    from xaikit.foundation.errors import BadInput
-    from xaikit.zoo.recipe import Recipe
-
-    if recipe is not None and (data is not None or arch is not None):
-        raise BadInput("train: expected RECIPE.toml or --data and --arch, got both; leave one out")
-    if recipe is not None:
-        return Recipe.read(recipe).model_copy(update=changes)
-    if data is None or arch is None:
-        raise BadInput("train: expected RECIPE.toml, or --data DIR and --arch NAME, got neither")
-    if not data.is_dir():
-        raise BadInput(f"{data}: expected a folder with one subfolder per class, got no folder; check the path")
-    return Recipe.of(arch=arch, data=data.absolute().as_posix(), **changes)
+def _show(row: Mapping[str, float]) -> None:
+    say(
+        f"epoch {row['epoch']}: loss {row['training_loss']:.4f}, validation loss {row['validation_loss']:.4f}, "
+        f"accuracy {row['validation_accuracy']:.2%}, macro F1 {row['validation_macro_f1']:.4f}"
+    )

@@ -1,6 +1,6 @@
 """Checkpoints of an unfinished training, written atomically after every epoch: a kill costs at most one epoch.
 
-    identity (recipe, data, versions) | network | optimiser | training state  ->  checkpoint.pt
+    plan (recipe, data, versions, epochs) | network | optimiser | training state  ->  checkpoint.pt
 
 A checkpoint holds only tensors and plain values and is read with `weights_only=True`.
 """
@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xaikit.foundation.errors import BadInput
 from xaikit.foundation.files import atomic
 
 
@@ -41,45 +40,50 @@ class TrainingState:
     curve: list[tuple[int, float]] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What identifies a run.
+
+    Attributes:
+        run: fingerprint of recipe, data, versions and device, without the number of epochs.
+        epochs: number of epochs.
+        restarts: epochs after which the learning rate starts again.
+    """
+
+    run: str
+    epochs: int
+    restarts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An unfinished training: state dicts of network and optimiser, and the state besides them."""
+
+    plan: Plan
+    network: dict[str, Any]
+    optimizer: dict[str, Any]
+    state: TrainingState
+
+
 def save_checkpoint(
-    path: Path, identity: str, network: nn.Module, optimizer: torch.optim.Optimizer, state: TrainingState
+    path: Path, plan: Plan, network: nn.Module, optimizer: torch.optim.Optimizer, state: TrainingState
 ) -> None:
     """Write a checkpoint atomically."""
     parts = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "state": vars(state)}
     with atomic(path) as temporary:
         try:
-            torch.save({"identity": identity, **parts}, temporary)
+            torch.save({"plan": vars(plan), **parts}, temporary)
         except RuntimeError as error:
             raise OSError("the disk may be full") from error
 
 
-def restore_checkpoint(
-    path: Path, identity: str, network: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
-) -> TrainingState:
-    """Load network and optimiser from a checkpoint and return its state; without a file, a new state.
-
-    Raises:
-        BadInput: the file belongs to another recipe, other data or versions, or is not a checkpoint.
-    """
-    if not path.is_file():
-        return TrainingState()
-    saved = _read(path, device)
-    if saved.get("identity") != identity:
-        raise BadInput(
-            f"{path}: expected an unfinished run of this recipe, data and versions, got another; "
-            "use another output folder, or delete the file"
-        )
-    network.load_state_dict(saved["network"])
-    optimizer.load_state_dict(saved["optimizer"])
-    return TrainingState(**saved["state"])
-
-
-def _read(path: Path, device: torch.device) -> dict[str, Any]:
-    """Return the content of a checkpoint, or an empty dict if the file is not a checkpoint."""
+def read_checkpoint(path: Path, device: torch.device) -> Checkpoint | None:
+    """Return a checkpoint, or None if the file is not one of this version."""
     if not zipfile.is_zipfile(path):
-        return {}
+        return None
     try:
         saved = torch.load(path, map_location=device, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError):
-        return {}
-    return saved if isinstance(saved, dict) else {}
+        plan, state = Plan(**saved["plan"]), TrainingState(**saved["state"])
+        return Checkpoint(plan, saved["network"], saved["optimizer"], state)
+    except (pickle.UnpicklingError, RuntimeError, LookupError, TypeError):
+        return None

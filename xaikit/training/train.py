@@ -9,7 +9,7 @@ The output folder:
     metrics.json         accuracy, precision, recall, F1, confusion matrix, loss curve, seconds, torch version; under
                          "test" the figures of the test split, which is evaluated once, at the end
     card.md              the same as a model card
-    checkpoint.pt        only while unfinished: the same call resumes after the last complete epoch
+    checkpoint.pt        only while unfinished: the same call resumes after the last complete epoch (resuming.py)
 
 Every random draw of epoch e comes from the stream (seed, e), so a run that was killed and resumed has the same result
 as an uninterrupted one, bit by bit on a CPU with the same number of threads. Dropout and initial weights draw from
@@ -18,6 +18,9 @@ torch's global generator, which is seeded for them and restored afterwards.
 
 import math
 import time
+import warnings
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,65 +30,112 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from xaikit.foundation.code import network_code, versions
-from xaikit.foundation.errors import BadInput
+from xaikit.foundation.errors import BadInput, XaikitWarning
 from xaikit.foundation.files import atomic, output_directory, write_json, write_text
 from xaikit.foundation.identity import fingerprint, generator, stream_seed
 from xaikit.foundation.lock import held
 from xaikit.images.labelled import LabelledImages, Split
 from xaikit.run.context import Progress
 from xaikit.training.augmentation import flipped, masked
-from xaikit.training.checkpoint import restore_checkpoint, save_checkpoint
+from xaikit.training.checkpoint import Checkpoint, Plan, TrainingState, save_checkpoint
 from xaikit.training.metrics import card, classification_metrics, confusion_matrix
 from xaikit.training.preparation import prepare
+from xaikit.training.resuming import CHECKPOINT, METRICS, RECIPE, WEIGHTS, Finished, start
 from xaikit.zoo.load import resolve_device
 from xaikit.zoo.recipe import Recipe
 from xaikit.zoo.registry import architecture
+
+Report = Callable[[Mapping[str, float]], None]
+"""Called with the row of an epoch: epoch, training_loss, validation_loss, validation_accuracy, validation_macro_f1."""
 
 _WARM_UP = 0.3
 _SLICES = 20  # maximum number of loss curve points per epoch
 
 
 def train(
-    recipe: Recipe, output: str | Path, *, device: str = "auto", progress: Progress | None = None
+    recipe: Recipe | str | Path | None = None,
+    output: str | Path | None = None,
+    *,
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    report: Report | None = None,
+    **settings: Any,
 ) -> dict[str, Any]:
     """Train a network, write the folder `output`, and return the metrics.
 
-    An unfinished run of the same recipe, data and versions in `output` is resumed; a finished one is overwritten.
+    An unfinished run of the same recipe, data and versions in `output` is resumed. A finished one is left as it is,
+    with a warning, or extended where `epochs` is larger.
 
     Args:
-        recipe: settings of the run.
-        output: folder for the network, its metrics and its card.
+        recipe: settings of the run, or their file; None takes them from `settings` alone.
+        output: folder for the network, its metrics and its card; None is the folder of an unchanged recipe's file.
         device: name of the device, or "auto" for the first CUDA GPU, else the CPU.
+        overwrite: whether a run in `output` that would have to be lost is replaced.
         progress: called after every step; its unit names the epoch and the loss.
+        report: called after every epoch, once it is saved, with its row of the history.
+        **settings: keys of the recipe, such as data="photos", arch="resnet18", epochs=10, in place of its own.
 
     Raises:
-        BadInput: the data cannot be used, the folder cannot be written, is written by another run or holds another
-            unfinished one, or the loss is no longer finite.
+        BadInput: the data cannot be used, the folder cannot be written, is written by another run or holds another one,
+            or the loss is no longer finite.
+        KeyboardInterrupt: the run was interrupted; the message names the last epoch that is saved.
     """
-    output = output_directory(output)
-    recipe, split = prepare(recipe)
+    output = output_directory(_folder(recipe, output, settings))
+    filled, split = prepare(_recipe(recipe, settings))
     resolved = resolve_device(device)
     with held(output, "train"), torch.random.fork_rng(devices=[resolved] if resolved.type == "cuda" else []):
-        run = _Run(recipe, split, resolved, output / "checkpoint.pt")
-        while run.state.epoch < recipe.epochs:
-            run.train_epoch(progress or (lambda done, total, unit: None))
-        return run.finish(output)
+        run = _Run(filled, split, resolved, output)
+        begin = start(run.plan, output, resolved, overwrite)
+        if isinstance(begin, Finished):
+            warnings.warn(
+                f"{output}: this run of {filled.epochs} epochs is finished and left as it is; more epochs extend it, "
+                "--overwrite trains it anew",
+                XaikitWarning,
+                stacklevel=2,
+            )
+            return begin.metrics
+        if isinstance(begin, Checkpoint):
+            run.resume(begin)
+        try:
+            while run.state.epoch < filled.epochs:
+                run.train_epoch(progress or (lambda done, total, unit: None))
+                if report is not None:
+                    report(run.state.history[-1])
+            return run.finish()
+        except KeyboardInterrupt as error:
+            message = f"epoch {run.saved} saved; the same command goes on" if run.saved else "no epoch is saved yet"
+            raise KeyboardInterrupt(message) from error
+
+
+def _recipe(recipe: Recipe | str | Path | None, settings: dict[str, Any]) -> Recipe:
+    if isinstance(recipe, str | Path):
+        recipe = Recipe.read(recipe)
+    return Recipe.of(**({} if recipe is None else recipe.model_dump()) | settings)
+
+
+def _folder(recipe: Recipe | str | Path | None, output: str | Path | None, settings: dict[str, Any]) -> str | Path:
+    if output is not None:
+        return output
+    if isinstance(recipe, str | Path) and not settings:
+        return Path(recipe).parent
+    raise BadInput("train: expected a folder to write, got none; add -o DIR")
 
 
 class _Run:
-    def __init__(self, recipe: Recipe, split: Split, device: torch.device, checkpoint: Path) -> None:
+    def __init__(self, recipe: Recipe, split: Split, device: torch.device, output: Path) -> None:
         assert recipe.channels is not None
         assert recipe.size is not None
         self.recipe = recipe
         self.split = split
         self.device = device
-        self.checkpoint = checkpoint
+        self.output = output
         self._seed_global("weights")
         network = architecture(recipe.arch).build(len(split.classes), recipe.channels, recipe.size)
         self.network = network.to(device)
-        self.identity = fingerprint(
-            [recipe.model_dump(), split.identity, versions(), network_code(network), device.type]
-        )
+        settings = recipe.model_dump(exclude={"epochs", "restarts"})
+        run = fingerprint([settings, split.identity, versions(), network_code(network), device.type])
+        self.plan = Plan(run, recipe.epochs, recipe.restarts)
         self.optimizer = _optimizer(recipe, self.network)
         self.mean = torch.tensor(recipe.mean, device=device).view(-1, 1, 1)
         self.std = torch.tensor(recipe.std, device=device).view(-1, 1, 1)
@@ -93,10 +143,22 @@ class _Run:
         balanced = recipe.class_weights == "balanced"
         weights = split.training.balanced_weights(len(split.classes)) if balanced else torch.ones(len(split.classes))
         self.weights = weights.to(device)
-        self.state = restore_checkpoint(checkpoint, self.identity, self.network, self.optimizer, device)
+        self.state = TrainingState()
+        self.saved = 0
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        self.plan, self.state, self.saved = checkpoint.plan, checkpoint.state, checkpoint.state.epoch
+        self.recipe = self.recipe.model_copy(update={"restarts": self.plan.restarts})
+        self.network.load_state_dict(checkpoint.network)
+        if self.state.epoch not in self.plan.restarts:
+            self.optimizer.load_state_dict(checkpoint.optimizer)
 
     def train_epoch(self, progress: Progress) -> None:
         recipe, state, started = self.recipe, self.state, time.perf_counter()
+        if state.epoch in recipe.restarts:
+            self.network.load_state_dict(state.best_weights)
+            self.optimizer = _optimizer(recipe, self.network)
+        begin, end = _cycle(state.epoch, recipe)
         state.epoch += 1
         self._seed_global("dropout", str(state.epoch))
         stream = generator(recipe.seed, "epoch", str(state.epoch))
@@ -109,14 +171,16 @@ class _Run:
         self.network.train()
         for pixels, labels in self.split.training.batches(order, recipe.batch_size):
             for group in self.optimizer.param_groups:
-                group["lr"] = recipe.learning_rate * _one_cycle(done + len(losses), total)
+                step = done - begin * steps + len(losses)
+                group["lr"] = recipe.learning_rate * _one_cycle(step, (end - begin) * steps)
             losses.append(self._step(pixels, labels, stream))
             progress(done + len(losses), total, f"epoch {state.epoch}/{recipe.epochs}, loss {losses[-1]:.4f}")
         self._validate(losses, done)
         state.seconds += time.perf_counter() - started
-        save_checkpoint(self.checkpoint, self.identity, self.network, self.optimizer, state)
+        save_checkpoint(self.output / CHECKPOINT, self.plan, self.network, self.optimizer, state)
+        self.saved = state.epoch
 
-    def finish(self, output: Path) -> dict[str, Any]:
+    def finish(self) -> dict[str, Any]:
         self.network.load_state_dict(self.state.best_weights)
         confusion, _ = self._evaluate(self.split.validation)
         metrics: dict[str, Any] = {
@@ -129,18 +193,19 @@ class _Run:
             "seconds": self.state.seconds,
             "device": str(self.device),
             "torch": torch.__version__,
+            "run": self.plan.run,
         }
         if self.split.test is not None:
             metrics["images"]["test"] = len(self.split.test)
             metrics["test"] = classification_metrics(self._evaluate(self.split.test)[0], self.split.classes)
-        weights = output / "weights.safetensors"
+        output, weights = self.output, self.output / WEIGHTS
         weights.unlink(missing_ok=True)  # those of an earlier run never stand beside another recipe
-        self.recipe.write(output / "recipe.toml")
-        write_json(output / "metrics.json", metrics)
+        self.recipe.write(output / RECIPE)
+        write_json(output / METRICS, metrics)
         write_text(output / "card.md", card(output.resolve().name, self.recipe.model_dump(), metrics))
         with atomic(weights) as temporary:
             temporary.write_bytes(save({name: value.contiguous() for name, value in self.state.best_weights.items()}))
-        self.checkpoint.unlink(missing_ok=True)
+        (output / CHECKPOINT).unlink(missing_ok=True)
         return metrics
 
     def _step(self, pixels: Tensor, labels: Tensor, stream: torch.Generator) -> float:
@@ -213,6 +278,12 @@ def _optimizer(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(weights, rate, momentum=0.9, nesterov=True, weight_decay=decay)
     return torch.optim.AdamW(weights, rate, weight_decay=decay)
+
+
+def _cycle(epoch: int, recipe: Recipe) -> tuple[int, int]:
+    """Return after which epochs the rise and fall of the learning rate, which `epoch` is in, begins and ends."""
+    ends = [0, *recipe.restarts, recipe.epochs]
+    return next((begin, end) for begin, end in pairwise(ends) if begin <= epoch < end)
 
 
 def _one_cycle(step: int, steps: int) -> float:

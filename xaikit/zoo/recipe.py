@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import nn
 
 from xaikit.foundation.errors import BadInput
@@ -39,6 +39,8 @@ class Recipe(BaseModel):
         mean: mean subtracted from each channel; None measures it on the training images.
         std: standard deviation each channel is divided by; None measures it on the training images.
         epochs: passes over the training images.
+        restarts: epochs after which the best weights so far start a new optimiser and a new rise and fall of the
+            learning rate, as for a finished run that is extended.
         batch_size: images per step.
         optimizer: "adamw", or "sgd" with Nesterov momentum 0.9.
         learning_rate: peak learning rate, reached after 30 % of the steps; it falls to zero at the end.
@@ -62,6 +64,7 @@ class Recipe(BaseModel):
     mean: tuple[float, ...] | None = None
     std: tuple[Annotated[float, Field(gt=0)], ...] | None = None
     epochs: Annotated[int, Field(ge=1)] = 30
+    restarts: tuple[Annotated[int, Field(ge=1)], ...] = ()
     batch_size: Annotated[int, Field(ge=2)] = 32
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
@@ -73,6 +76,12 @@ class Recipe(BaseModel):
     images: Annotated[int, Field(ge=60)] = 2750
     empty: Share = 0.0
     seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> Recipe:
+        if list(self.restarts) != sorted({*self.restarts} & {*range(self.epochs)}):
+            raise ValueError(f"restarts: expected rising epochs below {self.epochs}, got {list(self.restarts)}")
+        return self
 
     @property
     def is_complete(self) -> bool:
