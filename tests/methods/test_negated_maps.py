@@ -75,3 +75,33 @@ def test_a_negated_use_inside_a_network_of_one_logit() -> None:
         lrp = METHODS.get("lrp")(Classifier(network, mean=0.5))
         values.append(torch.cat([lrp.attribute(pixels, target).values for target in (0, 1)]))
     torch.testing.assert_close(*values)
+
+
+MINIMA: dict[str, Callable[[Tensor], Tensor]] = {
+    "clamp": lambda a: -((-a).clamp(max=0)),
+    "clamp_max": lambda a: -torch.clamp_max(-a, 0),
+    "in place": lambda a: -((-a).clamp_(max=0)),
+    "limits": lambda a: -((-a).clamp(max=torch.zeros_like(a[0]))),
+    "factors": lambda a: (a * -2).clamp(-9, 0) / -2,
+}
+
+
+class Rectified(nn.Module):
+    """Two convolutions, each with the same ReLU."""
+
+    def __init__(self, relu: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.second, self.head, self.relu = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3), nn.Linear(5, 3), relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.relu(self.second(self.relu(self.first(x)))).mean((2, 3)))
+
+
+@pytest.mark.parametrize("form", MINIMA)
+@pytest.mark.parametrize("name", ["lrp", "excitation-backprop", "rap"])
+def test_a_negative_minimum_is_a_relu(name: str, form: str) -> None:
+    pixels = torch.rand(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    made = [seeded(lambda relu=relu: Rectified(relu)) for relu in (MINIMA[form], F.relu)]
+    found, expected = (METHODS.get(name)(Classifier(net, mean=0.5)).attribute(pixels, 0) for net in made)
+    scale = float(expected.values.abs().max())
+    torch.testing.assert_close(found.values / scale, expected.values / scale, rtol=0, atol=1e-9)

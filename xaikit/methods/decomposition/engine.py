@@ -51,6 +51,7 @@ from xaikit.methods.decomposition.signals import (
     Step,
     before,
     clip_bound,
+    clip_ends,
     constants_cut,
     limit_of,
     present,
@@ -165,9 +166,7 @@ class Engine:
         values = kept(source) if absorbs and not fold.direct else None
 
         def share(relevance: Tensor) -> Sequence[Tensor]:
-            negated = fold.part()
-            if negated is not None and not (self._negated and negated[0].last):  # that map is negated anyway
-                negated[0].take(negated[1], relevance)
+            if self._negates(fold, relevance):
                 return (torch.zeros_like(relevance),)
             if absorbs and fold.refused and not fold.first and not fold.joined:
                 step = fold.step(fold.outputs() if values is None else values).within([mark])
@@ -312,9 +311,32 @@ class Engine:
             return function(*args, **kwargs) if function in _CLAMPS else self._otherwise(function, args, kwargs)
         if not is_signal(inputs):
             return function(*args, **kwargs)
-        bound, mark = clip_bound(function, args, kwargs) if function in CLIPS else None, present(inputs)
-        output = self._run(_unchanged, function, args, kwargs, (inputs,), step=step, present=mark, bound=bound)
+        share: Share = _unchanged
+        bound, mark = None, present(inputs)
+        if function in CLIPS | _CLAMPS:
+            ends = clip_ends(function, args, kwargs)
+            bound = clip_bound(*ends, torch.finfo(inputs.dtype).max) if function in CLIPS else None
+            share = self._negated_share(inputs) if ends[1] <= 0 else _unchanged
+        output = self._run(share, function, args, kwargs, (inputs,), step=step, present=mark, bound=bound)
         return inputs.copy_(output) if output.is_set_to(inputs) else output  # `inplace` overwrote the inputs
+
+    def _negated_share(self, inputs: Tensor) -> Share:
+        """Return how min(x, 0) = -relu(-x) shares relevance: by the negative of the map before it, if there is one."""
+        fold = Fold.of(Rescaling("scale", inputs, inputs.detach().new_full((1,), -1)))
+        fold.refused = True  # it only finds the map
+
+        def share(relevance: Tensor) -> Sequence[Tensor]:
+            return (torch.zeros_like(relevance) if self._negates(fold, relevance) else relevance,)
+
+        return share
+
+    def _negates(self, fold: Fold, relevance: Tensor) -> bool:
+        """Give relevance to the map that constants negate, if there is one and the pass does not negate it anyway."""
+        negated = fold.part()
+        if negated is None or (self._negated and negated[0].last):
+            return False
+        negated[0].take(negated[1], relevance)
+        return True
 
     def _product(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         reading = scaled_by_constant(function, args, kwargs)

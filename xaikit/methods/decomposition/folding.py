@@ -15,7 +15,8 @@ and `settle` counts, once the logits are known, how often each value on the way 
 
 A normalisation written out (centring.py) takes such pairs too, and the gate by which it divides, at each value.
 
-Outputs of a map that are used as they are and negated, as in CReLU, are those of two maps, one of them negated.
+Outputs of a map that are used as they are and negated, as in CReLU, are those of two maps, one of them negated. So is a
+map before min(x, 0), which is -relu(-x).
 
 Any other pair is a scale and a bias of its own. Pairs that follow each other immediately are one pair: x * s + t is the
 same as a BatchNorm, and (x - m) * s + t too.

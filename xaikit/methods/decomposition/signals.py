@@ -141,13 +141,25 @@ Bound = Callable[[float], float]
 """The limit of an operation's values for that of its signal."""
 
 
-def clip_bound(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Bound:
-    """Return the bound of a clip, which its largest and smallest input show."""
+def clip_ends(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[float, float]:
+    """Return the smallest and the largest value of a clip, which its largest and smallest input show."""
     named = {name: value for name, value in kwargs.items() if name != "input"}
-    inputs = args[0] if args else kwargs["input"]
-    largest = torch.finfo(inputs.dtype).max
-    ends = function(inputs.detach().new_tensor([-largest, largest]), *args[1:], **named)
-    limit = float(ends.abs().max())
+    inputs = (args[0] if args else kwargs["input"]).detach()
+    each = any(isinstance(value, Tensor) for value in (*args[1:], *named.values()))  # a limit for each value
+    shaped, largest = inputs if each else inputs.new_empty(1), torch.finfo(inputs.dtype).max
+    low, high = (function(torch.full_like(shaped, end), *args[1:], **named) for end in (-largest, largest))
+    return float(low.min()), float(high.max())
+
+
+def clip_bound(low: float, high: float, largest: float) -> Bound:
+    """Return the bound of a clip from its smallest and its largest value.
+
+    Args:
+        low: smallest value.
+        high: largest value.
+        largest: value from which on there is no bound.
+    """
+    limit = max(abs(low), abs(high))
     return lambda _: limit if limit < largest else inf
 
 
