@@ -29,6 +29,7 @@ from xaikit.model.graph import Graph, nodes
 from xaikit.model.hooks import Layer, Probe
 from xaikit.model.outputs import check_logits
 from xaikit.model.target import Target, resolve_target
+from xaikit.run.checks import check_activations, check_rows
 from xaikit.run.context import Context
 from xaikit.run.cuts import Trace
 from xaikit.run.gradients import check_graph, departs, gradients, has_checkpoint, moved, trusted
@@ -462,11 +463,7 @@ class Batch:
         Raises:
             BadInput: there is not one row per image, for example because the network cuts the images into parts.
         """
-        if len(activations) != len(self):
-            raise BadInput(
-                f"layer {str(layer)!r}: expected activations of {len(self)} images, got {len(activations)} rows; "
-                "choose a layer that sees whole images"
-            )
+        check_activations(activations, len(self), layer)
         self.check_rows(layer)
         return _full(activations)
 
@@ -492,14 +489,7 @@ class Batch:
         """
         if self._logits is not None:
             return
-        if len(logits) != len(self):
-            raise BadInput(
-                f"model: expected logits ({len(self)}, K) for {len(self)} images, got {tuple(logits.shape)}; the model "
-                "must not mix the images of a batch"
-            )
-        bad = (~logits.isfinite()).any(1).nonzero().flatten().tolist()
-        if bad:
-            raise BadInput(f"model: expected finite logits, got NaN or infinity for image {bad[0]}; check its weights")
+        check_rows(logits, len(self))
         check_logits(logits, self.classifier.outline(self.size), self.classifier.output)
         self._logits = logits
 
