@@ -111,7 +111,7 @@ def test_commands_run_as_printed(stage: Path, capsys: pytest.CaptureFixture[str]
 def as_tested(given: list[str]) -> list[str]:
     """Return a command without its download, and with little training."""
     if given[0] == "train":
-        return [*given, "--epochs", "8"]
+        return [*given, "--epochs", "8", "--from-scratch"]
     model = given[given.index("--model") + 1] if "--model" in given else "resnet50"
     downloads = given[0] == "explain" and "--weights" not in given and model in ("resnet50", "mobilenet_v3_large")
     return [*given, "--weights", "random"] if downloads else given

@@ -74,7 +74,7 @@ def test_a_killed_run_ends_where_an_uninterrupted_one_ends(images: Path, tmp_pat
         if done == 7:
             raise KeyboardInterrupt
 
-    plan = recipe(images, masks=0.5, flip=0.5)
+    plan = recipe(images, masks=0.5, flip=0.5, crop=0.5, rotate=20, colour=0.3)
     whole = train(plan, tmp_path / "whole", device="cpu")
     with pytest.raises(KeyboardInterrupt, match="epoch 1 saved; the same command goes on"):
         train(plan, tmp_path / "killed", device="cpu", progress=interrupt)
@@ -193,9 +193,52 @@ def test_the_global_generator_is_left_alone(images: Path, tmp_path: Path) -> Non
 
 
 def test_a_torchvision_network_trains_on_grey_images(images: Path, tmp_path: Path) -> None:
-    metrics = train(recipe(images, arch="squeezenet1_1", channels=1, size=32, epochs=1), tmp_path, device="cpu")
+    metrics = train(
+        recipe(images, arch="squeezenet1_1", weights="random", channels=1, size=32, epochs=1), tmp_path, device="cpu"
+    )
     assert load_file(tmp_path / "weights.safetensors")["features.0.weight"].shape == (64, 1, 3, 3)
     assert metrics["parameters"] == 722_370
+
+
+def test_fine_tuning_begins_with_trained_weights_and_a_new_head(images: Path, tmp_path: Path) -> None:
+    first, out = tmp_path / "first", tmp_path / "out"
+    train(recipe(images, epochs=2, mean=[0.3]), first, device="cpu")
+    old = load_file(first / "weights.safetensors")
+    train(recipe(images, epochs=1, weights=str(first), freeze=True, seed=1), out, device="cpu")
+    new, written = load_file(out / "weights.safetensors"), Recipe.read(out / "recipe.toml")
+    assert {name for name in old if not torch.equal(old[name], new[name])} == {
+        "classifier.4.weight",
+        "classifier.4.bias",
+    }
+    assert written.weights == (first / "weights.safetensors").as_posix()
+    assert (written.mean, written.std) == ((0.3,), Recipe.read(first / "recipe.toml").std)
+    assert "Weights at the beginning: `weights.safetensors`, with a new head, which alone was trained" in (
+        (out / "card.md").read_text()
+    )
+    train(recipe(images, epochs=1, weights=str(first)), tmp_path / "whole", device="cpu")
+    assert not torch.equal(
+        load_file(tmp_path / "whole" / "weights.safetensors")["features.0.weight"], old["features.0.weight"]
+    )
+
+
+def test_weights_that_cannot_be_had_are_one_line_and_never_random_ones(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*arguments: Any) -> None:
+        raise BadInput("resnet18: could not download the weights IMAGENET1K_V1 (no network); give --weights FILE")
+
+    monkeypatch.setattr("xaikit.zoo.beginning.from_enum", offline)
+    with pytest.raises(
+        BadInput, match=r"got none \(resnet18: could not .* network\)\); give --weights FILE, or --from-scratch"
+    ):
+        train(recipe(images, arch="resnet18"), tmp_path, device="cpu")
+    with pytest.raises(BadInput, match="as lenet5 has no named weights, got 'DEFAULT'"):
+        train(recipe(images, weights="DEFAULT"), tmp_path, device="cpu")
+    with pytest.raises(BadInput, match="freeze: expected trained weights of lenet5, got random ones"):
+        train(recipe(images, freeze=True), tmp_path, device="cpu")
+    train(recipe(images, size=32, epochs=1), tmp_path / "first", device="cpu")
+    with pytest.raises(BadInput, match="of another shape"):
+        train(recipe(images, weights=str(tmp_path / "first")), tmp_path / "second", device="cpu")
 
 
 def test_rare_classes_weigh_more(images: Path) -> None:
@@ -261,6 +304,8 @@ def test_a_class_with_a_single_image_is_refused(images: Path) -> None:
     ("text", "message"),
     [
         ('arch = "lenet5"\ndata = "digits"\nepoch = 3', "unknown key 'epoch'; did you mean epochs"),
+        ('arch = "lenet5"\ndata = "digits"\nlr = 3', "unknown key 'lr'; did you mean learning_rate"),
+        ('arch = "lenet5"\ndata = "digits"\nweights = "random"\nfreeze = true', "freeze: expected trained weights"),
         ('arch = "lenet5"', "expected the key 'data'"),
         ('arch = "lenet5"\ndata = "digits"\nrestarts = [3, 2]', "expected rising epochs below 30"),
         ('arch = "lenet5"\ndata = "digits"\nepochs = 0', "epochs: input should be greater than or equal to 1, got 0"),
@@ -309,7 +354,7 @@ def test_recipes_that_do_not_fit_their_data_are_refused(images: Path, tmp_path: 
 
 
 def test_mean_and_std_are_measured_on_the_training_images(images: Path) -> None:
-    filled, split = prepare(recipe(images))
+    filled, split, _ = prepare(recipe(images))
     pixels = split.training.read(range(len(split.training)))
     assert filled.mean == pytest.approx((pixels.mean().item(),), abs=1e-4)
     assert filled.std == pytest.approx((pixels.std(correction=0).item(),), abs=1e-4)

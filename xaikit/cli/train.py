@@ -26,6 +26,26 @@ def command(
         int | None, typer.Option("--epochs", min=1, help="Passes over the images; more extend a finished run.")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of every random draw.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option("--weights", help="Weights to begin with: a file, a folder that train wrote, or a name."),
+    ] = None,
+    from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Begin with random weights.")] = False,
+    freeze: Annotated[bool | None, typer.Option("--freeze", help="Train the new head alone.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", "--lr", help="Peak learning rate; 0.001 if left out.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images per step; 32 if left out.")] = None,
+    size: Annotated[int | None, typer.Option("--size", help="Side of the input in pixels.")] = None,
+    flip: Annotated[float | None, typer.Option("--flip", help="Share of mirrored images.")] = None,
+    crop: Annotated[float | None, typer.Option("--crop", help="Smallest area of a random crop, 1 for none.")] = None,
+    rotate: Annotated[float | None, typer.Option("--rotate", help="Largest random rotation in degrees.")] = None,
+    colour: Annotated[
+        float | None, typer.Option("--colour", help="Largest random change of brightness and contrast, in [0, 1].")
+    ] = None,
+    class_weights: Annotated[
+        str | None, typer.Option("--class-weights", help="balanced (rare classes weigh more) or equal.")
+    ] = None,
     device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")] = False,
 ) -> None:
@@ -41,7 +61,24 @@ def command(
     if data is not None and not data.is_dir():
         raise BadInput(f"{data}: expected a folder with one subfolder per class, got no folder; check the path")
     place = None if data is None else data.absolute().as_posix()
-    options = {"data": place, "arch": arch, "epochs": epochs, "seed": seed}
+    if from_scratch and weights is not None:
+        raise BadInput("train: expected --weights or --from-scratch, got both; leave one out")
+    options = {
+        "data": place,
+        "arch": arch,
+        "epochs": epochs,
+        "seed": seed,
+        "weights": "random" if from_scratch else weights,
+        "freeze": freeze,
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "size": size,
+        "flip": flip,
+        "crop": crop,
+        "rotate": rotate,
+        "colour": colour,
+        "class_weights": class_weights,
+    }
     settings = {key: value for key, value in options.items() if value is not None}
     with progress_bar() as bar, left_out() as bad:
         try:

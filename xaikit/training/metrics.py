@@ -7,6 +7,7 @@ Averages: macro over classes; weighted by the number of images per class; micro 
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -42,9 +43,17 @@ def classification_metrics(confusion: Tensor, names: Sequence[str]) -> dict[str,
 
 def card(name: str, recipe: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     """Return the model card of one training run as Markdown."""
+    begin = "random" if recipe["weights"] == "random" else f"`{Path(recipe['weights']).name}`, with a new head"
+    if recipe["freeze"]:
+        begin += ", which alone was trained"
     lines = [
         _ABOUT.format(
-            name=name, recipe=recipe, metrics=metrics, mean=_numbers(recipe["mean"]), std=_numbers(recipe["std"])
+            begin=begin,
+            name=name,
+            recipe=recipe,
+            metrics=metrics,
+            mean=_numbers(recipe["mean"]),
+            std=_numbers(recipe["std"]),
         ),
         "| class | precision | recall | F1 | images |",
         "|---|---|---|---|---|",
@@ -82,6 +91,7 @@ This card is written by the run.
 - Input: {recipe[channels]} x {recipe[size]} x {recipe[size]}, pixels in [0, 1]; the network sees (x - {mean}) / {std}.
 - Images: {metrics[images][training]:,} for training; {metrics[images][validation]:,} held out to select the epoch and
   to measure the figures below.
+- Weights at the beginning: {begin}.
 - Training: {recipe[epochs]} epochs in {metrics[seconds]:.0f} s on {metrics[device]} with torch {metrics[torch]};
   the weights are those of epoch {metrics[best_epoch]}.
 - Accuracy: {metrics[accuracy]:.4f}.

@@ -34,13 +34,14 @@ from xaikit.foundation.errors import BadInput, XaikitWarning
 from xaikit.foundation.files import atomic, output_directory, write_json, write_text
 from xaikit.foundation.identity import fingerprint, generator, stream_seed
 from xaikit.foundation.lock import held
-from xaikit.images.labelled import LabelledImages, Split
+from xaikit.images.labelled import LabelledImages
 from xaikit.run.context import Progress
-from xaikit.training.augmentation import flipped, masked
+from xaikit.training.augmentation import flipped, masked, varied
 from xaikit.training.checkpoint import Checkpoint, Plan, TrainingState, save_checkpoint
 from xaikit.training.metrics import card, classification_metrics, confusion_matrix
-from xaikit.training.preparation import prepare
+from xaikit.training.preparation import Prepared, prepare
 from xaikit.training.resuming import CHECKPOINT, METRICS, RECIPE, WEIGHTS, Finished, start
+from xaikit.zoo.beginning import Beginning, begin_with, head_keys
 from xaikit.zoo.load import resolve_device
 from xaikit.zoo.recipe import Recipe
 from xaikit.zoo.registry import architecture
@@ -82,10 +83,11 @@ def train(
         KeyboardInterrupt: the run was interrupted; the message names the last epoch that is saved.
     """
     output = output_directory(_folder(recipe, output, settings))
-    filled, split = prepare(_recipe(recipe, settings))
+    prepared = prepare(_recipe(recipe, settings))
+    filled = prepared.recipe
     resolved = resolve_device(device)
     with held(output, "train"), torch.random.fork_rng(devices=[resolved] if resolved.type == "cuda" else []):
-        run = _Run(filled, split, resolved, output)
+        run = _Run(prepared, resolved, output)
         begin = start(run.plan, output, resolved, overwrite)
         if isinstance(begin, Finished):
             warnings.warn(
@@ -123,7 +125,8 @@ def _folder(recipe: Recipe | str | Path | None, output: str | Path | None, setti
 
 
 class _Run:
-    def __init__(self, recipe: Recipe, split: Split, device: torch.device, output: Path) -> None:
+    def __init__(self, prepared: Prepared, device: torch.device, output: Path) -> None:
+        recipe, split, begin = prepared
         assert recipe.channels is not None
         assert recipe.size is not None
         self.recipe = recipe
@@ -131,10 +134,11 @@ class _Run:
         self.device = device
         self.output = output
         self._seed_global("weights")
-        network = architecture(recipe.arch).build(len(split.classes), recipe.channels, recipe.size)
+        network = _network(recipe, len(split.classes), begin)
         self.network = network.to(device)
         settings = recipe.model_dump(exclude={"epochs", "restarts"})
-        run = fingerprint([settings, split.identity, versions(), network_code(network), device.type])
+        state = None if begin is None else dict(begin.state)
+        run = fingerprint([settings, state, split.identity, versions(), network_code(network), device.type])
         self.plan = Plan(run, recipe.epochs, recipe.restarts)
         self.optimizer = _optimizer(recipe, self.network)
         self.mean = torch.tensor(recipe.mean, device=device).view(-1, 1, 1)
@@ -168,7 +172,7 @@ class _Run:
         steps = math.ceil(len(order) / recipe.batch_size)
         done, total = (state.epoch - 1) * steps, recipe.epochs * steps
         losses: list[float] = []
-        self.network.train()
+        self._set_training()
         for pixels, labels in self.split.training.batches(order, recipe.batch_size):
             for group in self.optimizer.param_groups:
                 step = done - begin * steps + len(losses)
@@ -208,12 +212,21 @@ class _Run:
         (output / CHECKPOINT).unlink(missing_ok=True)
         return metrics
 
+    def _set_training(self) -> None:
+        """Set training mode, except for the BatchNorm of a frozen network."""
+        self.network.train()
+        for module in self.network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and self.recipe.freeze:
+                module.eval()
+
     def _step(self, pixels: Tensor, labels: Tensor, stream: torch.Generator) -> float:
+        recipe = self.recipe
+        pixels = varied(pixels, recipe.crop, recipe.rotate, recipe.colour, recipe.mean or ())
         inputs = self._normalized(pixels)
-        if self.recipe.flip:
-            inputs = flipped(inputs, self.recipe.flip, stream)
-        if self.recipe.masks:
-            inputs = masked(inputs, self.recipe.masks, stream)
+        if recipe.flip:
+            inputs = flipped(inputs, recipe.flip, stream)
+        if recipe.masks:
+            inputs = masked(inputs, recipe.masks, stream)
         self.optimizer.zero_grad(set_to_none=True)
         loss = self._loss(self.network(inputs), labels.to(self.device))
         loss.backward()  # type: ignore[no-untyped-call]
@@ -273,8 +286,23 @@ class _Run:
                 torch.cuda.manual_seed(seed)
 
 
+def _network(recipe: Recipe, classes: int, begin: Beginning | None) -> nn.Module:
+    """Return the network with the weights that the training begins with, and with a new head."""
+    assert recipe.channels is not None
+    assert recipe.size is not None
+    build, channels, size = architecture(recipe.arch).build, recipe.channels, recipe.size
+    network = build(classes, channels, size)
+    if begin is not None:
+        head = head_keys(lambda classes: build(classes, channels, size))
+        begin_with(network, begin, head, recipe.arch)
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(name in head or not recipe.freeze)
+    return network
+
+
 def _optimizer(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
-    weights, rate, decay = network.parameters(), recipe.learning_rate, recipe.weight_decay
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    rate, decay = recipe.learning_rate, recipe.weight_decay
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(weights, rate, momentum=0.9, nesterov=True, weight_decay=decay)
     return torch.optim.AdamW(weights, rate, weight_decay=decay)

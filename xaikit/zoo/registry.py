@@ -5,7 +5,8 @@
 
     architecture("lenet5").build(10, 1, 32)
 
-xaikit's architectures have kebab-case names; torchvision's classification networks keep torchvision's names.
+xaikit's architectures have kebab-case names; torchvision's classification networks keep torchvision's names, and those
+of timm are "timm/NAME".
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from torch import nn
 
@@ -88,7 +90,18 @@ def architecture(name: str) -> Architecture:
     Raises:
         UnknownName: there is no such architecture; the message suggests similar names.
     """
+    if name.startswith("timm/"):
+        return _of_timm(name)
     known = architectures()
     if name not in known:
-        raise UnknownName("architecture", name, known, "use lenet5, texture-cnn, cifar-resnet20 or a torchvision name")
+        raise UnknownName(
+            "architecture", name, known, "use lenet5, texture-cnn, cifar-resnet20, a torchvision name or timm/NAME"
+        )
     return known[name]
+
+
+def _of_timm(name: str) -> Architecture:
+    from xaikit.zoo.sources.timm import build, facts  # imports timm, where it is installed
+
+    channels, size, mean, std = facts(name)
+    return Architecture(name, partial(build, name), channels, size, mean=mean, std=std)

@@ -8,6 +8,7 @@
 Mean, standard deviation, size, crop, interpolation and labels are those of the tag (model/facts.py).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,8 @@ def from_timm(name: str, weights: str | Path | None, size: int | None = None) ->
         UnknownName: timm has no such network or tag; the message suggests similar names.
         BadInput: the weights cannot be downloaded, or belong to another network.
     """
-    timm = package("timm")
+    timm = _timm(name)
     plain, _, tag = name.partition(".")
-    if not timm.is_model(plain):
-        known = [f"{TIMM}{one}" for one in timm.list_models()]
-        raise UnknownName("model", f"{TIMM}{name}", known, "timm.list_models() shows them")
     tags = [one.partition(".")[2] for one in timm.models.get_arch_pretrained_cfgs(plain)]
     file = weights if is_file(weights) or weights == RANDOM else None
     if weights is not None and file is None and weights != DEFAULT:
@@ -69,6 +67,35 @@ def from_timm(name: str, weights: str | Path | None, size: int | None = None) ->
     facts = facts_of(network, None, channels, Facts())
     assert facts.resize is not None
     return Loaded(network, used, facts.mean, facts.std, facts.resize, facts.labels, channels)
+
+
+def facts(name: str) -> tuple[int, int, Sequence[float], Sequence[float]]:
+    """Return channels, size, mean and std of a network that is to be trained, by "timm/NAME" with its tag or without.
+
+    Raises:
+        MissingExtra: timm is not installed.
+        UnknownName: timm has no such network.
+    """
+    known = _timm(name.removeprefix(TIMM)).get_pretrained_cfg(name.removeprefix(TIMM))
+    return known.input_size[0], known.input_size[1], known.mean, known.std
+
+
+def build(name: str, classes: int, channels: int, size: int) -> nn.Module:
+    """Return the network "timm/NAME" with random weights, for a number of classes and channels and a size."""
+    plain = name.removeprefix(TIMM)
+    timm = _timm(plain)
+    options = {"img_size": size} if timm.get_pretrained_cfg(plain).fixed_input_size else {}
+    network: nn.Module = timm.create_model(plain, num_classes=classes, in_chans=channels, **options)
+    return network
+
+
+def _timm(name: str) -> Any:
+    """Return the package, if it has a network of this name."""
+    timm = package("timm")
+    if not timm.is_model(name.partition(".")[0]):
+        known = [f"{TIMM}{one}" for one in timm.list_models()]
+        raise UnknownName("model", f"{TIMM}{name}", known, "timm.list_models() shows them")
+    return timm
 
 
 def _from_hub(known: Any, name: str) -> Path:
