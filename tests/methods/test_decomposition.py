@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -492,3 +493,44 @@ def test_max_pooling_that_is_no_mean_of_windows_is_refused_as_one(pool: nn.Modul
 def test_a_form_that_does_not_exist_is_refused(name: str, params: dict[str, object], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         METHODS.get(name).build(bound(GAPNet()), **params)
+
+
+class Written(nn.Module):
+    """Two convolutions, and how the second takes the first."""
+
+    def __init__(self, between: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv1, self.side, self.conv2 = nn.Conv2d(3, 4, 2, 2), nn.Conv2d(3, 4, 2, 2), nn.Conv2d(4, 4, 3, padding=1)
+        self.fc, self.between = nn.Linear(4, 4), between
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(F.relu(self.conv2(self.between(F.relu(self.conv1(x)), self.side(x)))).mean((2, 3)))
+
+
+def enlarged(x: Tensor, **options) -> Tensor:
+    """Bicubic interpolation as the matrix product that it is."""
+    height, width = x.shape[2:]
+    cells = torch.eye(height * width, dtype=x.dtype).reshape(-1, 1, height, width)
+    matrix = F.interpolate(cells, mode="bicubic", **options)
+    return (x.flatten(2) @ matrix.flatten(1)).reshape(*x.shape[:2], *matrix.shape[2:])
+
+
+WAYS = {
+    "rsub": (lambda a, b: b - 3 * a, lambda a, b: torch.rsub(a, b, alpha=3)),
+    "sub": (lambda a, b: a - 3 * b, lambda a, b: torch.sub(a, b, alpha=3)),
+    "rsub of a constant": (lambda a, b: 2 - 3 * a, lambda a, b: torch.rsub(a, torch.full_like(a, 2), alpha=3)),
+    "bicubic": (lambda a, b: enlarged(a, scale_factor=2), lambda a, b: F.interpolate(a, None, 2, "bicubic")),
+    "bicubic to a size": (
+        lambda a, b: enlarged(a, size=(7, 5), align_corners=True),
+        lambda a, b: F.interpolate(a, size=(7, 5), mode="bicubic", align_corners=True),
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("method", ["lrp", "rap", "excitation-backprop"])
+def test_two_ways_to_write_an_operation_have_one_map(method: str, way: str) -> None:
+    first, second = (METHODS.get(method)(Classifier(Written(each).double(), size=8)) for each in WAYS[way])
+    expected, found = (each.attribute(images(2), 1).values for each in (first, second))
+    assert torch.allclose(found, expected, rtol=0, atol=1e-9 * float(expected.abs().max()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -55,6 +56,7 @@ def _through_a_buffer(net: Cut, h: Tensor) -> Tensor:
     return h + buffer
 
 
+LEVELS = torch.linspace(0, 1, 9, dtype=torch.float64)
 SUMMANDS: dict[str, Callable[[Cut, Tensor], Tensor]] = {
     "detach": lambda net, h: h + net.side(h).detach(),
     "detached first": lambda net, h: net.side(h.detach()) + h,
@@ -63,6 +65,14 @@ SUMMANDS: dict[str, Callable[[Cut, Tensor], Tensor]] = {
     "no_grad": _without_grad,
     "in place": lambda net, h: h.clone().add_(net.side(h).detach()),
     "integers": lambda net, h: h + (h * 8).int().to(h.dtype) / 8,
+    "bytes": lambda net, h: h + (h * 8).byte().to(h.dtype) / 8,
+    "integers added": lambda net, h: h + (h * 8).char(),
+    "mask as a number": lambda net, h: h + (h > 0.1).to(h.dtype),
+    "mask added": lambda net, h: h + (h > 0.1),
+    "one of two values": lambda net, h: h + net.side(torch.where(h > 0.1, 1.0, -1.0).to(h.dtype)),
+    "nearest of levels": lambda net, h: h + torch.bucketize(h.contiguous(), LEVELS).to(h.dtype) / 8,
+    "detached spectrum": lambda net, h: h + torch.fft.ifft2(torch.fft.fft2(h).detach()).real,
+    "dlpack": lambda net, h: h + torch.from_numpy(np.from_dlpack(h.detach()) * 2),
     "a number": lambda net, h: h + h.detach().mean().item(),
     "numpy": lambda net, h: h + torch.from_numpy(h.detach().numpy() * 2),
     "joined": lambda net, h: torch.cat([h[:, :2], h[:, 2:].detach()], 1),
@@ -72,6 +82,8 @@ SUMMANDS: dict[str, Callable[[Cut, Tensor], Tensor]] = {
     "straight through": lambda net, h: h + ((h * 4).detach().round() / 4 - h.detach()),
 }
 CONSTANTS: dict[str, Callable[[Cut, Tensor], Tensor]] = {
+    "mask as a factor": lambda net, h: h * (h > 0.1).to(h.dtype),
+    "selected by index": lambda net, h: h.gather(1, h.argsort(1)),
     "nothing": lambda net, h: h,
     "gate": lambda net, h: h * torch.sigmoid(net.side(h)).detach(),
     "gate of numbers": lambda net, h: torch.sigmoid(net.side(h.detach()).mean((2, 3), keepdim=True)) * h,

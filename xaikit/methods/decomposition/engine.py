@@ -365,7 +365,7 @@ class Engine:
 
     def _quotient(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         numerator = args[0] if args else kwargs["input"]
-        if not is_signal(numerator):
+        if not is_signal(numerator) or kwargs.get("rounding_mode") is not None:
             return self._otherwise(function, args, kwargs)
         reading = scaled_by_constant(function, args, kwargs)
         if reading is not None:

@@ -253,6 +253,24 @@ def _pooled(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Re
     return Reading(LinearMap("pool", (part,)), (inputs,))
 
 
+def _spread(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading | None:
+    """Read an interpolation; a bicubic one has negative weights, which are those that the cells of a grid show."""
+    inputs = _argument(args, kwargs, 0, "input")
+    if _argument(args, kwargs, 3, "mode", "nearest") != "bicubic" or not is_signal(inputs):
+        return _pooled(function, args, kwargs)
+    rest, named = args[1:], _without(kwargs, "input")
+    height, width = inputs.shape[2:]
+    cells = torch.eye(height * width, dtype=inputs.dtype, device=inputs.device).reshape(-1, 1, height, width)
+    spread = function(cells, *rest, **named).detach()
+    size = tuple(spread.shape[2:])
+    part = Part(
+        lambda x, w: torch.matmul(x.flatten(2), w).reshape(*x.shape[:2], *size),  # type: ignore[arg-type]
+        kept(inputs),
+        spread.flatten(1),
+    )
+    return Reading(LinearMap("convolution", (part,)), (inputs,))
+
+
 def as_mean(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reading | None:
     """Read a max-pooling as the mean over its windows.
 
@@ -283,7 +301,8 @@ def _sum(
 ) -> Reading | Rescaling | None:
     """Read the sum or difference of two values; a value that is not a signal is a constant."""
     terms = (_argument(args, kwargs, 0, "input"), _argument(args, kwargs, 1, "other"))
-    factors = (signs[0], signs[1] * kwargs.get("alpha", 1))
+    alpha = kwargs.get("alpha", 1)  # of the term that is subtracted by rsub, else of the second
+    factors = (signs[0] * alpha, signs[1]) if signs[0] < 0 else (signs[0], signs[1] * alpha)
     sources = [term for term in terms if is_signal(term)]
     if len(sources) == 2:
         scaled = [
@@ -295,7 +314,8 @@ def _sum(
         return None
     own = 0 if is_signal(terms[0]) else 1
     factor, shift = (_constant(value, sources[0]) for value in (factors[own], terms[1 - own]))
-    return Rescaling("shift", sources[0], factor, shift * factors[1 - own])
+    kind: Literal["scale", "shift"] = "shift" if abs(factors[own]) == 1 else "scale"
+    return Rescaling(kind, sources[0], factor, shift * factors[1 - own])
 
 
 def scaled_by_constant(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Rescaling | None:
@@ -336,7 +356,8 @@ LINEAR: dict[Call, Reader] = {
     **dict.fromkeys(named("neg negative"), _negation),
     F.layer_norm: _layer_norm,
     F.group_norm: _group_norm,
-    **dict.fromkeys(MEANS | MEAN_POOLS | SPREADS | named("sum"), _pooled),
+    **dict.fromkeys(MEANS | MEAN_POOLS | named("sum"), _pooled),
+    **dict.fromkeys(SPREADS, _spread),
     **dict.fromkeys(named("adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d"), _pooled),
     **dict.fromkeys(PLUS, partial(_sum, (1, 1))),
     **dict.fromkeys(MINUS, partial(_sum, (1, -1))),

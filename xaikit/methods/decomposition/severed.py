@@ -3,9 +3,10 @@
     h * g(h).detach()     a gate is a constant for relevance, with a graph or without: nothing is lost
     h + f(h).detach()     the summand depends on the image, but relevance takes it for a bias: the map is flagged
 
-Values are severed by `detach`, `data`, functions under `torch.no_grad`, and conversions to integers. Values that leave
-torch cannot be followed: arrays count as summands, and a number does if a Python float is added to a signal later on; a
-number that only decides what is computed is no summand.
+Values are severed by `detach`, `data`, functions under `torch.no_grad`, comparisons, and conversions to integers; masks
+and indices only select, unless they are added or made floats. Values that leave torch cannot be followed: arrays count
+as summands, and a number does if a Python float is added to a signal later on; a number that only decides what is
+computed is no summand.
 """
 
 from __future__ import annotations
@@ -32,10 +33,9 @@ from xaikit.model.torch_functions import (
 
 _FACTORS = PRODUCTS | QUOTIENTS | LINEARS | CONVOLUTIONS | named("matmul mm bmm")
 """Calls in which a severed value is a gate or a weight."""
-_ARRAYS = named("tolist numpy")
+_ARRAYS = named("tolist numpy array dlpack")
 _NUMBERS = named("item int float")
 _SUMS = PLUS | MINUS | REVERSED_MINUS
-_TO_INTEGERS = named("int long short to type")
 
 
 class Severed:
@@ -61,13 +61,13 @@ class Severed:
             )
             self._numbers |= function in _NUMBERS and not isinstance(output, Tensor)
             in_place = writes(function) or getattr(function, "__name__", "") == "__setitem__"
-            summands = function not in _FACTORS and any(tensor.is_floating_point() for tensor in severed)
+            summands = function not in _FACTORS and any(_is_number(tensor) or function in _SUMS for tensor in severed)
             for value in (*tree_leaves(output), *(args[:1] if in_place else ())):
                 if not isinstance(value, Tensor):
                     continue
                 if value.requires_grad:
                     self._users += [value.grad_fn] if summands else []
-                elif value.is_floating_point() or (function in _TO_INTEGERS and not value.dtype.is_floating_point):
+                else:
                     self._tensors[id(value)] = value
             return output
 
@@ -88,3 +88,7 @@ class Severed:
         self._tensors.clear()
         self._users.clear()
         self._left = self._numbers = False
+
+
+def _is_number(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
