@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +29,17 @@ from xaikit.run.context import Context
 def gate(x: Tensor) -> Tensor:
     return torch.sigmoid(x).mean((2, 3), keepdim=True)
 
+
+@torch.no_grad()
+def spectrum(x: Tensor) -> Tensor:
+    return torch.fft.fft2(x)
+
+
+def pairs(x: Tensor) -> Tensor:
+    return torch.stack([x - 0.1, x], -1)
+
+
+CODES = torch.linspace(0, 1, 9)
 
 CUTTING: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "detached gate": (lambda x: x * torch.sigmoid(x).detach(), "detach"),
@@ -53,6 +67,25 @@ CUTTING: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "remainder": (lambda x: x % 0.1, "remainder"),
     "sign": (torch.sign, "sign"),
     "sign times a number": (lambda x: x.sign() * 0.3, "sign"),
+    "bytes": (lambda x: (x * 8).byte() / 8, "byte"),
+    "characters": (lambda x: (x * 8).char().to(x.dtype) / 8, "char"),
+    "buckets": (lambda x: torch.bucketize(x.contiguous(), torch.linspace(0, 1, 9).to(x)) / 8, "bucketize"),
+    "places among levels": (lambda x: torch.searchsorted(torch.linspace(0, 1, 9).to(x), x.contiguous()) / 8, "searchs"),
+    "nearest code": (lambda x: x + CODES.to(x)[(x[..., None] - CODES.to(x)).abs().argmin(-1)], "argmin"),
+    "ranks": (lambda x: x.argsort(-1).argsort(-1).to(x.dtype) / 8, "argsort"),
+    "quantised": (lambda x: torch.quantize_per_tensor(x.float(), 0.1, 0, torch.quint8).dequantize().to(x), "quantize"),
+    "quotient without a rest": (lambda x: torch.div(x, 0.1, rounding_mode="floor"), "div"),
+    "quotient cut off": (lambda x: x.div(0.1, rounding_mode="trunc"), "div"),
+    "one of two values": (lambda x: torch.where(x > 0.1, 1.0, -1.0).to(x.dtype), "gt"),
+    "mask as a number": (lambda x: x + (x > 0.1).to(x.dtype) * 0.3, "gt"),
+    "mask added": (lambda x: x + (x > 0.1), "gt"),
+    "copied sign": (lambda x: torch.copysign(torch.ones_like(x), x - 0.1), "sign"),
+    "class of each position": (lambda x: F.one_hot(x.argmax(1), x.shape[1]).movedim(3, 1).to(x.dtype), "argmax"),
+    "levels as a factor": (lambda x: x * (x * 8).int(), "int"),
+    "spectrum without a graph": (lambda x: torch.fft.ifft2(spectrum(x)).real, "fft_fft2"),
+    "detached spectrum": (lambda x: torch.fft.ifft2(torch.fft.fft2(x).detach()).real, "detach"),
+    "detached phase": (lambda x: torch.polar(x.abs(), torch.view_as_complex(pairs(x).detach()).angle()).real, "detach"),
+    "by dlpack": (lambda x: x + torch.from_numpy(np.from_dlpack(x.detach()).copy()), "dlpack"),
     "as an array": (lambda x: torch.from_numpy(np.asarray(x.detach())).square(), "array"),
 }
 
@@ -92,6 +125,12 @@ WHOLE: dict[str, Callable[[Tensor], Tensor]] = RELUS | {
     "signed root": lambda x: x.sign() * (x.abs() + 1e-3).sqrt(),
     "size by sign": lambda x: x * torch.sign(x),
     "written with its graph": lambda x: canvas_with_graph(x),
+    "mean of a mask's positions": lambda x: x * (x > 0.1) / (x > 0.1).sum((2, 3), keepdim=True).clamp_min(1),
+    "mask of integers": lambda x: x * (x > 0.1).int().unsqueeze(-1).squeeze(-1),
+    "selected by index": lambda x: x.flatten(2).sort(-1).values.view_as(x) + x.gather(1, x.argsort(1)),
+    "filled by a mask": lambda x: x.masked_fill(x > 0.3, 0.3),
+    "row by row": lambda x: torch.stack([image.square() for image in x]),
+    "spectrum and back": lambda x: torch.fft.ifft2(torch.fft.fft2(x)).real,
     "index of the largest": lambda x: x * (x.detach().argmax(1, keepdim=True) == 1).long(),
     "positions": lambda x: x + torch.linspace(0, 1, x.shape[-1]).mul(4).floor().to(x),
     "copy of a mask": lambda x: x * (x.detach() > 0).clone(),
@@ -108,6 +147,7 @@ def canvas_with_graph(x: Tensor) -> Tensor:
     return blank
 
 
+@pytest.mark.filterwarnings("ignore:torch.quantize")
 @pytest.mark.filterwarnings("ignore:Activated mixes the images")  # a scale of the whole batch
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("form", list(CUTTING))
@@ -119,7 +159,7 @@ def test_a_cut_beside_the_main_path_is_named_and_flagged(form: str, count: int) 
     assert bool(found.values.any())
     assert not METHODS.get("occlusion")(clf).attribute(x, 1).flags[0] - {"mixes-images"}
     with clf.borrowed():
-        assert name.strip("_") in Batch(clf, x, 1, Context()).trace(None).names
+        assert any(found.startswith(name.strip("_")) for found in Batch(clf, x, 1, Context()).trace(None).names)
 
 
 @pytest.mark.parametrize("form", list(WHOLE))
@@ -265,3 +305,93 @@ def test_a_mode_of_the_network_neither_hides_a_cut_nor_stays():
     before = Counting.seen
     torch.rand(2)
     assert Counting.seen == before
+
+
+def stretched(x: Tensor) -> Tensor:
+    y = x.detach()
+    return (y - y.amin()) / (y.amax() - y.amin())
+
+
+def levelled(x: Tensor) -> Tensor:
+    return torch.round(x * 8) / 8
+
+
+def smooth(x: Tensor) -> Tensor:
+    return torch.tanh(x * 2)
+
+
+def elsewhere(x: Tensor) -> Tensor:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(spectrum, x).result().abs() / 8
+
+
+def slope(x: Tensor, graph: bool) -> Tensor:
+    with torch.enable_grad():
+        start = x if x.requires_grad else x.detach().requires_grad_()
+        return torch.autograd.grad(start.pow(3).sum(), start, create_graph=graph)[0]
+
+
+@cache
+def traced_levels() -> Any:
+    return torch.jit.trace(levelled, torch.rand(1, 5, 8, 8, dtype=torch.float64))
+
+
+HIDDEN_CUTS = {
+    "scripted": lambda x: torch.jit.script(stretched)(x),
+    "rounded in a script": lambda x: torch.jit.script(levelled)(x),
+    "traced": lambda x: traced_levels()(x),
+    "in a thread": elsewhere,
+    "in a map": torch.vmap(lambda x: torch.tanh(2 * x.detach())),
+    "of a gradient": lambda x: slope(x, graph=False),
+}
+HIDDEN = {
+    "scripted": lambda x: torch.jit.script(smooth)(x),
+    "in a map": torch.vmap(lambda x: torch.tanh(2 * x)),
+    "of a gradient": lambda x: slope(x, graph=True),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Activated mixes the images", "ignore:`torch.jit")
+@pytest.mark.parametrize("form", HIDDEN_CUTS)
+@pytest.mark.parametrize("name", ["saliency", "guided-backprop", "hires-cam"])
+def test_a_cut_in_hidden_code_is_found_by_the_score(name: str, form: str) -> None:
+    traced_levels()
+    clf = bound(Activated(F.relu, lambda x: F.relu(x) + 3 * HIDDEN_CUTS[form](x)))
+    params = {"layer": "conv2"} if name == "hires-cam" else {}
+    for flags in METHODS.get(name)(clf, **params).attribute(images(2), 1).flags:
+        assert "gradient-not-derivative" in flags
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+@pytest.mark.parametrize("form", HIDDEN)
+@pytest.mark.parametrize("name", ["saliency", "hires-cam"])
+def test_hidden_code_with_its_gradient_has_no_flag(name: str, form: str) -> None:
+    clf = bound(Activated(F.relu, lambda x: F.relu(x) + 3 * HIDDEN[form](x)))
+    params = {"layer": "conv2"} if name == "hires-cam" else {}
+    assert METHODS.get(name)(clf, **params).attribute(images(2), 1).flags == [set()] * 2
+
+
+SCALE = torch.linspace(1, 2, 8, dtype=torch.float64)
+CONSTANTS = {
+    "of a closure": lambda: SCALE,
+    "from NumPy in each forward": lambda: torch.from_numpy(np.linspace(1, 2, 8)),
+}
+
+
+@pytest.mark.parametrize("constant", CONSTANTS.values(), ids=CONSTANTS)
+def test_constants_are_no_hidden_code(constant: Callable[[], Tensor]) -> None:
+    network = Activated(F.relu, lambda x: F.relu(x) * constant())
+    clf = bound(network)
+    clf.outline((8, 8))
+    seen: list[int] = []
+    network.register_forward_hook(lambda module, args, output: seen.append(len(output)))
+    assert METHODS.get("saliency")(clf).attribute(images(2), 1).flags == [set()] * 2
+    assert seen == [2]
+    assert "cut-gradient" not in METHODS.get("lrp")(clf).attribute(images(1), 1).flags[0]
+
+
+@pytest.mark.filterwarnings("ignore:Activated mixes the images", "ignore:`torch.jit")
+@pytest.mark.parametrize("form", ["scripted", "in a thread"])
+def test_relevance_that_hidden_code_cuts_off_is_flagged(form: str) -> None:
+    clf = bound(Activated(F.relu, lambda x: F.relu(x) + 3 * HIDDEN_CUTS[form](x.detach())))
+    assert "cut-gradient" in METHODS.get("lrp")(clf).attribute(images(1), 1).flags[0]

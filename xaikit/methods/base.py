@@ -36,6 +36,7 @@ from xaikit.run.attribution import Answer, Attribution, Reduction, Scale, reduce
 from xaikit.run.batch import Batch
 from xaikit.run.context import Context, Progress
 from xaikit.run.cost import Cost
+from xaikit.run.gradient_flags import gradient_flags
 from xaikit.run.progress import reported
 
 Family = Literal["activation", "gradient", "decomposition", "perturbation", "control"]
@@ -352,7 +353,7 @@ def _explain(method: Method, batch: Batch) -> Attribution:
     flags = [set(names) for names in result.flags] or [set() for _ in range(len(batch))]
     recorded = any(name.startswith("absorbed_") for name in result.diagnostics)  # relevance takes gates as constants
     for place in [] if recorded else method.differentiated:
-        flags = [names | more for names, more in zip(flags, batch.gradient_flags(place), strict=True)]
+        flags = [names | more for names, more in zip(flags, gradient_flags(batch, place), strict=True)]
     seen = batch.classifier.outline()
     shared = ({"random-network"} if seen.random else set()) | ({"mixes-images"} if seen.rows.mixes else set())
     shared |= {"remembers-images"} if seen.rows.remembers else set()

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal
@@ -128,7 +128,7 @@ class Tap(_Reader):
         """Take the module's inputs."""
         self._given = [(tensor, _version(tensor)) for tensor in tensors_in(args)]
 
-    def fill(self, returned: Any) -> Tensor | None:
+    def fill(self, returned: Any, paused: Callable[[], AbstractContextManager[None]]) -> Tensor | None:
         """Take the layer's output; return its replacement, or None to keep it.
 
         The network may hold the output under another name (a hook or an attribute that keeps it, the input of a ReLU in
@@ -141,7 +141,7 @@ class Tap(_Reader):
         if any(_place(output) == _place(tensor) and version == _version(tensor) for tensor, version in self._given):
             self._passed = output, _version(output)
         elif replacement is not output and _place(output) not in self._kept and not isinstance(output, nn.Parameter):
-            with suppress(RuntimeError):  # tensors that cannot be written, such as expanded ones
+            with suppress(RuntimeError), paused():  # tensors that cannot be written, such as expanded ones
                 if replacement.requires_grad:
                     return output.copy_(replacement)
                 output.data = replacement.clone()
@@ -371,8 +371,7 @@ class Probe:
             if layer.follow == "relu":
                 self._calls.awaited.append((output, tap))
                 return None
-            with self._calls.paused():
-                return tap.fill(output)
+            return tap.fill(output, self._calls.paused)
 
         self._handles.append(module.register_forward_pre_hook(self._here(enter)))
         self._handles.append(module.register_forward_hook(self._here(hook)))

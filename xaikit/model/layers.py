@@ -52,6 +52,7 @@ class Outline:
         collapsed: whether the layer that the head pools has one position, because the image is small.
         straight: calls of modules whose grids lie on the image, as no call up to them moves values (addresses.py).
         class_map: the layer with one channel per class whose spatial mean is the logits, or None.
+        hides: whether hidden code, such as scripts and other threads, makes some of the tensors (origins.py).
         classes: number of outputs K.
         end: the softmax or sigmoid at the end, or none.
         activation_bytes: memory of all module outputs for one image, in bytes.
@@ -69,6 +70,7 @@ class Outline:
     class_map: Layer | None
     collapsed: bool
     straight: frozenset[tuple[str, int]]
+    hides: bool
     classes: int
     end: End
     activation_bytes: int
@@ -154,6 +156,7 @@ def outline(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor])
         default=default,
         class_map=None if class_map is None else _named(trace, graph, class_map),
         straight=frozenset(trace.straight),
+        hides=trace.hides,
         collapsed=collapsed,
         classes=outputs.shape[1],
         end=end,

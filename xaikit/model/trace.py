@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from xaikit.model.addresses import moves
 from xaikit.model.ends import Forward
 from xaikit.model.hooks import Probe
+from xaikit.model.origins import Origins
 from xaikit.model.paths import Edge, edge_of, is_custom
 from xaikit.model.torch_functions import (
     ADAPTIVE_POOLS,
@@ -41,6 +42,7 @@ class Trace:
     `names`: modules that returned the tensor, with the number of the call. `grids`: tensors (1, C, h, w). `tokens`:
     tensors (1, T, C). `learned`: outputs of maps by constants, such as weights, at several positions. `points`: tensors
     of one position that are pooled. `straight`: calls of modules up to which no call moves values, whatever the image.
+    `hides`: whether hidden code makes some of the tensors (origins.py).
     """
 
     names: dict[Edge, list[tuple[str, int]]] = field(default_factory=dict)
@@ -58,6 +60,7 @@ class Trace:
     turned: bool = False
     straight: set[tuple[str, int]] = field(default_factory=set)
     strayed: bool = False
+    hides: bool = False
     returned: list[tuple[str, int, Tensor, int]] = field(default_factory=list)
     calls: dict[str, int] = field(default_factory=dict)
     convolutions: list[str] = field(default_factory=list)
@@ -142,12 +145,25 @@ def observed(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor]
     """Return what a forward showed, the edge of the image and the outputs (1, K)."""
     trace = Trace()
     image = inputs.detach().clone().requires_grad_(True)
+    given = image.clone()  # not a leaf: a network may write into its input
+    start, origins = edge_of(given), Origins(network, given)
+
+    def on_function(function: Call, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        origins.on_function(function, args, kwargs, output)
+        trace.on_function(function, args, kwargs, output)
+
     with Probe(network) as probe:
-        given = image.clone()  # not a leaf: a network may write into its input
-        start = edge_of(given)
-        probe.observe(trace.on_module, trace.on_function)
+        probe.observe(trace.on_module, on_function)
         with trace.forward:
             outputs = unwrap(network(given))
+        origins.use(outputs)
+    if origins.unknown:
+        other = 0.5 * image.flip(-1) + 0.3
+        others = Origins(network, other)
+        with Probe(network) as probe:
+            probe.observe(None, others.on_function)
+            others.use(unwrap(network(other)))
+        trace.hides = origins.differ(others)
     trace.settle()
     return trace, start, outputs
 

@@ -32,7 +32,7 @@ from xaikit.model.target import Target, resolve_target
 from xaikit.run.checks import check_activations, check_rows
 from xaikit.run.context import Context
 from xaikit.run.cuts import Trace
-from xaikit.run.gradients import check_graph, departs, gradients, has_checkpoint, moved, trusted
+from xaikit.run.gradients import check_graph, gradients, has_checkpoint, moved, trusted
 from xaikit.run.placement import Places
 
 T = TypeVar("T")
@@ -185,17 +185,17 @@ class Batch:
         missing = [layer for layer in layers if layer not in self._layers]
         if not missing:
             return
-        for layer, (activation, gradient) in zip(missing, self._cut_at(missing), strict=True):
+        for layer, (activation, gradient) in zip(missing, self.cut_at(missing), strict=True):
             self._activations[layer] = self._maps(layer, layer.to_grid(activation.detach()))
-            true = trusted(gradient, activation, self.scores, partial(self._moved_layer, layer), f"layer {layer}")
+            true = trusted(gradient, activation, self.scores, partial(self._trial, layer), f"layer {layer}")
             self._layers[layer] = self._activations[layer], _full(layer.to_grid(true))
 
-    def _cut_at(self, layers: Sequence[Layer]) -> list[tuple[Tensor, Tensor | None]]:
+    def cut_at(self, layers: Sequence[Layer]) -> list[tuple[Tensor, Tensor | None]]:
         """Return each layer's output and gradient, with a graph that begins at the layers.
 
         A layer inside a checkpoint cannot begin a graph, or gets no gradient; then the graph begins at the image.
         """
-        trace = Trace()
+        trace = Trace(self.classifier.outline(self.size).hides)
         with torch.enable_grad(), self.classifier.probe() as probe:
             taps = [probe.attach(layer) for layer in layers]
             self.places.watch(probe, taps)
@@ -215,7 +215,7 @@ class Batch:
 
     def _watched(self, layers: Sequence[Layer]) -> list[tuple[Tensor, Tensor | None]]:
         """Return each layer's output and gradient, with a graph from the image; a checkpoint runs the layers again."""
-        trace = Trace()
+        trace = Trace(self.classifier.outline(self.size).hides)
         with torch.enable_grad(), self.classifier.probe() as probe:
             watches = [probe.watch(layer) for layer in layers]
             inputs = self.inputs.detach().requires_grad_(True)
@@ -231,7 +231,7 @@ class Batch:
         It is the forward that gave the gradient; for methods that differentiate in another way, one of the first image.
         """
         if layer not in self._traces:
-            trace = Trace()
+            trace = Trace(self.classifier.outline(self.size).hides)
             with torch.enable_grad(), self.classifier.probe() as probe, suppress(RuntimeError):  # as through NumPy
                 inputs = self.inputs[:1].detach()
                 if layer is None:
@@ -244,50 +244,23 @@ class Batch:
             self._traces[layer] = trace
         return self._traces[layer]
 
-    def gradient_flags(self, layer: Layer | None) -> list[set[str]]:
-        """Return what users should know about the gradient of the score by a layer, or by the images if it is None.
-
-        `cut-gradient`: a part of the forward has no gradient. `gradient-not-derivative`: finite differences differ from
-        what the backward returns.
-        """
-        trace = self.trace(layer)
-        wrong = self._departs(layer) if trace.custom else [False] * len(self)
-        names = {"cut-gradient"} if trace.names else set()
-        return [names | ({"gradient-not-derivative"} if departing else set()) for departing in wrong]
-
-    def _departs(self, layer: Layer | None) -> list[bool]:
-        """Return for each image whether the gradient of the score is not its derivative, in the network's own dtype."""
-        plain = Batch(self.classifier, self.pixels, None, Context(), self._rows, self._count)
-        plain.inputs, plain.target = self.inputs, self.target
-        if layer is None:
-            tensor, gradient = self.inputs, plain._differentiated(self.inputs, self.target.score)[1]
-        else:
-            ((tensor, gradient),) = plain._cut_at([layer])
-
-        def score_at(value: Tensor) -> Tensor:
-            with torch.no_grad(), self.classifier.probe() as probe:
-                if layer is not None:
-                    probe.replace(layer, lambda output: value)
-                logits = plain.context.run(self.classifier, self.inputs if layer is not None else value)
-            return self.target.score(logits)
-
-        gradient = torch.zeros_like(tensor) if gradient is None else gradient
-        rounding = torch.finfo(self.classifier.dtype).eps
-        return departs(gradient, tensor.detach(), score_at, rounding).tolist()
-
-    def _moved_layer(self, layer: Layer, step: float, rows: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the scores of images `rows` and their gradients by a layer whose output is moved."""
+    def moved_layer(self, layer: Layer, move: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Return the scores and their gradients by a layer whose output is moved."""
         outputs: list[Tensor] = []
 
-        def move(output: Tensor) -> Tensor:
+        def moved_output(output: Tensor) -> Tensor:
             torch.set_grad_enabled(True)
-            outputs.append(moved(output.detach(), step).requires_grad_(True))
+            outputs.append(move(output.detach()).requires_grad_(True))
             return outputs[-1].clone()
 
         with torch.enable_grad(), self.classifier.probe() as probe:
-            probe.replace(layer, move)
+            probe.replace(layer, moved_output)
             score = self.target.score(self.context.forward(self.classifier, self.inputs))
-        gradient = self._gradients(score, outputs)[0] if score.requires_grad else None
+        return score, self._gradients(score, outputs)[0] if score.requires_grad else None
+
+    def _trial(self, layer: Layer, step: float, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the scores of images `rows` and their gradients by a layer whose output is moved by `step`."""
+        score, gradient = self.moved_layer(layer, lambda output: moved(output, step))
         each = gradient is not None and len(gradient) == len(self)
         return score[rows], gradient[rows] if gradient is not None and each else gradient
 
@@ -370,15 +343,16 @@ class Batch:
                 total, leaf, self._traces[None] = self._forward(inputs, value, probe)
             score, gradient = total.detach(), self._gradients(total, [leaf], self._traces[None])[0]
         else:
-            score, gradient = self._differentiated(inputs, value)
+            score, gradient = self.differentiated(inputs, value)
 
         def trial(step: float, rows: Tensor) -> tuple[Tensor, Tensor | None]:
             some = (self.target if target is None else target).take(rows)
-            return self._differentiated(moved(inputs, step)[rows], lambda logits: read(some, logits))
+            return self.differentiated(moved(inputs, step)[rows], lambda logits: read(some, logits))
 
         return score, trusted(gradient, inputs, score, trial, "the input")
 
-    def _differentiated(self, inputs: Tensor, read: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor | None]:
+    def differentiated(self, inputs: Tensor, read: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Return what `read` takes from the logits of inputs, (m,), and its gradient as it comes, (m, C, H, W)."""
         score, leaf, _ = self._forward(inputs, read)
         return score.detach(), self._gradients(score, [leaf])[0]
 
@@ -386,7 +360,7 @@ class Batch:
         self, inputs: Tensor, read: Callable[[Tensor], Tensor], probe: Probe | None = None
     ) -> tuple[Tensor, Tensor, Trace]:
         """Return what `read` takes from the logits, the leaf of its graph, and what a probe shows about the forward."""
-        trace = Trace()
+        trace = Trace(self.classifier.outline(self.size).hides)
         leaf = inputs.detach().requires_grad_(True)
         with torch.enable_grad():
             with nullcontext() if probe is None else probe.traced(trace.call):

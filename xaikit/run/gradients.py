@@ -3,6 +3,7 @@
     gradients    d sum(score) / d tensor for several tensors, also through checkpoints
     trusted      zeros are returned only where the score does not change with the tensor, or where it is flat here but
                  not elsewhere (a dead ReLU); otherwise an operation without a derivative lies between the two
+    leaps        whether f(x + v) - f(x - v) differs from the integral of g . v between them: a function with jumps
     departs      whether a gradient g is not the derivative: g . v differs from (f(x + s v) - f(x - s v)) / 2 s
 
 The backward is `torch.autograd.backward`: reentrant checkpoints refuse `torch.autograd.grad`, and rules that are
@@ -22,6 +23,7 @@ _STEPS = (0.1, 1.0)  # how far the check moves a tensor, in its standard deviati
 _ROOTS = (3, 2, 4)  # of the rounding step: how far finite differences move a tensor, in its standard deviations
 _DIRECTIONS = 3
 _SCALES = (2.0**12, 2.0**6)  # of the score in float16
+_LEAP, _STOPS = 0.1, 8  # how far, and at how many gradients, an integral over a gradient goes
 _DEPARTS = 0.2  # share of the change of the score that a gradient may miss at the best step
 
 Trial = Callable[[float, Tensor], tuple[Tensor, Tensor | None]]
@@ -147,14 +149,11 @@ def departs(gradient: Tensor, tensor: Tensor, score_at: Callable[[Tensor], Tenso
         score_at: callable from a value of the tensor to the score (n,).
         rounding: rounding step of the network's arithmetic.
     """
-    generator = torch.Generator("cpu").manual_seed(0)
-    noise = torch.randn(_DIRECTIONS, 1, *tensor.shape[1:], generator=generator, device="cpu").to(tensor)
-    deviation = tensor.flatten(1).std(1, correction=0).reshape(-1, *[1] * (tensor.ndim - 1))
     least = gradient.new_full((len(gradient),), float("inf"), dtype=torch.float64)
     for root in _ROOTS:
         missed, size = torch.zeros_like(least), torch.zeros_like(least)
-        for direction in noise:
-            move = rounding ** (1 / root) * torch.where(deviation > 0, deviation, 1) * direction
+        for direction in _directions(tensor):
+            move = rounding ** (1 / root) * _deviation(tensor) * direction
             change = (score_at(tensor + move) - score_at(tensor - move)).double() / 2
             promised = (gradient * move).flatten(1).double().sum(1)
             missed += (change - promised).abs()
@@ -165,12 +164,44 @@ def departs(gradient: Tensor, tensor: Tensor, score_at: Callable[[Tensor], Tenso
     return least > _DEPARTS
 
 
+def leaps(tensor: Tensor, score_at: Callable[[Tensor], Tensor], gradient_at: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return whether the score changes otherwise than its gradient says along the way, (n,) bool.
+
+    Args:
+        tensor: (n, ...) input, or output of a layer.
+        score_at: callable from a value of the tensor to the score (n,).
+        gradient_at: callable from a value of the tensor to the gradient of the score (n, ...).
+    """
+    missed = torch.zeros(len(tensor), dtype=torch.float64, device=tensor.device)
+    size = torch.zeros_like(missed)
+    for direction in _directions(tensor):
+        move = _LEAP * _deviation(tensor) * direction
+        change = (score_at(tensor + move) - score_at(tensor - move)).double()
+        promised = torch.zeros_like(change)
+        for stop in range(_STOPS):
+            gradient = gradient_at(tensor + ((2 * stop + 1) / _STOPS - 1) * move)
+            promised += (gradient * move).flatten(1).double().sum(1) * 2 / _STOPS
+        missed += (change - promised).abs()
+        size += torch.maximum(change.abs(), promised.abs())
+    return missed > _DEPARTS * size
+
+
+def _directions(tensor: Tensor) -> Tensor:
+    generator = torch.Generator("cpu").manual_seed(0)
+    return torch.randn(_DIRECTIONS, 1, *tensor.shape[1:], generator=generator, device="cpu").to(tensor)
+
+
+def _deviation(tensor: Tensor) -> Tensor:
+    """Return each row's standard deviation, 1 where it is 0, in a shape to broadcast."""
+    deviation = tensor.flatten(1).std(1, correction=0).reshape(-1, *[1] * (tensor.ndim - 1))
+    return torch.where(deviation > 0, deviation, torch.ones_like(deviation))
+
+
 def moved(tensor: Tensor, step: float) -> Tensor:
     """Return a tensor plus uniform noise from 0 to 2 * `step` of each row's standard deviation, the same for each."""
     generator = torch.Generator("cpu").manual_seed(0)
     noise = torch.rand(1, *tensor.shape[1:], generator=generator, dtype=torch.float32, device="cpu").to(tensor) * 2
-    deviation = tensor.flatten(1).std(1, correction=0).reshape(-1, *[1] * (tensor.ndim - 1))
-    return tensor + step * noise * torch.where(deviation > 0, deviation, torch.ones_like(deviation))
+    return tensor + step * noise * _deviation(tensor)
 
 
 def _differ(first: Tensor, second: Tensor) -> Tensor:

@@ -98,9 +98,10 @@ class Engine:
     Args:
         composite: rule of each map.
         images: number of images in the batch; None is the length of each recorded amount.
+        hidden: whether hidden code takes part in the forward, whose values no rule sees.
     """
 
-    def __init__(self, composite: Composite, images: int | None = None) -> None:
+    def __init__(self, composite: Composite, images: int | None = None, hidden: bool = False) -> None:
         self.composite = composite
         self.ledger = Ledger(images)
         self.maps = 0
@@ -109,6 +110,7 @@ class Engine:
         self._negated = False
         self._graph: Graph | None = None
         self._severed = Severed()
+        self._hidden = hidden
         self._cut = False
 
     def install(self, probe: Probe) -> None:
@@ -221,7 +223,7 @@ class Engine:
             self._graph = None
         nodes = Path(logits).nodes
         arrange(nodes)
-        self._cut = self._severed.is_summand(nodes)
+        self._cut = self._severed.is_summand(nodes) or self._hidden
         return path
 
     def end_at(self, output: Tensor) -> Tensor:

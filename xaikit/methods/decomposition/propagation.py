@@ -57,7 +57,7 @@ def _rows_of(vectors: Sequence[Tensor], image: int) -> list[Tensor]:
 
 
 def _relevance(batch: Batch, composite: Composite, starts: Callable[[], Sequence[Tensor]]) -> list[Relevance]:
-    engine = Engine(composite, len(batch))
+    engine = Engine(composite, len(batch), batch.classifier.outline(batch.size).hides)
     inputs = batch.inputs.detach().requires_grad_(True)
     with torch.enable_grad():
         signal = inputs.clone()
@@ -109,7 +109,7 @@ def relevance_at(batch: Batch, layer: Layer, composite: Composite, start: Callab
 
 
 def _relevance_at(batch: Batch, layer: Layer, composite: Composite, start: Callable[[], Tensor]) -> Relevance:
-    engine = Engine(composite, len(batch))
+    engine = Engine(composite, len(batch), batch.classifier.outline(batch.size).hides)
     activation, logits = batch.layer_and_logits(layer, engine.install, engine.end_at)
     path = engine.look_at(logits, activation)
     if not path.leads_to_end and has_checkpoint(logits):
