@@ -329,7 +329,7 @@ class Classifier(PictureReader):
 
     def probe(self) -> Probe:
         """Return a probe of the unwrapped network, to be used inside `borrowed()`."""
-        return Probe(self.module)
+        return Probe(self.module, in_mode=self._outlines.in_mode)
 
 
 def check_classifier(classifier: object) -> None:

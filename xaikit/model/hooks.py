@@ -198,10 +198,12 @@ class Probe:
 
     Args:
         network: the module that runs, already unwrapped from DataParallel.
+        in_mode: whether a TorchFunctionMode begins before the network and ends behind it, inside the `with` block.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, *, in_mode: bool = False) -> None:
         self._network = network
+        self._in_mode = in_mode
         self._modules = dict(network.named_modules(remove_duplicate=False))
         self._taps: list[Tap] = []
         self._handles: list[RemovableHandle] = []
@@ -282,13 +284,14 @@ class Probe:
     def traced(self, around: Around) -> Iterator[None]:
         """Compute every call within this block as `around(compute, function, args, kwargs)`, rules included.
 
-        Where layers are attached, calls before the first of them pass by, as there is no graph.
+        Where layers are attached, calls before the first of them pass by, as there is no graph, unless a mode begins in
+        between, which must end before the trace.
 
         Raises:
             BadInput: the network calls the layer inside a mode of its own, whose end then ends the trace instead.
         """
         self._around = around
-        if not self._attached:
+        if not self._attached or self._in_mode:
             self._begin_trace()
         try:
             yield

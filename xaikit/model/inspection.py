@@ -54,6 +54,11 @@ class Outlines:
     def __bool__(self) -> bool:
         return bool(self._seen)
 
+    @property
+    def in_mode(self) -> bool:
+        """Whether the network runs inside a TorchFunctionMode, by which the tensor before its end is found."""
+        return any(seen.ends_in != "logits" for seen in self._seen.values())
+
     def built(self, network: nn.Module, before: Facts) -> None:
         """Take the build of a network that was looked at; `before` are its facts then."""
         self._build = Build(network, before, self._build)
