@@ -35,7 +35,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "explaining": (*_CORE, *_PARTS, "api"),
     "benchmark": (*_CORE, *_PARTS, "api"),
     "report": ("foundation", "images", "measures", "benchmark"),
-    "cli": (*_CORE, *_PARTS, "api", "training", "explaining", "benchmark", "report"),
+    "runs": (*_CORE, *_PARTS, "api", "training", "explaining", "benchmark", "report"),
+    "cli": (*_CORE, *_PARTS, "api", "training", "explaining", "benchmark", "report", "runs"),
 }
 """The rooms that each room may import; the order of the keys has no cycle."""
 

@@ -43,12 +43,15 @@ if TYPE_CHECKING:
     from xaikit.run.attribution import Attribution
     from xaikit.run.context import Context
     from xaikit.run.showing import plot
+    from xaikit.runs.folder import explain_files
+    from xaikit.runs.measuring import benchmark
+    from xaikit.runs.page import write_report
     from xaikit.training.train import train
 else:
     # Loads the packages of these names; as attributes of xaikit they mean the public functions, by __getattr__ below.
-    from xaikit import measures, methods
+    from xaikit import benchmark, measures, methods
 
-    del measures, methods
+    del benchmark, measures, methods
 
 _HOMES = {
     "xaikit.foundation.errors": "BadChecksum BadInput LeftOut MissingExtra NoSuchLayer UnknownName "
@@ -61,6 +64,9 @@ _HOMES = {
     "xaikit.run.context": "Context",
     "xaikit.run.showing": "plot",
     "xaikit.training.train": "train",
+    "xaikit.runs.folder": "explain_files",
+    "xaikit.runs.measuring": "benchmark",
+    "xaikit.runs.page": "write_report",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 """Modules of the public names; those that are not listed are functions of `xaikit.api`."""
@@ -81,8 +87,10 @@ __all__ = [
     "XaikitWarning",
     "attribute",
     "attribute_many",
+    "benchmark",
     "build_library",
     "calibrate",
+    "explain_files",
     "get_measure",
     "get_method",
     "keep_curve",
@@ -92,6 +100,7 @@ __all__ = [
     "methods",
     "plot",
     "train",
+    "write_report",
 ]
 
 

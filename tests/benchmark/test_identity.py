@@ -19,7 +19,6 @@ from xaikit.api import load
 from xaikit.benchmark import identity
 from xaikit.benchmark.run import Outcome, run
 from xaikit.benchmark.suite import Suite
-from xaikit.cli.pictures import write_pictures
 from xaikit.foundation.code import code, network_code
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.files import package_data
@@ -27,6 +26,7 @@ from xaikit.foundation.registry import load_plugin
 from xaikit.images.synthetic import draw
 from xaikit.methods.base import METHODS
 from xaikit.report.numbers.read import Benchmark, listed_pictures, read_benchmark
+from xaikit.runs.pictures import write_pictures
 
 FEW = {"models": ["texture-cnn"], "methods": ["saliency"], "controls": [], "measures": ["api"], "levels": 2}
 
@@ -384,7 +384,7 @@ def test_drawn_pictures_are_those_of_the_suites_own_data(tmp_path):
 @pytest.mark.parametrize("damage", ["empty", "truncated", "flipped", "text"])
 @pytest.mark.slow
 def test_damaged_pictures_of_a_report_are_drawn_again(tmp_path, damage):
-    from xaikit.cli.report import write_all
+    from xaikit.runs.page import write_all
 
     suite, out = Suite.of(**(FEW | {"data": {"kind": "synthetic", "count": 1}, "threads": 1})), tmp_path / "out"
     run(suite, out)
@@ -398,7 +398,7 @@ def test_damaged_pictures_of_a_report_are_drawn_again(tmp_path, damage):
         (out / "pictures.json").write_bytes(b'{"pictures": [3')
         write_pictures(suite, out, read_benchmark(out), "cpu")
         assert file.read_bytes() == content
-        write_all(out, read_benchmark(out))
+        write_all(out, read_benchmark(out), print)
 
 
 @pytest.mark.parametrize("place", ["out", "deep/out", "link"])

@@ -18,7 +18,6 @@ from xaikit.benchmark.run import run
 from xaikit.benchmark.score import Images, score
 from xaikit.benchmark.store import Store
 from xaikit.benchmark.suite import Suite
-from xaikit.cli.report import write_all
 from xaikit.extend import Cost, Measure, Method, Values
 from xaikit.foundation.errors import BadInput, CannotWrite, XaikitError, XaikitWarning
 from xaikit.foundation.paths import relative, shortened, shortened_words, without_folders
@@ -26,6 +25,7 @@ from xaikit.methods.base import METHODS, attribute_all
 from xaikit.report.numbers.read import read_benchmark
 from xaikit.run.context import Context
 from xaikit.run.portions import attempt
+from xaikit.runs.page import write_all
 
 FEW = {"models": ["texture-cnn"], "methods": ["saliency"], "controls": [], "measures": ["api"], "levels": 2}
 
@@ -278,7 +278,7 @@ def test_long_names_do_not_fail_after_everything_is_computed(tmp_path, letter):
     data = {"kind": "synthetic", "count": 2, "name": letter * 300}
     models = [{"name": "texture-cnn", "label": letter * 200}]
     run(Suite.of(**(FEW | {"data": data, "models": models})), tmp_path)
-    assert len(write_all(tmp_path, read_benchmark(tmp_path))) == 1
+    assert len(write_all(tmp_path, read_benchmark(tmp_path), print)) == 1
     names = [file.name for file in (tmp_path / "figures").iterdir()]
     assert names
     assert all(len(name.encode()) < 200 for name in names)

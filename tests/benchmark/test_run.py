@@ -18,6 +18,7 @@ from PIL import Image
 from torchvision.transforms.functional import to_pil_image
 
 from xaikit.benchmark import run as running
+from xaikit.benchmark import score as scoring
 from xaikit.benchmark.engines import local
 from xaikit.benchmark.run import run
 from xaikit.benchmark.store import Store
@@ -179,7 +180,7 @@ def test_a_failing_method_fails_alone_and_can_be_tried_again(whole, tmp_path, mo
             raise RuntimeError("no luck together")
         return explain_all(methods, inputs, *rest)
 
-    monkeypatch.setattr("xaikit.benchmark.score.attribute_all", failing)
+    monkeypatch.setattr(scoring, "attribute_all", failing)
     notices: list[str] = []
     outcome = run(Suite.of(**ASKED), tmp_path, notice=notices.append)
     assert (outcome.computed, len(outcome.failed)) == (15, 3)
@@ -239,7 +240,7 @@ def test_kept_maps_are_not_explained_again(whole, tmp_path, monkeypatch):
     suite = Suite.of(**(ASKED | {"maps": "keep", "measures": ["api"]}))
     run(suite, tmp_path)
     assert len(list((tmp_path / "maps").rglob("*.safetensors"))) == 18
-    monkeypatch.setattr("xaikit.benchmark.score.attribute_all", lambda *_: pytest.fail("explained again"))
+    monkeypatch.setattr(scoring, "attribute_all", lambda *_: pytest.fail("explained again"))
     assert run(Suite.of(**(ASKED | {"maps": "keep"})), tmp_path).computed == 18
     found = rows(tmp_path)
     assert_same({unit: found[unit] for unit in whole}, whole)

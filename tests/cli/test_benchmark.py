@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from xaikit.benchmark import pictures as report_pictures
 from xaikit.cli.app import main
 from xaikit.images.reading import save_png
 from xaikit.images.synthetic import CLASSES, draw
@@ -85,7 +86,7 @@ def test_the_report_shows_images_with_their_maps(output):
 
 
 def test_pictures_that_are_there_are_not_drawn_again(pictures, output, monkeypatch):
-    monkeypatch.setattr("xaikit.benchmark.pictures.explained", lambda *_: pytest.fail("explained again"))
+    monkeypatch.setattr(report_pictures, "explained", lambda *_: pytest.fail("explained again"))
     before = {file: file.stat().st_mtime_ns for file in (output / "pictures").iterdir()}
     assert benchmark(pictures, output) == 0
     assert before == {file: file.stat().st_mtime_ns for file in (output / "pictures").iterdir()}

@@ -18,12 +18,12 @@ METHODS = [f"m{place}" for place in range(10)]
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from xaikit.cli.report import write_all
+from xaikit.runs.page import write_all
 from xaikit.report.numbers.read import read_benchmark
 folder = Path(sys.argv[1])
 benchmark = read_benchmark(folder)
 assert len(benchmark) == int(sys.argv[2])
-write_all(folder, benchmark)
+write_all(folder, benchmark, print)
 highest = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(1024 * int(highest.split()[1]), time.process_time())
 """

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from xaikit.benchmark.identity import picture_id
+from xaikit.benchmark.score import Images
 from xaikit.benchmark.suite_entries import Data
 from xaikit.foundation.errors import BadInput, XaikitError, XaikitWarning
 from xaikit.foundation.files import kind_of
@@ -28,6 +29,7 @@ from xaikit.foundation.identity import fingerprint
 from xaikit.foundation.texts import named
 from xaikit.images.decoding import decode, to_pixels
 from xaikit.images.folders import class_folder, sha256, walk
+from xaikit.images.hashes import image_hashes
 from xaikit.images.reading import Resize, resize_policy
 from xaikit.images.synthetic import CLASSES, draw
 from xaikit.methods.activation.labelled_folder import class_indices
@@ -40,10 +42,11 @@ class Picture:
 
     Args:
         name: unique in its dataset: the path below the folder, or the index and class of a synthetic image.
-        content: identifies the content of the image: the hash of its file, or seed and index of a synthetic one.
+        content: identifies the content of the image: the hash of its file or pixels, or seed and index of a synthetic
+            one.
         label: class index, or None.
-        path: file of the image; None for a synthetic one.
-        place: index of a synthetic image in its sequence.
+        path: file of the image; None for one without a file.
+        place: index of an image without a file in its sequence.
         stamp: size and time of the last change of the file when its content was hashed.
     """
 
@@ -116,18 +119,25 @@ class Dataset:
         )
 
     def _check_labels(self, classifier: Classifier, data: Data) -> None:
-        for picture in self.pictures if data.labels is not None else ():
+        for picture in self.pictures if data.labels is not None or data.kind == "given" else ():
             if picture.label is not None and picture.label >= classifier.classes:
                 expected = f"a class index below {classifier.classes}"
-                raise BadInput(f"{data.labels}: {picture.name}: expected {expected}, got {picture.label}; correct it")
+                of = f"{data.labels or 'labels'}: {picture.name}"
+                raise BadInput(f"{of}: expected {expected}, got {picture.label}; correct it")
 
 
-def open_data(data: Data) -> Dataset:
+def open_data(data: Data, given: Images | None = None) -> Dataset:
     """Return the pictures of a suite's data.
+
+    Args:
+        data: the suite's data.
+        given: the images of data of kind "given".
 
     Raises:
         BadInput: the folder does not exist or has no images, or the labels cannot be read.
     """
+    if given is not None:
+        return Dataset(_select(_given_pictures(given), data), evidence=given.masks is not None)
     if data.path is None:
         pictures = [_synthetic_picture(index, data.seed) for index in range(data.count)]
         return Dataset(_select(pictures, data), CLASSES, evidence=True)
@@ -150,26 +160,31 @@ class Reader:
         data: the suite's data.
         channels: number of input channels of the model.
         resize: how an image is resized to the model's input.
+        given: the images of data of kind "given", which are used as they are.
     """
 
     data: Data
     channels: int
     resize: Resize
+    given: Images | None = None
 
     @classmethod
-    def of(cls, data: Data, classifier: Classifier) -> Reader:
+    def of(cls, data: Data, classifier: Classifier, given: Images | None = None) -> Reader:
         """Return the reader for a classifier.
 
         Raises:
             BadInput: resize is "squash", but the classifier has no fixed input size.
         """
-        return cls(data, classifier.channels, resize_policy(data.resize, classifier.resize))
+        return cls(data, classifier.channels, resize_policy(data.resize, classifier.resize), given)
 
     def __call__(self, pictures: Sequence[Picture]) -> list[Content]:
         """Return each picture decoded, or the error that prevented reading it."""
         return [self._draw(picture) if picture.path is None else self._read(picture) for picture in pictures]
 
     def _draw(self, picture: Picture) -> Sample:
+        if self.given is not None:
+            masks = self.given.masks
+            return Sample(self.given.pixels[picture.place], None if masks is None else masks[picture.place])
         scene = draw(1, self.data.seed, start=picture.place)
         return Sample((scene.pixels[0] * 255).round() / 255, scene.objects[0])
 
@@ -203,6 +218,15 @@ def _is_class_folder(root: Path) -> bool:
 def _synthetic_picture(index: int, seed: int) -> Picture:
     label = index % len(CLASSES)
     return Picture(f"{index:05d}-{CLASSES[label].replace(' ', '-')}", f"{seed}:{index}", label, place=index)
+
+
+def _given_pictures(given: Images) -> list[Picture]:
+    labels = [None] * len(given.names) if given.labels is None else given.labels.tolist()
+    contents = image_hashes(given.pixels)
+    return [
+        Picture(named(name), content, label, place=place)
+        for place, (name, content, label) in enumerate(zip(given.names, contents, labels, strict=True))
+    ]
 
 
 def _file_picture(path: Path, root: Path, label: int | None) -> Picture:

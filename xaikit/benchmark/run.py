@@ -16,6 +16,7 @@ from xaikit.benchmark.engines import local
 from xaikit.benchmark.environment import report_environment
 from xaikit.benchmark.identity import unit_id
 from xaikit.benchmark.manifest import Manifest, MeasureAbout, changed
+from xaikit.benchmark.own import Own
 from xaikit.benchmark.plan import Chunk, Shard, chunks, in_shard
 from xaikit.benchmark.rows import Row
 from xaikit.benchmark.store import Store
@@ -66,6 +67,7 @@ def run(
     progress: Progress | None = None,
     notice: Callable[[str], None] = lambda line: None,
     command: str = "",
+    own: Own | None = None,
 ) -> Outcome:
     """Compute the rows of a suite that its results folder does not have yet.
 
@@ -84,19 +86,22 @@ def run(
         notice: called with one line for each announcement, each new reason why an image failed, and each process that
             died and whose work is done again.
         command: command line to record in the manifest.
+        own: classifiers and images of the caller; they stay in this process, so the engine is "local".
 
     Raises:
         XaikitError: the suite cannot be run, because a model cannot be loaded, the data do not exist, or another run
             writes to the folder.
     """
     _check_apart(suite, Path(output))
+    if own is not None and engine != "local":
+        raise BadInput(f"engine: expected local for classifiers or images of your own, got {engine}; leave it out")
     store = Store.open(output, notice)
     with held(store.path, suite.id, shard):
         if shard is None:
             store.sweep()
         earlier = store.manifest()
         threads = suite.threads or earlier.threads or torch.get_num_threads()
-        worker = Worker(suite, store, device, threads)
+        worker = Worker(suite, store, device, threads, own)
         if not worker.dataset.pictures:
             raise BadInput("data: expected at least one image, got none; check the folder")
         if skipped := [] if worker.dataset.evidence else _mask_measures(suite):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torchvision.models
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from torchvision.models import list_models
 
 from xaikit.foundation.errors import BadInput, UnknownName, XaikitError
@@ -38,7 +38,8 @@ class Data(Part):
 
     Attributes:
         kind: "synthetic" draws textures in shapes, whose evidence is known; "classes" is a folder with one sub-folder
-            per class, "images" any folder of images, "auto" either, with labels only if they fit the model's classes.
+            per class, "images" any folder of images, "auto" either, with labels only if they fit the model's classes;
+            "given" are images of the caller.
         name: name of the dataset in rows; None takes the folder's name.
         path: path of the folder.
         labels: CSV file in the folder with the columns file and class_index, for kind "images".
@@ -50,7 +51,7 @@ class Data(Part):
         limit: maximal number of images, chosen by their names, so that a larger limit only adds images.
     """
 
-    kind: Literal["synthetic", "classes", "images", "auto"]
+    kind: Literal["synthetic", "classes", "images", "auto", "given"]
     name: str | None = None
     path: Path | None = None
     labels: str | None = None
@@ -68,7 +69,7 @@ class Data(Part):
 
     @model_validator(mode="after")
     def _has_path(self) -> Data:
-        if (self.path is None) != (self.kind == "synthetic"):
+        if (self.path is None) != (self.kind in ("synthetic", "given")):
             raise ValueError(f"expected a path with kind {self.kind!r}" if self.path is None else "expected no path")
         return self
 
@@ -102,6 +103,7 @@ class SuiteModel(Part):
     """One model, as `xaikit.load` takes it.
 
     Attributes:
+        own: whether it is a classifier of the caller, which has only a name here.
         name: name of the model.
         weights: weights file or enum name; None takes the model's default weights.
         layer: target layer; None takes the model's default layer.
@@ -109,6 +111,7 @@ class SuiteModel(Part):
         label: name of the model in rows; empty takes the name, or the folder's name.
     """
 
+    own: bool = False
     name: str
     weights: str | None = None
     layer: str | None = None
@@ -122,7 +125,9 @@ class SuiteModel(Part):
 
     @field_validator("name")
     @classmethod
-    def _exists(cls, name: str) -> str:
+    def _exists(cls, name: str, info: ValidationInfo) -> str:
+        if info.data.get("own"):
+            return name
         known = {*models(), *list_models(module=torchvision.models)}
         if name not in known and not is_of_package(name) and not Path(name).exists():
             raise ValueError(str(UnknownName("model", name, known, "`xaikit list models` shows them")))

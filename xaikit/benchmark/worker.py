@@ -20,11 +20,13 @@ from xaikit.benchmark.environment import steady
 from xaikit.benchmark.identity import environment, unit_id
 from xaikit.benchmark.libraries import open_library
 from xaikit.benchmark.oracle import ORACLES
+from xaikit.benchmark.own import Own
 from xaikit.benchmark.plan import Chunk, Setting, settings
 from xaikit.benchmark.rows import ROW_SCHEMA, Row
 from xaikit.benchmark.score import Images, score
 from xaikit.benchmark.store import Store
 from xaikit.benchmark.suite import Suite
+from xaikit.benchmark.suite_entries import SuiteModel
 from xaikit.foundation.errors import BadInput, XaikitError
 from xaikit.foundation.identity import canonical_json, fingerprint
 from xaikit.foundation.paths import without_folders
@@ -68,15 +70,17 @@ class Worker:
         store: store that rows are written to.
         device: "auto", "cpu", "cuda:1", ...
         threads: number of threads while computing.
+        own: classifiers and images of the caller.
     """
 
-    def __init__(self, suite: Suite, store: Store, device: str, threads: int) -> None:
+    def __init__(self, suite: Suite, store: Store, device: str, threads: int, own: Own | None = None) -> None:
         self.suite = suite
         self.store = store
         self.device = device
         self.threads = threads
         self.measures = {measure.title: measure.build() for measure in suite.measures}
-        self.dataset: Dataset = open_data(suite.data)
+        self.own = own or Own()
+        self.dataset: Dataset = open_data(suite.data, self.own.images)
         self._model: tuple[int, Model] | None = None
 
     def model(self, index: int) -> Model:
@@ -89,13 +93,19 @@ class Worker:
             self._model = None
             entry = self.suite.models[index]
             with steady(self.threads):
-                classifier = load(entry.name, entry.weights, device=self.device, layer=entry.layer)
+                classifier = self._classifier(entry)
                 if self.suite.target not in ("top", "label"):
                     resolve_target(self.suite.target, torch.zeros(1, classifier.classes), classifier.labels)
                 pictures = self.dataset.labelled(classifier, self.suite.data)
                 planned = settings(self.suite, entry, classifier, self.dataset.evidence)
-            self._model = index, Model(classifier, pictures, Reader.of(self.suite.data, classifier), planned)
+            read = Reader.of(self.suite.data, classifier, self.own.images)
+            self._model = index, Model(classifier, pictures, read, planned)
         return self._model[1]
+
+    def _classifier(self, entry: SuiteModel) -> Classifier:
+        if entry.own:
+            return self.own.classifiers[entry.name]
+        return load(entry.name, entry.weights, device=self.device, layer=entry.layer)
 
     def work(self, chunk: Chunk, contents: Sequence[Content]) -> list[Row]:
         """Compute a chunk, write its rows and return them."""

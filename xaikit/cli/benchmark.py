@@ -13,7 +13,6 @@ from xaikit.cli.lines import say, tell
 from xaikit.cli.options import Device, Layer, Plugins, Weights
 
 if TYPE_CHECKING:
-    from xaikit.benchmark.run import Outcome
     from xaikit.benchmark.suite import Suite
 
 _REASONS = 20  # maximal number of failures printed
@@ -49,13 +48,10 @@ def command(
     ] = True,
 ) -> None:
     """Measure explanations. Run it again to continue where it stopped; finished work is not repeated."""
-    from xaikit.benchmark.run import run
-    from xaikit.cli.pictures import write_pictures
-    from xaikit.cli.report import write_all
     from xaikit.cli.terminal import progress_bar
     from xaikit.foundation.registry import load_plugin
     from xaikit.foundation.texts import shown_command
-    from xaikit.report.numbers.read import read_benchmark
+    from xaikit.runs.measuring import carried_out
 
     for file in plugin or []:
         load_plugin(file)
@@ -64,9 +60,10 @@ def command(
     if limit is not None:
         definition = definition.model_copy(update={"data": definition.data.model_copy(update={"limit": limit})})
     with progress_bar() as bar:
-        outcome = run(
+        outcome = carried_out(
             definition,
             output,
+            pictures=pictures,
             engine=engine,
             device=device,
             shard=index_and_count,
@@ -81,26 +78,11 @@ def command(
     if shard is not None and not outcome.units:
         say("no image is in this shard")
         return
-    _report_failures(outcome)
-    benchmark = read_benchmark(output)
-    if pictures and shard is None:
-        write_pictures(definition, output, benchmark, device, tell)
-    write_all(output, benchmark)
+    for image, name, reason in outcome.failed[:_REASONS] if not outcome.computed else []:
+        tell(f"{image}: {name}: {reason}")
     say(f"{outcome.done:,} of {outcome.units:,} units; see {output / 'report.html'}")
     if outcome.failed:
         raise typer.Exit(SOME_FAILED)
-
-
-def _report_failures(outcome: Outcome) -> None:
-    """Print earlier failures if nothing was computed; raise BadInput if every unit failed."""
-    from xaikit.foundation.errors import BadInput
-
-    if outcome.failed and not outcome.done:
-        image, method, reason = outcome.failed[0]
-        more = f" (and {len(outcome.failed) - 1} more failed)" if len(outcome.failed) > 1 else ""
-        raise BadInput(f"{image}: {method}: {reason}{more}")
-    for image, method, reason in outcome.failed[:_REASONS] if not outcome.computed else []:
-        tell(f"{image}: {method}: {reason}")
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -47,13 +47,13 @@ def command(
     from xaikit.benchmark.store import Store
     from xaikit.benchmark.suite import Suite
     from xaikit.benchmark.worker import Worker
-    from xaikit.cli.pictures import write_pictures
-    from xaikit.cli.report import write_all
     from xaikit.explaining.run import explain
     from xaikit.foundation.files import output_directory, package_data
     from xaikit.foundation.texts import shown_command
     from xaikit.report.numbers.read import read_benchmark
     from xaikit.run.context import Context
+    from xaikit.runs.page import write_all
+    from xaikit.runs.pictures import write_pictures
 
     suite = Suite.read(package_data("suites/demo.toml"))
     command_line = shown_command(["xaikit", "demo", "-o", output.as_posix()])
@@ -73,7 +73,7 @@ def command(
         run(suite, output, progress=progress, command=command_line)
     benchmark = read_benchmark(output)
     write_pictures(suite, output, benchmark, "auto")
-    (block,) = write_all(output, benchmark)
+    (block,) = write_all(output, benchmark, lambda line: None)
     _print(block.table, f"{suite.models[0].name}, {len(names)} images of {suite.data.title}", output)
 
 

@@ -15,7 +15,6 @@ from xaikit.cli.options import Device, Json, Layer, Model, Plugins, Seed, Weight
 
 if TYPE_CHECKING:
     from xaikit.explaining.run import Result
-    from xaikit.foundation.errors import XaikitError
     from xaikit.images.reading import ReadPolicy
     from xaikit.methods.base import Method
 
@@ -69,26 +68,24 @@ def command(
     """Explain images: one panel per image, one overlay per method, attributions.npz and results.json."""
     from xaikit.api import load
     from xaikit.cli.terminal import progress_bar
-    from xaikit.explaining.run import explain
-    from xaikit.foundation.files import json_text, output_directory
+    from xaikit.foundation.files import json_text
     from xaikit.foundation.texts import shown_command
-    from xaikit.images.drawing import illustrate
-    from xaikit.run.context import Context
+    from xaikit.runs.folder import explain_files, image_files
 
     with aside():
         requests = _requests(method or ["grad-cam"], param or [], library, plugin or [])
     values = _range(value_range)
-    files = _files(paths, output)
-    output_directory(output)
+    inputs = len(image_files(paths, output))
     with aside(), progress_bar() as bar:
         classifier = load(model, weights=weights, device=device, layer=layer)
-        result = explain(
-            files,
+        result = explain_files(
+            classifier,
+            paths,
             [kind.build(classifier, **params) for kind, params in requests],
             output,
-            illustrate,
             target=_target(target, against),
-            context=Context(seed=seed, progress=bar),
+            seed=seed,
+            progress=bar,
             view="original" if original else "crop",
             value_range=values,
             resize=cast("ReadPolicy", resize),
@@ -100,7 +97,7 @@ def command(
     if json:
         say_json(json_text({"run": result.run, "records": result.records}))
     else:
-        _print(result, len(files), output, verbose)
+        _print(result, inputs, output, verbose)
     if result.interrupted:
         raise typer.Exit(INTERRUPTED)
     if result.failed:
@@ -155,29 +152,6 @@ def _requests(
         for name in takers:
             by_method[name]["library"] = references
     return [(kind, by_method[kind.name]) for kind in kinds]
-
-
-def _files(paths: Sequence[Path], output: Path) -> list[tuple[Path, XaikitError | None]]:
-    """Return all image files, and the paths without an image with their error; raise BadInput if there is no image.
-
-    When a folder contains the output folder, the pictures that an earlier run wrote there are skipped.
-    """
-    from xaikit.foundation.errors import BadInput
-    from xaikit.images.folders import walk_each
-
-    written = [output.absolute() / name for name in ("panels", "overlays", "earlier")]
-    files: list[tuple[Path, XaikitError | None]] = []
-    for root in paths:
-        skipped = [folder for folder in written if root.absolute() in folder.parents]
-        for path, error in walk_each([root]):
-            if not any(path.absolute().is_relative_to(folder) for folder in skipped):
-                files.append((path, error))
-    if not files:
-        raise BadInput(f"{paths[0]}: expected images, got only the results of an earlier run")
-    errors = [error for _, error in files if error is not None]
-    if len(errors) == len(files):
-        raise BadInput(f"{errors[0]}" + (f" (and {len(errors) - 1} more like it)" if len(errors) > 1 else ""))
-    return files
 
 
 def _print(result: Result, files: int, output: Path, verbose: bool) -> None:

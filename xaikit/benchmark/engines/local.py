@@ -39,6 +39,8 @@ def compute(
         return
     model = worker.model(chunks[0].model)
     portions = [chunk.pictures for chunk in chunks]
+    if model.read.given is not None:
+        processes = 0
     if processes is None:
         busy = worker.threads if model.classifier.device.type == "cpu" else 1
         processes = readers(sum(map(len, portions)), busy)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from xaikit.benchmark.own import Own
     from xaikit.benchmark.pictures import Explained
     from xaikit.benchmark.suite import Suite
     from xaikit.report.numbers.read import Benchmark
@@ -18,7 +19,12 @@ _FOLDER = "pictures"
 
 
 def write_pictures(
-    suite: Suite, output: Path, benchmark: Benchmark, device: str, notice: Callable[[str], None] = lambda line: None
+    suite: Suite,
+    output: Path,
+    benchmark: Benchmark,
+    device: str,
+    notice: Callable[[str], None] = lambda line: None,
+    own: Own | None = None,
 ) -> None:
     """Draw the pictures of a suite that the report of its results folder needs and does not have undamaged yet.
 
@@ -30,6 +36,7 @@ def write_pictures(
         benchmark: their numbers.
         device: device of the models.
         notice: called with one line that says how many maps are drawn.
+        own: classifiers and images of the caller.
     """
     from xaikit.benchmark.pictures import explained
     from xaikit.benchmark.store import Store
@@ -62,10 +69,10 @@ def write_pictures(
                 missing[model] |= {image: targets} if targets else {}
     if count := sum(len(targets) for images in missing.values() for targets in images.values()):
         notice(f"{count:,} maps to draw for the report")
-        own = (entry for entry in entries if entry["dataset"] == suite.data.title)
-        paths = {(entry["model"], entry["image"]): entry["files"] for entry in own}
+        ours = (entry for entry in entries if entry["dataset"] == suite.data.title)
+        paths = {(entry["model"], entry["image"]): entry["files"] for entry in ours}
         store = Store.open(output)
-        worker = Worker(suite, store, device, store.manifest().threads or 1)
+        worker = Worker(suite, store, device, store.manifest().threads or 1, own)
         for index in range(len(suite.models)):
             for example in explained(worker, index, missing[suite.models[index].title]):
                 _write(example, {name: output / file for name, file in paths[example.model, example.image].items()})

@@ -1,0 +1,167 @@
+"""The public functions of runs: own classifiers, pictures in memory and folders, and what is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import xaikit
+from xaikit.foundation.errors import BadInput
+from xaikit.measures.measure import measure
+
+LABELS = ["a", "b", "c", "d"]
+
+
+class Mine(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU())
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x).mean((2, 3)))
+
+
+@pytest.fixture
+def clf() -> xaikit.Classifier:
+    torch.manual_seed(0)
+    return xaikit.Classifier(Mine(), 0.5, size=16, labels=LABELS)
+
+
+@pytest.fixture
+def given() -> tuple[Tensor, Tensor, Tensor]:
+    masks = torch.zeros(4, 16, 16, dtype=torch.bool)
+    masks[:, 4:9, 4:9] = True
+    return torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(1)), torch.arange(4), masks
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "photos").mkdir()
+    for place in range(3):
+        Image.effect_noise((20, 24), 90).convert("RGB").save(tmp_path / "photos" / f"{place}.png")
+    return tmp_path / "photos"
+
+
+def run(clf: Any, data: Any, output: Path, *methods: Any, **more: Any) -> pd.DataFrame:
+    lines: list[str] = more.pop("lines", [])
+    return xaikit.benchmark(clf, data, methods or ["saliency"], ["insertion"], output, notice=lines.append, **more)
+
+
+@pytest.mark.slow
+def test_an_own_classifier_and_pictures_in_memory(clf, given, tmp_path):
+    found = run({"mine": clf}, given, tmp_path / "out", "saliency", "grad-cam", controls=["random"])
+    assert set(found.method) == {"saliency", "grad-cam", "random", "oracle", "anti-oracle"}
+    assert set(found.model) == {"mine"}
+    assert set(found.status) == {"ok"}
+    ours = found[found.method == "saliency"].sort_values("image_id")
+    attribution = xaikit.attribute(clf, given[0], method="saliency")
+    expected = measure(clf, given[0], attribution, ["insertion"])["insertion"]
+    assert ours["measure.insertion"].tolist() == pytest.approx(expected.tolist(), abs=1e-5)
+    assert ours.label.tolist() == [0, 1, 2, 3]
+    oracle = found[found.method == "oracle"]
+    assert (oracle.pointing == 1).all()
+    assert (tmp_path / "out" / "report.html").is_file()
+    assert len(list((tmp_path / "out" / "pictures").glob("*.png"))) == 4 * (2 + 5)
+
+
+@pytest.mark.slow
+def test_the_same_call_computes_nothing_again_and_another_network_all(clf, given, tmp_path):
+    run({"mine": clf}, given, tmp_path / "out", controls=[])
+    lines: list[str] = []
+    run({"mine": clf}, given, tmp_path / "out", controls=[], lines=lines)
+    assert lines == ["mine: all 4 units are done"]
+    with torch.no_grad():
+        clf.module.head.weight.mul_(2)
+    run({"mine": clf}, given, tmp_path / "out", controls=[], lines=lines)
+    assert any("4 of 4 units to do" in line for line in lines)
+    changed = (1 - given[0], *given[1:])
+    run({"mine": clf}, changed, tmp_path / "out", controls=[], lines=lines)
+    assert sum("4 of 4 units to do" in line for line in lines) == 2
+
+
+@pytest.mark.slow
+def test_a_folder_and_two_models(clf, folder, tmp_path):
+    found = run({"mine": clf, "shipped": "texture-cnn"}, folder, tmp_path / "out", controls=[], device="cpu")
+    assert sorted(zip(found.model, found.image_id, strict=True)) == [
+        (model, f"{place}.png") for model in ("mine", "shipped") for place in range(3)
+    ]
+    page = tmp_path / "out" / "report.html"
+    page.unlink()
+    assert xaikit.write_report(tmp_path / "out") == page
+    assert "shipped" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"models": ["nope"]}, r"models\.0\.name: unknown model 'nope'"),
+        ({"models": {"mine": 3}}, r"expected a Classifier, got int"),
+        ({"models": {"mine": nn.Linear(2, 2)}}, r"got Linear; wrap it: xaikit\.Classifier\(model\)"),
+        ({"models": {"": "texture-cnn"}}, r"models: expected classifiers by name, got the name ''"),
+        ({"models": [Mine()]}, r"models: expected names, got Mine; give \{\"mine\": classifier\}"),
+        ({"data": (torch.rand(2, 3, 16, 16) * 255,)}, r"expected pixels in \[0, 1\]"),
+        ({"data": (torch.zeros(2, 3, 16, 16, dtype=torch.uint8),)}, r"data: expected images .*; divide bytes by 255"),
+        ({"data": (torch.rand(2, 3, 16, 16), torch.arange(3))}, r"labels: expected 2, one per image, got 3"),
+        ({"data": (torch.rand(2, 3, 16, 16), torch.tensor([0, 4]))}, r"labels: 00001: expected a class index below 4"),
+        (
+            {"data": (torch.rand(2, 3, 16, 16), None, torch.ones(2, 8, 8))},
+            r"masks: expected \(2, 16, 16\).*resize",
+        ),
+        ({"data": (torch.rand(2, 3, 16, 16), 1, 2, 3)}, r"data: expected a folder, or .*, got 4 parts"),
+        ({"data": "no/folder"}, r"no/folder: expected a folder of images"),
+        ({"methods": ["grad-camm"]}, r"unknown method 'grad-camm'; did you mean grad-cam"),
+        ({"measures": ["nope"]}, r"unknown measure 'nope'"),
+        ({"target": 9}, r"target: expected a class from 0 to 3, got 9"),
+        ({"shade": 1}, r"unknown key 'shade'"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line(clf, given, tmp_path, change, message):
+    arguments = {"models": {"mine": clf}, "data": given, "methods": ["saliency"], "controls": []} | change
+    with pytest.raises(BadInput, match=message) as caught:
+        xaikit.benchmark(**arguments, output=tmp_path / "out", notice=lambda line: None)
+    assert "\n" not in str(caught.value)
+
+
+def test_own_classifiers_stay_in_this_process(clf, given, tmp_path):
+    from xaikit.benchmark.own import Own
+    from xaikit.benchmark.run import run as run_suite
+    from xaikit.benchmark.suite import Suite
+
+    suite = Suite.of(models=[{"own": True, "name": "mine"}], data={"kind": "synthetic"}, methods=["saliency"])
+    with pytest.raises(BadInput, match="engine: expected local"):
+        run_suite(suite, tmp_path / "out", engine="ray", own=Own({"mine": clf}))
+
+
+@pytest.mark.slow
+def test_files_are_explained_by_an_own_classifier(clf, folder, tmp_path):
+    bound = xaikit.get_method("grad-cam")(clf)
+    found = xaikit.explain_files(clf, folder, [bound, "rise"], tmp_path / "out", params={"rise": {"samples": 8}})
+    assert (found.done, found.failed, found.interrupted) == (3, 0, False)
+    assert [record["method"] for record in found.records] == ["grad-cam", "rise"] * 3
+    assert len(list((tmp_path / "out" / "overlays").glob("*.png"))) == 6
+    again = xaikit.explain_files(clf, [folder / "0.png"], "saliency", tmp_path / "two", view="crop")
+    assert again.done == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"paths": []}, "expected images"),
+        ({"paths": "missing.png"}, r"missing\.png: expected a file or a folder, got nothing there"),
+        ({"methods": []}, "methods: expected at least one, got none"),
+        ({"params": {"rise": {}}}, "params: expected names among the methods, got 'rise'"),
+        ({"value_range": (1,)}, "value_range: expected"),
+        ({"classifier": Mine()}, "expected a Classifier, got Mine"),
+    ],
+)
+def test_files_that_cannot_be_explained_are_one_line(clf, folder, tmp_path, arguments, message):
+    values = {"classifier": clf, "paths": folder, "methods": "saliency", "output": tmp_path / "out"} | arguments
+    with pytest.raises(BadInput, match=message):
+        xaikit.explain_files(**values, notice=lambda line: None)

@@ -1,0 +1,1 @@
+"""Runs: one public function a command."""
