@@ -155,6 +155,10 @@ def test_one_bad_picture_is_exit_1_and_all_bad_exit_2(pictures, tmp_path, capsys
         (["benchmark", "--model", "texture-cnm", "--data", ".", "--method", "ones"], "did you mean texture-cnn"),
         (["benchmark", "--model", "texture-cnn", "--data", ".", "--method", "gard-cam"], "did you mean grad-cam"),
         (["benchmark", "--model", "m", "--data", ".", "--method", "ones", "--shard", "x"], "expected I/N, got 'x'"),
+        (
+            ["benchmark", "--model", "a", "--model", "b", "--layer", "c", "--data", ".", "--method", "ones"],
+            "expected one --model with them, got several",
+        ),
         (["report", "."], "expected rows/.*parquet of a benchmark, got none"),
     ],
 )

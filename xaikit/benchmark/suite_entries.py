@@ -20,7 +20,7 @@ from xaikit.measures.base import MEASURES, Measure
 from xaikit.methods.base import METHODS, LayerMethod, Method
 from xaikit.model.classifier import Classifier
 from xaikit.run.cost import Cost
-from xaikit.zoo.catalogue import is_of_package, models, title
+from xaikit.zoo.catalogue import is_of_file, is_of_package, models, title
 
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
@@ -129,7 +129,7 @@ class SuiteModel(Part):
         if info.data.get("own"):
             return name
         known = {*models(), *list_models(module=torchvision.models)}
-        if name not in known and not is_of_package(name) and not Path(name).exists():
+        if name not in known and not (is_of_package(name) or is_of_file(name) or Path(name).exists()):
             raise ValueError(str(UnknownName("model", name, known, "`xaikit list models` shows them")))
         return name
 

@@ -20,7 +20,9 @@ _REASONS = 20  # maximal number of failures printed
 
 def command(
     suite: Annotated[Path | None, typer.Argument(metavar="[SUITE.toml]", help="A suite; or give --model ...")] = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", help="Instead of a suite: the network.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", "-m", help="Instead of a suite: the network; may repeat.")
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option("--data", help="Images, or one sub-folder per class; replaces a suite's data."),
@@ -56,7 +58,7 @@ def command(
     for file in plugin or []:
         load_plugin(file)
     index_and_count = None if shard is None else _shard(shard)
-    definition = _suite(suite, model, data, method or [], measure or [], weights, layer)
+    definition = _suite(suite, model or [], data, method or [], measure or [], weights, layer)
     if limit is not None:
         definition = definition.model_copy(update={"data": definition.data.model_copy(update={"limit": limit})})
     with progress_bar() as bar:
@@ -96,7 +98,7 @@ def _shard(text: str) -> tuple[int, int]:
 
 def _suite(
     file: Path | None,
-    model: str | None,
+    models: list[str],
     data: Path | None,
     methods: list[str],
     measures: list[str],
@@ -108,15 +110,17 @@ def _suite(
     from xaikit.foundation.errors import BadInput
 
     if file is not None:
-        if model is not None or methods or measures or weights is not None or layer is not None:
+        if models or methods or measures or weights is not None or layer is not None:
             raise BadInput("benchmark: expected SUITE.toml or --model, --method and --measure, got both; leave one out")
         suite = Suite.read(file)
         return suite if data is None else suite.with_data(data)
-    if model is None or data is None or not methods:
+    if not models or data is None or not methods:
         raise BadInput("benchmark: expected SUITE.toml, or --model M --data DIR --method NAME, got neither")
+    if len(models) > 1 and (weights is not None or layer is not None):
+        raise BadInput("--weights, --layer: expected one --model with them, got several; write a suite")
     optional: dict[str, Any] = {"measures": list(dict.fromkeys(measures))} if measures else {}
     return Suite.of(
-        models=[{"name": model, "weights": weights, "layer": layer}],
+        models=[{"name": model, "weights": weights, "layer": layer} for model in dict.fromkeys(models)],
         data={"kind": "auto", "path": data.absolute()},
         methods=list(dict.fromkeys(methods)),
         **optional,

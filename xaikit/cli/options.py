@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 Model = Annotated[
-    str, typer.Option("--model", "-m", help="A torchvision name, a shipped model, or a folder that train wrote.")
+    str,
+    typer.Option("--model", "-m", help="A name, timm/NAME, transformers/NAME, FILE.py:NAME, or a folder of train."),
 ]
 Weights = Annotated[
     str | None, typer.Option("--weights", help="A file (.pth, .safetensors) or the name of a torchvision weights enum.")

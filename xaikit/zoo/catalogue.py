@@ -60,6 +60,12 @@ def is_of_package(name: str) -> bool:
     return name.startswith((TIMM, TRANSFORMERS))
 
 
+def is_of_file(name: str) -> bool:
+    """Return whether a name is that of a function in a Python file, such as mine.py:build."""
+    file, _, function = name.rpartition(":")
+    return file.endswith(".py") and function.isidentifier()
+
+
 def title(name: str | Path) -> str:
     """Return the name of a model for reports: a folder's is its last part, so that no path stands in results."""
     text = str(name)

@@ -6,6 +6,7 @@
     "path/to/trained"        a folder written by `xaikit train`
     "timm/NAME"              timm's networks, with a tag as weights or in the name (sources/timm.py)
     "transformers/NAME"      image classifiers of transformers, by name or folder (sources/transformers.py)
+    "mine.py:build"          what a function in a file returns (sources/python_file.py)
 
 Each also takes weights="random": random weights of seed 0, for tests of speed and mechanics.
 """
@@ -23,9 +24,10 @@ from xaikit.foundation.files import package_data
 from xaikit.images.reading import Resize
 from xaikit.model.classifier import Classifier
 from xaikit.model.outputs import Output
-from xaikit.zoo.catalogue import TIMM, TRANSFORMERS, models, shipped_names, title
+from xaikit.zoo.catalogue import TIMM, TRANSFORMERS, is_of_file, models, shipped_names, title
 from xaikit.zoo.empty_networks import blank, classes_of, drawn
 from xaikit.zoo.registry import Architecture, architecture, architectures
+from xaikit.zoo.sources.python_file import as_it_is, built, from_python
 from xaikit.zoo.sources.timm import from_timm
 from xaikit.zoo.sources.torchvision import from_enum, from_file, weight_names
 from xaikit.zoo.sources.transformers import from_transformers
@@ -48,8 +50,8 @@ def load(
 
     Args:
         name: a torchvision classification network, a CIFAR ResNet, a shipped network, a folder written by
-            `xaikit train`, timm/NAME, or transformers/NAME or FOLDER. A known name takes precedence over a folder;
-            write ./NAME for the folder.
+            `xaikit train`, timm/NAME, transformers/NAME or FOLDER, or FILE.py:FUNCTION, which returns a module or a
+            Classifier. A known name takes precedence over a folder; write ./NAME for the folder.
         weights: "DEFAULT", another name of torchvision's weights or a tag of timm's, a file of a state dict (.pth, .pt,
             .safetensors), or "random"; None is the model's own.
         device: a device, or "auto" for the first CUDA GPU, else the CPU.
@@ -65,7 +67,14 @@ def load(
         BadInput: the weights cannot be downloaded, read or used, or the device is not available.
     """
     device = resolve_device(device)
-    loaded = _open(name, weights, size)
+    if is_of_file(str(name)):
+        network = built(str(name))
+        if isinstance(network, Classifier):
+            options = {"weights": weights, "layer": layer, "output": output, "labels": labels, "size": size}
+            return as_it_is(network, str(name), options | {"mean": mean, "std": std}).to(device)
+        loaded = from_python(network, str(name), weights)
+    else:
+        loaded = _open(name, weights, size)
     if size is not None and loaded.resize is not None:
         loaded = replace(loaded, resize=_resized(loaded.resize, size))
     known = models().get(str(name))
