@@ -98,6 +98,53 @@ def test_a_folder_and_two_models(clf, folder, tmp_path):
     assert "shipped" in page.read_text(encoding="utf-8")
 
 
+def masked(folder: Path, names: list[str], size: tuple[int, int] = (20, 24)) -> Path:
+    """Write masks with a square of evidence beside a folder of pictures."""
+    masks = folder.parent / "masks"
+    masks.mkdir()
+    for name in names:
+        mask = Image.new("L", size)
+        mask.paste(1, (5, 6, 10, 12))
+        mask.save(masks / name)
+    return masks
+
+
+@pytest.mark.slow
+def test_masks_beside_the_pictures(clf, folder, tmp_path):
+    masks = masked(folder, ["0.png", "1.png", "2.png"])
+    found = run({"mine": clf}, folder, tmp_path / "out", masks=masks, controls=["random"])
+    oracle = found[found.method == "oracle"]
+    assert (oracle.pointing == 1).all()
+    assert oracle.map_mean.tolist() == pytest.approx([5 * 6 / (20 * 24)] * 3, abs=0.02)
+    assert found[found.method == "saliency"].energy_inside.notna().all()
+    Image.new("L", (20, 24), 255).save(masks / "1.png")
+    lines: list[str] = []
+    run({"mine": clf}, folder, tmp_path / "out", masks=masks, controls=["random"], lines=lines)
+    assert any("4 of 12 units to do" in line for line in lines)
+
+
+@pytest.mark.slow
+def test_a_missing_mask_and_one_of_another_size(clf, folder, tmp_path):
+    masks = masked(folder, ["0.png", "2.png"])
+    Image.new("L", (8, 8), 255).save(masks / "2.png")
+    with pytest.warns(xaikit.XaikitWarning, match=r"1 of 3 pictures have no mask, such as '1\.png'"):
+        found = run({"mine": clf}, folder, tmp_path / "out", masks=masks, controls=["random"])
+    by_image = found[found.method == "saliency"].set_index("image_id")
+    assert by_image.status.to_dict() == {"0.png": "ok", "1.png": "ok", "2.png": "error"}
+    assert "expected a mask of 24x20, its picture's size, got 8x8" in by_image.error["2.png"]
+    assert by_image.pointing.notna().to_dict() == {"0.png": True, "1.png": False, "2.png": False}
+    oracle = found[found.method == "oracle"].set_index("image_id")
+    assert "expected a mask of the image, got none" in oracle.error["1.png"]
+
+
+@pytest.mark.parametrize(("given_masks", "message"), [("none", "got no folder"), ("photos", "")])
+def test_a_folder_without_masks_is_one_line(clf, folder, tmp_path, given_masks, message):
+    (tmp_path / "photos" / "empty").mkdir()
+    place = tmp_path / "none" if given_masks == "none" else tmp_path / "photos" / "empty"
+    with pytest.raises(BadInput, match=message or "expected"):
+        run({"mine": clf}, folder, tmp_path / "out", masks=place)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -17,7 +17,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from xaikit.benchmark.identity import picture_id
@@ -27,7 +29,7 @@ from xaikit.foundation.errors import BadInput, XaikitError, XaikitWarning
 from xaikit.foundation.files import kind_of
 from xaikit.foundation.identity import fingerprint
 from xaikit.foundation.texts import named
-from xaikit.images.decoding import decode, to_pixels
+from xaikit.images.decoding import Decoded, decode, to_pixels
 from xaikit.images.folders import class_folder, sha256, walk
 from xaikit.images.hashes import image_hashes
 from xaikit.images.reading import Resize, resize_policy
@@ -47,7 +49,8 @@ class Picture:
         label: class index, or None.
         path: file of the image; None for one without a file.
         place: index of an image without a file in its sequence.
-        stamp: size and time of the last change of the file when its content was hashed.
+        stamp: size and time of the last change of its files when their content was hashed.
+        mask: file of its evidence, or None.
     """
 
     name: str
@@ -55,7 +58,8 @@ class Picture:
     label: int | None = None
     path: Path | None = None
     place: int = 0
-    stamp: tuple[int, int] = (0, 0)
+    stamp: tuple[int, ...] = (0, 0)
+    mask: Path | None = None
 
     @cached_property
     def id(self) -> str:
@@ -144,12 +148,13 @@ def open_data(data: Data, given: Images | None = None) -> Dataset:
     if data.kind == "classes" or (data.kind == "auto" and _is_class_folder(data.path)):
         names, files = class_folder(data.path)
         pictures = [_file_picture(path, data.path, label) for path, label in files]
-        return Dataset(_select(pictures, data), tuple(names))
+        return Dataset(_select(_with_masks(pictures, data), data), tuple(names), data.masks is not None)
     if not data.path.is_dir():
         raise BadInput(f"{data.path}: expected a folder of images, got no folder; check the path")
     pictures = [_file_picture(path, data.path, None) for path in walk([data.path])]
     labels = {} if data.labels is None else _labels(data.path / data.labels, [picture.name for picture in pictures])
-    return Dataset(_select([replace(picture, label=labels.get(picture.name)) for picture in pictures], data))
+    labelled = [replace(picture, label=labels.get(picture.name)) for picture in pictures]
+    return Dataset(_select(_with_masks(labelled, data), data), evidence=data.masks is not None)
 
 
 @dataclass(frozen=True)
@@ -192,12 +197,25 @@ class Reader:
         path = picture.path
         assert path is not None
         try:
-            sample = Sample(to_pixels(self.resize(decode(path, self.channels), str(path))))
+            decoded = decode(path, self.channels)
+            mask = None if picture.mask is None else self._mask(picture.mask, decoded)
+            sample = Sample(to_pixels(self.resize(decoded, str(path))), mask)
         except XaikitError as error:
             return error
-        if _stamp(path) != picture.stamp and _identified(picture).content != picture.content:
+        if _stamps(picture) != picture.stamp and _identified(picture).content != picture.content:
             return Changed(f"{picture.name}: expected the planned picture, got one that changed meanwhile; run again")
         return sample
+
+    def _mask(self, path: Path, picture: Decoded) -> Tensor:
+        """Return the evidence (H, W) of a picture, resized like it."""
+        mask, first = decode(path, 1), picture[0] if isinstance(picture, tuple) else picture
+        assert not isinstance(mask, tuple)
+        if mask.size != first.size:
+            (width, height), (wide, high) = first.size, mask.size
+            raise BadInput(f"{path}: expected a mask of {height}x{width}, its picture's size, got {high}x{wide}")
+        white = Image.fromarray(np.uint8(255) * (np.asarray(mask) > 0))
+        resized = replace(self.resize, fill=(), interpolation="bilinear")(white, str(path))
+        return to_pixels(resized)[0] > 0.5
 
 
 def _sample(pixels: Any, mask: Any) -> Sample:
@@ -234,15 +252,48 @@ def _file_picture(path: Path, root: Path, label: int | None) -> Picture:
     return Picture(named(path.relative_to(root).as_posix()), "", label, path)
 
 
+def _with_masks(pictures: list[Picture], data: Data) -> list[Picture]:
+    """Return pictures with the files of their masks; those that have none are warned of.
+
+    Raises:
+        BadInput: there is no folder of masks, or none in it has the name of a picture.
+    """
+    if data.masks is None:
+        return pictures
+    if not data.masks.is_dir():
+        raise BadInput(f"{data.masks}: expected a folder of masks, got no folder; check the path")
+    files = {named(path.relative_to(data.masks).with_suffix("").as_posix()): path for path in walk([data.masks])}
+    found = [replace(picture, mask=files.get(picture.name.rpartition(".")[0])) for picture in pictures]
+    lost = [picture.name for picture in found if picture.mask is None]
+    if len(lost) == len(found):
+        raise BadInput(f"{data.masks}: expected masks with the names of the pictures, such as {lost[0]}, got none")
+    if lost:
+        warnings.warn(
+            f"{data.masks}: {len(lost):,} of {len(found):,} pictures have no mask, such as {lost[0]!r}; they are "
+            "left out by the oracle and by measures that need one",
+            XaikitWarning,
+            stacklevel=2,
+        )
+    return found
+
+
 def _identified(picture: Picture) -> Picture:
     """Return a picture with the hash of its file; a file that cannot be read fails when it is decoded."""
     if picture.path is None:
         return picture
-    stamp = _stamp(picture.path)
+    stamp = _stamps(picture)
     try:
-        return replace(picture, content=sha256(picture.path), stamp=stamp)
+        content = sha256(picture.path)
+        if picture.mask is not None:
+            content = fingerprint([content, sha256(picture.mask)])
+        return replace(picture, content=content, stamp=stamp)
     except BadInput:
         return replace(picture, content="unreadable", stamp=stamp)
+
+
+def _stamps(picture: Picture) -> tuple[int, ...]:
+    files = (picture.path, picture.mask)
+    return tuple(number for file in files if file is not None for number in _stamp(file))
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -188,7 +188,8 @@ class Suite(Part):
             model.model_copy(update={"weights": _weights(model.weights, folder), "library": _library(model, folder)})
             for model in self.models
         )
-        data = self.data.model_copy(update={"path": _path(self.data.path, folder)})
+        masks = _path(self.data.masks, folder)
+        data = self.data.model_copy(update={"path": _path(self.data.path, folder), "masks": masks})
         return self.model_copy(update={"models": models, "data": data, "library": _library(self, folder)})
 
 

@@ -43,6 +43,8 @@ class Data(Part):
         name: name of the dataset in rows; None takes the folder's name.
         path: path of the folder.
         labels: CSV file in the folder with the columns file and class_index, for kind "images".
+        masks: folder with the evidence of pictures of the same names below it, as pictures of the same size: every
+            value but black is evidence.
         resize: how images are resized: "weights" as the model's weights ask, "squash" scales both sides to its size.
         count: number of synthetic images.
         seed: seed of the synthetic images.
@@ -55,6 +57,7 @@ class Data(Part):
     name: str | None = None
     path: Path | None = None
     labels: str | None = None
+    masks: Path | None = None
     resize: Literal["weights", "squash"] = "weights"
     count: Count = 48
     seed: Seed = 0
@@ -71,6 +74,8 @@ class Data(Part):
     def _has_path(self) -> Data:
         if (self.path is None) != (self.kind in ("synthetic", "given")):
             raise ValueError(f"expected a path with kind {self.kind!r}" if self.path is None else "expected no path")
+        if self.masks is not None and self.path is None:
+            raise ValueError(f"masks: expected none with kind {self.kind!r}, got {self.masks}; remove it")
         return self
 
     @property

@@ -112,7 +112,7 @@ class Worker:
         model = self.model(chunk.model)
         self._check_environment(chunk, model.classifier)
         pairs = list(zip(chunk.pictures, contents, strict=True))
-        blocks = by_size(pairs, lambda pair: _size(pair[1]), self.suite.batch)
+        blocks = by_size(pairs, lambda pair: _kind(pair[1]), self.suite.batch)
         with steady(self.threads):
             rows = [row for block in blocks for row in self._block(model, chunk.settings, block)]
         rows = [row for row in rows if row["unit_id"] not in chunk.done]
@@ -214,7 +214,9 @@ class Worker:
         assert self._model is not None
         index, model = self._model
         if setting.entry is None:
-            return ORACLES[setting.method](model.classifier, masks or {})
+            if masks is None:
+                raise BadInput(f"{setting.method}: expected a mask of the image, got none; add it")
+            return ORACLES[setting.method](model.classifier, masks)
         if setting.id not in model.methods:
             layer = self.suite.models[index].layer
             method = setting.entry.build(model.classifier, layer)
@@ -255,5 +257,6 @@ class Worker:
         }
 
 
-def _size(content: Content) -> tuple[int, ...]:
-    return tuple(content.pixels.shape) if isinstance(content, Sample) else ()
+def _kind(content: Content) -> tuple[int, ...]:
+    """Return what is equal in all images of a batch: their size, and whether their evidence is known."""
+    return (*content.pixels.shape, content.mask is not None) if isinstance(content, Sample) else ()

@@ -27,6 +27,9 @@ def command(
         Path | None,
         typer.Option("--data", help="Images, or one sub-folder per class; replaces a suite's data."),
     ] = None,
+    masks: Annotated[
+        Path | None, typer.Option("--masks", help="Evidence of the images of --data: a folder of the same names.")
+    ] = None,
     method: Annotated[list[str] | None, typer.Option("--method", help="Instead of a suite; may repeat.")] = None,
     measure: Annotated[
         list[str] | None, typer.Option("--measure", help="`xaikit list measures`; may repeat. Default: the usual ones.")
@@ -51,6 +54,7 @@ def command(
 ) -> None:
     """Measure explanations. Run it again to continue where it stopped; finished work is not repeated."""
     from xaikit.cli.terminal import progress_bar
+    from xaikit.foundation.errors import BadInput
     from xaikit.foundation.registry import load_plugin
     from xaikit.foundation.texts import shown_command
     from xaikit.runs.measuring import carried_out
@@ -58,7 +62,13 @@ def command(
     for file in plugin or []:
         load_plugin(file)
     index_and_count = None if shard is None else _shard(shard)
+    if masks is not None and data is None:
+        raise BadInput("--masks: expected --data with it, got none; name the masks of a suite in its data")
     definition = _suite(suite, model or [], data, method or [], measure or [], weights, layer)
+    if masks is not None:
+        definition = definition.model_copy(
+            update={"data": definition.data.model_copy(update={"masks": masks.absolute()})}
+        )
     if limit is not None:
         definition = definition.model_copy(update={"data": definition.data.model_copy(update={"limit": limit})})
     with progress_bar() as bar:

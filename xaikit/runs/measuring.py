@@ -39,6 +39,7 @@ def benchmark(
     measures: Sequence[str | Mapping[str, Any]] | None = None,
     output: str | Path = "out",
     *,
+    masks: str | Path | None = None,
     device: str = "auto",
     progress: Progress | bool | None = None,
     notice: Callable[[str], None] = tell,
@@ -56,6 +57,7 @@ def benchmark(
         methods: names, or {"name": ..., "params": {...}, "label": ...}; the controls are added.
         measures: names, or entries of the same form; None takes those that cost little.
         output: folder of rows and report.
+        masks: folder with the evidence of the pictures of a folder, under the same names; all but black is evidence.
         device: device of the models that are given by name.
         progress: as in `attribute`.
         notice: called with one line for each announcement and for each new reason why an image failed.
@@ -73,7 +75,8 @@ def benchmark(
         for name, one in _named(models).items()
     ]
     given = None if isinstance(data, str | Path) else _images(data)
-    about = {"kind": "given", "name": given.dataset} if given else {"kind": "auto", "path": Path(data).absolute()}  # type: ignore[arg-type]
+    about: dict[str, Any] = {"masks": None if masks is None else Path(masks).absolute()}
+    about |= {"kind": "given", "name": given.dataset} if given else {"kind": "auto", "path": Path(data).absolute()}  # type: ignore[arg-type]
     optional = {} if measures is None else {"measures": list(measures)}
     definition = Suite.of(models=entries, data=about, methods=list(methods), **optional, **suite)
     with reported(progress) as report:
