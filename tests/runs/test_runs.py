@@ -98,6 +98,21 @@ def test_a_folder_and_two_models(clf, folder, tmp_path):
     assert "shipped" in page.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
+def test_maps_of_the_caller_are_measured_like_those_of_a_method(clf, given, tmp_path):
+    theirs = xaikit.attribute(clf, given[0], method="saliency").values
+    found = run({"mine": clf}, given, tmp_path / "out", "saliency", {"theirs": theirs.numpy()}, controls=[])
+    columns = ["o_soft", "o_binary", "pointing", "measure.insertion", "map_mean"]
+    by_method = {name: rows.sort_values("image_id")[columns] for name, rows in found.groupby("method")}
+    for column in columns:
+        ours, own = (torch.tensor(by_method[name][column].tolist()) for name in ("saliency", "theirs"))
+        assert torch.allclose(ours, own, atol=1e-5), column
+    assert (found[found.method == "theirs"].family == "given").all()
+    lines: list[str] = []
+    run({"mine": clf}, given, tmp_path / "out", "saliency", {"theirs": 2 - theirs}, controls=[], lines=lines)
+    assert any("4 of 8 units to do" in line for line in lines)
+
+
 def masked(folder: Path, names: list[str], size: tuple[int, int] = (20, 24)) -> Path:
     """Write masks with a square of evidence beside a folder of pictures."""
     masks = folder.parent / "masks"
@@ -165,6 +180,14 @@ def test_a_folder_without_masks_is_one_line(clf, folder, tmp_path, given_masks, 
         ({"data": "no/folder"}, r"no/folder: expected a folder of images"),
         ({"methods": ["grad-camm"]}, r"unknown method 'grad-camm'; did you mean grad-cam"),
         ({"measures": ["nope"]}, r"unknown measure 'nope'"),
+        ({"methods": ["saliency", {"theirs": torch.rand(3, 16, 16)}]}, r"theirs: expected maps \(4, h, w\) of floats"),
+        ({"methods": ["saliency", {"theirs": torch.full((4, 8, 8), torch.nan)}]}, "theirs: expected finite maps"),
+        (
+            {"methods": ["saliency", {"saliency": torch.rand(4, 8, 8)}]},
+            "expected different names, got 'saliency' twice",
+        ),
+        ({"methods": [{"theirs": torch.rand(4, 8, 8)}]}, "expected at least one name beside maps of your own"),
+        ({"methods": ["rise", {"a": torch.rand(4, 8, 8)}], "data": "demos/pictures"}, "a: expected pictures in memory"),
         ({"target": 9}, r"target: expected a class from 0 to 3, got 9"),
         ({"shade": 1}, r"unknown key 'shade'"),
     ],

@@ -8,12 +8,15 @@ identity.py defines the identities. The units depend on the suite, the data, the
 chunk computes whole batches and returns the rows of missing units.
 """
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from torch import Tensor
+
 from xaikit.benchmark.dataset import Picture
+from xaikit.benchmark.given_maps import GivenMaps
 from xaikit.benchmark.identity import environment, unit_id
 from xaikit.benchmark.libraries import library_id
 from xaikit.benchmark.oracle import ORACLES
@@ -41,7 +44,7 @@ class Setting:
         library: identity of the reference library, or None if the method needs none or the suite has none.
         method: name of the method in rows.
         family: family of the method.
-        entry: the suite's entry, or None for the oracles.
+        entry: the suite's entry, or None for the oracles and the caller's maps.
         seed: seed of random draws.
         cost: declared passes per image for explaining and measuring.
         shared: declared passes per image that all settings of one model share.
@@ -100,13 +103,27 @@ class Chunk:
         )
 
 
-def settings(suite: Suite, model: SuiteModel, classifier: Classifier, evidence: bool) -> list[Setting]:
+def settings(
+    suite: Suite,
+    model: SuiteModel,
+    classifier: Classifier,
+    evidence: bool,
+    maps: Mapping[str, Mapping[str, Tensor]] | None = None,
+) -> list[Setting]:
     """Return the settings of one model for each seed, methods before controls, without methods beyond their budget.
+
+    Args:
+        suite: the suite.
+        model: its entry of the model.
+        classifier: the model.
+        evidence: whether the evidence of the images is known.
+        maps: the caller's maps, as in `Own`.
 
     Raises:
         BadInput: a method's parameters do not fit the classifier.
     """
-    entries: list[SuiteMethod | str] = list(suite.all_methods)
+    maps = maps or {}
+    entries: list[SuiteMethod | str] = [*suite.methods, *maps, *suite.all_methods[len(suite.methods) :]]
     if evidence and suite.controls:
         entries += [name for name in ORACLES if name not in {method.title for method in suite.all_methods}]
     measures = {measure.title: measure.build() for measure in suite.measures}
@@ -134,7 +151,10 @@ def settings(suite: Suite, model: SuiteModel, classifier: Classifier, evidence: 
         "environment": environment(classifier.device),
     }
     bound = [
-        (entry, ORACLES[entry](classifier) if isinstance(entry, str) else entry.build(classifier, model.layer))
+        (
+            entry,
+            _given(entry, classifier, maps) if isinstance(entry, str) else entry.build(classifier, model.layer),
+        )
         for entry in entries
     ]
     size = classifier.size or _NOMINAL
@@ -148,6 +168,10 @@ def settings(suite: Suite, model: SuiteModel, classifier: Classifier, evidence: 
     needed = references is not None and any("library" in method.needs for _, _, method in planned)
     library = library_id(references, classifier) if references is not None and needed else None
     return [_setting(suite, model, entry, method, seed, library, common, protocol) for seed, entry, method in planned]
+
+
+def _given(name: str, classifier: Classifier, maps: Mapping[str, Mapping[str, Tensor]]) -> Method:
+    return GivenMaps(classifier, maps[name]) if name in maps else ORACLES[name](classifier)
 
 
 def _setting(

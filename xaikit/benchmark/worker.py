@@ -17,6 +17,7 @@ from xaikit.api import load
 from xaikit.benchmark.cache import Remembered
 from xaikit.benchmark.dataset import Content, Dataset, Picture, Reader, Sample, open_data
 from xaikit.benchmark.environment import steady
+from xaikit.benchmark.given_maps import GivenMaps
 from xaikit.benchmark.identity import environment, unit_id
 from xaikit.benchmark.libraries import open_library
 from xaikit.benchmark.oracle import ORACLES
@@ -97,7 +98,7 @@ class Worker:
                 if self.suite.target not in ("top", "label"):
                     resolve_target(self.suite.target, torch.zeros(1, classifier.classes), classifier.labels)
                 pictures = self.dataset.labelled(classifier, self.suite.data)
-                planned = settings(self.suite, entry, classifier, self.dataset.evidence)
+                planned = settings(self.suite, entry, classifier, self.dataset.evidence, self.own.maps)
             read = Reader.of(self.suite.data, classifier, self.own.images)
             self._model = index, Model(classifier, pictures, read, planned)
         return self._model[1]
@@ -213,6 +214,8 @@ class Worker:
         """
         assert self._model is not None
         index, model = self._model
+        if setting.method in self.own.maps:
+            return GivenMaps(model.classifier, self.own.maps[setting.method])
         if setting.entry is None:
             if masks is None:
                 raise BadInput(f"{setting.method}: expected a mask of the image, got none; add it")

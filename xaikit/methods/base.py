@@ -39,7 +39,7 @@ from xaikit.run.cost import Cost
 from xaikit.run.gradient_flags import gradient_flags
 from xaikit.run.progress import reported
 
-Family = Literal["activation", "gradient", "decomposition", "perturbation", "control"]
+Family = Literal["activation", "gradient", "decomposition", "perturbation", "control", "given"]
 Need = Literal["activations", "gradients", "input-gradient", "probabilities", "library"]
 
 

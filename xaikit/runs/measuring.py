@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from xaikit.benchmark.own import Own
 from xaikit.benchmark.run import Outcome, run
 from xaikit.benchmark.score import Images
 from xaikit.benchmark.suite import Suite
 from xaikit.foundation.errors import BadInput
+from xaikit.images.hashes import image_hashes
 from xaikit.images.shapes import check_images, check_range
 from xaikit.model.classifier import Classifier, check_classifier
 from xaikit.report.numbers.read import read_benchmark
@@ -54,7 +56,8 @@ def benchmark(
         models: a classifier, a name, several names, or both by the name that rows have.
         data: a folder of images, or of one sub-folder for each class; or (images, labels, masks), the latter two
             optional: pixels (N, C, H, W) in [0, 1], class indices (N,), and bool (N, H, W), True on the evidence.
-        methods: names, or {"name": ..., "params": {...}, "label": ...}; the controls are added.
+        methods: names, or {"name": ..., "params": {...}, "label": ...}, or {"theirs": maps}, maps (N, h, w) of your own
+            of pictures in memory; the controls are added.
         measures: names, or entries of the same form; None takes those that cost little.
         output: folder of rows and report.
         masks: folder with the evidence of the pictures of a folder, under the same names; all but black is evidence.
@@ -75,12 +78,18 @@ def benchmark(
         for name, one in _named(models).items()
     ]
     given = None if isinstance(data, str | Path) else _images(data)
+    maps = _maps(methods, given)
+    named = [one for one in methods if not _is_maps(one)]
+    if maps and not named:
+        raise BadInput("methods: expected at least one name beside maps of your own, got none; add one to compare with")
     about: dict[str, Any] = {"masks": None if masks is None else Path(masks).absolute()}
     about |= {"kind": "given", "name": given.dataset} if given else {"kind": "auto", "path": Path(data).absolute()}  # type: ignore[arg-type]
     optional = {} if measures is None else {"measures": list(measures)}
-    definition = Suite.of(models=entries, data=about, methods=list(methods), **optional, **suite)
+    definition = Suite.of(models=entries, data=about, methods=named, **optional, **suite)
+    if taken := sorted(maps.keys() & {method.title for method in definition.all_methods}):
+        raise BadInput(f"methods: expected different names, got {taken[0]!r} twice; give your maps another name")
     with reported(progress) as report:
-        carried_out(definition, Path(output), Own(own, given), device=device, progress=report, notice=notice)
+        carried_out(definition, Path(output), Own(own, given, maps), device=device, progress=report, notice=notice)
     import pandas as pd
 
     return pd.DataFrame(read_benchmark(output).rows)
@@ -139,6 +148,30 @@ def _named(models: Models) -> dict[str, Classifier | str]:
         if not isinstance(name, str):
             raise BadInput(f'models: expected names, got {type(name).__name__}; give {{"mine": classifier}}')
     return {name: name for name in names}
+
+
+def _is_maps(entry: Any) -> bool:
+    return isinstance(entry, Mapping) and "name" not in entry and "family" not in entry
+
+
+def _maps(methods: Sequence[Any], given: Images | None) -> dict[str, dict[str, Tensor]]:
+    """Return the caller's maps among the methods, by name and by the content hash of their image.
+
+    Raises:
+        BadInput: there are no pictures in memory, or the maps are not finite numbers (N, h, w).
+    """
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, values in (pair for entry in methods if _is_maps(entry) for pair in entry.items()):
+        if given is None:
+            raise BadInput(f"{name}: expected pictures in memory with maps of your own, got a folder; read them first")
+        maps = torch.as_tensor(values)
+        if maps.ndim != 3 or len(maps) != len(given.pixels) or not maps.is_floating_point():
+            got = f"{tuple(maps.shape)} {maps.dtype}"
+            raise BadInput(f"{name}: expected maps ({len(given.pixels)}, h, w) of floats, one per image, got {got}")
+        if not maps.isfinite().all():
+            raise BadInput(f"{name}: expected finite maps, got NaN or infinity; replace it")
+        found[name] = dict(zip(image_hashes(given.pixels), maps.detach().cpu().float(), strict=True))
+    return found
 
 
 def _images(data: Any) -> Images:
