@@ -378,12 +378,6 @@ def test_an_option_given_twice_is_refused(
     assert not Path("out").exists()
 
 
-def test_a_benchmark_refuses_a_second_model(run: Command, tmp_path: Path) -> None:
-    done = run("benchmark", "--model", "texture-cnn", "--model", "lenet5", "--data", tmp_path, "--method", "grad-cam")
-    assert done.code == 2
-    assert "--model: expected once" in done.line
-
-
 def test_a_keyword_of_another_package_is_refused_with_ours(explain: Command, photo: Path) -> None:
     done = explain(photo, "--method", "IG", "--param", "n_steps=3")
     assert done.line == "xaikit: --param: expected a keyword of xaikit, got 'n_steps'; use steps="
