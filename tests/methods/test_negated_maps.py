@@ -20,6 +20,8 @@ NEGATED: dict[str, Callable[[Tensor], Tensor]] = {
     "in place": lambda a: a.clone().neg_(),
 }
 
+OTHERS = ("excitation-backprop", "contrastive-lrp")
+
 
 class Both(nn.Module):
     """relu(conv) and relu(-factor conv), side by side, perhaps after a BatchNorm; or the same by one convolution."""
@@ -51,9 +53,9 @@ class Both(nn.Module):
         return self.head(self.last(h).relu().mean((2, 3)))
 
 
-@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("norm", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize("how", NEGATED)
-@pytest.mark.parametrize("name", ["lrp", "excitation-backprop", "contrastive-lrp"])
+@pytest.mark.parametrize("name", ["lrp", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_a_negated_use_is_that_of_a_negated_map(name: str, how: str, norm: bool) -> None:
     forms = (how, "two" if how in ("factor", "quotient") else "one")
     made = [METHODS.get(name)(Classifier(seeded(lambda form=form: Both(form, norm)), mean=0.5)) for form in forms]
@@ -98,7 +100,7 @@ class Rectified(nn.Module):
 
 
 @pytest.mark.parametrize("form", MINIMA)
-@pytest.mark.parametrize("name", ["lrp", "excitation-backprop", "rap"])
+@pytest.mark.parametrize("name", ["lrp", *(pytest.param(name, marks=pytest.mark.slow) for name in (*OTHERS, "rap"))])
 def test_a_negative_minimum_is_a_relu(name: str, form: str) -> None:
     pixels = torch.rand(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     made = [seeded(lambda relu=relu: Rectified(relu)) for relu in (MINIMA[form], F.relu)]
