@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from xaikit.runs.folder import explain_files
     from xaikit.runs.measuring import benchmark
     from xaikit.runs.page import write_report
+    from xaikit.training.evaluate import evaluate
     from xaikit.training.train import train
 else:
     # Loads the packages of these names; as attributes of xaikit they mean the public functions, by __getattr__ below.
@@ -63,6 +64,7 @@ _HOMES = {
     "xaikit.run.attribution": "Attribution",
     "xaikit.run.context": "Context",
     "xaikit.run.showing": "plot",
+    "xaikit.training.evaluate": "evaluate",
     "xaikit.training.train": "train",
     "xaikit.runs.folder": "explain_files",
     "xaikit.runs.measuring": "benchmark",
@@ -90,6 +92,7 @@ __all__ = [
     "benchmark",
     "build_library",
     "calibrate",
+    "evaluate",
     "explain_files",
     "get_measure",
     "get_method",

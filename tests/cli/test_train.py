@@ -11,6 +11,12 @@ from tests.cli.conftest import Command, draw
 RECIPE = 'arch = "texture-cnn"\ndata = "synthetic"\nimages = 60\nepochs = 1\nbatch_size = 30\n'
 
 
+@pytest.fixture(autouse=True)
+def drawings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No drawings beside the cards, as they take longer than these trainings."""
+    monkeypatch.setattr("xaikit.training.card.draw", lambda *content: None)
+
+
 def test_a_recipe_is_trained_beside_itself(run: Command, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(RECIPE, encoding="utf-8")
@@ -27,6 +33,10 @@ def test_a_folder_of_classes_is_trained(run: Command, tmp_path: Path) -> None:
         draw(tmp_path / "data" / ("cat" if number % 2 else "dog") / f"{number}.png", number, side=32)
     options = ["--data", tmp_path / "data", "--arch", "lenet5", "-o", tmp_path / "net", "--epochs", "1"]
     assert run("train", *options).code == 0
+    done = run("evaluate", "--model", tmp_path / "net", "--data", tmp_path / "data")
+    assert (done.code, done.err) == (0, "")
+    assert "12 images of" in done.out
+    assert "recall (sensitivity)" in done.out
     photo = draw(tmp_path / "photo.png", side=32)
     done = run("explain", photo, "--model", tmp_path / "net", "--target", "cat", "-o", tmp_path / "out")
     assert (done.code, done.err) == (0, "")
@@ -48,6 +58,8 @@ def test_a_folder_of_classes_is_trained(run: Command, tmp_path: Path) -> None:
         (["missing.toml"], "missing.toml"),
         (["recipe.toml", "--arch", "lenet5"], "both"),
         (["recipe.toml", "--epochs", "2"], "-o"),
+        (["recipe.toml", "--weights", "net", "--from-scratch"], "both"),
+        (["recipe.toml", "--lr", "0", "-o", "net"], "learning_rate"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -17,11 +17,18 @@ from xaikit.foundation.errors import BadInput, UnknownName, XaikitWarning
 from xaikit.foundation.files import package_data
 from xaikit.images.labelled import folder_split
 from xaikit.training.augmentation import flipped, masked
-from xaikit.training.metrics import classification_metrics, confusion_matrix
+from xaikit.training.metrics import classification_metrics
 from xaikit.training.preparation import prepare
 from xaikit.training.train import train
 from xaikit.zoo.recipe import Recipe
 from xaikit.zoo.registry import architecture
+
+
+@pytest.fixture(autouse=True)
+def drawings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No drawings beside the cards, as they take longer than these trainings, but in the test of what is written."""
+    if request.node.name != "test_a_folder_is_learned_and_written":
+        monkeypatch.setattr("xaikit.training.card.draw", lambda *content: None)
 
 
 @pytest.fixture
@@ -47,17 +54,24 @@ def test_a_folder_is_learned_and_written(images: Path, tmp_path: Path) -> None:
     steps = []
     metrics = train(recipe(images), tmp_path / "out", device="cpu", progress=lambda *step: steps.append(step[:2]))
     assert metrics["accuracy"] == 1.0
+    assert metrics["balanced_accuracy"] == metrics["roc_auc"] == 1.0
     assert metrics["images"] == {"training": 16, "validation": 4}
     assert steps == [(step, 16) for step in range(1, 17)]
     assert metrics["history"][-1]["training_loss"] < metrics["history"][0]["training_loss"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "card.md",
+        "confusion.png",
+        "learning_curves.png",
         "metrics.json",
         "recipe.toml",
         "weights.safetensors",
     ]
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["confusion"] == metrics["confusion"]
-    assert "| lower | 1.0000 | 1.0000 | 1.0000 | 2 |" in (tmp_path / "out" / "card.md").read_text()
+    for name in ("confusion", "learning_curves"):
+        drawing = np.asarray(Image.open(tmp_path / "out" / f"{name}.png").convert("RGB"))
+        assert len(np.unique(drawing.reshape(-1, 3), axis=0)) > 50
+        assert f"({name}.png)" in (tmp_path / "out" / "card.md").read_text()
+    assert "| lower | 1.0000 | 1.0000 | 1.0000 | 1.0000 | 1.0000 | 2 |" in (tmp_path / "out" / "card.md").read_text()
 
 
 def test_the_written_recipe_rebuilds_the_network_and_repeats_the_run(images: Path, tmp_path: Path) -> None:
@@ -160,7 +174,7 @@ def test_a_stop_while_the_results_are_written_leaves_no_weights_beside_another_r
 
     train(recipe(images, epochs=1), tmp_path / "out", device="cpu")
     (images / "upper").rename(images / "a")  # the order of the classes turns round
-    for name in ("write_json", "write_text"):
+    for name in ("write_json", "write_training_card"):
         with monkeypatch.context() as patch:
             patch.setattr(f"xaikit.training.train.{name}", full)
             with pytest.raises(BadInput, match="disk full"):
@@ -360,15 +374,35 @@ def test_mean_and_std_are_measured_on_the_training_images(images: Path) -> None:
     assert filled.std == pytest.approx((pixels.std(correction=0).item(),), abs=1e-4)
 
 
-def test_metrics_follow_from_the_confusion_matrix() -> None:
+def test_metrics_follow_from_labels_and_probabilities() -> None:
     labels, predictions = torch.tensor([0, 0, 0, 1, 1, 2]), torch.tensor([0, 0, 1, 1, 1, 0])
-    confusion = confusion_matrix(labels, predictions, 3)
-    assert confusion.tolist() == [[2, 1, 0], [0, 2, 0], [1, 0, 0]]
-    metrics = classification_metrics(confusion, ["a", "b", "c"])
+    chances = torch.tensor([[5, 1, 0], [6, 2, 0], [3, 7, 0], [2, 6, 0], [1, 9, 0], [4, 0, 0]]) / 10
+    metrics = classification_metrics(labels, predictions, chances, ["a", "b", "c"])
+    assert metrics["confusion"] == [[2, 1, 0], [0, 2, 0], [1, 0, 0]]
+    assert metrics["balanced_accuracy"] == pytest.approx(5 / 9)
+    assert metrics["per_class"]["a"].pop("specificity") == pytest.approx(2 / 3)
+    assert metrics["per_class"]["a"].pop("roc_auc") == pytest.approx(8 / 9)  # of the pairs 3 x 3, 3 < 4 is wrong
+    assert metrics["per_class"]["b"]["roc_auc"] == pytest.approx(7 / 8)  # of the pairs 2 x 4, 6 < 7 is wrong
+    assert metrics["per_class"]["c"].pop("specificity") == 1
+    assert metrics["per_class"]["c"].pop("roc_auc") == 0.5
     assert metrics["accuracy"] == pytest.approx(4 / 6)
     assert metrics["per_class"]["a"] == pytest.approx({"precision": 2 / 3, "recall": 2 / 3, "f1": 2 / 3, "images": 3})
     assert metrics["per_class"]["c"] == {"precision": 0, "recall": 0, "f1": 0, "images": 1}
-    assert metrics["macro"] == pytest.approx({"precision": 4 / 9, "recall": 5 / 9, "f1": (2 / 3 + 4 / 5) / 3})
+    assert metrics["macro"] == pytest.approx(
+        {
+            "precision": 4 / 9,
+            "recall": 5 / 9,
+            "f1": (2 / 3 + 4 / 5) / 3,
+            "specificity": (2 / 3 + 3 / 4 + 1) / 3,
+            "roc_auc": (8 / 9 + 7 / 8 + 1 / 2) / 3,
+        }
+    )
+    absent = classification_metrics(labels[:3], predictions[:3], chances[:3], ["a", "b", "c"])
+    assert absent["per_class"]["a"]["specificity"] is absent["per_class"]["b"]["roc_auc"] is absent["roc_auc"] is None
+    assert (absent["macro"]["recall"], absent["balanced_accuracy"]) == (2 / 3, 2 / 3)
+    other = classification_metrics(labels[:5], torch.tensor([0, 0, 2, 1, 2]), chances[:5, :2], ["a", "b"])
+    assert other["confusion"] == [[2, 0, 1], [0, 1, 1]]
+    assert other["accuracy"] == 0.6
     assert metrics["weighted"]["precision"] == pytest.approx((3 * 2 / 3 + 2 * 2 / 3) / 6)
     assert metrics["micro"]["f1"] == metrics["accuracy"]
 

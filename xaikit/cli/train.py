@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from xaikit.cli.evaluate import show
 from xaikit.cli.exit_codes import INTERRUPTED, SOME_FAILED
 from xaikit.cli.lines import say, tell
 from xaikit.cli.options import Device
@@ -89,6 +90,7 @@ def command(
             tell(str(stop))
             raise typer.Exit(INTERRUPTED) from stop
     folder = output or (recipe.parent if recipe else "")
+    show(metrics.get("test", metrics), "test images, evaluated once" if "test" in metrics else "held-out images")
     say(f"accuracy {metrics['accuracy']:.2%} after {metrics['seconds']:.0f} s; the model is in {folder}")
     if bad:
         raise typer.Exit(SOME_FAILED)

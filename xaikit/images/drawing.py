@@ -267,7 +267,7 @@ class _Page:
             color=colour,
             ha="left" if align == "left" else "right",
             va="center_baseline",
-            family=_families(),
+            family=families(),
             parse_math=False,
         )
 
@@ -323,21 +323,22 @@ def _ascii(letter: str) -> str:
 
 
 @cache
-def _families() -> list[str]:
+def families() -> list[str]:
+    """Return the installed fonts whose letters `legible` keeps."""
     installed = set(get_font_names())
     return [name for name in _FONTS if name in installed]
 
 
 @cache
 def _has(letter: str) -> bool:
-    files = (findfont(FontProperties(family=name)) for name in _families())
+    files = (findfont(FontProperties(family=name)) for name in families())
     return letter.isprintable() and any(get_font(file).get_char_index(ord(letter)) for file in files)
 
 
 @cache
 def _width(letter: str, size: int) -> float:
     """Return the width of a letter in pixels; letters of other fonts are as wide as the size."""
-    font = get_font(findfont(FontProperties(family=_families()[0])))
+    font = get_font(findfont(FontProperties(family=families()[0])))
     if not font.get_char_index(ord(letter)):
         return float(size)
     font.set_size(_points(size), _DPI)

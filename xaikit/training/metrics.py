@@ -1,117 +1,74 @@
-"""Classification metrics from a confusion matrix, and the model card that reports them.
+"""Classification metrics of scikit-learn.
 
     precision_c = C[c, c] / sum_r C[r, c]      recall_c = C[c, c] / sum_p C[c, p]      F1 = 2 PR / (P + R)
+    specificity_c = images of other classes that are not predicted as c / images of other classes
+    roc_auc_c     = area under the ROC curve of class c against all others, by its probability
 
-Shapes: confusion (K, K), row = true class, column = predicted class. 0 / 0 counts as 0.
-Averages: macro over classes; weighted by the number of images per class; micro over images (equal to the accuracy).
+Shapes: confusion C (K, K), row = true class, column = predicted class. 0 / 0 counts as 0; specificity and ROC-AUC are
+None where they need images that there are none of.
+Averages: macro over the classes that have images (of recall: the balanced accuracy); weighted by the number of images
+per class; micro over images (equal to the accuracy).
 """
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import torch
+import numpy as np
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, roc_auc_score
 from torch import Tensor
 
-
-def confusion_matrix(labels: Tensor, predictions: Tensor, classes: int) -> Tensor:
-    """Return the counts (classes, classes) of true labels (rows) against predictions (columns)."""
-    return torch.bincount(labels * classes + predictions, minlength=classes**2).view(classes, classes)
+SCORES = ("precision", "recall", "specificity", "f1", "roc_auc")
 
 
-def classification_metrics(confusion: Tensor, names: Sequence[str]) -> dict[str, Any]:
-    """Return accuracy, precision, recall and F1 per class, averages of these, and the confusion matrix."""
-    counts = confusion.double()
-    hits, support = counts.diagonal(), counts.sum(1)
-    precision = _quotient(hits, counts.sum(0))
-    recall = _quotient(hits, support)
-    f1 = _quotient(2 * precision * recall, precision + recall)
-    accuracy = (hits.sum() / counts.sum()).item()
-    scores = {"precision": precision, "recall": recall, "f1": f1}
+def classification_metrics(
+    labels: Tensor, predictions: Tensor, probabilities: Tensor, names: Sequence[str]
+) -> dict[str, Any]:
+    """Return accuracy, balanced accuracy, the scores of each class, their averages, and the confusion matrix.
+
+    Args:
+        labels: (N,) true classes, indices into `names`.
+        predictions: (N,) predicted classes; `len(names)` stands for classes without a name here, which then have the
+            last column of the confusion matrix.
+        probabilities: (N, K) probability of each named class.
+        names: names of the K classes.
+    """
+    true, predicted, chances = labels.numpy(), predictions.numpy(), probabilities.numpy()
+    classes = np.arange(len(names))
+    precision, recall, f1, images = precision_recall_fscore_support(true, predicted, labels=classes, zero_division=0)
+    others = len(true) - images
+    false_positives = np.array([np.sum((predicted == index) & (true != index)) for index in classes])
+    per_class: dict[str, dict[str, Any]] = {
+        name: {
+            "precision": float(precision[index]),
+            "recall": float(recall[index]),
+            "specificity": 1 - float(false_positives[index] / others[index]) if others[index] else None,
+            "f1": float(f1[index]),
+            "roc_auc": _roc_auc(true == index, chances[:, index]),
+            "images": int(images[index]),
+        }
+        for index, name in enumerate(names)
+    }
+    present = [row for row in per_class.values() if row["images"]]
+    accuracy = float(np.mean(true == predicted))
+    macro = {score: _mean([(row[score], 1) for row in present]) for score in SCORES}
+    columns = len(names) + int((predicted == len(names)).any())
     return {
         "accuracy": accuracy,
-        "per_class": {
-            name: {score: values[i].item() for score, values in scores.items()} | {"images": int(support[i])}
-            for i, name in enumerate(names)
-        },
-        "macro": {score: values.mean().item() for score, values in scores.items()},
-        "micro": dict.fromkeys(scores, accuracy),
-        "weighted": {score: ((values * support).sum() / support.sum()).item() for score, values in scores.items()},
-        "confusion": confusion.tolist(),
+        "balanced_accuracy": macro["recall"],
+        "roc_auc": macro["roc_auc"],
+        "per_class": per_class,
+        "macro": macro,
+        "micro": dict.fromkeys(("precision", "recall", "f1"), accuracy),
+        "weighted": {score: _mean([(row[score], row["images"]) for row in present]) for score in SCORES},
+        "confusion": confusion_matrix(true, predicted, labels=range(len(names) + 1))[: len(names), :columns].tolist(),
     }
 
 
-def card(name: str, recipe: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
-    """Return the model card of one training run as Markdown."""
-    begin = "random" if recipe["weights"] == "random" else f"`{Path(recipe['weights']).name}`, with a new head"
-    if recipe["freeze"]:
-        begin += ", which alone was trained"
-    lines = [
-        _ABOUT.format(
-            begin=begin,
-            name=name,
-            recipe=recipe,
-            metrics=metrics,
-            mean=_numbers(recipe["mean"]),
-            std=_numbers(recipe["std"]),
-        ),
-        "| class | precision | recall | F1 | images |",
-        "|---|---|---|---|---|",
-        *(
-            f"| {_cell(label)} | {_columns(row, _SCORES)} | {row['images']} |"
-            for label, row in metrics["per_class"].items()
-        ),
-        *(
-            f"| *{kind} average* | {_columns(metrics[kind], _SCORES)} | {metrics['images']['validation']} |"
-            for kind in _AVERAGES
-        ),
-        "",
-        "Confusion matrix, with a row per true class and a column per predicted class, in the order above:",
-        "",
-        "```",
-        *(" ".join(f"{count:5d}" for count in row) for row in metrics["confusion"]),
-        "```",
-        "",
-        "| epoch | training loss | validation loss | validation accuracy |",
-        "|---|---|---|---|",
-        *(f"| {row['epoch']} | {_columns(row, _HISTORY)} |" for row in metrics["history"]),
-    ]
-    if "test" in metrics:
-        count, accuracy = metrics["images"]["test"], metrics["test"]["accuracy"]
-        lines[0] += f"- Accuracy on the {count:,} test images, evaluated once: {accuracy:.4f}.\n"
-    return "\n".join(lines) + "\n"
+def _roc_auc(is_class: Any, chances: Any) -> float | None:
+    return float(roc_auc_score(is_class, chances)) if 0 < is_class.sum() < len(is_class) else None
 
 
-_ABOUT = """\
-# {name}
-
-`{recipe[arch]}` with {metrics[parameters]:,} parameters, trained on `{recipe[data]}` by `xaikit train`.
-This card is written by the run.
-
-- Input: {recipe[channels]} x {recipe[size]} x {recipe[size]}, pixels in [0, 1]; the network sees (x - {mean}) / {std}.
-- Images: {metrics[images][training]:,} for training; {metrics[images][validation]:,} held out to select the epoch and
-  to measure the figures below.
-- Weights at the beginning: {begin}.
-- Training: {recipe[epochs]} epochs in {metrics[seconds]:.0f} s on {metrics[device]} with torch {metrics[torch]};
-  the weights are those of epoch {metrics[best_epoch]}.
-- Accuracy: {metrics[accuracy]:.4f}.
-"""
-_SCORES = ("precision", "recall", "f1")
-_AVERAGES = ("macro", "micro", "weighted")
-_HISTORY = ("training_loss", "validation_loss", "validation_accuracy")
-
-
-def _quotient(numerator: Tensor, denominator: Tensor) -> Tensor:
-    return torch.where(denominator > 0, numerator / denominator, 0.0)
-
-
-def _columns(row: Mapping[str, float], keys: Sequence[str]) -> str:
-    return " | ".join(f"{row[key]:.4f}" if isinstance(row[key], float) else str(row[key]) for key in keys)
-
-
-def _numbers(values: Sequence[float]) -> str:
-    return f"[{', '.join(f'{value:g}' for value in values)}]"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+def _mean(values: Sequence[tuple[float | None, float]]) -> float | None:
+    known = [(value, weight) for value, weight in values if value is not None]
+    total = sum(weight for _, weight in known)
+    return sum(value * weight for value, weight in known) / total if known else None

@@ -6,9 +6,9 @@
 The output folder:
     recipe.toml          every key of the recipe, from which `load` builds the network
     weights.safetensors  state dict of the epoch with the best macro F1 on the held-out images, then the lowest loss
-    metrics.json         accuracy, precision, recall, F1, confusion matrix, loss curve, seconds, torch version; under
-                         "test" the figures of the test split, which is evaluated once, at the end
-    card.md              the same as a model card
+    metrics.json         accuracy, scores of each class, confusion matrix (metrics.py), loss curve, seconds, torch
+                         version; under "test" the figures of the test split, which is evaluated once, at the end
+    card.md              the same as a model card, with learning_curves.png and confusion.png
     checkpoint.pt        only while unfinished: the same call resumes after the last complete epoch (resuming.py)
 
 Every random draw of epoch e comes from the stream (seed, e), so a run that was killed and resumed has the same result
@@ -31,14 +31,15 @@ from torch import Tensor, nn
 
 from xaikit.foundation.code import network_code, versions
 from xaikit.foundation.errors import BadInput, XaikitWarning
-from xaikit.foundation.files import atomic, output_directory, write_json, write_text
+from xaikit.foundation.files import atomic, output_directory, write_json
 from xaikit.foundation.identity import fingerprint, generator, stream_seed
 from xaikit.foundation.lock import held
 from xaikit.images.labelled import LabelledImages
 from xaikit.run.context import Progress
 from xaikit.training.augmentation import flipped, masked, varied
+from xaikit.training.card import write_training_card
 from xaikit.training.checkpoint import Checkpoint, Plan, TrainingState, save_checkpoint
-from xaikit.training.metrics import card, classification_metrics, confusion_matrix
+from xaikit.training.metrics import classification_metrics
 from xaikit.training.preparation import Prepared, prepare
 from xaikit.training.resuming import CHECKPOINT, METRICS, RECIPE, WEIGHTS, Finished, start
 from xaikit.zoo.beginning import Beginning, begin_with, head_keys
@@ -50,6 +51,7 @@ Report = Callable[[Mapping[str, float]], None]
 """Called with the row of an epoch: epoch, training_loss, validation_loss, validation_accuracy, validation_macro_f1."""
 
 _WARM_UP = 0.3
+_HEAD = 10.0  # learning rate of a new head on trained weights, relative to that of these
 _SLICES = 20  # maximum number of loss curve points per epoch
 
 
@@ -134,13 +136,13 @@ class _Run:
         self.device = device
         self.output = output
         self._seed_global("weights")
-        network = _network(recipe, len(split.classes), begin)
+        network, self.head = _network(recipe, len(split.classes), begin)
         self.network = network.to(device)
         settings = recipe.model_dump(exclude={"epochs", "restarts"})
         state = None if begin is None else dict(begin.state)
         run = fingerprint([settings, state, split.identity, versions(), network_code(network), device.type])
         self.plan = Plan(run, recipe.epochs, recipe.restarts)
-        self.optimizer = _optimizer(recipe, self.network)
+        self.optimizer = _optimizer(recipe, self.network, self.head)
         self.mean = torch.tensor(recipe.mean, device=device).view(-1, 1, 1)
         self.std = torch.tensor(recipe.std, device=device).view(-1, 1, 1)
         self.targets = _targets(len(split.classes)).to(device)
@@ -161,7 +163,7 @@ class _Run:
         recipe, state, started = self.recipe, self.state, time.perf_counter()
         if state.epoch in recipe.restarts:
             self.network.load_state_dict(state.best_weights)
-            self.optimizer = _optimizer(recipe, self.network)
+            self.optimizer = _optimizer(recipe, self.network, self.head)
         begin, end = _cycle(state.epoch, recipe)
         state.epoch += 1
         self._seed_global("dropout", str(state.epoch))
@@ -174,9 +176,9 @@ class _Run:
         losses: list[float] = []
         self._set_training()
         for pixels, labels in self.split.training.batches(order, recipe.batch_size):
+            rate = recipe.learning_rate * _one_cycle(done - begin * steps + len(losses), (end - begin) * steps)
             for group in self.optimizer.param_groups:
-                step = done - begin * steps + len(losses)
-                group["lr"] = recipe.learning_rate * _one_cycle(step, (end - begin) * steps)
+                group["lr"] = rate * group["factor"]
             losses.append(self._step(pixels, labels, stream))
             progress(done + len(losses), total, f"epoch {state.epoch}/{recipe.epochs}, loss {losses[-1]:.4f}")
         self._validate(losses, done)
@@ -186,9 +188,8 @@ class _Run:
 
     def finish(self) -> dict[str, Any]:
         self.network.load_state_dict(self.state.best_weights)
-        confusion, _ = self._evaluate(self.split.validation)
         metrics: dict[str, Any] = {
-            **classification_metrics(confusion, self.split.classes),
+            **self._evaluate(self.split.validation)[0],
             "images": {"training": len(self.split.training), "validation": len(self.split.validation)},
             "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
             "best_epoch": self.state.best_epoch,
@@ -201,12 +202,12 @@ class _Run:
         }
         if self.split.test is not None:
             metrics["images"]["test"] = len(self.split.test)
-            metrics["test"] = classification_metrics(self._evaluate(self.split.test)[0], self.split.classes)
+            metrics["test"] = self._evaluate(self.split.test)[0]
         output, weights = self.output, self.output / WEIGHTS
         weights.unlink(missing_ok=True)  # those of an earlier run never stand beside another recipe
         self.recipe.write(output / RECIPE)
         write_json(output / METRICS, metrics)
-        write_text(output / "card.md", card(output.resolve().name, self.recipe.model_dump(), metrics))
+        write_training_card(output, self.recipe.model_dump(), metrics)
         with atomic(weights) as temporary:
             temporary.write_bytes(save({name: value.contiguous() for name, value in self.state.best_weights.items()}))
         (output / CHECKPOINT).unlink(missing_ok=True)
@@ -247,8 +248,8 @@ class _Run:
             )
         return loss
 
-    def _evaluate(self, images: LabelledImages) -> tuple[Tensor, float]:
-        """Return the confusion matrix (K, K) and the mean loss."""
+    def _evaluate(self, images: LabelledImages) -> tuple[dict[str, Any], float]:
+        """Return the metrics and the mean loss."""
         self.network.eval()
         logits = []
         with torch.inference_mode():
@@ -256,12 +257,12 @@ class _Run:
                 logits.append(self.network(self._normalized(pixels)))
             outputs = torch.cat(logits)
             loss = self._loss(outputs, images.labels.to(self.device)).item()
-        classes = len(self.split.classes)
-        return confusion_matrix(images.labels, outputs.argmax(1).cpu(), classes), self._finite(loss)
+        outputs = outputs.double().cpu()
+        metrics = classification_metrics(images.labels, outputs.argmax(1), outputs.softmax(1), self.split.classes)
+        return metrics, self._finite(loss)
 
     def _validate(self, losses: list[float], done: int) -> None:
-        confusion, loss = self._evaluate(self.split.validation)
-        metrics = classification_metrics(confusion, self.split.classes)
+        metrics, loss = self._evaluate(self.split.validation)
         state = self.state
         state.history.append(
             {
@@ -286,23 +287,28 @@ class _Run:
                 torch.cuda.manual_seed(seed)
 
 
-def _network(recipe: Recipe, classes: int, begin: Beginning | None) -> nn.Module:
-    """Return the network with the weights that the training begins with, and with a new head."""
+def _network(recipe: Recipe, classes: int, begin: Beginning | None) -> tuple[nn.Module, frozenset[str]]:
+    """Return the network with the weights that the training begins with, and the names of its new head."""
     assert recipe.channels is not None
     assert recipe.size is not None
     build, channels, size = architecture(recipe.arch).build, recipe.channels, recipe.size
     network = build(classes, channels, size)
-    if begin is not None:
-        head = head_keys(lambda classes: build(classes, channels, size))
-        begin_with(network, begin, head, recipe.arch)
-        for name, parameter in network.named_parameters():
-            parameter.requires_grad_(name in head or not recipe.freeze)
-    return network
+    if begin is None:
+        return network, frozenset()
+    head = head_keys(lambda classes: build(classes, channels, size))
+    begin_with(network, begin, head, recipe.arch)
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name in head or not recipe.freeze)
+    return network, head
 
 
-def _optimizer(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
-    weights = [weight for weight in network.parameters() if weight.requires_grad]
-    rate, decay = recipe.learning_rate, recipe.weight_decay
+def _optimizer(recipe: Recipe, network: nn.Module, head: frozenset[str]) -> torch.optim.Optimizer:
+    """Return the optimiser; the learning rate of each group is set at every step, by its factor."""
+    named = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
+    new = [weight for name, weight in named.items() if name in head]
+    old = [weight for name, weight in named.items() if name not in head]
+    groups = [{"params": old, "factor": 1.0}, {"params": new, "factor": _HEAD}]
+    weights, rate, decay = [group for group in groups if group["params"]], recipe.learning_rate, recipe.weight_decay
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(weights, rate, momentum=0.9, nesterov=True, weight_decay=decay)
     return torch.optim.AdamW(weights, rate, weight_decay=decay)

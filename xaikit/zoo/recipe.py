@@ -62,7 +62,8 @@ class Recipe(BaseModel):
             learning rate, as for a finished run that is extended.
         batch_size: images per step.
         optimizer: "adamw", or "sgd" with Nesterov momentum 0.9.
-        learning_rate: peak learning rate, reached after 30 % of the steps; it falls to zero at the end.
+        learning_rate: peak learning rate, reached after 30 % of the steps; it falls to zero at the end. A new head on
+            trained weights learns at ten times the rate.
         weight_decay: weight decay of all parameters.
         class_weights: "balanced" weights each class by the inverse of its frequency, "equal" does not.
         validation: share of every class that is held out.
