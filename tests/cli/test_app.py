@@ -105,3 +105,11 @@ def test_our_warnings_are_one_line_and_others_are_silent(run: Command, monkeypat
 
     monkeypatch.setattr("xaikit.api.load", warns)
     assert run("layers", "resnet18").line == "xaikit: of ours"
+
+
+@pytest.mark.slow
+def test_a_closed_pipe_is_no_failure() -> None:
+    program = "import sys; from xaikit.cli.app import main; sys.stdout.reconfigure(line_buffering=True); main()"
+    command = f"{sys.executable} -c '{program}' benchmark --help | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=60)
+    assert done.stderr == ""

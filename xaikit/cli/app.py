@@ -104,6 +104,8 @@ def _run(arguments: list[str], debug: bool) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the user gets one line
+        if isinstance(error.__context__, BrokenPipeError):  # rich has closed the output, and exits
+            return 0
         if debug:
             for line in traceback.format_exc().splitlines():
                 typer.echo(visible(line), err=True)
