@@ -6,6 +6,7 @@ import warnings
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import xaikit
@@ -129,3 +130,33 @@ def test_a_large_bias_does_not_hide_that_the_head_is_another(biases):
         means = xaikit.attribute(Classifier(network), pixels, 0, "cam").values.mean((1, 2))
         promised = network(pixels)[:, 0].double() - biases[0]
         assert torch.allclose(means.double(), promised, atol=1e-3 if dtype == torch.float32 else 1e-9)
+
+
+class Penalised(nn.Module):
+    """Pooling and one linear map, minus a penalty for weak features, which is zero for the images at hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.fc, self.least = nn.Conv2d(3, 6, 3), nn.Linear(6, 4), 0.0
+
+    def strength(self, maps: Tensor) -> Tensor:
+        return maps.mean((2, 3)).sum(1, keepdim=True)
+
+    def tail(self, maps: Tensor) -> Tensor:
+        return self.fc(maps.mean((2, 3))) - 3 * F.relu(self.least - self.strength(maps)) * torch.arange(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.tail(F.relu(self.conv(x)))
+
+
+def test_a_head_that_is_linear_for_the_images_only_has_no_closed_form() -> None:
+    network, x = Penalised().double(), torch.rand(2, 3, 8, 8, dtype=torch.float64)
+    with torch.no_grad():
+        maps = F.relu(network.conv(x))
+        network.least = 0.99 * float(network.strength(maps).min())
+        kept = 1 - torch.eye(6, dtype=torch.float64)[:, None, :, None, None]
+        drops = torch.stack([(network.tail(maps) - network.tail(maps * one))[:, 2] for one in kept], 1)
+    found = xaikit.attribute(xaikit.Classifier(network, size=8), x, 2, "ablation-cam")
+    assert found.params["path"] == "tail"
+    assert torch.allclose(found.values, torch.einsum("nk,nkhw->nhw", drops, maps).relu(), rtol=0, atol=1e-9)

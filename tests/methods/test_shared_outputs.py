@@ -75,6 +75,31 @@ def test_the_gradient_of_a_shared_output_is_that_of_both_heads() -> None:
     assert torch.allclose(found.values, (gradient * maps).sum(1).detach())
 
 
+class TwoRelus(nn.Module):
+    """Rectifies the features twice, or once for two uses."""
+
+    def __init__(self, twice: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.fc, self.twice = nn.Conv2d(3, 6, 3), nn.Linear(6, 4), twice
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.conv(x)
+        first = maps.relu()
+        second = torch.relu(maps) if self.twice else first
+        return self.fc(first.mean((2, 3))) + 2 * self.fc(second.amax((2, 3)))
+
+
+@pytest.mark.parametrize("method", ["hires-cam", "ablation-cam", "eigen-cam"])
+def test_two_relus_of_one_output_are_one_layer(method: str) -> None:
+    x = torch.rand(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    expected, found = (
+        xaikit.attribute(xaikit.Classifier(TwoRelus(twice).double(), size=8), x, 1, method, layer="conv + relu")
+        for twice in (False, True)
+    )
+    assert torch.allclose(found.values, expected.values, rtol=0, atol=1e-9 * float(expected.values.abs().max()))
+
+
 class Passing(nn.Module):
     """The second use of a tensor lies behind a module that returns its input."""
 

@@ -38,7 +38,7 @@ class Calls(TorchFunctionMode):
         self._paused = False
         self.rules: dict[Callable[..., Any], Rule] = {}
         self.graph: Graph | None = None
-        self.awaited: list[tuple[Tensor, Tap]] = []
+        self.awaited: list[tuple[Tensor, Tap, int | None]] = []
         self.otherwise: Rule | None = None
         self.observer: OnFunction | None = None
         self.around: Around | None = None
@@ -81,12 +81,14 @@ class Calls(TorchFunctionMode):
     def _computed(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.awaited and func in RELUS:
             argument = args[0] if args else kwargs.get("input")
-            for index, (output, tap) in enumerate(self.awaited):
-                if argument is output:
-                    del self.awaited[index]
-                    rectified = torch.relu(output)
-                    result = tap.fill_copy(rectified)
-                    return output.copy_(result) if overwrites(func, args, kwargs) else result
+            for index, (output, tap, seen) in enumerate(self.awaited):
+                if argument is output and seen in (None, version(output)):
+                    result = tap.fill_copy(torch.relu(output))
+                    if overwrites(func, args, kwargs):
+                        del self.awaited[index]
+                        return output.copy_(result)
+                    self.awaited[index] = output, tap, version(output)  # another ReLU may read it as well
+                    return result
         if func in self.rules:
             result = self._ruled(self.rules[func], func, args, kwargs)
         else:
@@ -108,3 +110,8 @@ class Calls(TorchFunctionMode):
         if not (args and writes(func)):
             return rule(func, args, kwargs)
         return args[0].copy_(rule(func, (args[0].clone(), *args[1:]), kwargs))
+
+
+def version(tensor: Tensor) -> int:
+    """Return how often a tensor was written in place, 0 if torch does not count it."""
+    return 0 if tensor.is_inference() else tensor._version

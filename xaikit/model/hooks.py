@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from xaikit.foundation.errors import BadInput, NoSuchLayer
-from xaikit.model.calls import Around, Calls, OnFunction, Rule
+from xaikit.model.calls import Around, Calls, OnFunction, Rule, version
 from xaikit.model.graph import Graph, tensors_in
 from xaikit.model.grids import Grid, plain
 
@@ -118,6 +118,7 @@ class Tap(_Reader):
         self._kept: set[int] = set()
         self._given: list[tuple[Tensor, int]] = []
         self._passed: tuple[Tensor, int] | None = None
+        self._replacement: Tensor | None = None
 
     @property
     def reached(self) -> bool:
@@ -126,7 +127,7 @@ class Tap(_Reader):
 
     def enter(self, args: tuple[Any, ...]) -> None:
         """Take the module's inputs."""
-        self._given = [(tensor, _version(tensor)) for tensor in tensors_in(args)]
+        self._given = [(tensor, version(tensor)) for tensor in tensors_in(args)]
 
     def fill(self, returned: Any, paused: Callable[[], AbstractContextManager[None]]) -> Tensor | None:
         """Take the layer's output; return its replacement, or None to keep it.
@@ -138,8 +139,8 @@ class Tap(_Reader):
         self._activation, replacement = self._use(output)
         if replacement is None:
             return None
-        if any(_place(output) == _place(tensor) and version == _version(tensor) for tensor, version in self._given):
-            self._passed = output, _version(output)
+        if any(_place(output) == _place(tensor) and number == version(tensor) for tensor, number in self._given):
+            self._passed = output, version(output)
         elif replacement is not output and _place(output) not in self._kept and not isinstance(output, nn.Parameter):
             with suppress(RuntimeError), paused():  # tensors that cannot be written, such as expanded ones
                 if replacement.requires_grad:
@@ -149,15 +150,16 @@ class Tap(_Reader):
         return replacement.clone()  # the network may write into what it gets
 
     def fill_copy(self, output: Tensor) -> Tensor:
-        """Take the layer's output, which nothing else holds; return what the network gets."""
-        self._activation, replacement = self._use(output)
-        return output if replacement is None else replacement.clone()
+        """Take the layer's output, which nothing else holds; return what the network gets, now and if it asks again."""
+        if self._activation is None:
+            self._activation, self._replacement = self._use(output)
+        return output if self._replacement is None else self._replacement.clone()
 
     def reset(self) -> None:
         """Clear the state of the last forward, before the next."""
         self.check()
         self.calls = 0
-        self._activation = None
+        self._activation = self._replacement = None
         self._kept = {_place(tensor) for tensor in _held(self._module)}
 
     def check(self) -> None:
@@ -167,7 +169,7 @@ class Tap(_Reader):
             BadInput: it has written into a tensor that the layer passed on, which no replacement can follow.
         """
         passed, self._passed, self._given = self._passed, None, []
-        if passed is not None and _version(passed[0]) != passed[1]:
+        if passed is not None and version(passed[0]) != passed[1]:
             raise BadInput(
                 f"layer {str(self.layer)!r}: expected an output of its own, got its input, which is overwritten later; "
                 "choose the layer before or after it"
@@ -372,7 +374,7 @@ class Probe:
             if layer.call is not None and call != layer.call:
                 return None
             if layer.follow == "relu":
-                self._calls.awaited.append((output, tap))
+                self._calls.awaited.append((output, tap, None))
                 return None
             return tap.fill(output, self._calls.paused)
 
@@ -426,10 +428,6 @@ def _held(module: nn.Module) -> Iterator[Tensor]:
 
 def _place(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr() if tensor.layout == torch.strided else 0
-
-
-def _version(tensor: Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version
 
 
 def _not_reached(layer: Layer) -> str:

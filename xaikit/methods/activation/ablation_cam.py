@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from xaikit.foundation.memory import out_of_memory
-from xaikit.methods.activation.head import linear_head, may_have_linear_head, score_by_logits
+from xaikit.methods.activation.head import linear_head, may_have_linear_head, score_by_logits, stays_linear
 from xaikit.methods.base import METHODS, LayerMethod, Values
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
@@ -69,7 +69,8 @@ class AblationCAM(LayerMethod):
         """Return y - y_k (n, C) and the path used."""
         head, target = linear_head(batch, activations), batch.target
         normalised = self.classifier.outline().ends_in in ("softmax", "log-softmax") and target.against is None
-        if head.weights is not None and target.function is None and not normalised:
+        closed = head.weights is not None and target.function is None and not normalised
+        if closed and head.weights is not None and stays_linear(batch, self.place, activations, head.weights):
             return (score_by_logits(batch, activations.dtype) @ head.weights) * activations.mean((2, 3)), "closed-form"
         drops = self._tail(batch, activations)
         return (drops, "tail") if drops is not None else (self._full(batch, activations), "full")
