@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -101,6 +102,19 @@ def test_a_network_that_was_not_changed_is_looked_at_once() -> None:
         calls = net.calls
         assert attribute(clf, X, 0, "saliency").values.shape == (2, 8, 8)
         assert net.calls == calls + 1
+
+
+def test_a_copy_of_a_classifier_is_looked_at_when_it_changes() -> None:
+    net = made()
+    clf = Classifier(net, mean=0.5)
+    attribute(clf, X, 0, "saliency")
+    other = copy.deepcopy(clf)
+    calls = other.network.calls
+    attribute(other, X, 0, "saliency")
+    assert other.network.calls == calls + 1
+    more_logits(other.network)
+    assert attribute(other, X, 6, "saliency").flags == [set()] * 2
+    assert (other.classes, clf.classes) == (7, 4)
 
 
 def test_dropout_that_no_attribute_of_a_module_shows_is_warned_of_and_flagged() -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tests import networks
 from tests.methods.small import method
 from tests.networks import Activated, GAPNet, images, seeded
+from tests.networks.disguised import scripted
 from xaikit.api import attribute, build_library, keep_curve
 from xaikit.foundation.errors import BadInput, XaikitWarning
 from xaikit.model.classifier import Classifier
@@ -304,6 +305,21 @@ class Early(GAPNet):
         return self.fc(self.relu(self.conv2(first)).mean((2, 3)))
 
 
+class EarlyScript(nn.Module):
+    """Gives early logits if all images are bright."""
+
+    def __init__(self, limit: float) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.limit = limit
+        self.early, self.late = nn.Linear(192, 4), nn.Linear(192, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if bool((x.mean((1, 2, 3)) - 0.6 > self.limit).all()):
+            return self.early(x.flatten(1))
+        return self.late(x.flatten(1))
+
+
 def without_graph(margin: Tensor) -> float:
     with torch.no_grad():
         return float(margin.detach().min().clamp(0))
@@ -334,6 +350,25 @@ def test_a_network_that_decides_for_a_batch_gives_each_image_its_own_map(name: s
         for i, image in enumerate(x.split(1)):
             assert torch.allclose(together.values[i], attribute(clf, image, 0, which, **params).values[0], atol=1e-12)
         assert not any("mixes-images" in flags for flags in together.flags)
+
+
+@pytest.mark.parametrize("early", [True, False])
+@pytest.mark.parametrize("form", ["function", "TorchScript"])
+def test_a_decision_that_does_not_show_is_found_by_the_images_at_hand(form: str, early: bool) -> None:
+    limit = 0.33 if early else -9.0
+    net = seeded(lambda: Early(lambda margin: (margin > limit).all()), torch.float32)
+    if form == "function":
+        clf = Classifier.from_function(lambda x: net(2 * x - 1).detach(), size=8, gives="logits", takes="torch")
+    else:
+        clf = Classifier(scripted(EarlyScript(limit).eval()), mean=0.5, std=0.5, size=8)
+    clf.outline()
+    x = torch.cat([0.2 * images(1, dtype=torch.float32), 0.96 + 0.04 * images(1, dtype=torch.float32)])
+    with torch.no_grad(), warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", XaikitWarning)
+        for which, params in {"occlusion": {"window": 6, "stride": 2}, "rise": {"samples": 20, "grid": 2}}.items():
+            found = attribute(clf, x, 0, which, **params)
+            assert all(("mixes-images" in flags) == early for flags in found.flags)
+    assert len(told) == early
 
 
 def test_a_number_that_does_not_come_from_the_image_is_no_decision() -> None:

@@ -36,6 +36,10 @@ class Build:
         self._facts = self._fixed(after)
         self._keep(list(network.modules()))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the attributes out of copies, because some cannot be copied; the facts are enough."""
+        return vars(self) | {"_parts": []}
+
     def is_of(self, network: nn.Module) -> bool:
         """Return whether a network is still built like this."""
         modules = list(network.modules())

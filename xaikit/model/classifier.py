@@ -272,6 +272,11 @@ class Classifier(PictureReader):
             warn_of_randomness(self.name)
         return seen
 
+    def note_mixing(self) -> None:
+        """Take the network as one that mixes the images of a batch, with a warning."""
+        self._outlines.note_mixing()
+        warn_of_mixing(self.module, self.name, self.outline())
+
     def looking_at(self, size: Sequence[int]) -> AbstractContextManager[None]:
         """Take the default layer of pictures of `size` = (H, W) in a block inside `borrowed()`."""
         return self._outlines.looking_at((size[0], size[1]))

@@ -74,6 +74,10 @@ class Outlines:
         """Take the network as random, which its first forward did not show."""
         self._seen = {size: replace(seen, random=True) for size, seen in self._seen.items()}
 
+    def note_mixing(self) -> None:
+        """Take the network as mixing images, which two images of noise did not show."""
+        self._seen = {size: replace(seen, rows=replace(seen.rows, mixes=True)) for size, seen in self._seen.items()}
+
     def known(self, seen: Outline) -> Outline:
         """Return the outline of another size with what the first one shows about randomness and batches."""
         first = next(iter(self._seen.values()))
@@ -159,7 +163,8 @@ def _dependence(network: nn.Module, inputs: Tensor, seen: Outline, select: Selec
         if out_of_memory(error):
             raise
         rows = Dependence(alone=True)
-    return replace(rows, mixes=rows.mixes and not memory, remembers=memory)
+    hidden = isinstance(network, BlackBox | Scripted)
+    return replace(rows, mixes=rows.mixes and not memory, hidden=hidden, remembers=memory)
 
 
 def _random_states(device: torch.device) -> list[Any]:

@@ -7,6 +7,8 @@
     loops        modules run more often for two images: the network runs on each image by itself
     decides      the forward takes numbers of the image out of torch, as in `if sure.all(): return early`: what holds
                  for a batch need not hold for each of its images
+    hidden       the forward of a plain function or of TorchScript does not show what it decides: the first batch of a
+                 run is compared with some of its images alone
     remembers    an image has other outputs after another image than after itself
 
 The images of `alone`, `loops` and `decides` are explained one by one.
@@ -53,6 +55,7 @@ class Dependence:
         alone: whether the network takes only one image at a time.
         loops: whether it runs its modules on each image by itself.
         decides: whether it branches on numbers of the image.
+        hidden: whether decisions do not show.
         remembers: whether the outputs depend on the image that ran before.
     """
 
@@ -61,6 +64,7 @@ class Dependence:
     alone: bool = False
     loops: bool = False
     decides: bool = False
+    hidden: bool = False
     remembers: bool = False
 
     @property
@@ -133,7 +137,11 @@ def dependence(
     tolerance = _tolerance(alone[0].outputs)
     beside = [(rows, row, alone[i]) for rows, order in pairs for row, i in enumerate(order)]
     if any(_is_another(rows.outputs[row], single.outputs[0], tolerance) for rows, row, single in beside):
-        rounding = max(_rounding(network, each, rows, unwrap) for each, rows in zip(images, alone, strict=True))
+
+        def run(image: Tensor) -> Tensor:
+            return _rows(network, [image], unwrap).outputs
+
+        rounding = max(_change(run, each, rows.outputs) for each, rows in zip(images, alone, strict=True))
         tolerance = max(tolerance, _MORE_ROUNDING * rounding)  # a network that is steep, or whose outputs cancel
         if any(_is_another(rows.outputs[row], single.outputs[0], tolerance) for rows, row, single in beside):
             return Dependence(mixes=True, loops=loops)
@@ -172,6 +180,26 @@ def _tolerance(outputs: Tensor) -> float:
     return max(tolerance, _LEAST_ON_GPU) if outputs.is_cuda else tolerance
 
 
+def are_mixed(run: Callable[[Tensor], Tensor], inputs: Tensor, logits: Tensor, arithmetic: torch.dtype) -> bool:
+    """Return whether the surest or the least sure image of a batch has other logits alone.
+
+    Args:
+        run: callable from inputs to logits.
+        inputs: (N, C, H, W) in the network's coordinates.
+        logits: (N, K) of these inputs.
+        arithmetic: dtype that the network computes in.
+    """
+    sure = logits.softmax(1).amax(1)
+    tolerance = _tolerance(logits.to(arithmetic))
+    for row in {int(sure.argmin()), int(sure.argmax())}:
+        image, expected = inputs[row : row + 1], run(inputs[row : row + 1])
+        if _is_another(logits[row], expected[0], tolerance):
+            amplified = _MORE_ROUNDING * _change(run, image, expected)
+            if _is_another(logits[row], expected[0], amplified):
+                return True
+    return False
+
+
 def _rows(network: nn.Module, images: list[Tensor], unwrap: Callable[[Any], Tensor]) -> _Rows:
     rows = _Rows()
     with torch.no_grad(), Probe(network) as probe:
@@ -183,12 +211,12 @@ def _rows(network: nn.Module, images: list[Tensor], unwrap: Callable[[Any], Tens
     return rows
 
 
-def _rounding(network: nn.Module, image: Tensor, alone: _Rows, unwrap: Callable[[Any], Tensor]) -> float:
+def _change(run: Callable[[Tensor], Tensor], image: Tensor, outputs: Tensor) -> float:
     """Return the change of the outputs, as a share of the largest, when each pixel moves by some rounding steps."""
     steps = torch.randn(image.shape, generator=generator(0, "rows"), device="cpu").to(image)
     moved = image * (1 + _PIXEL_STEPS * torch.finfo(image.dtype).eps * steps)
-    change = (_rows(network, [moved], unwrap).outputs - alone.outputs).abs().max()
-    return float(change / alone.outputs.abs().max().clamp_min(torch.finfo(alone.outputs.dtype).tiny))
+    change = (run(moved) - outputs).abs().max()
+    return float(change / outputs.abs().max().clamp_min(torch.finfo(outputs.dtype).tiny))
 
 
 def _is_another(row: Tensor, expected: Tensor, tolerance: float) -> bool:

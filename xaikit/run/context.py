@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeVar
 
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from xaikit.foundation.memory import free_memory, out_of_memory
 from xaikit.foundation.parameters import Parameters
+from xaikit.model.rows import are_mixed
 
 if TYPE_CHECKING:
     from xaikit.model.classifier import Classifier
@@ -63,6 +65,7 @@ class Context(Parameters):
         progress: progress callback, or None.
         counters: forwards and backwards done so far.
         halved: whether memory ran out and portions were halved.
+        compared: whether a batch was compared with its images alone, for a network whose decisions do not show.
     """
 
     seed: Annotated[int, Strict()] = 0
@@ -71,8 +74,9 @@ class Context(Parameters):
     progress: Progress | None = None
     counters: Counters = field(default_factory=Counters)
     halved: bool = False
+    compared: bool = False
 
-    not_parameters = frozenset({"progress", "counters", "halved"})
+    not_parameters = frozenset({"progress", "counters", "halved", "compared"})
     largest = math.inf  # any seed
 
     def portion(self, classifier: Classifier, size: tuple[int, int]) -> int:
@@ -124,7 +128,15 @@ class Context(Parameters):
     def forward(self, classifier: Classifier, inputs: Tensor) -> Tensor:
         """Return the logits (n, K) of inputs (n, C, H, W) in the network's coordinates, and count the pass."""
         self.counters.forwards += len(inputs)
-        return self.run(classifier, inputs)
+        logits = self.run(classifier, inputs)
+        rows = classifier.outline(inputs.shape[-2:]).rows
+        if rows.hidden and not (rows.mixes or rows.alone or self.compared) and len(inputs) > 1:
+            self.compared = True
+            arithmetic = torch.bfloat16 if self.precision == "bfloat16" else classifier.dtype
+            with torch.no_grad():
+                if are_mixed(partial(self.run, classifier), inputs.detach(), logits.detach(), arithmetic):
+                    classifier.note_mixing()
+        return logits
 
     def run(self, classifier: Classifier, inputs: Tensor) -> Tensor:
         """Return logits in the context's precision, without counting the pass."""
