@@ -235,6 +235,19 @@ def test_fine_tuning_begins_with_trained_weights_and_a_new_head(images: Path, tm
     )
 
 
+@pytest.mark.slow
+def test_a_network_of_timm_is_trained_and_loaded(images: Path, tmp_path: Path) -> None:
+    pytest.importorskip("timm", reason="needs timm: pip install 'xaikit[timm]'")
+    arch = "timm/resnet10t"
+    torch.save(architecture(arch).build(5, 3, 32).state_dict(), tmp_path / "five.pth")
+    begin = {"arch": arch, "weights": str(tmp_path / "five.pth"), "channels": 3, "size": 32, "freeze": True}
+    train(recipe(images, epochs=1, **begin), tmp_path / "out", device="cpu")
+    old, new = torch.load(tmp_path / "five.pth"), load(str(tmp_path / "out"), device="cpu")
+    changed = [name for name, value in new.network.state_dict().items() if not torch.equal(value, old[name])]
+    assert changed == [name for name in old if old[name].shape[:1] == (5,)]
+    assert (new.labels, new.size) == (["lower", "upper"], (32, 32))
+
+
 def test_weights_that_cannot_be_had_are_one_line_and_never_random_ones(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ Departs from source: no auxiliary heads, which are used in training only; for ot
 """
 
 from functools import partial
+from typing import Any
 
 import torchvision.models as tv
 from torch import nn
@@ -24,12 +25,14 @@ def build(name: str, classes: int, channels: int, size: int) -> nn.Module:
         name: torchvision's name of the network.
         classes: number of logits.
         channels: number of input channels.
-        size: side of the square input, unused: torchvision's CNNs take any size.
+        size: side of the square input, used by vision transformers alone: torchvision's CNNs take any size.
 
     Raises:
         BadInput: `channels` is not 3 and the network's first convolution is grouped.
     """
-    options = {"aux_logits": False, "init_weights": False} if name in _WITH_AUXILIARY_HEADS else {}
+    options: dict[str, Any] = {"aux_logits": False, "init_weights": False} if name in _WITH_AUXILIARY_HEADS else {}
+    if name.startswith("vit_"):
+        options = {"image_size": size}
     network: nn.Module = tv.get_model(name, weights=None, num_classes=classes, **options)
     return network if channels == 3 else _with_input_channels(network, channels)
 
