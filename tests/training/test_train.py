@@ -17,7 +17,7 @@ from xaikit.foundation.errors import BadInput, UnknownName, XaikitWarning
 from xaikit.foundation.files import package_data
 from xaikit.images.labelled import folder_split
 from xaikit.training.augmentation import flipped, masked
-from xaikit.training.metrics import classification_metrics
+from xaikit.training.metrics import classification_metrics, sole_prediction
 from xaikit.training.preparation import prepare
 from xaikit.training.train import train
 from xaikit.zoo.recipe import Recipe
@@ -413,6 +413,8 @@ def test_metrics_follow_from_labels_and_probabilities() -> None:
     absent = classification_metrics(labels[:3], predictions[:3], chances[:3], ["a", "b", "c"])
     assert absent["per_class"]["a"]["specificity"] is absent["per_class"]["b"]["roc_auc"] is absent["roc_auc"] is None
     assert (absent["macro"]["recall"], absent["balanced_accuracy"]) == (2 / 3, 2 / 3)
+    assert sole_prediction(metrics) == ""
+    assert sole_prediction(classification_metrics(labels, labels * 0 + 1, chances, ["a", "b", "c"])) == "b"
     other = classification_metrics(labels[:5], torch.tensor([0, 0, 2, 1, 2]), chances[:5, :2], ["a", "b"])
     assert other["confusion"] == [[2, 0, 1], [0, 1, 1]]
     assert other["accuracy"] == 0.6

@@ -43,6 +43,7 @@ def command(
 def show(metrics: Mapping[str, Any], what: str) -> None:
     """Print the figures of one set of images."""
     from xaikit.cli.terminal import print_table
+    from xaikit.training.metrics import sole_prediction
 
     columns = ("precision", "recall", "specificity", "f1", "roc_auc")
     rows = [
@@ -54,6 +55,8 @@ def show(metrics: Mapping[str, Any], what: str) -> None:
         f"{what}: accuracy {metrics['accuracy']:.2%}, balanced accuracy {metrics['balanced_accuracy']:.2%}, "
         f"ROC-AUC {_number(metrics['roc_auc'])}"
     )
+    if sole := sole_prediction(metrics):
+        say(f"every image is predicted as {sole}; after a training, a lower learning rate or more epochs may help")
     titles = ["precision", "recall (sensitivity)", "specificity", "F1", "ROC-AUC", "images"]
     print_table(["class", *titles], rows, titles)
     names = list(metrics["per_class"])

@@ -9,7 +9,7 @@ from typing import Any
 
 from xaikit.foundation.files import atomic, write_text
 from xaikit.images.drawing import Sheet, families, legible
-from xaikit.training.metrics import SCORES
+from xaikit.training.metrics import SCORES, sole_prediction
 
 _MOST = 30  # classes whose names and counts are drawn
 _HISTORY = ("training_loss", "validation_loss", "validation_accuracy", "validation_macro_f1")
@@ -68,6 +68,7 @@ def figures(title: str, metrics: Mapping[str, Any]) -> list[str]:
             metrics["accuracy"], _number(metrics["balanced_accuracy"]), _number(metrics["roc_auc"]) or "unknown"
         ),
         "",
+        *([f"Every image is predicted as {_cell(sole)}.", ""] if (sole := sole_prediction(metrics)) else []),
         "| class | precision | recall (sensitivity) | specificity | F1 | ROC-AUC | images |",
         "|---|---|---|---|---|---|---|",
         *(

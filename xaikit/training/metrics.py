@@ -10,7 +10,7 @@ Averages: macro over the classes that have images (of recall: the balanced accur
 per class; micro over images (equal to the accuracy).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,12 @@ def classification_metrics(
         "weighted": {score: _mean([(row[score], row["images"]) for row in present]) for score in SCORES},
         "confusion": confusion_matrix(true, predicted, labels=range(len(names) + 1))[: len(names), :columns].tolist(),
     }
+
+
+def sole_prediction(metrics: Mapping[str, Any]) -> str:
+    """Return the name of the class that every image is predicted as, or "" if there are several."""
+    names, predicted = [*metrics["per_class"], "another class"], np.sum(metrics["confusion"], 0).nonzero()[0]
+    return names[predicted[0]] if len(predicted) == 1 else ""
 
 
 def _roc_auc(is_class: Any, chances: Any) -> float | None:
