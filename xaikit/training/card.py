@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.ticker import MaxNLocator
+
 from xaikit.foundation.files import atomic, write_text
 from xaikit.images.drawing import Sheet, families, legible
 from xaikit.training.metrics import SCORES, sole_prediction
@@ -114,6 +116,7 @@ def _learning_curves(history: Sequence[Mapping[str, float]]) -> Sheet:
         for key in keys:
             axes.plot(epochs, [row[key] for row in history], marker="o", markersize=3, label=key.replace("_", " "))
         axes.set(title=title, xlabel="epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
     return figure
