@@ -443,3 +443,30 @@ def test_a_function_of_one_image_is_neither_warned_of_nor_refused(name: str, dty
         rows = clf.outline().rows
     assert (rows.mixes, rows.decides, rows.remembers) == (False, False, False)
     assert not rows.reordered
+
+
+# ---- another first axis ---------------------------------------------------------------------------------------------
+
+
+class RowsFirst(nn.Module):
+    """Code that puts rows or tokens before the images: (rows, N, C, w), then linear maps on (T, N, C)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.rows = nn.Conv2d(3, 4, 3, 2, 1), nn.Identity()
+        self.tokens, self.head = nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.rows(self.stem(x).permute(2, 0, 1, 3))  # (4, N, C, 4)
+        return self.head(F.relu(self.tokens(x.permute(0, 3, 1, 2).flatten(0, 1))).mean(0))
+
+
+@pytest.mark.parametrize(("method", "layer"), [("hires-cam", "rows"), ("eigen-cam", "rows"), ("full-grad", None)])
+@pytest.mark.parametrize("count", [2, 4, 16])
+def test_an_axis_before_the_images_is_refused_also_where_its_length_is_their_number(
+    method: str, layer: str | None, count: int
+) -> None:
+    clf = Classifier(seeded(RowsFirst, torch.float32), 0, size=8)
+    options = {} if layer is None else {"layer": layer}
+    with pytest.raises(BadInput, match=r"another (first )?axis"):
+        attribute(clf, images(count, dtype=torch.float32), 0, method, **options)

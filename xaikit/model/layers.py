@@ -47,6 +47,7 @@ class Outline:
         layers: output shape (C, h, w) by module name in execution order; the last call of a reused module.
         grids: layout by module name and call where the output is not (C, h, w): channels last, or tokens.
         without_grid: modules with outputs of three or four axes whose positions on the image are not known.
+        apart: names of modules whose output does not have one row for one image, such as those of sequences first.
         calls: number of calls by module name.
         default: the default target layer, or None.
         collapsed: whether the layer that the head pools has one position, because the image is small.
@@ -65,6 +66,7 @@ class Outline:
     layers: dict[str, tuple[int, int, int]]
     grids: dict[tuple[str, int], Grid]
     without_grid: frozenset[str]
+    apart: frozenset[str]
     calls: dict[str, int]
     default: Layer | None
     class_map: Layer | None
@@ -148,10 +150,12 @@ def outline(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor])
             (*output.shape[1:],) for name, _, output, _ in trace.returned[::-1] if name == default.name
         )
         without_grid -= {default.name}
+    last_rows = {name: len(output) for name, _, output, _ in trace.returned}
     return Outline(
         layers=layers,
         grids={place: grid for place, grid in (grids or {}).items() if not grid.is_plain},
         without_grid=without_grid,
+        apart=frozenset(name for name, rows in last_rows.items() if rows != 1),
         calls=trace.calls,
         default=default,
         class_map=None if class_map is None else _named(trace, graph, class_map),

@@ -447,7 +447,13 @@ class Batch:
         Raises:
             BadInput: the network sorts the images of a batch, so that row i belongs to another image.
         """
-        reordered = self.classifier.outline(self.size).rows.reordered
+        seen = self.classifier.outline(self.size)
+        if layer is not None and layer.name in seen.apart:
+            raise BadInput(
+                f"layer {str(layer)!r}: expected one row for each image as its first axis, got another axis there; "
+                "choose a layer that sees whole images"
+            )
+        reordered = seen.rows.reordered
         wrong = sorted(reordered) if layer is None else [layer.name] if layer.name in reordered else []
         if wrong and len(self) > 1:
             raise BadInput(

@@ -60,6 +60,7 @@ class FullGrad(Method):
     def compute(self, batch: Batch) -> Values:
         """Return the map (n, H, W) and the completeness gap of the decomposition."""
         batch.check_rows(None)
+        _check_layers(batch)
         sums = _Sums(len(batch), self.scaling)
         layer = _last_layer(batch.classifier.outline())
         with batch.classifier.probe() as probe:
@@ -79,6 +80,21 @@ class FullGrad(Method):
         for names, mark in zip(flags, batch.places.misplaced(layer) if layer is not None else [], strict=False):
             names.update({"misplaced-grid"} if mark else set())
         return Values(maps, completeness=gap, flags=flags, diagnostics={"promised": batch.scores})
+
+
+def _check_layers(batch: Batch) -> None:
+    """Check that the first axis of every layer with a bias is the images, also where the lengths agree by chance.
+
+    Raises:
+        BadInput: it is not.
+    """
+    module, apart = batch.classifier.module, batch.classifier.outline(batch.size).apart
+    biased = [name for name in sorted(apart) if getattr(module.get_submodule(name), "bias", None) is not None]
+    if biased:
+        raise BadInput(
+            f"full-grad: expected {len(batch)} rows at every layer with a bias, one per image, got another first axis "
+            f"in {biased[0]!r}; use another method"
+        )
 
 
 def _last_layer(seen: Outline) -> Layer | None:
