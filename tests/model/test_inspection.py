@@ -221,3 +221,19 @@ def test_a_network_that_stays_in_eval_mode_is_not_told_of() -> None:
     for training in (True, False):
         network = Switching("nothing", nn.BatchNorm2d(4)).train(training)
         attribute(Classifier(network, size=16), torch.rand(2, 3, 16, 16), method="saliency")
+
+
+class KeptNoise(networks.Net):
+    """Adds noise that it draws once, in its first forward."""
+
+    def forward(self, x: Tensor) -> Any:
+        if not hasattr(self, "noise"):
+            self.noise = torch.rand(x.shape[1:], generator=torch.Generator().manual_seed(3), dtype=x.dtype)
+        return super().forward(x + self.noise)
+
+
+def test_numbers_that_are_drawn_once_are_not_random() -> None:
+    found = attribute(
+        Classifier(networks.seeded(KeptNoise, torch.float32), 0, size=8), networks.images(2), 0, "saliency"
+    )
+    assert not any("random-network" in flags for flags in found.flags)

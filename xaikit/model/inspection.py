@@ -195,12 +195,15 @@ class _Draws(TorchFunctionMode):
 
 
 def _goes_on(network: nn.Module, inputs: Tensor, first: _Draws) -> bool:
-    """Return whether the generators of a first forward go on in a second one, so that it draws other numbers."""
+    """Return whether the generators of a first forward go on in a second one, so that it draws other numbers.
+
+    A forward that draws only the first time, such as noise that is kept, draws no other numbers.
+    """
     if not first.states:
         return False
     with _Draws() as second:
         network(inputs.clone())
-    return bool(first.states != second.states)
+    return bool(second.states) and first.states != second.states
 
 
 def _is_bounded(network: nn.Module, inputs: Tensor, seen: Outline, select: Selection) -> bool:
