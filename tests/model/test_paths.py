@@ -388,7 +388,7 @@ def test_a_layer_with_its_channels_last_is_brought_to_a_grid(layer):
 def test_a_layer_that_sees_parts_of_images_is_refused(method, layer):
     classifier = xaikit.Classifier(seeded(Patches), size=16, layer=layer)
     assert "body" not in classifier.layers()
-    with pytest.raises(BadInput, match=r"default target layer|expected activations of 2 images, got 8|cuts images"):
+    with pytest.raises(BadInput, match=r"default target layer|expected activations of 2 images, got|cuts images"):
         xaikit.attribute(classifier, torch.rand(2, 3, 16, 16), 0, method)
 
 

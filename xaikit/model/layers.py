@@ -150,12 +150,12 @@ def outline(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor])
             (*output.shape[1:],) for name, _, output, _ in trace.returned[::-1] if name == default.name
         )
         without_grid -= {default.name}
-    last_rows = {name: len(output) for name, _, output, _ in trace.returned}
+    last_output = {name: output for name, _, output, _ in trace.returned}
     return Outline(
         layers=layers,
         grids={place: grid for place, grid in (grids or {}).items() if not grid.is_plain},
         without_grid=without_grid,
-        apart=frozenset(name for name, rows in last_rows.items() if rows != 1),
+        apart=frozenset(name for name, output in last_output.items() if output.ndim > 2 and len(output) != 1),
         calls=trace.calls,
         default=default,
         class_map=None if class_map is None else _named(trace, graph, class_map),

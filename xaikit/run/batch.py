@@ -450,8 +450,8 @@ class Batch:
         seen = self.classifier.outline(self.size)
         if layer is not None and layer.name in seen.apart:
             raise BadInput(
-                f"layer {str(layer)!r}: expected one row for each image as its first axis, got another axis there; "
-                "choose a layer that sees whole images"
+                f"layer {str(layer)!r}: expected activations of {len(self)} images, got another first axis or parts of "
+                "images; choose a layer that sees whole images"
             )
         reordered = seen.rows.reordered
         wrong = sorted(reordered) if layer is None else [layer.name] if layer.name in reordered else []

@@ -92,8 +92,8 @@ def _check_layers(batch: Batch) -> None:
     biased = [name for name in sorted(apart) if getattr(module.get_submodule(name), "bias", None) is not None]
     if biased:
         raise BadInput(
-            f"full-grad: expected {len(batch)} rows at every layer with a bias, one per image, got another first axis "
-            f"in {biased[0]!r}; use another method"
+            f"full-grad: expected {len(batch)} rows at every layer with a bias, got another first axis in "
+            f"{biased[0]!r}: the network cuts images into parts, or has another axis before them; use another method"
         )
 
 
