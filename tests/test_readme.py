@@ -69,6 +69,7 @@ def give_photographs(stage: Path) -> None:
     torch.save(CifarResNet(20, 10).state_dict(), stage / "resnet20.pth")
 
 
+@pytest.mark.slow
 def test_the_tables_are_those_of_the_registries() -> None:
     assert rewritten(README) == README, "README.md is stale; run python -m tests.readme"
 
@@ -77,6 +78,7 @@ def test_a_stale_table_is_found() -> None:
     assert rewritten(README.replace("[grad-cam](", "[gradcam](", 1)) == README
 
 
+@pytest.mark.slow
 def test_python_runs_as_printed(stage: Path) -> None:
     code = "\n".join(block.text for block in BLOCKS if block.language == "python" and not block.file)
     names: dict[str, object] = {"__name__": "readme"}

@@ -75,6 +75,7 @@ def test_pages_are_checked_whatever_the_name(tmp_path):
         read(file)
 
 
+@pytest.mark.slow
 def test_damaged_rows_are_set_aside_and_computed_again(tmp_path):
     run(Suite.of(**FEW), tmp_path)
     before = {row["unit_id"]: row["o_soft"] for row in read_benchmark(tmp_path).rows}
@@ -124,6 +125,7 @@ def test_damaged_maps_are_computed_again(tmp_path):
     Attribution.load(maps[0])
 
 
+@pytest.mark.slow
 def test_a_damaged_library_is_built_again(tmp_path):
     data = {"kind": "synthetic", "count": 12, "seed": 5}
     suite = FEW | {"methods": ["libra-cam"], "library": {"data": data, "references": 2}}

@@ -324,6 +324,7 @@ def test_of_equally_many_unequal_rows_the_last_are_pooled(tmp_path):
     assert {row["conditions"] for row in pooled(tmp_path, rows + later).rows} == {"later"}
 
 
+@pytest.mark.slow
 def test_another_library_is_another_row(tmp_path):
     folders = [pictures(tmp_path / name / "references", seed, "png", count=12) for name, seed in (("a", 1), ("b", 5))]
     for folder in folders:

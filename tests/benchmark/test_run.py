@@ -161,6 +161,7 @@ def test_what_is_done_is_not_done_again_and_a_new_method_is_all_that_is_computed
     assert run(Suite.of(**ASKED), tmp_path).computed == 0
 
 
+@pytest.mark.slow
 def test_lost_torn_and_stray_files_do_no_harm(whole, tmp_path):
     run(Suite.of(**ASKED), tmp_path, chunk=1)
     files = Store(tmp_path).files()
@@ -236,6 +237,7 @@ def test_a_label_does_not_depend_on_its_neighbours(tmp_path):
     assert outcome.computed == 1
 
 
+@pytest.mark.slow
 def test_kept_maps_are_not_explained_again(whole, tmp_path, monkeypatch):
     suite = Suite.of(**(ASKED | {"maps": "keep", "measures": ["api"]}))
     run(suite, tmp_path)
@@ -262,6 +264,7 @@ def test_methods_that_leave_the_report_are_named(tmp_path):
     assert told() == []
 
 
+@pytest.mark.slow
 def test_each_seed_is_a_run_of_its_own(whole, tmp_path):
     outcome = run(Suite.of(**(ASKED | {"seeds": [0, 1]})), tmp_path)
     assert outcome.units == 36

@@ -105,6 +105,7 @@ def test_run_again_does_nothing_and_says_so(pictures, output, capsys):
     assert {file: file.stat().st_mtime_ns for file in (output / "rows").iterdir()} == before
 
 
+@pytest.mark.slow
 def test_the_report_is_rebuilt_from_rows_without_torch(output, tmp_path):
     (tmp_path / "rows").mkdir()
     for file in (output / "rows").iterdir():
@@ -119,6 +120,7 @@ def test_the_report_is_rebuilt_from_rows_without_torch(output, tmp_path):
     assert {"report.html", "summary.csv", "summary.tex"} <= {file.name for file in tmp_path.iterdir()}
 
 
+@pytest.mark.slow
 def test_limit_and_shards(pictures, tmp_path, capsys):
     two = tmp_path / "two"
     for name in CLASSES[:2]:

@@ -229,6 +229,7 @@ def test_a_second_run_repeats_the_first_to_the_bit(explain: Command, photo: Path
     ],
     ids=" ".join,
 )
+@pytest.mark.slow
 def test_another_request_in_the_same_folder_keeps_the_earlier_results_apart(
     explain: Command, photo: Path, tmp_path: Path, changed: list[str]
 ) -> None:

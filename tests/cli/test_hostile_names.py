@@ -99,6 +99,7 @@ class Loud(InputMethod):
 """
 
 
+@pytest.mark.slow
 def test_a_plugin_that_prints_leaves_json_alone(explain: Command, run: Command, photo: Path, tmp_path: Path) -> None:
     from xaikit.methods.base import METHODS
 

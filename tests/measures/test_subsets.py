@@ -114,6 +114,7 @@ def test_the_truth_upside_down() -> None:
     assert ExplainedFraction().compute(subject).tolist() == [0.0] * 4
 
 
+@pytest.mark.slow
 def test_scale_does_not_matter_and_a_shift_only_to_squares() -> None:
     plain, scaled, shifted = known(size=(28, 28)), known(sign=1e-3, size=(28, 28)), known(shift=0.5, size=(28, 28))
     for measure in (FaithfulnessCorrelation(), SensitivityN()):

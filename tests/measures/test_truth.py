@@ -101,6 +101,7 @@ def assert_order(scores: Areas) -> None:
     assert min(blind) > scores["anti-oracle"]
 
 
+@pytest.mark.slow
 def test_the_order_holds_on_a_few_images(few: Evidence) -> None:
     assert_order(few.kept)
     assert_order(few.gap)

@@ -19,6 +19,7 @@ def test_the_sum_is_the_difference_of_the_scores_in_expectation() -> None:
     assert abs(float(gaps.mean())) < 4 * float(gaps.std()) / 30**0.5
 
 
+@pytest.mark.slow
 def test_strata_and_rounds_have_less_variance_than_independent_draws() -> None:
     clf, pixels, references = bound(DeepNet()), images(1), images(4, seed=9)
 

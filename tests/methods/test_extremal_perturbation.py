@@ -66,6 +66,7 @@ def test_sorted_targets_share_ties() -> None:
     assert torch.allclose(found, torch.tensor([[0.0, 1.0, 0.5, 0.5], [0.25, 0.25, 0.25, 0.25]]))
 
 
+@pytest.mark.slow
 def test_a_constant_model_shows_the_area_everywhere() -> None:
     network = GAPNet()
     clf = bound(network)
@@ -115,12 +116,14 @@ def rewards(clf: Classifier, pixels: Tensor, labels: Tensor, masks: Tensor, vari
 
 
 @pytest.mark.parametrize(("steps", "flags"), [(2, {"area-missed"}), (100, set())])
+@pytest.mark.slow
 def test_an_area_that_is_missed_is_flagged(steps: int, flags: set[str]) -> None:
     _, _, found = searched("preserve", 1, steps)
     assert (found.diagnostics["area error"] > 0.03).tolist() == [bool(flags)]
     assert [flagged & {"area-missed"} for flagged in found.flags] == [flags]
 
 
+@pytest.mark.slow
 def test_several_areas_are_averaged() -> None:
     clf, x = bound(DeepNet()), images(2)
     both = extremal(clf, areas=(0.2, 0.5), steps=30).attribute(x, 1).values

@@ -338,6 +338,7 @@ def test_one_function_has_one_map(form: str) -> None:
     assert torch.allclose(alone, expected_maps()[6].values[:1], rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_norm_after_joined_convolutions_is_part_of_each() -> None:
     network = seeded(Normed())
     found, expected = rewritten(network, conv=halves), rewritten(folded(network), conv=halves)
@@ -384,6 +385,7 @@ class Transposed(nn.Module):
 
 
 @pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.slow
 def test_transposed_convolutions_fold_along_their_output_channels(groups: int) -> None:
     network = seeded(Transposed(groups))
     by_hand = copy.deepcopy(network)
@@ -402,6 +404,7 @@ def test_transposed_convolutions_fold_along_their_output_channels(groups: int) -
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5])
+@pytest.mark.slow
 def test_a_border_of_constants_before_the_map_is_no_obstacle(value: float) -> None:
     def padded(conv: Any, x: Tensor) -> Tensor:
         return F.conv2d(F.pad(x, (1, 1, 1, 1), value=value), conv.weight, conv.bias, conv.stride, groups=conv.groups)
@@ -438,6 +441,7 @@ class Apart(Shared):
 
 
 @pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.slow
 def test_a_module_that_runs_twice_folds_each_time(count: int) -> None:
     shared = seeded(Shared())
     for name, params in CASES:
@@ -457,6 +461,7 @@ def test_weights_that_are_computed_are_those_of_the_forward(register: Callable[[
         same(attributed(network, name, params, images()), attributed(plain, name, params, images()))
 
 
+@pytest.mark.slow
 def test_hooks_on_the_network_itself_belong_to_the_function() -> None:
     inner = seeded(Normed())
     wrapped, hook = nn.Sequential(copy.deepcopy(inner)), inner.register_forward_hook

@@ -20,6 +20,7 @@ def meaningful(clf: Classifier, **params: object) -> Method:
     return METHODS.get("meaningful-perturbation").build(clf, **params)
 
 
+@pytest.mark.slow
 def test_what_it_removes_takes_the_class_away() -> None:
     clf, scene = xaikit.load("texture-cnn", device="cpu"), draw(2)
     found = meaningful(clf, steps=100).attribute(scene.pixels, scene.labels)

@@ -40,6 +40,7 @@ def test_a_linear_probability_with_the_very_masks_that_were_drawn() -> None:
     assert torch.allclose(found.flatten(1), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_its_expectation_within_the_standard_error() -> None:
     x = images(2).float()
     many = smooth_masks(40_000, 4, 0.5, 8, seed=99).flatten(1)
@@ -91,6 +92,7 @@ def test_masks_belong_to_the_seed_and_the_size() -> None:
     assert not torch.equal(drawn(1, (16, 16)), drawn(2, (16, 16)))
 
 
+@pytest.mark.slow
 def test_centred_maps_are_nearer_to_the_slope_than_plain_ones() -> None:
     """Against a linear probability whose true slope on each pixel's mask is known by many samples."""
     x = images(1).float()

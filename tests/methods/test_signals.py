@@ -499,6 +499,7 @@ def _alive() -> int:
     return sum(type(thing).__name__ == "_CarryBackward" for thing in gc.get_objects())
 
 
+@pytest.mark.slow
 def test_no_graph_outlives_its_pass() -> None:
     """The nodes of the graph refer to the engine, so the engine must not refer to them."""
     clf = bound(Skips(SKIPS["sum"]), seed=3)

@@ -78,6 +78,7 @@ def test_regions_cover_the_picture_at_every_scale_and_overlap() -> None:
     assert all((np.diff(region) > 0).all() for region in regions)
 
 
+@pytest.mark.slow
 def test_the_sum_is_that_of_the_base_map() -> None:
     clf, x = xaikit.load("texture-cnn", device="cpu"), draw(2).pixels
     options = {"steps": 8, "baseline": ("black", "white"), "channels": True}

@@ -232,6 +232,7 @@ def test_what_failed_stands_with_its_reason():
     assert "every image and method is in the means" in render(rows(3), RUN)
 
 
+@pytest.mark.slow
 def test_the_page_stays_small_where_every_image_fails_for_its_own_reason():
     drawn = rows(400)
     failed = [row | {"error": f"{row['image_id']}: no luck"} if row["method"] == "saliency" else row for row in drawn]

@@ -129,6 +129,7 @@ def test_names_are_escaped_for_latex(tmp_path):
     assert r"a\_b\%\textbackslash{}\textless{}c\textgreater{} & " in tables
 
 
+@pytest.mark.slow
 def test_a_large_report_is_made_without_torch_and_scipy_in_seconds():
     code = """
 import sys, time

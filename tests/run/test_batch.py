@@ -149,6 +149,7 @@ def test_facts_are_made_where_the_images_are():
     assert blurred(inputs, 2.0).device.type == "meta"
 
 
+@pytest.mark.slow
 def test_fifty_calls_leave_no_tensor_behind(classifier):
     def run():
         methods = [LayerGradient(classifier, "conv2"), Activation(classifier, "conv2"), Gradient(classifier)]

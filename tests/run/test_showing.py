@@ -157,6 +157,7 @@ def test_maps_are_drawn_on_the_original_where_the_network_saw_it(clf: Any, pixel
         found.overlay(view="whole")  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_flags_are_told_once_with_what_they_mean(clf: Any, pixels: torch.Tensor) -> None:
     many = xaikit.attribute_many(clf, pixels, methods=["ones", "center", "saliency"])
     (line,) = flag_notes(many)

@@ -83,6 +83,7 @@ def test_the_written_recipe_rebuilds_the_network_and_repeats_the_run(images: Pat
     architecture(written.arch).build(2, 1, 16).load_state_dict(load_file(tmp_path / "first" / "weights.safetensors"))
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_where_an_uninterrupted_one_ends(images: Path, tmp_path: Path) -> None:
     def interrupt(done: int, total: int, text: str) -> None:
         if done == 7:

@@ -71,6 +71,7 @@ def test_a_cifar_network_without_weights_says_what_to_give() -> None:
 
 
 @pytest.mark.parametrize("name", ["texture-cnn", "cifar-resnet20", "squeezenet1_1"])
+@pytest.mark.slow
 def test_random_weights_repeat_and_leave_the_global_generator(name: str) -> None:
     torch.manual_seed(3)
     before = torch.get_rng_state()

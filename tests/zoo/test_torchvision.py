@@ -61,6 +61,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 @pytest.mark.parametrize(
     "name", ["efficientnet_b0", "efficientnet_b1", "mobilenet_v3_small", "regnet_y_400mf", "shufflenet_v2_x0_5"]
 )
+@pytest.mark.slow
 def test_pictures_are_read_as_torchvision_does(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     state = drawn(lambda: tv.get_model(name)).state_dict()
     monkeypatch.setattr(zoo, "_downloaded", lambda name, weights: state)
