@@ -77,6 +77,8 @@ class Network(nn.Module):
 def test_as_without_writing(method, write, count):
     if method in ("deep-lift", "lrp") and write in (assigned, clamped):
         pytest.skip("the rules give the two ways of writing their own relevance")
+    if method == "deep-lift":
+        pytest.skip("it refuses networks that branch on numbers of each image, see below")
     pixels = (networks.images(count, size=8) * 255).round()
     given = pixels.clone()
     networks_of_two = [Network(write).double(), Network(WRITTEN[write]).double()]
@@ -88,6 +90,14 @@ def test_as_without_writing(method, write, count):
     assert one.scores.tolist() == pytest.approx(other.scores.tolist(), rel=1e-12)
     assert one.flags == other.flags
     assert torch.equal(pixels, given)
+
+
+@pytest.mark.parametrize("write", [divided, shifted], ids=lambda write: write.__name__)
+@pytest.mark.parametrize("method", ["deep-lift", "deep-lift-shap"])
+def test_images_and_references_that_may_branch_apart_are_refused(method, write):
+    pixels = (networks.images(2, size=8) * 255).round()
+    with pytest.raises(xaikit.BadInput, match="got one that branches on numbers of each image"):
+        xaikit.attribute(xaikit.Classifier(Network(write).double()), pixels, 1, method)
 
 
 def test_the_classifier_writes_into_no_image():

@@ -141,7 +141,7 @@ def test_bad_input_is_one_line(params: dict[str, object], message: str) -> None:
 @pytest.mark.slow
 def test_they_point_at_the_object_and_their_energy_lies_inside(capsys: pytest.CaptureFixture[str]) -> None:
     """Of all methods that search a mask, grow regions or take a variance apart; the paper's margin of 15 at 224."""
-    clf, scene = xaikit.load("texture-cnn", device="cpu"), draw(16, seed=11)
+    clf, scene = xaikit.load("texture-cnn", device="cpu"), draw(12, seed=11)
     area = scene.objects.float().mean((1, 2))
     near = torch.nn.functional.max_pool2d(scene.objects[:, None].float(), 9, 1, 4)[:, 0].flatten(1)
     rows = {}

@@ -96,7 +96,8 @@ def run(network: nn.Module, inputs: Tensor, seen: Outline, output: Output, selec
         BadInput: there are no logits in the output, or none can be told from saturated probabilities.
     """
     if (seen.rows.alone or seen.rows.decides) and len(inputs) > 1:
-        return torch.cat([run(network, image, seen, output, select) for image in torch.split(inputs, 1)])
+        images = [image.clone() for image in torch.split(inputs, 1)]  # a network may write into its input
+        return torch.cat([run(network, image, seen, output, select) for image in images])
     if _undone(output, seen.ends_in):
         with Forward(seen.end.width) as forward:
             outputs = _as_seen(select(network(inputs), seen.classes), seen)

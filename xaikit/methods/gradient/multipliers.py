@@ -92,6 +92,11 @@ def _is_exact(result: Multipliers, steps: Tensor) -> bool:
 def _pair_multipliers(batch: Batch, inputs: Tensor, others: Tensor, rows: Tensor, pairing: Pairing) -> Multipliers:
     """Return the multipliers for rows in the order of a pairing."""
     count, context = len(inputs), batch.context
+    if batch.classifier.outline(batch.size).rows.decides:
+        raise BadInput(
+            "multipliers: expected a network that runs images and references together, got one that branches on "
+            "numbers of each image, as `if x.max() > 1`; use integrated-gradients"
+        )
     context.counters.forwards += count + len(others)
     context.counters.backwards += count + len(others)
     both = torch.cat([inputs, others]).detach().requires_grad_(True)
