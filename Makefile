@@ -1,4 +1,4 @@
-# make install | demo | test | test-slow | test-all | check | speed | gpu; each makes .venv when it is missing.
+# make install | demo | lint | test | test-slow | test-all | check | speed | gpu; each makes .venv when it is missing.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ STAMP := $(VENV)/.xaikit-installed
 # One thread a test process: two of them share two cores better than four threads do.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
-.PHONY: install demo test test-slow test-all check speed gpu clean
+.PHONY: install demo lint test test-slow test-all check speed gpu clean
 
 install: $(STAMP)
 
@@ -27,11 +27,12 @@ test-all: $(STAMP)
 test-slow: $(STAMP)
 	$(PYTEST) -m "slow or real or backends or browser"
 
-check: $(STAMP)
+lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(MAKE) test
+
+check: lint test
 
 speed: $(STAMP)
 	$(BIN)/python -m evaluation.speed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -118,18 +119,24 @@ def test_running_out_of_memory_halves_the_portion_and_keeps_the_answer(
     assert all("halved" in flags for flags in found.flags)
 
 
+@cache
+def torchvision_network(name: str) -> torch.nn.Module:
+    """Return a network of torchvision with random weights; methods leave it as it is."""
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        options = {"init_weights": False} if name == "googlenet" else {}
+        built: torch.nn.Module = torchvision.models.get_model(name, weights=None, num_classes=10, **options)
+    return built
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [one for one in NAMES if METHODS.get(one).family == "activation"])
 @pytest.mark.parametrize(
     "network", ["resnet18", "vgg11", "densenet121", "googlenet", "mobilenet_v2", "efficientnet_b0", "convnext_tiny"]
 )
 def test_torchvision_networks(name: str, network: str) -> None:
-    torch.manual_seed(0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        options = {"init_weights": False} if network == "googlenet" else {}
-        built = torchvision.models.get_model(network, weights=None, num_classes=10, **options)
-    clf = Classifier(built, mean=[0.5] * 3, std=[0.25] * 3, size=64)
+    clf = Classifier(torchvision_network(network), mean=[0.5] * 3, std=[0.25] * 3, size=64)
     channels = clf.layers()[clf.layer][0]
     if name in ("score-cam", "ablation-cam") and channels > 700:
         pytest.skip(f"{channels} channels take {channels} forwards; the smaller networks show the mechanics")

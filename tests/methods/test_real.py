@@ -15,7 +15,7 @@ from xaikit.model.classifier import Classifier
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
-EXPLAINED = 24
+EXPLAINED = 16
 
 
 @pytest.fixture(scope="module")

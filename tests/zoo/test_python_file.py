@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import xaikit
+from xaikit.benchmark.suite import Suite
 from xaikit.cli.app import main
 from xaikit.foundation.errors import BadInput, UnknownName
-from xaikit.report.numbers.read import read_benchmark
 
 SOURCE = """
 import torch
@@ -78,10 +78,9 @@ def test_a_missing_file_and_one_that_fails(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_on_the_command_line(file: Path, tmp_path: Path) -> None:
-    arguments = ["--model", f"{file}:whole", "--method", "saliency", "--data", "demos/pictures"]
-    others = ["--model", f"{file}:build", "--measure", "insertion", "--no-pictures", "-o", str(tmp_path / "out")]
-    assert main(["benchmark", *arguments, *others]) == 0
-    rows = read_benchmark(tmp_path / "out").rows
-    assert {row["model"] for row in rows} == {"mine.py:whole", "mine.py:build"}
-    assert main(["explain", "demos/pictures", *arguments[:4], "-o", str(tmp_path / "explained")]) == 0
+def test_on_the_command_line_and_in_a_suite(file: Path, tmp_path: Path) -> None:
+    arguments = ["--model", f"{file}:whole", "--method", "saliency", "-o", str(tmp_path / "out")]
+    assert main(["explain", "demos/pictures", *arguments]) == 0
+    entries = [f"{file}:whole", f"{file}:build"]
+    suite = Suite.of(models=entries, data={"kind": "synthetic"}, methods=["saliency"])
+    assert [entry.title for entry in suite.models] == ["mine.py:whole", "mine.py:build"]
