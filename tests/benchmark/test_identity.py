@@ -143,6 +143,7 @@ def test_a_corrected_label_is_measured_again(tmp_path):
     assert numbers(tmp_path / "out") == pytest.approx(numbers(tmp_path / "fresh"))
 
 
+@pytest.mark.slow
 def test_two_targets_are_never_one_number(tmp_path):
     for target in ("top", 3, "dots", "top"):
         assert measured(tmp_path / "out", target=target).units == 2
@@ -258,6 +259,7 @@ def test_code_is_named_only_where_the_environment_does_not_tell_it(forgotten):
 
 
 @pytest.mark.parametrize("what", ["xaikit", "torch", "threads"])
+@pytest.mark.slow
 def test_other_versions_and_threads_are_measured_again_and_not_pooled(tmp_path, monkeypatch, what):
     measured(tmp_path / "out")
     if what == "xaikit":

@@ -173,6 +173,7 @@ def test_lost_torn_and_stray_files_do_no_harm(whole, tmp_path):
     assert not list((tmp_path / "rows").glob(".*"))
 
 
+@pytest.mark.slow
 def test_a_failing_method_fails_alone_and_can_be_tried_again(whole, tmp_path, monkeypatch):
     def failing(methods, inputs, *rest):
         if methods[0].name == "center" and len(inputs) == 1:

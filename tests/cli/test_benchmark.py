@@ -135,6 +135,7 @@ def test_limit_and_shards(pictures, tmp_path, capsys):
     assert "no image is in this shard" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_one_bad_picture_is_exit_1_and_all_bad_exit_2(pictures, tmp_path, capsys):
     mixed = tmp_path / "mixed"
     mixed.mkdir()

@@ -61,6 +61,7 @@ def test_layers_mark_the_default(run: Command) -> None:
     assert line.split()[0] == "features.11"
 
 
+@pytest.mark.slow
 def test_layers_as_json_need_no_weights(run: Command) -> None:
     found = json.loads(run("layers", "squeezenet1_0", "--json").out)
     assert found["default"] == "features.12"

@@ -57,6 +57,7 @@ NO_FLAGS = {*get_args(Need), "classifier", "layer", "self", "kwargs", "sign", "h
 """Other words in sets: what methods need, arguments, and a function of torch."""
 
 
+@pytest.mark.slow
 def test_every_flag_in_the_source_is_explained() -> None:
     assert len(found() & set(FLAGS)) > 15
     assert found() - set(FLAGS) - NO_FLAGS == set()

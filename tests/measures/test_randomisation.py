@@ -276,6 +276,7 @@ def test_methods_that_ignore_network_and_class(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["grad-cam", "integrated-gradients"])
+@pytest.mark.slow
 def test_methods_that_look_at_the_network_change(name: str) -> None:
     classifier, scene = load("texture-cnn"), draw(4, 5)
     method = METHODS.get(name)(classifier)

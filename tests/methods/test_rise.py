@@ -52,6 +52,7 @@ def test_its_expectation_within_the_standard_error() -> None:
     assert (away < 2.5).all()
 
 
+@pytest.mark.slow
 def test_the_standard_error_is_what_seeds_differ_by() -> None:
     x = images(1).float()
     runs = [METHODS.get("rise").build(linear_box(), samples=60, grid=4).attribute(x, 0, seed=s) for s in range(40)]

@@ -68,6 +68,7 @@ def page(pictures):
     return render(rows(8), RUN, pictures)
 
 
+@pytest.mark.slow
 def test_made_from_rows_alone_without_torch(tmp_path):
     (tmp_path / "rows.json").write_text(json.dumps(rows()), encoding="utf-8")
     program = (
@@ -178,6 +179,7 @@ def test_the_values_behind_the_differences_are_those_of_every_pair():
                 assert better + worse <= 1.01
 
 
+@pytest.mark.slow
 def test_the_sample_depends_on_the_seed_alone(pictures):
     def shown(page):
         return re.findall(r'aria-label="open (\S+)"', page)

@@ -102,6 +102,7 @@ def test_a_killed_run_ends_where_an_uninterrupted_one_ends(images: Path, tmp_pat
     assert same_weights(tmp_path / "whole", tmp_path / "killed")
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_left_as_it_is_or_extended_or_replaced(images: Path, tmp_path: Path) -> None:
     def stop(done: int, total: int, text: str) -> None:
         if done == total:
