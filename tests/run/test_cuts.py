@@ -296,9 +296,10 @@ class Inside(nn.Module):
 
 
 def test_a_mode_of_the_network_neither_hides_a_cut_nor_stays():
+    torch.manual_seed(0)
     x = torch.rand(2, 3, 12, 12)
     outside = attribute(Classifier(Inside(rest=False), size=12), x, 0, "grad-cam", layer="stem")
-    assert outside.flags == [{"cut-gradient"}] * 2
+    assert all("cut-gradient" in flags for flags in outside.flags)
     for rest in (False, True):
         with pytest.raises(BadInput, match="layer 'conv': expected to be called outside of a TorchFunctionMode"):
             attribute(Classifier(Inside(rest), size=12), x, 0, "grad-cam", layer="conv")
