@@ -5,14 +5,15 @@ Shapes: maps (h, w), keyed by the content hash of the image; values (N, h, w).
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from xaikit.foundation.identity import fingerprint
 from xaikit.images.hashes import image_hashes
-from xaikit.methods.base import Method, Values
+from xaikit.methods.base import Family, Method, Values
+from xaikit.run.attribution import Scale
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -28,10 +29,10 @@ class GivenMaps(Method):
     maps: Mapping[str, Tensor] = field(default_factory=dict)
 
     name = "given"
-    family = "given"
+    family: ClassVar[Family] = "given"
     source = "the caller"
     signed = False
-    scale = "minmax"
+    scale: ClassVar[Scale] = "minmax"
     passes = Cost(0)
 
     def compute(self, batch: Batch) -> Values:
