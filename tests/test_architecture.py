@@ -36,7 +36,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "benchmark": (*_CORE, *_PARTS, "api"),
     "report": ("foundation", "images", "measures", "benchmark"),
     "runs": (*_CORE, *_PARTS, "api", "training", "explaining", "benchmark", "report"),
-    "cli": (*_CORE, *_PARTS, "api", "training", "explaining", "benchmark", "report", "runs"),
+    "app": (*_CORE, *_PARTS, "api", "training", "explaining", "benchmark", "report", "runs"),
+    "cli": (*_CORE, *_PARTS, "api", "training", "explaining", "benchmark", "report", "runs", "app"),
 }
 """The rooms that each room may import; the order of the keys has no cycle."""
 

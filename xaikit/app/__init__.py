@@ -1,0 +1,1 @@
+"""The local web page: `xaikit app` and `xaikit.app`."""
