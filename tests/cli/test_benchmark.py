@@ -163,6 +163,7 @@ def test_one_bad_picture_is_exit_1_and_all_bad_exit_2(pictures, tmp_path, capsys
             "expected one --model with them, got several",
         ),
         (["report", "."], "expected rows/.*parquet of a benchmark, got none"),
+        (["report", ".", "--columns", "apd,"], "columns: expected names such as apd,ms, got 'apd', ''"),
     ],
 )
 def test_wrong_requests_are_one_line_and_exit_2(tmp_path, monkeypatch, capsys, arguments, message):

@@ -7,13 +7,16 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from xaikit.benchmark.manifest import MeasureAbout
 from xaikit.report.numbers import export
 from xaikit.report.numbers.aggregate import Result, summaries
-from xaikit.report.numbers.columns import Column
+from xaikit.report.numbers.columns import Column, Measures
 from xaikit.report.numbers.compare import Difference, all_differences, compared
 from xaikit.report.numbers.gather import Name
+from xaikit.report.numbers.latex import Latex
 from xaikit.report.numbers.tables import summary_table
 from xaikit.report.page import page
+from xaikit.report.page.block import Block
 
 Rows = Sequence[dict[str, Any]]
 
@@ -71,19 +74,28 @@ def paired_differences(results: Sequence[Result], reference: str, column: Column
 
 
 def render(drawn: Rows, run: Mapping[str, Any], pictures: page.Pictures | None = None, **more: Any) -> str:
-    return page.render(summaries(drawn), _rows_of(drawn), run, pictures, **more)
+    return page.page(_blocks(drawn, run, pictures, more), run)
 
 
 def write_report(
     path: Path, drawn: Rows, run: Mapping[str, Any], pictures: page.Pictures | None = None, **more: Any
 ) -> Path:
-    page.write_report(path, summaries(drawn), _rows_of(drawn), run, pictures, **more)
+    page.write_page(path, _blocks(drawn, run, pictures, more), run)
     return path
 
 
-def write_summaries(folder: Path, drawn: Rows, directions: Mapping[str, str] | None = None) -> None:
-    tables = {name: summary_table(summary.results, directions) for name, summary in summaries(drawn).items()}
-    export.write_summaries(folder, tables)
+def measures(**directions: Any) -> dict[str, MeasureAbout]:
+    """Return the measures of a suite by their names and better directions."""
+    return {name: MeasureAbout(name=name, direction=direction) for name, direction in directions.items()}
+
+
+def write_summaries(folder: Path, drawn: Rows, measures: Measures | None = None, **latex: Any) -> None:
+    tables = {name: summary_table(summary.results, measures) for name, summary in summaries(drawn).items()}
+    export.write_summaries(folder, tables, Latex(**latex))
+
+
+def _blocks(drawn: Rows, run: Mapping[str, Any], pictures: page.Pictures | None, more: dict[str, Any]) -> list[Block]:
+    return page.page_blocks(summaries(drawn), _rows_of(drawn), run, pictures, **more)
 
 
 def _rows_of(drawn: Rows) -> page.RowsOf:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.report.browser import browser, requests, show
-from tests.report.rows import rows, write_report
+from tests.report.rows import measures, rows, write_report
 
 pytestmark = pytest.mark.browser
 
@@ -35,7 +35,7 @@ def page(tmp_path_factory):
             pictures[image][name] = file
     run = {"title": f"Test {BAD}", "command": "xaikit benchmark", "seed": 1, "environment": {"system": EVIL}}
     return write_report(
-        folder / "report.html", drawn, run, {("drawn", "net"): pictures}, directions={"srg": "higher"}, sample=12
+        folder / "report.html", drawn, run, {("drawn", "net"): pictures}, measures=measures(srg="higher"), sample=12
     )
 
 

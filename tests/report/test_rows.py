@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.report.rows import measures, write_summaries
 from tests.report.rows import rows as drawn_rows
-from tests.report.rows import write_summaries
-from xaikit.foundation.errors import BadInput, XaikitWarning
+from xaikit.benchmark.manifest import MeasureAbout
+from xaikit.foundation.errors import BadInput, UnknownName, XaikitWarning
 from xaikit.report.numbers.read import listed_pictures, read_benchmark
 
 GONE = "12 rows of net on drawn left out: the data set or the model is no longer in the report"
@@ -61,7 +63,7 @@ def test_the_manifest_says_what_belongs_to_the_report(tmp_path):
     assert {row["setting"] for row in found.rows} == {"s"}
     assert len(found.rows) == len(rows())
     assert found.run == {"title": "Mine", "left_out": [GONE]}
-    assert found.directions == {"srg": "higher"}
+    assert found.measures == {"srg": MeasureAbout(direction="higher")}
     assert listed_pictures(tmp_path) == {("drawn", "net"): {"000.png": {"input": tmp_path / "0.png"}}}, (
         "what is lost is left out"
     )
@@ -84,7 +86,7 @@ def test_what_cannot_be_read_is_one_line(tmp_path):
 
 def test_summaries_have_every_method_and_measure(tmp_path):
     content = rows() + rows(dataset="more", **{"measure.srg": None})
-    write_summaries(tmp_path, content, {"srg": "higher"})
+    write_summaries(tmp_path, content, measures(srg="higher"))
     with (tmp_path / "summary.csv").open(encoding="utf-8", newline="") as stream:
         lines = list(csv.DictReader(stream))
     assert [line["method"] for line in lines if line["dataset"] == "drawn"] == [
@@ -104,7 +106,7 @@ def test_summaries_have_every_method_and_measure(tmp_path):
 
 
 def test_the_csv_has_intervals_and_the_test_against_the_best(tmp_path):
-    write_summaries(tmp_path, rows(images=8), {"srg": "higher"})
+    write_summaries(tmp_path, rows(images=8), measures(srg="higher"))
     with (tmp_path / "summary.csv").open(encoding="utf-8", newline="") as stream:
         lines = {line["method"]: line for line in csv.DictReader(stream)}
     for line in lines.values():
@@ -114,6 +116,51 @@ def test_the_csv_has_intervals_and_the_test_against_the_best(tmp_path):
     best = min(lines.keys() - {"ones"}, key=lambda name: float(lines[name]["apd"]))
     assert known == lines.keys() - {"ones", best}
     assert "ms_p" not in lines["ones"]
+
+
+def test_no_number_stands_twice_in_the_csv(tmp_path):
+    content = [row | {"measure.tie-rate": float(row["o_soft"][0] == row["y"])} for row in rows()]
+    write_summaries(tmp_path, content + rows(dataset="more"), measures(**{"tie-rate": "none"}))
+    with (tmp_path / "summary.csv").open(encoding="utf-8", newline="") as stream:
+        names = next(csv.reader(stream))
+    assert len(names) == len(set(names))
+    assert "ties" in names
+    assert not [name for name in names if "tie-rate" in name]
+    other = [row | {"measure.tie-rate": 0.25} for row in content]
+    write_summaries(tmp_path, other)
+    assert "measure.tie-rate" in (tmp_path / "summary.csv").read_text(encoding="utf-8"), "it has other values"
+
+
+def tex(folder: Path, **latex) -> list[str]:
+    write_summaries(folder, rows() + rows(model="other"), measures(srg="higher"), **latex)
+    return (folder / "summary.tex").read_text(encoding="utf-8").splitlines()
+
+
+def test_a_table_for_a_paper_has_the_columns_asked_for_and_its_caption(tmp_path):
+    lines = tex(tmp_path, columns=("srg", "keep-auc-soft", "APD", "ms"), caption="50 % of {all}", intervals=False)
+    assert [line for line in lines if line.startswith("method")] == [
+        r"method & srg $\uparrow$ & KeepAUC $\uparrow$ & APD $\downarrow$ & ms $\downarrow$ \\"
+    ] * 2
+    assert not any("scriptsize" in line for line in lines)
+    assert r"\caption{50 \% of \{all\} (net, drawn)}" in lines
+    assert lines.count(r"\end{table}") == lines.count(r"\begin{tabular}{lrrrr}") == 2
+    assert any("scriptsize" in line for line in tex(tmp_path, columns=("apd",)))
+    assert not any("table}" in line for line in tex(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("latex", "message"),
+    [
+        ({"columns": ("ape",)}, "unknown column 'ape'; did you mean api or apd?"),
+        ({"columns": ("apd", "")}, "columns: expected names such as apd,ms, got 'apd', ''"),
+        ({"columns": (3,)}, "columns: expected names such as apd,ms, got 3"),
+        ({"caption": None}, "caption: expected a text, got NoneType"),
+    ],
+)
+def test_a_table_that_cannot_be_written_is_one_line_and_leaves_all_as_it_was(tmp_path, latex, message):
+    with pytest.raises((BadInput, UnknownName), match=re.escape(message)):
+        tex(tmp_path, **latex)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_one_image_leaves_the_intervals_empty(tmp_path):
@@ -133,19 +180,20 @@ def test_names_are_escaped_for_latex(tmp_path):
 def test_a_large_report_is_made_without_torch_and_scipy_in_seconds():
     code = """
 import sys, time
-from tests.report.rows import rows, aggregate, paired_differences
+from tests.report.rows import rows, aggregate, measures, paired_differences
 methods = {f"m{place}": "gradient" for place in range(10)}
 drawn = [row | {f"measure.q{q}": row["y"] * q for q in range(20)} for row in rows(500, methods=methods)]
 begin = time.process_time()
 
 from xaikit.report.numbers.compare import pareto, rank_matrix
-from xaikit.report.numbers.export import summary_csv, summary_tex
+from xaikit.report.numbers.export import summary_csv
+from xaikit.report.numbers.latex import Latex, summary_tex
 from xaikit.report.numbers.tables import summary_table
 results = aggregate(drawn)
-table = summary_table(results, {f"q{q}": "higher" for q in range(20)})
+table = summary_table(results, measures(**{f"q{q}": "higher" for q in range(20)}))
 columns = table.columns
 paired_differences(results, "m0", columns[0]), pareto(results, columns[0]), rank_matrix(results, columns)
-summary_csv({("d", "m"): table}), summary_tex({("d", "m"): table})
+summary_csv({("d", "m"): table}), summary_tex({("d", "m"): table}, Latex())
 assert not {"torch", "scipy"} & set(sys.modules)
 print(time.process_time() - begin)
 """

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from tests.report.rows import aggregate, rows
+from tests.report.rows import aggregate, measures, rows
 from xaikit.report.numbers.columns import COLUMNS, QUESTIONS, shown_columns
 from xaikit.report.numbers.tables import summary_table
 
@@ -62,7 +62,7 @@ def test_second_is_the_next_after_the_tied():
         for name, own in values.items()
         for row, value in zip(rows(8, methods={name: "gradient"}), own, strict=True)
     ]
-    table = summary_table(aggregate(drawn), {"q": "higher"})
+    table = summary_table(aggregate(drawn), measures(q="higher"))
     assert [cell(table, name, "measure.q").mark for name in "abcd"] == ["best", "best", "second", ""]
 
 
@@ -82,8 +82,7 @@ def test_every_measure_of_the_rows_has_a_column_with_its_direction():
     ]
     results = aggregate(drawn)
     found = {
-        column.title: column
-        for column in shown_columns(results, {"infidelity": "lower", "srg": "higher", "x": "lower"})
+        column.title: column for column in shown_columns(results, measures(infidelity="lower", srg="higher", x="lower"))
     }
     assert [found[name].arrow for name in ("srg", "infidelity", "new")] == ["↑", "↓", ""]
     assert [found[name].text(results[0].measures[name]) for name in ("srg", "infidelity", "new")] == [
@@ -93,7 +92,24 @@ def test_every_measure_of_the_rows_has_a_column_with_its_direction():
     ]
     assert not found["new"].ranked
     assert "x" not in found, "nothing has a value"
-    assert "api" not in found, "a column shows it already"
+    assert found["api"].key == "measure.api", "other values than those at t = 0 are a column of their own"
+
+
+def test_columns_stand_in_the_order_of_the_suite_those_that_decide_first():
+    drawn = [
+        row | {"measure.srg": 0.2, "measure.api": max(row["o_soft"][0] - row["y"], 0) / row["y"], "measure.apd": 0.3}
+        for row in rows()
+    ]
+
+    def shown(suite):
+        return [column for column in summary_table(aggregate(drawn), suite).columns if not column.is_cost]
+
+    columns = shown(measures(api="higher", srg="higher", apd="lower"))
+    assert [column.key for column in columns][:4] == ["api", "measure.srg", "measure.apd", "keep_auc_soft"]
+    assert [column.key for column in columns if column.decides] == ["api", "measure.srg"]
+    assert not {"measure.api"} & {column.key for column in columns}, "the same values are one column"
+    assert "apd" in {column.key for column in columns}, "other values under the same name are two"
+    assert [column.key for column in shown(None) if column.decides] == ["keep_auc_soft", "keep_auc_binary"]
 
 
 def test_binary_figures_stand_beside_the_soft_and_every_group_says_what_it_asks():
@@ -123,8 +139,12 @@ def test_the_oracle_is_no_argument_against_a_measure():
         for name, family in methods.items()
         for row in rows(8, methods={name: family}, o_soft=[values[name]] * 11, y=0.5)
     ]
-    table = summary_table(aggregate(drawn), {"q": "higher"})
-    assert [line.result.method for line in table.controls] == ["oracle", "ones"]
+    table = summary_table(aggregate(drawn), measures(q="higher"))
+    assert {name: [line.result.method for line in lines] for name, lines in table.blocks.items()} == {
+        "methods": ["a", "b"],
+        "controls": ["ones"],
+        "known evidence": ["oracle"],
+    }
     assert not any(cell(table, name, key).beaten for name in "ab" for key in ("measure.q", "keep_auc_soft"))
     assert not any("oracle" in warning for warning in table.warnings)
 
@@ -133,7 +153,7 @@ def test_columns_without_values_are_left_out():
     table = table_of({"a": 0.4, "b": 0.6}, control=0.5, pointing=None, energy_inside=None)
     assert "known evidence" not in dict(table.groups)
     assert sum(span for _, span in table.groups) == len(table.columns) == len(COLUMNS) - 2
-    assert table.starts >= {0, 7}
+    assert table.starts >= {0, 1, 2}, "the two that decide, then the rest"
 
 
 @pytest.mark.parametrize(

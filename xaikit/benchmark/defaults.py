@@ -10,6 +10,7 @@ from xaikit.methods.base import METHODS
 
 _MEASURES: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("keep-auc", {}, "keep-auc-soft"),
+    ("keep-auc", {"mask": "binary"}, "keep-auc-binary"),
     ("api", {}, "api"),
     ("apd", {}, "apd"),
     ("ir", {}, "ir"),
@@ -17,7 +18,6 @@ _MEASURES: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("tie-rate", {}, "tie-rate"),
     ("average-gain", {}, "average-gain"),
     ("mean-map", {}, "mean-map"),
-    ("keep-auc", {"mask": "binary"}, "keep-auc-binary"),
     ("srg", {}, "srg"),
     ("faithfulness-correlation", {}, "faithfulness-correlation"),
     ("pointing-game", {}, "pointing-game"),

@@ -29,6 +29,7 @@ class MeasureAbout(BaseModel):
     Attributes:
         name: registry name.
         direction: the better direction.
+        meaning: the value of one image, in one sentence.
         source: the publication.
     """
 
@@ -36,6 +37,23 @@ class MeasureAbout(BaseModel):
 
     name: str = ""
     direction: Literal["higher", "lower", "none"] = "none"
+    meaning: str = ""
+    source: str = ""
+
+
+class MethodAbout(BaseModel):
+    """A method of the suite.
+
+    Attributes:
+        meaning: the map in one sentence.
+        formula: the formula in plain text, of one or several lines.
+        source: the publication.
+    """
+
+    model_config = _STRICT
+
+    meaning: str = ""
+    formula: str = ""
     source: str = ""
 
 
@@ -51,7 +69,8 @@ class Manifest(BaseModel):
         threads: number of threads of a worker.
         environment: facts about versions and machine.
         suite: the suite, for the reader.
-        measures: the measures by their name in rows.
+        methods: the methods by their name in rows.
+        measures: the measures by their name in rows, in the order of the suite.
         settings: columns that are the same in all rows of a setting, by setting.
         images: identity of every picture by data set, model and image_id.
     """
@@ -66,6 +85,7 @@ class Manifest(BaseModel):
     threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] | None = None
     environment: dict[str, str] = Field(default_factory=dict)
     suite: dict[str, Any] = Field(default_factory=dict)
+    methods: dict[str, MethodAbout] = Field(default_factory=dict)
     measures: dict[str, MeasureAbout] = Field(default_factory=dict)
     settings: dict[str, dict[str, Column]] = Field(default_factory=dict)
     images: dict[str, dict[str, dict[str, str]]] = Field(default_factory=dict)

@@ -4,6 +4,7 @@ suite -> for each model: settings x images -> what DIR/rows lacks -> chunks -> e
 -> manifest.json: everything else that the report needs
 """
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,15 +16,18 @@ import torch
 from xaikit.benchmark.engines import local
 from xaikit.benchmark.environment import report_environment
 from xaikit.benchmark.identity import unit_id
-from xaikit.benchmark.manifest import Manifest, MeasureAbout, changed
+from xaikit.benchmark.manifest import Manifest, MeasureAbout, MethodAbout, changed
+from xaikit.benchmark.oracle import ORACLES
 from xaikit.benchmark.own import Own
 from xaikit.benchmark.plan import Chunk, Shard, chunks, in_shard
 from xaikit.benchmark.rows import Row
 from xaikit.benchmark.store import Store
 from xaikit.benchmark.suite import Suite
 from xaikit.benchmark.worker import Model, Worker
+from xaikit.foundation.docstrings import first_line, formula, meaning
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.lock import held
+from xaikit.methods.base import METHODS, Method
 from xaikit.run.context import Progress
 from xaikit.run.cost import Cost
 
@@ -226,8 +230,14 @@ def _describe(store: Store, suite: Suite, worker: Worker, index: int, command: s
             threads=worker.threads,
             environment=report_environment(model.classifier) | {"threads": str(worker.threads)},
             suite=suite.shown(),
+            methods=earlier.methods | _methods(suite),
             measures={
-                entry.title: MeasureAbout(name=entry.name, direction=measure.direction, source=measure.source)
+                entry.title: MeasureAbout(
+                    name=entry.name,
+                    direction=measure.direction,
+                    meaning=first_line(measure.__doc__),
+                    source=measure.source,
+                )
                 for entry, measure in ((entry, entry.build()) for entry in suite.measures)
             },
             settings=kept | new,
@@ -235,6 +245,17 @@ def _describe(store: Store, suite: Suite, worker: Worker, index: int, command: s
         )
     )
     return {reason: sorted(methods) for reason, methods in removed.items()}
+
+
+def _methods(suite: Suite) -> dict[str, MethodAbout]:
+    """Return what the docstrings of the methods say: of the file that holds one, else of the class."""
+    kinds: dict[str, type[Method]] = {entry.title: METHODS.get(entry.name) for entry in suite.all_methods}
+    own, methods = METHODS.names(), {}
+    for label, kind in (kinds | ORACLES).items():
+        docstring = sys.modules[kind.__module__].__doc__ if kind.name in own else None
+        words = meaning(docstring) or first_line(kind.__doc__)
+        methods[label] = MethodAbout(meaning=words, formula=formula(docstring), source=kind.source)
+    return methods
 
 
 def _not_pooled(about: dict[str, Any], current: dict[str, Any]) -> str:

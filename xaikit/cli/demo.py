@@ -113,9 +113,9 @@ def _print(table: Table, title: str, output: Path) -> None:
     for column in (table.columns[index] for index in indices):
         arrow = f" {column.arrow}" if column.ranked else ""
         sheet.add_column(f"{_PRINTED[column.key]}{arrow}", justify="right", no_wrap=True)
-    for lines, style in ((table.methods, ""), (table.controls, "dim")):
+    for lines in table.blocks.values():
         for line in lines:
-            sheet.add_row(*_texts(line, indices), style=style)
+            sheet.add_row(*_texts(line, indices), style="dim" if line.result.is_control else "")
         sheet.add_section()
     console.print(sheet)
     say()

@@ -2,53 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from xaikit.report.numbers.latex import Latex
     from xaikit.report.numbers.read import Benchmark
     from xaikit.report.page.block import Block
 
 
-def write_report(folder: str | Path) -> Path:
+def write_report(folder: str | Path, *, columns: Sequence[str] = (), caption: str = "", intervals: bool = True) -> Path:
     """Write report.html, summary.csv and summary.tex of a benchmark's folder from its rows; needs no model.
+
+    Args:
+        folder: the results folder.
+        columns: names of the columns of summary.tex, in order: those of measures, or of summary.csv; empty takes all.
+        caption: caption of the tables in summary.tex as plain text, "" for none.
+        intervals: whether each mean in summary.tex has its interval beside it.
 
     Returns:
         The path of report.html.
 
     Raises:
-        BadInput: the folder has no rows, or a file is not what it should be.
+        BadInput: the folder has no rows, a file is not what it should be, or an argument is no text.
+        UnknownName: a name in `columns` is that of no column.
     """
+    from xaikit.report.numbers.latex import Latex
     from xaikit.report.numbers.read import read_benchmark
     from xaikit.runs.telling import tell
 
     folder = Path(folder)
-    write_all(folder, read_benchmark(folder), tell)
+    latex = Latex((columns,) if isinstance(columns, str) else tuple(columns), caption, intervals)
+    write_all(folder, read_benchmark(folder), tell, latex)
     return folder / "report.html"
 
 
-def write_all(folder: Path, benchmark: Benchmark, notice: Callable[[str], None]) -> list[Block]:
+def write_all(
+    folder: Path, benchmark: Benchmark, notice: Callable[[str], None], latex: Latex | None = None
+) -> list[Block]:
     """Write report.html, summary.csv and summary.tex to the results folder and return the blocks of the page.
 
     Args:
         folder: the results folder.
         benchmark: its rows.
         notice: called with one line for each kind of rows that is left out.
+        latex: what summary.tex shows; None is everything.
+
+    Raises:
+        UnknownName: `latex` names a column that is not there; nothing is written.
     """
     from xaikit.report.numbers.export import write_summaries
     from xaikit.report.numbers.read import listed_pictures
-    from xaikit.report.page.page import write_report as write_page
+    from xaikit.report.page.page import page_blocks, write_page
 
     for line in benchmark.run.get("left_out", ()):
         notice(line)
-    blocks = write_page(
-        folder / "report.html",
-        benchmark.summaries,
-        benchmark.rows_of,
-        benchmark.run,
-        listed_pictures(folder),
-        directions=benchmark.directions,
+    blocks = page_blocks(
+        benchmark.summaries, benchmark.rows_of, benchmark.run, listed_pictures(folder), measures=benchmark.measures
     )
-    write_summaries(folder, {(block.dataset, block.model): block.table for block in blocks})
+    write_summaries(folder, {(block.dataset, block.model): block.table for block in blocks}, latex)
+    write_page(folder / "report.html", blocks, benchmark.run)
     return blocks

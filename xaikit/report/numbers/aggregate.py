@@ -46,6 +46,7 @@ SINGLES = (
 )
 """Names of the scalars, without those of measures."""
 
+_EVIDENCE = ("oracle", "anti-oracle")
 _AT_ONCE = 8_000_000  # largest number of values whose interval is computed together
 _UNKNOWN = float("nan")
 
@@ -98,6 +99,11 @@ class Result:
     def is_control(self) -> bool:
         """Whether the method is a control."""
         return self.family == "control"
+
+    @property
+    def is_evidence(self) -> bool:
+        """Whether the maps are the known evidence or its complement, which no other control knows."""
+        return self.is_control and self.method in _EVIDENCE
 
     def mean(self, key: str) -> float:
         """Return the mean of a key, NaN where unknown."""

@@ -1,18 +1,27 @@
 """The columns of a report: which values are shown, how they are printed, and which direction is better.
 
-    COLUMNS, then a column for every other measure of the rows -> columns with a value for some method
+    the suite's measures, in its order -> what else the rows hold -> costs        (those with a value for some method)
+
+The first are those that decide: KeepAUC where the suite measures it, else its first two measures with a direction. A
+measure whose values are also a scalar of the rows, such as api, is one column, with the scalar's key.
 
 A key names a mean of a result: a scalar, or `measure.NAME`.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from dataclasses import dataclass, replace
+from typing import Literal
 
+import numpy as np
+
+from xaikit.benchmark.manifest import MeasureAbout
+from xaikit.benchmark.rows import MEASURE
 from xaikit.report.numbers.aggregate import Result
 
 Direction = Literal["higher", "lower", "none"]
+Measures = Mapping[str, MeasureAbout]
+"""The measures of a suite by their name in rows, in its order."""
 
 _ARROWS = {"higher": "\N{UPWARDS ARROW}", "lower": "\N{DOWNWARDS ARROW}", "none": ""}
 _NOTHING = "\N{EN DASH}"
@@ -33,6 +42,9 @@ QUESTIONS = {
 }
 """The question that each group of columns answers."""
 
+SHORT = {_SOFT: "soft", _BINARY: "binary", _EVIDENCE: "evidence", _MORE: "", _COST: "cost"}
+"""Short names of the groups."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -46,6 +58,7 @@ class Column:
         digits: number of decimals.
         meaning: explanation in one sentence.
         ranked: whether best and second are marked.
+        decides: whether it is among the columns that answer which method is best.
     """
 
     key: str
@@ -55,6 +68,7 @@ class Column:
     digits: int
     meaning: str
     ranked: bool = True
+    decides: bool = False
 
     @property
     def arrow(self) -> str:
@@ -110,37 +124,73 @@ COLUMNS = (
     Column("backwards", "backwards", _COST, "lower", 1, "Images sent back through it, or its tail.", ranked=False),
 )
 
-_SHOWN = {
-    *("api", "apd", "ir", "dr", "tie-rate", "mean-map", "keep-auc", "keep-auc-soft", "keep-auc-binary"),
-    *("pointing-game", "energy-inside"),
+_SCALARS = {
+    "keep-auc": "keep_auc_soft",
+    "keep-auc-soft": "keep_auc_soft",
+    "keep-auc-binary": "keep_auc_binary",
+    "tie-rate": "ties",
+    "mean-map": "map_mean",
+    "pointing-game": "pointing",
+    "energy-inside": "energy_inside",
+} | {name: name for name in ("api", "apd", "ir", "dr")}
+"""The scalar that has the values of a measure with its usual parameters."""
+
+_GROUPS = dict.fromkeys(("pointing-game", "energy-inside", "rank-accuracy", "iou", "average-precision"), _EVIDENCE) | {
+    "average-gain": _SOFT
 }
-"""Measures that are shown by COLUMNS."""
+_DECISIVE = ("keep_auc_soft", "keep_auc_binary")
+_SAME = 1e-6  # largest difference of two roundings of one value
 
 
-def shown_columns(results: Sequence[Result], directions: Mapping[str, str] | None = None) -> tuple[Column, ...]:
-    """Return the columns that have a value for some result, measures of quality before costs.
+def shown_columns(results: Sequence[Result], measures: Measures | None = None) -> tuple[Column, ...]:
+    """Return the columns that have a value for some result: those that decide first, costs last.
 
     Args:
         results: results of one dataset and model.
-        directions: better direction by measure; a measure that is missing here is not ranked.
+        measures: the measures of the suite, in its order; one that is missing here is not ranked.
     """
-    directions = directions or {}
-    names = dict.fromkeys([*directions, *(name for result in results for name in result.measures)])
-    measures = [_measure_column(name, directions.get(name), results) for name in names if name not in _SHOWN]
+    measures = measures or {}
+    twice = same_values(results)
+    usual = {column.key: column for column in COLUMNS}
+    own = {name: name for result in results for name in result.measures}
+    named = [usual[twice[name]] if name in twice else _measure_column(name, measures, results) for name in measures]
+    other = [_measure_column(name, measures, results) for name in own if name not in measures and name not in twice]
     quality = [column for column in COLUMNS if not column.is_cost]
     cost = [column for column in COLUMNS if column.is_cost]
-    return tuple(
+    known = [
         column
-        for column in (*quality, *measures, *cost)
+        for column in dict.fromkeys((*named, *quality, *other, *cost))
         if any(not math.isnan(result.mean(column.key)) for result in results)
-    )
+    ]
+    ranked = [column for column in known if column.ranked and (column in named or not named)]
+    first = [column for column in ranked if column.key in _DECISIVE] or ranked[:2]
+    return (*(replace(column, decides=True) for column in first), *(one for one in known if one not in first))
 
 
-def _measure_column(name: str, declared: str | None, results: Sequence[Result]) -> Column:
-    direction = cast("Direction", declared if declared in get_args(Direction) else "none")
-    digits = _digits([result.mean(f"measure.{name}") for result in results])
-    ranked = direction != "none"
-    return Column(f"measure.{name}", name, _MORE, direction, digits, f"Mean of {name}.", ranked)
+def names_of(column: Column) -> set[str]:
+    """Return the names by which a reader may ask for a column: its key, and those of measures with the same values."""
+    usual = {name for name, key in _SCALARS.items() if key == column.key}
+    return {column.key.removeprefix(MEASURE), *usual}
+
+
+def same_values(results: Sequence[Result]) -> dict[str, str]:
+    """Return the measures whose values are a scalar of the rows in all results, and the key of this scalar."""
+    names = {name for result in results for name in result.measures} & _SCALARS.keys()
+    return {name: _SCALARS[name] for name in names if all(_is_same(result, name) for result in results)}
+
+
+def _is_same(result: Result, name: str) -> bool:
+    unknown = np.full(len(result.images), np.nan)
+    scalar, measure = (result.values.get(key, unknown) for key in (_SCALARS[name], f"{MEASURE}{name}"))
+    return bool(np.isnan(measure).all() or np.allclose(scalar, measure, rtol=0, atol=_SAME, equal_nan=True))
+
+
+def _measure_column(name: str, measures: Measures, results: Sequence[Result]) -> Column:
+    about = measures.get(name, MeasureAbout())
+    key = f"{MEASURE}{name}"
+    digits = _digits([result.mean(key) for result in results])
+    group, meaning = _GROUPS.get(about.name or name, _MORE), about.meaning or f"Mean of {name}."
+    return Column(key, name, group, about.direction, digits, meaning, about.direction != "none")
 
 
 def _digits(values: Sequence[float]) -> int:

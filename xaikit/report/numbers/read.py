@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from xaikit.benchmark.manifest import Manifest
+from xaikit.benchmark.manifest import Manifest, MeasureAbout
 from xaikit.benchmark.rows import MEASURE, Row, checked, read
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.toml import first_problem
@@ -33,13 +33,13 @@ class Benchmark:
     Args:
         summaries: the numbers of each data set and model.
         run: title, command, created, seed, environment and lines about rows that are left out, as the page takes them.
-        directions: better direction by measure: "higher", "lower" or "none".
+        measures: the measures of the suite by their name in rows, in its order.
         source: where the rows came from.
     """
 
     summaries: dict[Name, Summary]
     run: dict[str, Any]
-    directions: dict[str, str]
+    measures: dict[str, MeasureAbout]
     source: "_Source"
 
     def __len__(self) -> int:
@@ -116,12 +116,12 @@ def read_benchmark(folder: str | Path) -> Benchmark:
         reasons = f" that belong to its manifest ({'; '.join(pooled.left_out)})" if pooled.left_out else ""
         raise BadInput(f"{expected}{reasons}; run `xaikit benchmark` first")
     scores = gathered.scores(pooled.ranks, pooled.untimed)
-    given = {"title", "command", "created", "seed", "environment"} & manifest.model_fields_set
+    given = {"title", "command", "created", "seed", "environment", "methods"} & manifest.model_fields_set
     run = {"title": "Benchmark"} | manifest.model_dump(include=given)
     return Benchmark(
         {name: summary(own) for name, own in scores.items()},
         run | ({"left_out": pooled.left_out} if pooled.left_out else {}),
-        {name: about.direction for name, about in manifest.measures.items()},
+        manifest.measures,
         _Source(files, starts, gathered, pooled.ranks, pooled.untimed),
     )
 

@@ -1,4 +1,4 @@
-"""The summary table: one line per method, one column per measure, controls in a separate block.
+"""The summary table: one line per method, one column per measure; controls and known evidence in separate blocks.
 
     results -> columns with values -> cells with text, interval, and marks among the methods (never controls)
 
@@ -13,8 +13,9 @@ from itertools import accumulate, groupby
 from typing import Literal
 
 from xaikit.report.numbers.aggregate import Result
-from xaikit.report.numbers.columns import Column, shown_columns
+from xaikit.report.numbers.columns import Column, Measures, shown_columns
 from xaikit.report.numbers.compare import Leader, compared, leaders
+from xaikit.report.numbers.gather import Name
 from xaikit.report.numbers.pairs import Pairs
 
 Mark = Literal["best", "second", ""]
@@ -63,7 +64,8 @@ class Table:
         columns: columns with a value for some method.
         groups: header of each group of columns and the number of columns it spans.
         methods: lines of the methods.
-        controls: lines of the controls.
+        controls: lines of the controls, which know neither the network nor the evidence.
+        evidence: lines of the oracle and the anti-oracle.
         warnings: one sentence for each column in which a control does as well as every method.
         pairs: comparison of all pairs of results under each ranked column, by key.
         leaders: the leader of each ranked column that has values, by key.
@@ -73,9 +75,16 @@ class Table:
     groups: tuple[tuple[str, int], ...]
     methods: tuple[Line, ...]
     controls: tuple[Line, ...]
+    evidence: tuple[Line, ...]
     warnings: tuple[str, ...]
     pairs: dict[str, Pairs]
     leaders: dict[str, Leader]
+
+    @property
+    def blocks(self) -> dict[str, tuple[Line, ...]]:
+        """The lines by their heading, without empty blocks."""
+        named = {"methods": self.methods, "controls": self.controls, "known evidence": self.evidence}
+        return {name: lines for name, lines in named.items() if lines}
 
     @property
     def starts(self) -> frozenset[int]:
@@ -83,27 +92,33 @@ class Table:
         return frozenset(accumulate((span for _, span in self.groups), initial=0))
 
 
-def summary_table(results: Sequence[Result], directions: Mapping[str, str] | None = None) -> Table:
+Tables = Mapping[Name, Table]
+"""The table of each dataset and model."""
+
+
+def summary_table(results: Sequence[Result], measures: Measures | None = None) -> Table:
     """Return the table of the results of one dataset and model.
 
     Args:
         results: results of methods and controls.
-        directions: better direction by measure; a measure that is missing here is shown without ranks.
+        measures: the measures of the suite; one that is missing here is shown without ranks.
     """
-    columns = shown_columns(results, directions)
+    columns = shown_columns(results, measures)
     methods = [result for result in results if not result.is_control]
     controls = [result for result in results if result.is_control]
-    blind = [control for control in controls if control.method != _INFORMED]
+    beaters = [control for control in controls if control.method != _INFORMED]
     pairs = compared(results, columns)
     best = leaders(results, columns, pairs)
-    marked = [_cells(column, methods, blind, best.get(column.key)) for column in columns]
-    plain = [[_plain(column, result) for result in controls] for column in columns]
+    marked = [_cells(column, methods, beaters, best.get(column.key)) for column in columns]
+    blind = [control for control in controls if not control.is_evidence]
+    evidence = [control for control in controls if control.is_evidence]
     return Table(
         columns=columns,
         groups=tuple((name, len(list(same))) for name, same in groupby(columns, key=lambda column: column.group)),
         methods=_lines(methods, marked),
-        controls=_lines(controls, plain),
-        warnings=tuple(filter(None, (_warning(column, methods, blind) for column in columns))),
+        controls=_unmarked(blind, columns),
+        evidence=_unmarked(evidence, columns),
+        warnings=tuple(filter(None, (_warning(column, methods, beaters) for column in columns))),
         pairs=pairs,
         leaders=best,
     )
@@ -111,6 +126,10 @@ def summary_table(results: Sequence[Result], directions: Mapping[str, str] | Non
 
 def _lines(results: Sequence[Result], by_column: Sequence[Sequence[Cell]]) -> tuple[Line, ...]:
     return tuple(Line(result, tuple(cells[index] for cells in by_column)) for index, result in enumerate(results))
+
+
+def _unmarked(results: Sequence[Result], columns: Sequence[Column]) -> tuple[Line, ...]:
+    return _lines(results, [[_plain(column, result) for result in results] for column in columns])
 
 
 def _plain(column: Column, result: Result) -> Cell:
@@ -131,15 +150,19 @@ def _cells(column: Column, methods: Sequence[Result], controls: Sequence[Result]
     for result in methods:
         method, p = result.method, leader.p.get(result.method, _NAN)
         better = [
-            control.method
+            _called(control)
             for control in controls
             if column.rank(control.mean(column.key)) <= ranks[method] != float("inf")
         ]
         hints = [_tie_hint(leader, method)] if method in tied else []
-        hints += [f"no better than the control {', '.join(better)}"] if better else []
+        hints += [f"no better than {', '.join(better)}"] if better else []
         text, interval = column.text(result.mean(column.key)), _interval(column, result)
         cells.append(Cell(text, marks[method], bool(better), "; ".join(hints), interval, method in tied, p))
     return cells
+
+
+def _called(control: Result) -> str:
+    return f"the {control.method}" if control.is_evidence else f"the control {control.method}"
 
 
 def _tie_hint(leader: Leader, method: str) -> str:
@@ -174,7 +197,7 @@ def _warning(column: Column, methods: Sequence[Result], controls: Sequence[Resul
         return ""
     verb = "ties with" if rank(control) == rank(method) else "beats"
     return (
-        f"{column.title} ({column.group}): the control {control.method} {verb} every method, "
+        f"{column.title} ({column.group}): {_called(control)} {verb} every method, "
         f"{column.text(control.mean(column.key))} against {column.text(method.mean(column.key))} for {method.method}. "
         "By itself this number does not distinguish an explanation from none."
     )

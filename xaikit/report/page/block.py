@@ -22,7 +22,7 @@ from xaikit.report.figures.differences import differences_svg
 from xaikit.report.figures.svg import Style, styles, swatch_svg
 from xaikit.report.figures.tradeoff import tradeoff_svg
 from xaikit.report.numbers.aggregate import Exclusion, Mask, Result, Summary
-from xaikit.report.numbers.columns import Column
+from xaikit.report.numbers.columns import Column, Measures
 from xaikit.report.numbers.compare import (
     Difference,
     RankMatrix,
@@ -99,7 +99,7 @@ def block(
     choices: Sequence[Choice],
     rows: Sequence[Row],
     pictures: Mapping[str, Mapping[str, Path]],
-    directions: Mapping[str, str],
+    measures: Measures,
 ) -> Block:
     """Return the block of one dataset and model.
 
@@ -110,11 +110,11 @@ def block(
         choices: images to show.
         rows: rows of these images.
         pictures: picture files by image and method.
-        directions: better direction by measure.
+        measures: the measures of the suite.
     """
     results = summary.results
     method_styles = styles(results)
-    table = summary_table(results, directions)
+    table = summary_table(results, measures)
     qualities = _qualities(table.columns, results)
     differences = {column.key: _by_reference(table, results, column) for column in qualities}
     reference = default_reference(results)

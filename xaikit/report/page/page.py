@@ -21,7 +21,7 @@ from xaikit.foundation.texts import visible
 from xaikit.report.figures.confidence import PANELS
 from xaikit.report.figures.files import write_figures
 from xaikit.report.numbers.aggregate import Mask, Summary
-from xaikit.report.numbers.columns import QUESTIONS
+from xaikit.report.numbers.columns import QUESTIONS, Measures
 from xaikit.report.numbers.gather import Name
 from xaikit.report.page.block import Block, block
 from xaikit.report.page.gallery import choose
@@ -39,31 +39,15 @@ _EXCLUSIONS = 100  # largest number of reasons that are listed
 _EMPTY_RUN = {"title": "xaikit report", "command": "", "created": "", "environment": {}, "left_out": ()}
 
 
-def write_report(
-    path: str | Path,
+def page_blocks(
     summaries: Mapping[Name, Summary],
     rows: RowsOf,
     run: Mapping[str, Any],
     pictures: Pictures | None = None,
     sample: int = SAMPLE,
-    directions: Mapping[str, str] | None = None,
+    measures: Measures | None = None,
 ) -> list[Block]:
-    """Write the page, whole or not at all, and its figures into the same folder; return its blocks. See `render`."""
-    page_blocks = _blocks(summaries, rows, run, pictures or {}, sample, directions or {})
-    write_text(path, _page(page_blocks, run))
-    write_figures(Path(path).parent, page_blocks)
-    return page_blocks
-
-
-def render(
-    summaries: Mapping[Name, Summary],
-    rows: RowsOf,
-    run: Mapping[str, Any],
-    pictures: Pictures | None = None,
-    sample: int = SAMPLE,
-    directions: Mapping[str, str] | None = None,
-) -> str:
-    """Return the page as HTML.
+    """Return the block of each dataset and model.
 
     Args:
         summaries: numbers of each dataset and model.
@@ -72,29 +56,25 @@ def render(
             "left_out", lines about rows that are not pooled with the others.
         pictures: overlays of the images, or None for a page without images.
         sample: number of images drawn at random by the run's seed; the images at the quantiles are added.
-        directions: better direction by measure, for measures without a predefined column.
+        measures: the measures of the suite by their name in rows, in its order.
     """
-    return _page(_blocks(summaries, rows, run, pictures or {}, sample, directions or {}), run)
-
-
-def _blocks(
-    summaries: Mapping[Name, Summary],
-    rows: RowsOf,
-    run: Mapping[str, Any],
-    pictures: Pictures,
-    sample: int,
-    directions: Mapping[str, str],
-) -> list[Block]:
     blocks = []
     for index, (name, summary) in enumerate(summaries.items()):
-        own = pictures.get(name, {})
+        own = (pictures or {}).get(name, {})
         choices = [choice for choice in choose(summary, int(run.get("seed", 0)), sample) if choice.image_id in own]
         shown = rows(name, [choice.image_id for choice in choices]) if choices else []
-        blocks.append(block(f"block-{index}", name, summary, choices, shown, own, directions))
+        blocks.append(block(f"block-{index}", name, summary, choices, shown, own, measures or {}))
     return blocks
 
 
-def _page(page_blocks: Sequence[Block], run: Mapping[str, Any]) -> str:
+def write_page(path: str | Path, blocks: Sequence[Block], run: Mapping[str, Any]) -> None:
+    """Write the page, whole or not at all, and its figures into the same folder."""
+    write_text(path, page(blocks, run))
+    write_figures(Path(path).parent, blocks)
+
+
+def page(blocks: Sequence[Block], run: Mapping[str, Any]) -> str:
+    """Return the page as HTML."""
     environment = Environment(
         loader=PackageLoader("xaikit.report.page", "."),
         autoescape=True,
@@ -106,12 +86,12 @@ def _page(page_blocks: Sequence[Block], run: Mapping[str, Any]) -> str:
     return environment.get_template("template.html").render(
         run=_EMPTY_RUN | dict(run),
         seed=int(run.get("seed", 0)),
-        blocks=page_blocks,
+        blocks=blocks,
         panels=PANELS,
         masks=get_args(Mask),
         questions=QUESTIONS,
         most_exclusions=_EXCLUSIONS,
-        levels=page_blocks[0].results[0].thresholds.size - 1,
+        levels=blocks[0].results[0].thresholds.size - 1,
     )
 
 
