@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xaikit.explaining.results import Record, ResultsFolder
+from xaikit.explaining.names import result_names
+from xaikit.explaining.records import Record, Records, read_results, write_results
+from xaikit.explaining.results import ResultsFolder
 from xaikit.foundation.errors import BadInput
 
 Array = np.ndarray[Any, Any]
@@ -29,13 +31,13 @@ def add(folder: ResultsFolder, place: int, name: str, value: float = 0.0, *metho
     methods = methods or ("m",)
     records = [{"method": method, "sha256": name, "score": value} for method in methods]
     values = {method: np.full((2, 2), value) for method in methods}
-    return folder.write(place, name, PICTURE, dict.fromkeys(methods, PICTURE), values, records)
+    return folder.write(place, name, (PICTURE, dict.fromkeys(methods, PICTURE)), values, records)
 
 
 def finished(path: Path, run: dict[str, Any], *images: tuple[str, float]) -> None:
     with ResultsFolder.open(path, run) as folder:
         records = [one for place, (name, value) in enumerate(images) for one in add(folder, place, name, value)]
-        folder.conclude(run, records)
+        folder.conclude(run, Records(records))
 
 
 def killed(path: Path, run: dict[str, Any], *images: tuple[str, float], begin: int = 0) -> None:
@@ -67,8 +69,8 @@ def test_values_come_back_as_they_went_in(tmp_path: Path) -> None:
     }
     with ResultsFolder.open(tmp_path / "out", RUN) as folder:
         records = [{"method": method, "completeness": float("nan")} for method in values]
-        written = folder.write(0, "cat", PICTURE, dict.fromkeys(values, PICTURE), values, records)
-        folder.conclude(RUN, written)
+        written = folder.write(0, "cat", (PICTURE, dict.fromkeys(values, PICTURE)), values, records)
+        folder.conclude(RUN, Records(written))
     with np.load(tmp_path / "out" / "attributions.npz") as saved:
         for record in written:
             np.testing.assert_array_equal(saved[record["outputs"]["values"]], values[record["method"]])
@@ -87,7 +89,7 @@ def test_values_come_back_as_they_went_in(tmp_path: Path) -> None:
 def test_values_are_written_in_the_order_of_the_records(tmp_path: Path) -> None:
     with ResultsFolder.open(tmp_path, RUN) as folder:
         first, second = add(folder, 0, "x"), add(folder, 1, "y")
-        folder.conclude(RUN, [*second, *first])
+        folder.conclude(RUN, Records([*second, *first]))
     with np.load(tmp_path / "attributions.npz") as saved:
         assert saved.files == ["y/m", "x/m"]
 
@@ -119,7 +121,7 @@ def test_a_run_killed_again_and_again_loses_nothing(tmp_path: Path) -> None:
         killed(tmp_path, RUN | {"date": str(number)}, (f"image{number}", float(number)), begin=number)
     with ResultsFolder.open(tmp_path, RUN | {"date": "9"}) as folder:
         known = [one for number in range(4) for one in folder.known(f"image{number}")]
-        folder.conclude(RUN, [*known, *add(folder, 4, "image4", 4.0)])
+        folder.conclude(RUN, Records([*known, *add(folder, 4, "image4", 4.0)]))
     assert contents(tmp_path)[1] == {f"image{number}/m": number for number in range(5)}
 
 
@@ -128,7 +130,7 @@ def test_another_request_moves_what_it_finds(tmp_path: Path) -> None:
     finished(tmp_path, RUN, ("cat", 1.0), ("dog", 2.0))
     with ResultsFolder.open(tmp_path, OTHER, lines.append) as folder:
         assert not folder.kept
-        folder.conclude(OTHER, add(folder, 0, "cat", 5.0))
+        folder.conclude(OTHER, Records(add(folder, 0, "cat", 5.0)))
     assert contents(tmp_path) == (OTHER, {"cat/m": 5.0})
     assert panels(tmp_path) == ["cat"]
     assert contents(tmp_path / "earlier" / "1") == (RUN, {"cat/m": 1.0, "dog/m": 2.0})
@@ -168,17 +170,17 @@ def test_a_move_that_was_killed_is_continued(tmp_path: Path, monkeypatch: pytest
 
 
 def stop_before_results(folder: ResultsFolder, patch: pytest.MonkeyPatch) -> None:
-    def stops(path: Path, value: Any) -> None:
+    def stops(path: Path, run: Any, records: Records) -> None:
         raise Killed
 
-    patch.setattr("xaikit.explaining.results.write_json", stops)
+    patch.setattr("xaikit.explaining.results.write_results", stops)
 
 
 def test_a_kill_between_values_and_records_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with suppress(Killed), ResultsFolder.open(tmp_path, RUN) as folder, monkeypatch.context() as patch:
         records = add(folder, 0, "cat", 1.0)
         stop_before_results(folder, patch)
-        folder.conclude(RUN, records)
+        folder.conclude(RUN, Records(records))
     assert not (tmp_path / "results.json").exists()
     with ResultsFolder.open(tmp_path, OTHER):
         assert contents(tmp_path)[1] == {"cat/m": 1.0}
@@ -192,7 +194,7 @@ def test_a_kill_after_the_records_changes_them_no_more(tmp_path: Path, monkeypat
             raise Killed
 
         patch.setattr(ResultsFolder, "_remove_unfinished", stops)
-        folder.conclude(RUN | {"interrupted": False}, records)
+        folder.conclude(RUN | {"interrupted": False}, Records(records))
     with ResultsFolder.open(tmp_path, RUN):
         assert contents(tmp_path) == (RUN | {"interrupted": False}, {"cat/m": 1.0})
     assert not (tmp_path / "unfinished").exists()
@@ -213,7 +215,7 @@ def test_damaged_values_are_not_continued(tmp_path: Path, damage: str) -> None:
         file.write_bytes(content[:-30] if damage == "truncated" else b"no archive")
     with ResultsFolder.open(tmp_path, RUN) as folder:
         assert not folder.kept
-        folder.conclude(RUN, add(folder, 0, "cat", 1.0))
+        folder.conclude(RUN, Records(add(folder, 0, "cat", 1.0)))
     assert contents(tmp_path)[1] == {"cat/m": 1.0}
     assert (tmp_path / "earlier" / "1" / "results.json").is_file()
 
@@ -252,7 +254,7 @@ def test_no_flipped_bit_is_believed_and_every_one_heals(tmp_path: Path, name: st
                 for number, (image, value) in enumerate((("cat", 1.0), ("dog", 2.0)))
                 for record in known[image] or add(folder, number, image, value)
             ]
-            folder.conclude(RUN, records)
+            folder.conclude(RUN, Records(records))
         assert contents(tmp_path)[1] == {"cat/m": 1.0, "dog/m": 2.0}
         assert {record["score"] for record in records} == {1.0, 2.0}
         assert file.read_bytes() == whole[file]
@@ -260,12 +262,12 @@ def test_no_flipped_bit_is_believed_and_every_one_heals(tmp_path: Path, name: st
 
 def test_no_flipped_bit_in_an_unfinished_run_ends_the_next_one(tmp_path: Path) -> None:
     killed(tmp_path / "whole", RUN, ("cat", 1.0), ("dog", 2.0))
-    content = (tmp_path / "whole" / "unfinished" / "00000000.npz").read_bytes()
+    content = (tmp_path / "whole" / "unfinished" / "0000" / "00000000.npz").read_bytes()
     for place in np.random.default_rng(0).choice(len(content), 40, replace=False).tolist():
         path = tmp_path / str(place)
         shutil.copytree(tmp_path / "whole", path)
         damaged = content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :]
-        (path / "unfinished" / "00000000.npz").write_bytes(damaged)
+        (path / "unfinished" / "0000" / "00000000.npz").write_bytes(damaged)
         with ResultsFolder.open(path, RUN) as folder:
             assert set(folder.kept) <= {"cat", "dog"}
         assert contents(path)[1].items() <= {"cat/m": 1.0, "dog/m": 2.0}.items()
@@ -281,7 +283,7 @@ def test_half_written_pictures_of_a_killed_run_are_removed(tmp_path: Path) -> No
 
 def test_a_damaged_part_costs_its_image(tmp_path: Path) -> None:
     killed(tmp_path, RUN, ("cat", 1.0), ("dog", 2.0))
-    part = sorted((tmp_path / "unfinished").glob("*.npz"))[0]
+    part = sorted((tmp_path / "unfinished").rglob("*.npz"))[0]
     part.write_bytes(part.read_bytes()[:-40])
     with ResultsFolder.open(tmp_path, RUN) as folder:
         assert sorted(folder.kept) == ["dog"]
@@ -325,13 +327,46 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
 
     value: Sequence[float] = [0.0]
     with ResultsFolder.open(tmp_path, RUN) as folder:
-        records, large = [], np.zeros((300, 300))
+        records, large = Records(), np.zeros((300, 300))
         tracemalloc.start()
         for place in range(30):
-            records += folder.write(
-                place, f"{place}", PICTURE, {"m": PICTURE}, {"m": large + place}, [{"method": "m", "score": value[0]}]
-            )
+            drawn = PICTURE, {"m": PICTURE}
+            asked = [{"method": "m", "score": value[0]}]
+            records += folder.write(place, f"{place}", drawn, {"m": large + place}, asked)
         folder.conclude(RUN, records)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peak < 6 * large.nbytes
+
+
+def test_very_many_images_have_a_folder_for_each_thousand() -> None:
+    paths = [Path(f"photos/{place}.png") for place in range(10_001)]
+    names = result_names(paths)
+    assert result_names(paths[:-1]) == [path.stem for path in paths[:-1]]
+    assert names[999:1001] == ["0000/999", "0001/1000"]
+    assert len(set(names)) == 10_001
+
+
+def test_names_with_folders_and_values_without_pictures_are_continued(tmp_path: Path) -> None:
+    with suppress(Killed), ResultsFolder.open(tmp_path, RUN) as folder:
+        add(folder, 0, "0000/cat", 1.0, "captum/saliency")
+        folder.write(1000, "0001/dog", None, {"m": PICTURE}, [{"method": "m", "score": 2.0}])
+        raise Killed
+    with ResultsFolder.open(tmp_path, RUN) as folder:
+        (cat,), (dog,) = folder.known("0000/cat"), folder.known("0001/dog")
+    assert cat["outputs"]["panel"] == "panels/0000/cat.png"
+    assert dog == {"method": "m", "score": 2.0, "outputs": {"values": "0001/dog/m"}}
+    with np.load(tmp_path / "attributions.npz") as saved:
+        assert saved.files == ["0000/cat/captum/saliency", "0001/dog/m"]
+
+
+def test_records_are_those_of_the_file(tmp_path: Path) -> None:
+    records = Records([{"a": (1, 2)}, {"b": float("nan")}, {"c": "\n\u2028ü"}])
+    write_results(tmp_path / "results.json", RUN, records)
+    assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["records"] == list(records)
+    found = read_results(tmp_path / "results.json")
+    assert found is not None
+    assert (found[0], list(found[1])) == (RUN, [{"a": [1, 2]}, {"b": None}, {"c": "\n\u2028ü"}])
+    assert list(records[1:]) == [records[1], records[-1]]
+    write_results(tmp_path / "results.json", RUN, Records())
+    assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["records"] == []

@@ -92,12 +92,12 @@ def test_records_tell_what_the_network_saw_of_the_upright_picture(tmp_path: Path
     rotated[0x0112] = 6  # a camera held upright
     picture.save(tmp_path / "tall.png", exif=rotated)
     result, _ = run(classifier(size=8, resize=Resize("crop", (8, 8), 8)), [tmp_path / "tall.png"], tmp_path / "crop")
-    assert result.records[0]["original_size"] == (30, 12)
-    assert result.records[0]["box"] == (9.0, 0.0, 21.0, 12.0)
+    assert result.records[0]["original_size"] == [30, 12]
+    assert result.records[0]["box"] == [9.0, 0.0, 21.0, 12.0]
     saved = json.loads((tmp_path / "crop" / "results.json").read_text(encoding="utf-8"))
     assert saved["records"][0]["box"] == [9.0, 0.0, 21.0, 12.0]
     whole, _ = run(classifier(size=8), [tmp_path / "tall.png"], tmp_path / "whole")
-    assert whole.records[0]["box"] == (0.0, 0.0, 30.0, 12.0)
+    assert whole.records[0]["box"] == [0.0, 0.0, 30.0, 12.0]
 
 
 def test_the_original_is_drawn_unless_the_crop_is_asked_for(tmp_path: Path) -> None:

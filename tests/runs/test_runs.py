@@ -218,6 +218,13 @@ def test_files_are_explained_by_an_own_classifier(clf, folder, tmp_path):
     assert len(list((tmp_path / "out" / "overlays").glob("*.png"))) == 6
     again = xaikit.explain_files(clf, [folder / "0.png"], "saliency", tmp_path / "two", view="crop")
     assert again.done == 1
+    bare = xaikit.explain_files(clf, folder, "saliency", tmp_path / "bare", pictures=False)
+    assert sorted(file.name for file in (tmp_path / "bare").rglob("*")) == ["attributions.npz", "results.json"]
+    assert [record["outputs"] for record in bare.records] == [{"values": f"{place}/saliency"} for place in range(3)]
+    lines = list[str]()
+    drawn = xaikit.explain_files(clf, folder, "saliency", tmp_path / "bare", notice=lines.append)
+    assert (drawn.done, len(lines)) == (3, 1)
+    assert len(list((tmp_path / "bare" / "panels").glob("*.png"))) == 3
 
 
 @pytest.mark.parametrize(

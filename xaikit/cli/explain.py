@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -57,6 +57,9 @@ def command(
     original: Annotated[
         bool, typer.Option("--original/--crop", help="Draw on the whole pictures, or on what the network saw.")
     ] = True,
+    pictures: Annotated[
+        bool, typer.Option("--pictures/--no-pictures", help="Draw panels and overlays, or write values alone.")
+    ] = True,
     resize: Annotated[str, typer.Option("--resize", help="weights (as they ask), squash, pad or native.")] = "weights",
     value_range: Annotated[
         str | None, typer.Option("--value-range", metavar="LOW,HIGH", help="Black and white of pictures over 8 bits.")
@@ -87,6 +90,7 @@ def command(
             seed=seed,
             progress=bar,
             view="original" if original else "crop",
+            pictures=pictures,
             value_range=values,
             resize=cast("ReadPolicy", resize),
             command=shown_command(["xaikit", *sys.argv[1:]]),
@@ -95,7 +99,7 @@ def command(
     for line in flag_lines(result.records):
         tell(line)
     if json:
-        say_json(json_text({"run": result.run, "records": result.records}))
+        say_json(json_text({"run": result.run, "records": list(result.records)}))
     else:
         _print(result, inputs, output, verbose)
     if result.interrupted:
@@ -156,13 +160,13 @@ def _requests(
 
 def _print(result: Result, files: int, output: Path, verbose: bool) -> None:
     """Print one line per image, or with `verbose` per image and method, and the output folder."""
-    records = [record for record in result.records if "error" not in record]
-    if not records:
+    records = (record for record in result.records if "error" not in record)
+    if not result.done:
         return
     if verbose:
         _print_records(records)
     else:
-        _print_images(records, output)
+        _print_images(records, result.done, output)
     of = f" of {files}" if result.done < files else ""
     methods = _counted(len(result.run["methods"]), "method")
     say()
@@ -173,25 +177,31 @@ def _counted(number: int, word: str, of: str = "") -> str:
     return f"{number}{of} {word}{'' if number == 1 and not of else 's'}"
 
 
-def _print_images(records: Sequence[dict[str, Any]], output: Path) -> None:
+def _print_images(records: Iterable[dict[str, Any]], count: int, output: Path) -> None:
+    """Print the first images."""
     from xaikit.cli.terminal import print_table
 
-    panels = {record["outputs"]["panel"]: record for record in reversed(records)}
-    rows = [
-        (_name(record), record["label"], _percent(record), str(output / panel))
-        for panel, record in reversed(panels.items())
+    first: dict[str, dict[str, Any]] = {}
+    for record in records:
+        first.setdefault(_name(record), record)
+        if len(first) == _ROWS:
+            break
+    panels = {name: record["outputs"].get("panel") for name, record in first.items()}
+    lines = [
+        (Path(name).name, record["label"], _percent(record), str(output / panels[name]) if panels[name] else "")
+        for name, record in first.items()
     ]
-    print_table(("image", "class", "probability", "panel"), rows[:_ROWS], right=("probability",))
-    if len(rows) > _ROWS:
-        say(f"... and {len(rows) - _ROWS} more")
+    print_table(("image", "class", "probability", "panel"), lines, right=("probability",))
+    if count > _ROWS:
+        say(f"... and {count - _ROWS} more")
 
 
-def _print_records(records: Sequence[dict[str, Any]]) -> None:
+def _print_records(records: Iterable[dict[str, Any]]) -> None:
     from xaikit.cli.terminal import print_table
 
     rows = [
         (
-            _name(record),
+            Path(_name(record)).name,
             record["method"],
             record["layer"] or "",
             record["label"],
@@ -206,7 +216,8 @@ def _print_records(records: Sequence[dict[str, Any]]) -> None:
 
 
 def _name(record: dict[str, Any]) -> str:
-    return Path(record["outputs"]["panel"]).stem
+    """Return the name of the files of an image, with its folder."""
+    return str(record["outputs"]["values"]).removesuffix(f"/{record['method']}")
 
 
 def _percent(record: dict[str, Any]) -> str:

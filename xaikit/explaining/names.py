@@ -6,7 +6,16 @@ from pathlib import Path
 
 from xaikit.foundation.texts import printable
 
+_MANY, _FOLDER = 10_000, 1_000  # of more images than the first number, a folder holds as many as the second
 _LONGEST = 150  # maximal bytes of a name; a method's name is added, and file systems allow 255 bytes
+
+
+def result_names(paths: Sequence[Path]) -> list[str]:
+    """Return the name of each image's result files: unique, and in a folder for each thousand of very many images."""
+    names = unique_names(paths)
+    if len(names) <= _MANY:
+        return names
+    return [f"{place // _FOLDER:04}/{name}" for place, name in enumerate(names)]
 
 
 def unique_names(paths: Sequence[Path]) -> list[str]:

@@ -27,12 +27,13 @@ def request(
     context: Context,
     files: Sequence[str],
     resizing: Resize,
-    view: View = "original",
+    view: View | None = "original",
     value_range: Range | None = None,
 ) -> str:
     """Return 16 hexadecimal digits that identify a run, without the content of its pictures.
 
-    A plain function as network has no content that can be compared: each run of it has an identity of its own.
+    Without pictures, `view` is None. A plain function as network has no content that can be compared: each run of it
+    has an identity of its own.
     """
     classifier = methods[0].classifier
     known = secrets.token_hex(8) if isinstance(classifier.module, BlackBox) else classifier.fingerprint

@@ -3,7 +3,7 @@
     panels/NAME.png            the input and every method's overlay
     overlays/NAME.METHOD.png   one overlay
     attributions.npz           raw values under the key NAME/METHOD
-    results.json               {"run": {...}, "records": [...], "checksum": of both}
+    results.json               {"run": {...}, "records": [...], "checksum": of both}, one record a line
     running/                   while a run lasts: who writes
     unfinished/                while a run lasts: run.json, and the values and records of each image in one file
     earlier/1/, earlier/2/     the results of earlier runs that were asked something else
@@ -12,6 +12,9 @@ A run that is killed loses the image at hand, nothing else: the files in `unfini
 results.json when the run ends, or when the next one starts. A run that is asked the same of the same pictures continues
 the one before; any other moves what it finds to `earlier` before it writes. Only what is undamaged is continued: values
 and records have checksums, and each record those of its pictures.
+
+Of more than 10,000 images, NAME begins with a folder for each thousand: panels/0012/NAME.png. A run without pictures
+writes values and records alone.
 """
 
 from __future__ import annotations
@@ -28,31 +31,21 @@ from typing import Any
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
+from xaikit.explaining.records import Record, Records, read_results, write_results
 from xaikit.foundation.errors import BadInput
-from xaikit.foundation.files import atomic, json_text, output_directory, write_json
-from xaikit.foundation.identity import fingerprint
+from xaikit.foundation.files import atomic, json_line, output_directory, write_json
 from xaikit.foundation.lock import held
 from xaikit.images.folders import sha256
 from xaikit.images.reading import save_png
 
 Array = np.ndarray[Any, Any]
-Record = dict[str, Any]
-
 _RESULTS = ("unfinished", "overlays", "panels", "attributions.npz", "results.json")  # the last one moves last
 _RECORDS = "records.json"
-_OUTPUTS = ("panel", "overlay", "values")
 _PICTURES = ("panel", "overlay")
 _UNREADABLE = (OSError, BadZipFile, EOFError, RuntimeError, ValueError, LookupError, struct.error, zlib.error)
 """What reading a damaged archive raises."""
-
-
-class _Saved(BaseModel):
-    """The content of results.json."""
-
-    run: dict[str, Any]
-    records: list[Record]
 
 
 class ResultsFolder:
@@ -97,8 +90,7 @@ class ResultsFolder:
         self,
         place: int,
         name: str,
-        panel: Array,
-        overlays: Mapping[str, Array],
+        drawn: tuple[Array, Mapping[str, Array]] | None,
         values: Mapping[str, Array],
         records: Sequence[Record],
     ) -> list[Record]:
@@ -107,35 +99,43 @@ class ResultsFolder:
         Args:
             place: position of the image in the run.
             name: name of the image's files.
-            panel: picture (H, W, 3) uint8.
-            overlays: one picture for each method.
+            drawn: panel (H, W, 3) uint8, and one such overlay for each method; None writes no pictures.
             values: raw values of each method.
             records: one record for each method, with its name under "method".
         """
         self._begin()
-        save_png(self.path / _panel(name), panel)
-        complete = []
-        for record in records:
-            method = record["method"]
-            overlay = f"overlays/{name}.{method.replace('/', '-')}.png"
-            save_png(self.path / overlay, overlays[method])
-            outputs: Record = {"panel": _panel(name), "overlay": overlay, "values": f"{name}/{method}"}
-            outputs["sha256"] = {kind: sha256(self.path / outputs[kind]) for kind in _PICTURES}
-            complete.append(record | {"outputs": outputs})
-        part = self._unfinished / f"{place:08}.npz"
+        complete = [record | {"outputs": {"values": f"{name}/{record['method']}"}} for record in records]
+        if drawn is not None:
+            self._draw(name, *drawn, complete)
+        part = self._unfinished / f"{place // 1000:04}" / f"{place:08}.npz"
+        part.parent.mkdir(exist_ok=True)
         with atomic(part) as temporary, ZipFile(temporary, "w") as archive:
             for record in complete:
                 archive.writestr(_entry(record), _bytes(values[record["method"]]))
-            archive.writestr(ZipInfo(_RECORDS), json_text(complete))
+            archive.writestr(ZipInfo(_RECORDS), json_line(complete))
         self._parts.append(part)
         return complete
 
-    def known(self, name: str) -> list[Record]:
-        """Return the records of an image that an earlier run explained and whose pictures are whole, or none."""
-        records = self.kept.get(name, [])
-        return records if all(self._is_whole(record["outputs"]) for record in records) else []
+    def _draw(self, name: str, panel: Array, overlays: Mapping[str, Array], records: Sequence[Record]) -> None:
+        """Write the pictures of one image, and add their paths and checksums to its records."""
+        for kind in ("panels", "overlays"):
+            if not (folder := (self.path / kind / name).parent).is_dir():
+                output_directory(folder)
+        outputs = {"panel": f"panels/{name}.png"}
+        save_png(self.path / outputs["panel"], panel)
+        for record in records:
+            method = record["method"]
+            outputs["overlay"] = f"overlays/{name}.{method.replace('/', '-')}.png"
+            save_png(self.path / outputs["overlay"], overlays[method])
+            record["outputs"] |= outputs
+            record["outputs"]["sha256"] = {kind: sha256(self.path / outputs[kind]) for kind in _PICTURES}
 
-    def conclude(self, run: Mapping[str, Any], records: Sequence[Record]) -> None:
+    def known(self, name: str) -> Records:
+        """Return the records of an image that an earlier run explained and whose pictures are whole, or none."""
+        records = self.kept.get(name, Records())
+        return records if all(self._is_whole(record["outputs"]) for record in records) else Records()
+
+    def conclude(self, run: Mapping[str, Any], records: Records) -> None:
         """Write `attributions.npz` and `results.json` and remove the files of the unfinished run."""
         self._begin()
         self._join(run, records)
@@ -143,14 +143,14 @@ class ResultsFolder:
     def _is_whole(self, outputs: Record) -> bool:
         """Return whether the pictures of a record are those that were written."""
         try:
-            return all(sha256(self.path / outputs[kind]) == outputs["sha256"][kind] for kind in _PICTURES)
+            return all(sha256(self.path / outputs[kind]) == of for kind, of in outputs.get("sha256", {}).items())
         except BadInput:
             return False
 
     def _sweep(self) -> None:
         """Remove files that a killed run left half written."""
-        for folder in (self.path, self.path / "panels", self.path / "overlays"):
-            for file in folder.glob(".*.tmp*"):
+        for pattern in (".*.tmp*", "panels/**/.*.tmp*", "overlays/**/.*.tmp*"):
+            for file in self.path.glob(pattern):
                 file.unlink(missing_ok=True)
 
     def _begin(self) -> None:
@@ -160,8 +160,7 @@ class ResultsFolder:
         self._begun = True
         if not self.kept:
             self._move_away(_RESULTS)
-        for name in ("panels", "overlays", "unfinished"):
-            output_directory(self.path / name)
+        output_directory(self._unfinished)
         write_json(self._unfinished / "run.json", self._run)
 
     def _move_away(self, names: Sequence[str]) -> None:
@@ -188,22 +187,23 @@ class ResultsFolder:
         run = _json(self._unfinished / "run.json")
         if not isinstance(run, dict):
             return
-        saved = self._saved()
-        if saved is not None and all(saved.run.get(key) == run.get(key) for key in ("request", "date")):
+        found = read_results(self.path / "results.json")
+        if found is not None and all(found[0].get(key) == run.get(key) for key in ("request", "date")):
             self._remove_unfinished()  # it was joined
             return
-        parts = {part: records for part in sorted(self._unfinished.glob("*.npz")) if (records := _records(part))}
+        parts = {part: records for part in sorted(self._unfinished.rglob("*.npz")) if (records := _records(part))}
         self._parts = list(parts)
-        new = [record for records in parts.values() for record in records]
-        if saved is not None and not self._has_values(saved):
+        new = Records.of_lines(line for records in parts.values() for line in records.lines)
+        if found is not None and not self._has_values(found[1]):
             self._move_away(_RESULTS[1:])
-            saved = None
-        entries = {_entry(record) for record in new}
-        old = [record for record in saved.records if _entry(record) not in entries] if saved else []
-        images = {record["outputs"]["panel"] for record in [*old, *new] if _entry(record)}
-        self._join(run | {"images": len(images), "interrupted": True}, [*old, *new])
+            found = None
+        entries = set(map(_entry, new))
+        records = Records(record for record in found[1] if _entry(record) not in entries) if found else Records()
+        records += new
+        images = {_name(record) for record in records if _entry(record)}
+        self._join(run | {"images": len(images), "interrupted": True}, records)
 
-    def _join(self, run: Mapping[str, Any], records: Sequence[Record]) -> None:
+    def _join(self, run: Mapping[str, Any], records: Records) -> None:
         """Write the values of the records, from the files that have them, and the records."""
         places = {_entry(record): part for part in self._parts for record in _records(part)}
         earlier = self.path / "attributions.npz"
@@ -218,8 +218,7 @@ class ResultsFolder:
                 archive.writestr(ZipInfo(entry), source.read(entry))
             if source is not None:
                 source.close()
-        content = {"run": dict(run), "records": list(records)}
-        write_json(self.path / "results.json", content | {"checksum": _checksum(json.loads(json_text(content)))})
+        write_results(self.path / "results.json", run, records)
         self._remove_unfinished()
 
     def _remove_unfinished(self) -> None:
@@ -228,50 +227,36 @@ class ResultsFolder:
         shutil.rmtree(self._unfinished, ignore_errors=True)
         self._parts = []
 
-    def _saved(self) -> _Saved | None:
-        """Return the content of results.json, or None if there is none of that form or it is damaged."""
-        content = _json(self.path / "results.json")
-        if not isinstance(content, dict) or content.pop("checksum", None) != _checksum(content):
-            return None
-        with suppress(ValidationError):
-            return _Saved.model_validate(content)
-        return None
-
-    def _has_values(self, saved: _Saved) -> bool:
+    def _has_values(self, records: Records) -> bool:
         """Return whether the values of all records can be read."""
         try:
             with ZipFile(self.path / "attributions.npz") as archive:
                 known = set(archive.namelist()) if archive.testzip() is None else set()
         except _UNREADABLE:
             return False
-        return known >= {entry for record in saved.records if (entry := _entry(record))}
+        return known >= {entry for record in records if (entry := _entry(record))}
 
-    def _same_request(self) -> dict[str, list[Record]]:
+    def _same_request(self) -> dict[str, Records]:
         """Return the records of the same request by name, if the values of all of them can be read."""
-        saved = self._saved()
-        if saved is None or saved.run.get("request") != self._run["request"] or not self._has_values(saved):
+        found = read_results(self.path / "results.json")
+        if found is None or found[0].get("request") != self._run["request"] or not self._has_values(found[1]):
             return {}
-        named: dict[str, list[Record]] = {}
-        for record in saved.records:
+        named: dict[str, Records] = {}
+        for line, record in zip(found[1].lines, found[1], strict=True):
             if _entry(record):
-                named.setdefault(Path(record["outputs"]["panel"]).stem, []).append(record)
+                named.setdefault(_name(record), Records()).lines.append(line)
         return named
 
 
-def _panel(name: str) -> str:
-    return f"panels/{name}.png"
-
-
-def _checksum(content: Record) -> str:
-    """Return what identifies the run and the records of results.json."""
-    return fingerprint(content)
+def _name(record: Record) -> str:
+    """Return the name of the image of a record with values."""
+    values: str = record["outputs"]["values"]
+    return values.removesuffix(f"/{record['method']}")
 
 
 def _entry(record: Record) -> str:
     """Return the name of a record's values in an archive; "" for a record without values."""
-    outputs = record.get("outputs")
-    complete = isinstance(outputs, dict) and all(isinstance(outputs.get(key), str) for key in _OUTPUTS)
-    return f"{outputs['values']}.npy" if complete and outputs else ""
+    return f"{record['outputs']['values']}.npy" if "outputs" in record else ""
 
 
 def _bytes(values: Array) -> bytes:
@@ -280,14 +265,14 @@ def _bytes(values: Array) -> bytes:
     return stream.getvalue()
 
 
-def _records(part: Path) -> list[Record]:
+def _records(part: Path) -> Records:
     """Return the records of one image, or none if its file is damaged."""
     try:
         with ZipFile(part) as archive:
             records = TypeAdapter(list[Record]).validate_json(archive.read(_RECORDS))
-            return records if archive.testzip() is None else []
+            return Records(records if archive.testzip() is None else ())
     except _UNREADABLE:  # a ValidationError is a ValueError
-        return []
+        return Records()
 
 
 def _json(path: Path) -> Any:

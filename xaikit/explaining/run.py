@@ -21,9 +21,10 @@ import torch
 from torch import Tensor
 
 from xaikit import __version__
-from xaikit.explaining.names import unique_names
+from xaikit.explaining.names import result_names
+from xaikit.explaining.records import Record, Records
 from xaikit.explaining.request import request
-from xaikit.explaining.results import Record, ResultsFolder
+from xaikit.explaining.results import ResultsFolder
 from xaikit.foundation.errors import BadInput, XaikitError
 from xaikit.foundation.identity import SCHEMA_VERSION
 from xaikit.foundation.interrupts import uninterrupted
@@ -61,14 +62,14 @@ class Result:
 
     Args:
         run: facts that hold for all images: command, versions, device, seed, model, date, counts.
-        records: one record per image and method in input order, and one per failed image.
+        records: one record per image and method in input order, and one per failed image, as results.json has them.
         done: number of images explained.
         failed: number of inputs that failed.
         interrupted: whether the user interrupted the run.
     """
 
     run: dict[str, Any]
-    records: list[dict[str, Any]] = field(default_factory=list)
+    records: Records = field(default_factory=Records)
     done: int = 0
     failed: int = 0
     interrupted: bool = False
@@ -78,7 +79,7 @@ def explain(
     files: Iterable[tuple[Path, XaikitError | None]],
     methods: Sequence[Method],
     output: str | Path,
-    draw: Draw,
+    draw: Draw | None,
     *,
     target: Any = None,
     context: Context | None = None,
@@ -98,7 +99,7 @@ def explain(
         files: paths, each with None or with the error found there, as `images.folders.walk_each` yields them.
         methods: methods bound to the same classifier.
         output: folder to write.
-        draw: draws panel and overlays of an image.
+        draw: draws panel and overlays of an image; None writes no pictures.
         target: None (top class), index, label or `Contrast` of them, the same for all images.
         context: seed, portions, progress over images.
         view: "original" draws the whole pictures, "crop" what the network saw.
@@ -117,7 +118,8 @@ def explain(
     resolve_target(target, torch.zeros(1, classifier.classes), classifier.labels)
     _check_apart(files, Path(output))
     resizing = classifier.resizing(resize)
-    asked = request(methods, target, context, [shown_path(path) for path, _ in files], resizing, view, value_range)
+    names, shown = [shown_path(path) for path, _ in files], None if draw is None else view
+    asked = request(methods, target, context, names, resizing, shown, value_range)
     result = Result(_about(methods, target, context, command) | {"request": asked})
     begin = time.perf_counter()
     with ResultsFolder.open(output, result.run, notice) as folder:
@@ -174,7 +176,7 @@ _Outcome = list[Attribution] | Exception
 class _Run:
     methods: Sequence[Method]
     folder: ResultsFolder
-    draw: Draw
+    draw: Draw | None
     target: Any
     context: Context
     resizing: Resize
@@ -196,7 +198,7 @@ class _Run:
         Raises:
             BadInput: all readable images failed for the same reason, so that the request is wrong.
         """
-        names = unique_names([path for path, _ in files])
+        names = result_names([path for path, _ in files])
         self._keep_only_unchanged(files, names)
         self._show(0, len(files))
         size = self._portion_size()
@@ -292,20 +294,26 @@ class _Run:
     def _write(self, place: int, image: _Image, attributions: list[Attribution]) -> None:
         """Draw and write the results of one image, and add its records."""
         assert isinstance(image.content, Tensor)
+        drawn = None if self.draw is None else self._drawn(self.draw, image, image.content, attributions)
+        values = {attribution.method: attribution.values[0].cpu().numpy() for attribution in attributions}
+        records = [self._record(image, attribution) for attribution in attributions]
+        with uninterrupted():
+            self.result.records += self.folder.write(place, image.name, drawn, values, records)
+            self.result.done += 1
+
+    def _drawn(
+        self, draw: Draw, image: _Image, pixels: Tensor, attributions: list[Attribution]
+    ) -> tuple[Array, Mapping[str, Array]]:
+        """Return the panel and the overlays of one image."""
         pairs = zip(self.methods, attributions, strict=True)
         maps = [attribution.drawable(signed=method.signed) for method, attribution in pairs]
         title, text = printable(image.path.name), caption(attributions[0], 0)
         lines = flag_notes({attribution.method: attribution for attribution in attributions})
-        picture, frame = to_picture(image.content), None
+        picture, frame = to_picture(pixels), None
         if image.original is not None and image.frame is not None:
             picture, frame = image.original, image.frame
             lines = [*frame_notes([frame]), *lines]
-        panel, overlays = self.draw(picture, maps, text, title, lines, frame)
-        values = {attribution.method: attribution.values[0].cpu().numpy() for attribution in attributions}
-        records = [self._record(image, attribution) for attribution in attributions]
-        with uninterrupted():
-            self.result.records += self.folder.write(place, image.name, panel, overlays, values, records)
-            self.result.done += 1
+        return draw(picture, maps, text, title, lines, frame)
 
     def _record(self, image: _Image, attribution: Attribution) -> Record:
         assert image.frame is not None
@@ -356,7 +364,7 @@ def _size(image: _Image) -> tuple[int, ...]:
     return tuple(image.content.shape) if isinstance(image.content, Tensor) else ()
 
 
-def _unchanged(path: Path, records: Sequence[Record]) -> bool:
+def _unchanged(path: Path, records: Records) -> bool:
     """Return whether a file still has the content that its records name."""
     try:
         content = sha256(path)

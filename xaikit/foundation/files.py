@@ -58,6 +58,11 @@ def json_text(value: Any) -> str:
     return json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+def json_line(value: Any) -> str:
+    """Return `value` as JSON without a line break; NaN and infinity become null."""
+    return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False)
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
