@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 METHODS: dict[str, dict[str, Any]] = {
     "saliency": {},
-    "integrated-gradients": {"steps": 16},
+    "integrated-gradients": {"steps": 8},
     "lrp": {},
     "guided-backprop": {},
 }

@@ -1,0 +1,1 @@
+"""Cost of a unit of work at growing numbers of them."""
