@@ -249,6 +249,14 @@ def test_kept_maps_are_not_explained_again(whole, tmp_path, monkeypatch):
     assert_same({unit: found[unit] for unit in whole}, whole)
     report = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))
     assert set(report["settings"]) == {row["setting"] for row in whole.values()}, "the report shows the newest protocol"
+    assert report["methods"]["grad-cam"] == {
+        "meaning": "Activation maps weighted by their mean gradient.",
+        "formula": "map = relu(sum_k mean_xy(d score / d A_k) * A_k)",
+        "source": "Selvaraju et al., ICCV 2017, arXiv:1610.02391",
+    }
+    assert report["methods"]["oracle"]["meaning"].startswith("The mask of the evidence as a map")
+    assert {row["method"] for row in whole.values()} <= set(report["methods"])
+    assert all(about["meaning"] for about in report["measures"].values())
 
 
 def test_methods_that_leave_the_report_are_named(tmp_path):

@@ -85,8 +85,9 @@ def test_every_figure_is_there(driver):
         assert figure.get_attribute("aria-label") or figure.get_attribute("aria-hidden")
     assert len(visible(driver, ".panels .line")) == 4 * len(METHODS)
     assert len(visible(driver, ".summary tbody tr:not(.kind)")) == len(METHODS)
-    assert len(visible(driver, ".question")) == 2
+    assert len(visible(driver, ".question")) == 1, "the suite has one measure with a direction"
     assert len(visible(driver, "tr.image")) == 12
+    assert len(visible(driver, ".first-pictures img")) == 3 * 5, "input, evidence and the maps of three methods"
 
 
 def test_masks_are_switched_by_pointer_and_by_keys(driver):
@@ -229,6 +230,14 @@ def test_whatever_has_the_focus_is_seen(driver):
             assert outlined, kind
             seen.add(kind)
     assert {"A", "DIV", "INPUT", "FIGURE", "SELECT", "BUTTON"} <= seen
+
+
+def test_answer_pictures_and_deciding_columns_are_seen_without_scrolling(driver, page):
+    show(driver, page, 1400)
+    for selector in (".lead", ".conclusion", ".first-pictures", ".question"):
+        assert 0 < find(driver, selector).rect["y"] + find(driver, selector).rect["height"] < 900, selector
+    for column in find_all(driver, ".summary thead tr:last-child th")[:4]:
+        assert column.rect["x"] + column.rect["width"] < 1400
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -141,6 +141,17 @@ def test_every_part_is_there(page):
     assert {link.removeprefix("#") for link in links} <= set(ids)
 
 
+def test_the_first_screen_has_question_answer_and_three_pictures(page):
+    start = page[: page.index("95&nbsp;% intervals from resampling")]
+    text = "".join(Reader(page).text)
+    question = "Which of 3 attribution methods shows best what net uses in 8 images of drawn?"
+    answer = "KeepAUC (soft masks)"
+    assert text.index("A run") < text.index(question) < text.index(answer) < text.index("grad-cam")
+    assert start.count('<img src="data:image/webp;base64,') == 3 * 4, "input, evidence and the two maps that are drawn"
+    assert "confidence in the explained class is 0." in start
+    assert "1 control is made without the network (ones)" in start
+
+
 def test_both_questions_stand_above_the_summary(page):
     text = "".join(Reader(page).text)
     for sentence in ("brightness alone is rewarded", "only their order counts"):
@@ -213,7 +224,7 @@ def test_images_stand_at_the_quantiles_of_the_leader():
 def test_pictures_are_small_and_inside_the_page(pictures):
     page = render(rows(8), RUN, pictures, sample=8)
     uris = re.findall(r'src="(data:image/webp;base64,[^"]+)"', page)
-    assert len(uris) == 8 * 4
+    assert len(uris) == (8 + 3) * 4, "eight in the gallery, three on the first screen"
     assert all(len(uri) < 20_000 for uri in uris)
 
 
@@ -223,7 +234,8 @@ def test_a_damaged_picture_is_named_and_the_page_is_without_it(pictures, tmp_pat
     found[rows(8)[0]["image_id"]] |= {"input": damaged, "grad-cam": damaged}
     with pytest.warns(XaikitWarning, match=r"a\.png: expected a PNG .* the report is without it"):
         page = render(rows(8), RUN, {("drawn", "net"): found}, sample=8)
-    assert page.count('src="data:image/webp;base64,') == 8 * 4 - 2
+    gallery = page[page.index('<table class="gallery">') :]
+    assert gallery.count('src="data:image/webp;base64,') == 8 * 4 - 2
 
 
 def test_what_failed_stands_with_its_reason():
@@ -253,14 +265,27 @@ def test_figures_are_written_as_files(tmp_path, pictures):
         assert ET.parse(file).getroot().tag.endswith("svg")
 
 
-def test_models_stand_in_blocks_of_their_own():
-    page = render(rows(2) + rows(2, model="other"), RUN)
+@pytest.mark.slow
+def test_models_stand_in_blocks_of_their_own_after_the_cross_table(pictures):
+    found = dict.fromkeys((("drawn", "net"), ("drawn", "other")), pictures["drawn", "net"])
+    page = render(rows(4) + rows(4, model="other"), RUN, found)
     assert page.count('<article class="block"') == 2
+    cross = page[: page.index('<article class="block"')]
+    assert "Which of 3 attribution methods shows best what 2 models use in drawn?" in cross
+    assert re.findall(r'<th scope="col">(net|other)</th>', cross) == ["net", "other"] * 2, "soft and binary masks"
+    assert cross.count('<img src="data:image/webp;base64,') == 3 * 4
+    assert '<h2 class="title">net on drawn</h2>' in page
+    assert '<h2 class="title">' not in render(rows(4), RUN)
 
 
-def test_one_method_and_one_image_are_a_report():
-    page = render(rows(1, methods={"cam": "activation"}), RUN)
+def test_a_single_method_is_asked_about_by_its_name_and_shown_with_what_its_file_says():
+    about = {"meaning": "A <map>.", "formula": "map = a\n    + b", "source": "Somebody, 1999"}
+    page = render(rows(1, methods={"cam": "activation"}), RUN | {"methods": {"cam": about}})
+    assert "How well does cam show what net uses in 1 image of drawn?" in page
+    assert "without the network" not in page
     assert 'data-figure="tradeoff"' in page
+    assert "A &lt;map&gt;.<pre" in page
+    assert "map = a<br>    + b<br></pre><small>Somebody, 1999</small>" in page
 
 
 def test_what_cannot_be_read_is_one_line(tmp_path):

@@ -76,6 +76,11 @@ class Column:
         return _ARROWS[self.direction]
 
     @property
+    def name(self) -> str:
+        """The title, and the group where several columns have it."""
+        return self.title if self.group == _MORE else f"{self.title} ({self.group})"
+
+    @property
     def is_cost(self) -> bool:
         """Whether the column is a cost instead of a measure of quality."""
         return self.group == _COST

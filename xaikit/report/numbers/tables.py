@@ -197,7 +197,7 @@ def _warning(column: Column, methods: Sequence[Result], controls: Sequence[Resul
         return ""
     verb = "ties with" if rank(control) == rank(method) else "beats"
     return (
-        f"{column.title} ({column.group}): {_called(control)} {verb} every method, "
+        f"{column.name}: {_called(control)} {verb} every method, "
         f"{column.text(control.mean(column.key))} against {column.text(method.mean(column.key))} for {method.method}. "
         "By itself this number does not distinguish an explanation from none."
     )

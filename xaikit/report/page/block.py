@@ -1,6 +1,7 @@
 """One block of the page: everything about one dataset and model, which are never pooled with others.
 
-    summary, rows of the images shown -> verdicts, table, curves, cost, differences, ranks, images, exclusions
+    summary, rows of the images shown -> question, answers, first pictures, table, curves, cost, differences, ranks,
+                                         images, exclusions
 
 The numbers behind the figures are added as JSON for the page's script.
 """
@@ -11,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
 from markupsafe import Markup
 
 from xaikit.benchmark.rows import Row
@@ -22,6 +22,7 @@ from xaikit.report.figures.differences import differences_svg
 from xaikit.report.figures.svg import Style, styles, swatch_svg
 from xaikit.report.figures.tradeoff import tradeoff_svg
 from xaikit.report.numbers.aggregate import Exclusion, Mask, Result, Summary
+from xaikit.report.numbers.answers import Answer, answers, conclusion
 from xaikit.report.numbers.columns import Column, Measures
 from xaikit.report.numbers.compare import (
     Difference,
@@ -33,8 +34,8 @@ from xaikit.report.numbers.compare import (
 )
 from xaikit.report.numbers.gather import Name
 from xaikit.report.numbers.tables import Table, summary_table
-from xaikit.report.numbers.verdict import Verdict, conclusion, verdicts
 from xaikit.report.page.gallery import Choice, Shown, show
+from xaikit.report.page.opening import PICTURES, asked, circumstances, first_maps
 
 _MASKS: tuple[Mask, ...] = get_args(Mask)
 _PREFERRED = ("keep_auc_binary", "measure.srg")
@@ -49,13 +50,15 @@ class Block:
         key: prefix of the anchors.
         dataset: name of the dataset.
         model: name of the model.
-        facts: names and values in the head of the block.
+        asked: what was asked, in one sentence.
+        answers: the best method by each measure that decides, and the figures that show it.
+        conclusion: the answers in one sentence.
+        circumstances: sentences on the explained classes and the controls.
+        first_maps: methods whose maps stand beside the first pictures.
         results: results of all methods, controls last.
         styles: style of each method.
         swatches: legend line of each method.
         table: the summary table.
-        verdicts: leading methods under soft masks and under binary masks.
-        conclusion: sentence about both verdicts.
         curves: panels of the paper's figure by mask and curve.
         qualities: measures that the reader can choose for the figures.
         tradeoffs: figure of quality against cost by measure.
@@ -72,13 +75,15 @@ class Block:
     key: str
     dataset: str
     model: str
-    facts: tuple[tuple[str, str], ...]
+    asked: str
+    answers: tuple[Answer, ...]
+    conclusion: str
+    circumstances: tuple[str, ...]
+    first_maps: tuple[str, ...]
     results: tuple[Result, ...]
     styles: dict[str, Style]
     swatches: dict[str, Markup]
     table: Table
-    verdicts: tuple[Verdict, ...]
-    conclusion: str
     curves: dict[Mask, dict[str, Markup]]
     qualities: tuple[Column, ...]
     tradeoffs: dict[str, Markup]
@@ -90,6 +95,11 @@ class Block:
     exclusions: tuple[Exclusion, ...]
     notes: tuple[str, ...]
     numbers: dict[str, Any]
+
+    @property
+    def first_images(self) -> tuple[Shown, ...]:
+        """The images of the first screen."""
+        return tuple(image for group in self.images.values() for image in group)[:PICTURES]
 
 
 def block(
@@ -120,18 +130,21 @@ def block(
     reference = default_reference(results)
     ranks = rank_matrix(results, [column for column in table.columns if column in qualities])
     methods = [result.method for result in results]
+    given, shown = answers(results, table), show(choices, rows, pictures, method_styles)
     # Markup is safe here: the SVG holds only numbers and names that figures/svg.py has escaped
     return Block(
         key=key,
         dataset=name[0],
         model=name[1],
-        facts=_facts(summary),
+        asked=asked(name, summary),
+        answers=given,
+        conclusion=conclusion(given),
+        circumstances=circumstances(summary),
+        first_maps=first_maps(given, shown, method_styles),
         results=results,
         styles=method_styles,
         swatches={name: Markup(swatch_svg(style)) for name, style in method_styles.items()},  # noqa: S704
         table=table,
-        verdicts=verdicts(results, table),
-        conclusion=conclusion(results, table),
         curves={
             mask: {panel.key: Markup(panel_svg(panel, results, mask, method_styles)) for panel in PANELS}  # noqa: S704
             for mask in _MASKS
@@ -147,7 +160,7 @@ def block(
         },
         ranks=ranks,
         agreement=Markup(agreement_svg(ranks)),  # noqa: S704
-        images=_images(choices, rows, pictures, method_styles),
+        images=_by_reason(shown),
         exclusions=summary.exclusions,
         notes=_notes(results),
         numbers={
@@ -218,19 +231,6 @@ def _curves(results: Sequence[Result]) -> dict[str, Any]:
     }
 
 
-def _facts(summary: Summary) -> tuple[tuple[str, str], ...]:
-    confidence, correct = (values[~np.isnan(values)] for values in (summary.confidence, summary.correct))
-    facts = [("images", f"{len(summary.images):,}")]
-    if confidence.size:
-        facts.append(("mean confidence y", f"{confidence.mean():.3f}"))
-    if correct.size:
-        facts.append(("explained class is the true one", f"{correct.mean():.1%}"))
-    controls = sum(result.is_control for result in summary.results)
-    facts.append(("methods", str(len(summary.results) - controls)))
-    facts.append(("controls", str(controls)))
-    return tuple(facts)
-
-
 def _notes(results: Sequence[Result]) -> tuple[str, ...]:
     notes = []
     for result in results:
@@ -246,15 +246,9 @@ def _notes(results: Sequence[Result]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _images(
-    choices: Sequence[Choice],
-    rows: Sequence[Row],
-    pictures: Mapping[str, Mapping[str, Path]],
-    method_styles: Mapping[str, Style],
-) -> dict[str, tuple[Shown, ...]]:
-    shown = show(choices, rows, pictures, method_styles)
+def _by_reason(images: Sequence[Shown]) -> dict[str, tuple[Shown, ...]]:
     groups = {
-        "sample": tuple(image for image in shown if image.choice.reason == "sample"),
-        "quantiles": tuple(image for image in shown if image.choice.reason != "sample"),
+        "sample": tuple(image for image in images if image.choice.reason == "sample"),
+        "quantiles": tuple(image for image in images if image.choice.reason != "sample"),
     }
     return {name: group for name, group in groups.items() if group}

@@ -25,6 +25,7 @@ from xaikit.report.numbers.columns import QUESTIONS, Measures
 from xaikit.report.numbers.gather import Name
 from xaikit.report.page.block import Block, block
 from xaikit.report.page.gallery import choose
+from xaikit.report.page.opening import cross
 
 RowsOf = Callable[[Name, Collection[str]], Sequence[Row]]
 """Returns the rows of some images of one data set and model."""
@@ -36,7 +37,7 @@ SAMPLE = 6
 """Number of images drawn at random; the images at the quantiles are added."""
 
 _EXCLUSIONS = 100  # largest number of reasons that are listed
-_EMPTY_RUN = {"title": "xaikit report", "command": "", "created": "", "environment": {}, "left_out": ()}
+_EMPTY_RUN = {"title": "xaikit report", "command": "", "created": "", "environment": {}, "methods": {}, "left_out": ()}
 
 
 def page_blocks(
@@ -52,8 +53,8 @@ def page_blocks(
     Args:
         summaries: numbers of each dataset and model.
         rows: returns the rows of the images that are shown.
-        run: facts about the run: "title", "command", "created", "seed", "environment", a mapping of facts, and
-            "left_out", lines about rows that are not pooled with the others.
+        run: facts about the run: "title", "command", "created", "seed", "environment", a mapping of facts, "methods",
+            meaning, formula and source of each, and "left_out", lines about rows that are not pooled with the others.
         pictures: overlays of the images, or None for a page without images.
         sample: number of images drawn at random by the run's seed; the images at the quantiles are added.
         measures: the measures of the suite by their name in rows, in its order.
@@ -87,6 +88,7 @@ def page(blocks: Sequence[Block], run: Mapping[str, Any]) -> str:
         run=_EMPTY_RUN | dict(run),
         seed=int(run.get("seed", 0)),
         blocks=blocks,
+        cross=cross({(block.dataset, block.model): block for block in blocks}),
         panels=PANELS,
         masks=get_args(Mask),
         questions=QUESTIONS,

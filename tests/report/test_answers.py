@@ -1,0 +1,112 @@
+"""The answer of the page can be checked by its own figures, for one model and for several."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.report.rows import aggregate, measures, rows
+from xaikit.report.numbers.answers import answers, conclusion
+from xaikit.report.numbers.cross import cross_tables
+from xaikit.report.numbers.tables import summary_table
+
+CONTROLS = ("ones", "random", "oracle", "anti-oracle")
+
+
+def results_of(values: dict[str, list[float]], model: str = "net"):
+    """Return results whose measure `q` has these values, one an image."""
+    drawn = []
+    for method, own in values.items():
+        methods = {method: "control" if method in CONTROLS else "gradient"}
+        for row, value in zip(rows(len(own), methods=methods, model=model), own, strict=True):
+            drawn.append(row | {"measure.q": value})
+    return aggregate(drawn)
+
+
+def answered(values: dict[str, list[float]], **directions: str):
+    results = results_of(values)
+    return answers(results, summary_table(results, measures(**(directions or {"q": "higher"}))))
+
+
+VALUES = {
+    "a": [0.51, 0.5] * 4,
+    "noisy": [0.9, 0.1] * 4,
+    "c": [0.45, 0.44] * 4,
+    "ones": [0.2] * 8,
+    "random": [0.3] * 8,
+    "oracle": [0.9] * 8,
+    "anti-oracle": [0.95] * 8,
+}
+
+
+def test_best_ties_and_runner_up_have_their_figures():
+    (answer,) = answered(VALUES)
+    roles = [(line.method, line.role) for line in answer.lines]
+    assert roles == [
+        ("a", "best"),
+        ("noisy", "tied"),
+        ("c", "next"),
+        ("random", "best control"),
+        ("oracle", "known evidence"),
+    ], "the anti-oracle is no control that explains nothing"
+    assert answer.best == ("a", "noisy")
+    best, tied, after, control, _ = answer.lines
+    assert (best.value, best.difference, best.p) == (".505", "", "")
+    assert tied.difference.startswith("-.005 [")
+    assert float(tied.p.removeprefix("p = ")) >= 0.05
+    assert (after.value, after.difference) == (".445", "-.060 [-.060, -.060]")
+    assert float(after.p.removeprefix("p = ")) == pytest.approx(2 * 2 / 2**8, rel=0.05), "Holm over the two others"
+    assert control.difference.startswith("-.205 [")
+    assert conclusion([answer]) == "Best by q: a and noisy, which are tied."
+
+
+def test_methods_without_any_difference_are_all_tied_and_many_are_counted():
+    (answer,) = answered({name: [0.5] * 4 for name in "abcdef"})
+    assert answer.best == tuple("abcdef")
+    assert [line.role for line in answer.lines] == ["best", "tied", "tied", "tied"]
+    assert answer.more == ("e", "f")
+    assert conclusion([answer]) == "Best by q: a, b, c, d and 2 others, which are tied."
+
+
+def test_the_direction_of_the_measure_decides():
+    (answer,) = answered(VALUES, q="lower")
+    assert [line.method for line in answer.lines][:3] == ["c", "noisy", "a"]
+
+
+def test_measures_that_differ_are_told_apart():
+    soft = [row | {"o_soft": [0.9 if row["method"] == "grad-cam" else 0.1] * 11} for row in rows(8)]
+    drawn = [row | {"o_binary": [0.9 if row["method"] == "saliency" else 0.1] * 11} for row in soft]
+    results = aggregate(drawn)
+    found = answers(results, summary_table(results))
+    assert [answer.column.key for answer in found] == ["keep_auc_soft", "keep_auc_binary"]
+    assert conclusion(found) == (
+        "The answers differ. By KeepAUC (soft masks): grad-cam; by KeepAUC (binary masks): saliency."
+    )
+    assert found[0].lines[0].map_mean
+    assert conclusion([]) == ""
+
+
+def crossed(**models: dict[str, list[float]]):
+    tables = {
+        ("drawn", model): summary_table(results_of(values, model), measures(q="higher"))
+        for model, values in models.items()
+    }
+    (table,) = cross_tables(tables)
+    return table
+
+
+def test_the_cross_table_orders_methods_by_their_mean_rank():
+    table = crossed(one=VALUES, two={"a": [0.1] * 8, "c": [0.7] * 8, "ones": [0.2] * 8, "noisy": [0.6] * 8})
+    methods = {line.method: line for line in table.blocks["methods"]}
+    assert {name: line.rank for name, line in methods.items()} == {"noisy": 2, "a": 2, "c": 2}
+    assert [cell.text for cell in methods["c"].cells] == [".445", ".700"]
+    assert [cell.mark for cell in methods["c"].cells] == ["second", "best"]
+    assert [line.method for line in table.blocks["known evidence"]] == ["oracle", "anti-oracle"]
+    assert [cell.text for cell in table.blocks["controls"][1].cells] == [".300", "–"], "random is in one of them"
+    assert table.conclusion == "No method is best by q in all of them. Lowest mean rank, 2: a, noisy and c."
+
+
+def test_what_is_best_everywhere_is_said():
+    table = crossed(one={"a": [0.9] * 8, "b": [0.1] * 8}, two={"a": [0.5] * 8, "b": [0.4] * 8, "new": [0.1] * 8})
+    assert table.conclusion == "Best by q in all 2, or tied with the best: a."
+    assert [line.method for line in table.blocks["methods"]] == ["a", "b", "new"]
+    assert table.blocks["methods"][-1].rank != table.blocks["methods"][-1].rank, "one value gives no mean rank"
