@@ -63,7 +63,7 @@ def test_labels_are_read_with_and_without_a_byte_order_mark(folder, encoding):
         ("file,class_index\na.png,1,2\n", "expected a CSV .*, got ValueError.'line 2 with other cells'."),
         ("file,label\na.png,1\n", "expected the columns file and class_index, got none of 'class_index'; add it"),
         ("file,class_index\n", "expected names of the pictures, got no line"),
-        ("", "expected names of the pictures, got no line"),
+        ("", "expected the columns file and class_index, got none of 'file'; add it"),
         ("file,class_index\nmine/a.png,1\n", r"expected names of the pictures, got none of 1, such as 'mine/a\.png'"),
     ],
 )

@@ -152,7 +152,7 @@ def test_a_missing_mask_and_one_of_another_size(clf, folder, tmp_path):
     assert "expected a mask of the image, got none" in oracle.error["1.png"]
 
 
-@pytest.mark.parametrize(("given_masks", "message"), [("none", "got no folder"), ("photos", "")])
+@pytest.mark.parametrize(("given_masks", "message"), [("none", "got nothing there"), ("photos", "")])
 def test_a_folder_without_masks_is_one_line(clf, folder, tmp_path, given_masks, message):
     (tmp_path / "photos" / "empty").mkdir()
     place = tmp_path / "none" if given_masks == "none" else tmp_path / "photos" / "empty"

@@ -9,7 +9,6 @@ it also works in other processes.
 
 from __future__ import annotations
 
-import csv
 import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -26,14 +24,15 @@ from xaikit.benchmark.identity import picture_id
 from xaikit.benchmark.score import Images
 from xaikit.benchmark.suite_entries import Data
 from xaikit.foundation.errors import BadInput, XaikitError, XaikitWarning
-from xaikit.foundation.files import kind_of
 from xaikit.foundation.identity import fingerprint
 from xaikit.foundation.texts import named
 from xaikit.images.decoding import Decoded, decode, to_pixels
+from xaikit.images.evidence import Evidence, find_evidence
 from xaikit.images.folders import class_folder, sha256, walk
 from xaikit.images.hashes import image_hashes
 from xaikit.images.reading import Resize, resize_policy
 from xaikit.images.synthetic import CLASSES, draw
+from xaikit.images.tables import read_table
 from xaikit.methods.activation.labelled_folder import class_indices
 from xaikit.model.classifier import Classifier
 
@@ -50,7 +49,7 @@ class Picture:
         path: file of the image; None for one without a file.
         place: index of an image without a file in its sequence.
         stamp: size and time of the last change of its files when their content was hashed.
-        mask: file of its evidence, or None.
+        mask: its evidence, or None.
     """
 
     name: str
@@ -59,7 +58,7 @@ class Picture:
     path: Path | None = None
     place: int = 0
     stamp: tuple[int, ...] = (0, 0)
-    mask: Path | None = None
+    mask: Evidence | None = None
 
     @cached_property
     def id(self) -> str:
@@ -206,15 +205,11 @@ class Reader:
             return Changed(f"{picture.name}: expected the planned picture, got one that changed meanwhile; run again")
         return sample
 
-    def _mask(self, path: Path, picture: Decoded) -> Tensor:
+    def _mask(self, evidence: Evidence, picture: Decoded) -> Tensor:
         """Return the evidence (H, W) of a picture, resized like it."""
-        mask, first = decode(path, 1), picture[0] if isinstance(picture, tuple) else picture
-        assert not isinstance(mask, tuple)
-        if mask.size != first.size:
-            (width, height), (wide, high) = first.size, mask.size
-            raise BadInput(f"{path}: expected a mask of {height}x{width}, its picture's size, got {high}x{wide}")
-        white = Image.fromarray(np.uint8(255) * (np.asarray(mask) > 0))
-        resized = replace(self.resize, fill=(), interpolation="bilinear")(white, str(path))
+        width, height = (picture[0] if isinstance(picture, tuple) else picture).size
+        white = Image.fromarray(evidence.mask(height, width))
+        resized = replace(self.resize, fill=(), interpolation="bilinear")(white, str(evidence.file))
         return to_pixels(resized)[0] > 0.5
 
 
@@ -253,20 +248,16 @@ def _file_picture(path: Path, root: Path, label: int | None) -> Picture:
 
 
 def _with_masks(pictures: list[Picture], data: Data) -> list[Picture]:
-    """Return pictures with the files of their masks; those that have none are warned of.
+    """Return pictures with their evidence; those that have none are warned of.
 
     Raises:
-        BadInput: there is no folder of masks, or none in it has the name of a picture.
+        BadInput: there is no evidence of any picture.
     """
     if data.masks is None:
         return pictures
-    if not data.masks.is_dir():
-        raise BadInput(f"{data.masks}: expected a folder of masks, got no folder; check the path")
-    files = {named(path.relative_to(data.masks).with_suffix("").as_posix()): path for path in walk([data.masks])}
-    found = [replace(picture, mask=files.get(picture.name.rpartition(".")[0])) for picture in pictures]
+    evidence = find_evidence(data.masks, [picture.name for picture in pictures])
+    found = [replace(picture, mask=evidence.get(picture.name)) for picture in pictures]
     lost = [picture.name for picture in found if picture.mask is None]
-    if len(lost) == len(found):
-        raise BadInput(f"{data.masks}: expected masks with the names of the pictures, such as {lost[0]}, got none")
     if lost:
         warnings.warn(
             f"{data.masks}: {len(lost):,} of {len(found):,} pictures have no mask, such as {lost[0]!r}; they are "
@@ -285,14 +276,14 @@ def _identified(picture: Picture) -> Picture:
     try:
         content = sha256(picture.path)
         if picture.mask is not None:
-            content = fingerprint([content, sha256(picture.mask)])
+            content = fingerprint([content, picture.mask.content])
         return replace(picture, content=content, stamp=stamp)
     except BadInput:
         return replace(picture, content="unreadable", stamp=stamp)
 
 
 def _stamps(picture: Picture) -> tuple[int, ...]:
-    files = (picture.path, picture.mask)
+    files = (picture.path, None if picture.mask is None else picture.mask.file)
     return tuple(number for file in files if file is not None for number in _stamp(file))
 
 
@@ -320,16 +311,7 @@ def _labels(path: Path, names: Collection[str]) -> dict[str, int]:
         path: the CSV file, with or without a byte order mark.
         names: names of all pictures.
     """
-    if (kind := kind_of(path)) != "file":
-        raise BadInput(f"{path}: expected a CSV with the columns file and class_index, got {kind}; check the path")
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            lines = [(row["file"], int(row["class_index"])) for row in reader if _has_its_cells(row, reader.line_num)]
-    except KeyError as error:
-        raise BadInput(f"{path}: expected the columns file and class_index, got none of {error}; add it") from error
-    except (OSError, ValueError, TypeError, csv.Error) as error:
-        raise BadInput(f"{path}: expected a CSV with the columns file and class_index, got {error!r}") from error
+    lines = read_table(path, {"file": str, "class_index": int})
     labels: dict[str, int] = {}
     for name, label in lines:
         if name in labels:
@@ -347,10 +329,3 @@ def _labels(path: Path, names: Collection[str]) -> dict[str, int]:
             stacklevel=2,
         )
     return labels
-
-
-def _has_its_cells(row: dict[str | Any, Any], line: int) -> bool:
-    """Return True for a line with the cells of the header; raise ValueError for one with more or fewer."""
-    if None in row or None in row.values():
-        raise ValueError(f"line {line} with other cells")
-    return True

@@ -43,8 +43,9 @@ class Data(Part):
         name: name of the dataset in rows; None takes the folder's name.
         path: path of the folder.
         labels: CSV file in the folder with the columns file and class_index, for kind "images".
-        masks: folder with the evidence of pictures of the same names below it, as pictures of the same size: every
-            value but black is evidence.
+        masks: the evidence of the pictures: a folder of masks under the same names and of the same sizes, where all but
+            black is evidence; a CSV file of boxes with the columns file, left, top, right and bottom in pixels; or a
+            JSON file of COCO annotations.
         resize: how images are resized: "weights" as the model's weights ask, "squash" scales both sides to its size.
         count: number of synthetic images.
         seed: seed of the synthetic images.

@@ -28,7 +28,7 @@ def command(
         typer.Option("--data", help="Images, or one sub-folder per class; replaces a suite's data."),
     ] = None,
     masks: Annotated[
-        Path | None, typer.Option("--masks", help="Evidence of the images of --data: a folder of the same names.")
+        Path | None, typer.Option("--masks", help="Evidence of --data: folder of masks, .csv of boxes, or COCO .json.")
     ] = None,
     method: Annotated[list[str] | None, typer.Option("--method", help="Instead of a suite; may repeat.")] = None,
     measure: Annotated[

@@ -60,7 +60,8 @@ def benchmark(
             of pictures in memory; the controls are added.
         measures: names, or entries of the same form; None takes those that cost little.
         output: folder of rows and report.
-        masks: folder with the evidence of the pictures of a folder, under the same names; all but black is evidence.
+        masks: the evidence of the pictures of a folder: a folder of masks under the same names, all but black being
+            evidence; a CSV file of boxes (file, left, top, right, bottom); or a JSON file of COCO annotations.
         device: device of the models that are given by name.
         progress: as in `attribute`.
         notice: called with one line for each announcement and for each new reason why an image failed.
