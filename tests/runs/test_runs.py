@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.utils.data import Dataset, TensorDataset
 
 import xaikit
 from xaikit.foundation.errors import BadInput
@@ -69,6 +70,35 @@ def test_an_own_classifier_and_pictures_in_memory(clf, given, tmp_path):
     assert (oracle.pointing == 1).all()
     assert (tmp_path / "out" / "report.html").is_file()
     assert len(list((tmp_path / "out" / "pictures").glob("*.png"))) == 4 * (2 + 5)
+
+
+@pytest.mark.slow
+def test_bound_methods_and_a_dataset(clf, given, tmp_path):
+    bound = xaikit.get_method("rise")(clf, samples=6)
+    named = {"name": "rise", "params": {"samples": 6}, "label": "named"}
+    found = run({"mine": clf}, TensorDataset(*given), tmp_path / "out", bound, named, controls=[])
+    values = {
+        name: rows.sort_values("image_id")["measure.insertion"].tolist() for name, rows in found.groupby("method")
+    }
+    assert values["rise"] == values["named"]
+    assert (found[found.method == "oracle"].pointing.count(), set(found.label)) == (0, {0, 1, 2, 3})
+
+
+@pytest.mark.slow
+def test_maps_alone_stand_beside_the_controls(clf, given, tmp_path):
+    found = run({"mine": clf}, given, tmp_path / "out", {"theirs": torch.rand(4, 8, 8)}, controls=["random"])
+    assert set(found.method) == {"theirs", "random", "oracle", "anti-oracle"}
+
+
+class Sized(Dataset):
+    def __init__(self, *samples: Any) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, place: int) -> Any:
+        return self.samples[place]
 
 
 @pytest.mark.slow
@@ -177,6 +207,12 @@ def test_a_folder_without_masks_is_one_line(clf, folder, tmp_path, given_masks, 
             r"masks: expected \(2, 16, 16\).*resize",
         ),
         ({"data": (torch.rand(2, 3, 16, 16), 1, 2, 3)}, r"data: expected a folder, or .*, got 4 parts"),
+        ({"data": Sized()}, "data: expected a dataset with a length and images, got none"),
+        ({"data": Sized(torch.rand(3, 16, 16), torch.rand(3, 8, 8))}, "data: expected images of one size"),
+        (
+            {"data": Sized((torch.rand(3, 16, 16), "cat"))},
+            "data: expected images of one size, and labels that are numb",
+        ),
         ({"data": "no/folder"}, r"no/folder: expected a folder of images"),
         ({"methods": ["grad-camm"]}, r"unknown method 'grad-camm'; did you mean grad-cam"),
         ({"measures": ["nope"]}, r"unknown measure 'nope'"),
@@ -186,7 +222,7 @@ def test_a_folder_without_masks_is_one_line(clf, folder, tmp_path, given_masks, 
             {"methods": ["saliency", {"saliency": torch.rand(4, 8, 8)}]},
             "expected different names, got 'saliency' twice",
         ),
-        ({"methods": [{"theirs": torch.rand(4, 8, 8)}]}, "expected at least one name beside maps of your own"),
+        ({"methods": [{"theirs": torch.rand(4, 8, 8)}]}, "expected a method or controls beside maps of your own"),
         ({"methods": ["rise", {"a": torch.rand(4, 8, 8)}], "data": "demos/pictures"}, "a: expected pictures in memory"),
         ({"target": 9}, r"target: expected a class from 0 to 3, got 9"),
         ({"shade": 1}, r"unknown key 'shade'"),
@@ -242,3 +278,17 @@ def test_files_that_cannot_be_explained_are_one_line(clf, folder, tmp_path, argu
     values = {"classifier": clf, "paths": folder, "methods": "saliency", "output": tmp_path / "out"} | arguments
     with pytest.raises(BadInput, match=message):
         xaikit.explain_files(**values, notice=lambda line: None)
+
+
+def test_methods_that_no_suite_can_name_are_one_line(clf, given, tmp_path):
+    class Ours(type(xaikit.get_method("saliency")(clf))):
+        pass
+
+    for method, message in (
+        (Ours(clf), "methods: expected a registered method, got Ours"),
+        (xaikit.get_method("grad-cam")(clf, layer="features.0"), r"grad-cam: expected the layer .*, got features\.0"),
+        (xaikit.get_method("integrated-gradients")(clf, baseline=given[0][0]), "baseline: expected a number or text"),
+    ):
+        with pytest.raises(BadInput, match=message) as caught:
+            xaikit.benchmark({"mine": clf}, given, [method], output=tmp_path / "out")
+        assert "\n" not in str(caught.value)

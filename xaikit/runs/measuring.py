@@ -5,20 +5,24 @@ xaikit.benchmark({"mine": clf}, "photos", ["grad-cam", "lrp"], ["insertion", "ap
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
+from xaikit.benchmark.defaults import default_controls
 from xaikit.benchmark.own import Own
 from xaikit.benchmark.run import Outcome, run
 from xaikit.benchmark.score import Images
 from xaikit.benchmark.suite import Suite
 from xaikit.foundation.errors import BadInput
+from xaikit.foundation.identity import fingerprint
 from xaikit.images.hashes import image_hashes
 from xaikit.images.shapes import check_images, check_range
+from xaikit.methods.base import METHODS, LayerMethod, Method
 from xaikit.model.classifier import Classifier, check_classifier
 from xaikit.report.numbers.read import read_benchmark
 from xaikit.run.context import Progress
@@ -31,13 +35,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Models = str | Classifier | Sequence[str] | Mapping[str, Classifier | str]
-Pictures = str | Path | Images | tuple[Any, ...]
+Pictures = str | Path | Images | tuple[Any, ...] | Dataset[Any]
+
+_PLAIN = (str, int, float, bool, list, tuple, type(None))
 
 
 def benchmark(
     models: Models,
     data: Pictures,
-    methods: Sequence[str | Mapping[str, Any]],
+    methods: Sequence[str | Method | Mapping[str, Any]],
     measures: Sequence[str | Mapping[str, Any]] | None = None,
     output: str | Path = "out",
     *,
@@ -55,9 +61,10 @@ def benchmark(
     Args:
         models: a classifier, a name, several names, or both by the name that rows have.
         data: a folder of images, or of one sub-folder for each class; or (images, labels, masks), the latter two
-            optional: pixels (N, C, H, W) in [0, 1], class indices (N,), and bool (N, H, W), True on the evidence.
-        methods: names, or {"name": ..., "params": {...}, "label": ...}, or {"theirs": maps}, maps (N, h, w) of your own
-            of pictures in memory; the controls are added.
+            optional: pixels (N, C, H, W) in [0, 1], class indices (N,), and bool (N, H, W), True on the evidence; or a
+            torch Dataset of such triples of one image each, (C, H, W), which is read whole.
+        methods: names, or {"name": ..., "params": {...}, "label": ...}, or bound methods, whose parameters are taken,
+            or {"theirs": maps}, maps (N, h, w) of your own of pictures in memory; the controls are added.
         measures: names, or entries of the same form; None takes those that cost little.
         output: folder of rows and report.
         masks: the evidence of the pictures of a folder: a folder of masks under the same names, all but black being
@@ -80,9 +87,11 @@ def benchmark(
     ]
     given = None if isinstance(data, str | Path) else _images(data)
     maps = _maps(methods, given)
-    named = [one for one in methods if not _is_maps(one)]
+    named = [_entry(one) if isinstance(one, Method) else one for one in methods if not _is_maps(one)]
     if maps and not named:
-        raise BadInput("methods: expected at least one name beside maps of your own, got none; add one to compare with")
+        named = list(suite.get("controls", default_controls()))[:1]  # a suite has a method
+    if maps and not named:
+        raise BadInput("methods: expected a method or controls beside maps of your own, got none; add one to compare")
     about: dict[str, Any] = {"masks": None if masks is None else Path(masks).absolute()}
     about |= {"kind": "given", "name": given.dataset} if given else {"kind": "auto", "path": Path(data).absolute()}  # type: ignore[arg-type]
     optional = {} if measures is None else {"measures": list(measures)}
@@ -151,6 +160,29 @@ def _named(models: Models) -> dict[str, Classifier | str]:
     return {name: name for name in names}
 
 
+def _entry(method: Method) -> dict[str, Any]:
+    """Return the entry of a suite for a bound method.
+
+    Raises:
+        BadInput: it reads another layer than its classifier names, or no method is registered under its name.
+    """
+    if METHODS.get(method.name) is not type(method):
+        raise BadInput(f"methods: expected a registered method, got {type(method).__name__}; see xaikit.extend")
+    classifier = method.classifier
+    if isinstance(method, LayerMethod) and str(method.place) != str(classifier.resolve_layer(None)):
+        raise BadInput(
+            f"{method.name}: expected the layer of its classifier, got {method.place}; give it to Classifier"
+        )
+    plain = type(method).build(classifier)
+    params = {
+        name: value for name, value in method.params.items() if fingerprint(value) != fingerprint(plain.params[name])
+    }
+    for name, value in params.items():
+        if not isinstance(value, _PLAIN):
+            raise BadInput(f"{method.name}: {name}: expected a number or text, got {type(value).__name__}")
+    return {"name": method.name, "params": params}
+
+
 def _is_maps(entry: Any) -> bool:
     return isinstance(entry, Mapping) and "name" not in entry and "family" not in entry
 
@@ -183,6 +215,8 @@ def _images(data: Any) -> Images:
     """
     if isinstance(data, Images):
         return data
+    if isinstance(data, Dataset):
+        data = _joined(data)
     parts = data if isinstance(data, tuple | list) else (data,)
     if not 1 <= len(parts) <= 3:
         raise BadInput(f"data: expected a folder, or (images, labels, masks), got {len(parts)} parts")
@@ -202,3 +236,20 @@ def _images(data: Any) -> Images:
         None if labels is None else labels.cpu().long(),
         None if masks is None else masks.cpu().bool(),
     )
+
+
+def _joined(data: Dataset[Any]) -> tuple[Any, ...]:
+    """Return the images of a dataset, and what stands beside each.
+
+    Raises:
+        BadInput: it has no images, or its images have different sizes.
+    """
+    count = len(data) if isinstance(data, Sized) else 0
+    samples = [one if isinstance(one, tuple | list) else (one,) for one in (data[place] for place in range(count))]
+    if not samples:
+        raise BadInput("data: expected a dataset with a length and images, got none")
+    try:
+        return tuple(torch.stack([torch.as_tensor(value) for value in part]) for part in zip(*samples, strict=True))
+    except (RuntimeError, TypeError, ValueError) as error:
+        got = str(error).splitlines()[0]
+        raise BadInput(f"data: expected images of one size, and labels that are numbers, got {got}") from error
