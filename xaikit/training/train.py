@@ -13,7 +13,8 @@ The output folder:
 
 Every random draw of epoch e comes from the stream (seed, e), so a run that was killed and resumed has the same result
 as an uninterrupted one, bit by bit on a CPU with the same number of threads. Dropout and initial weights draw from
-torch's global generator, which is seeded for them and restored afterwards.
+torch's global generator, which is seeded for them and restored afterwards. On CUDA, steps run under torch's autocast to
+bfloat16; weights, gradients and validation stay in float32.
 """
 
 import math
@@ -229,7 +230,8 @@ class _Run:
         if recipe.masks:
             inputs = masked(inputs, recipe.masks, stream)
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self._loss(self.network(inputs), labels.to(self.device))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            loss = self._loss(self.network(inputs), labels.to(self.device))
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         return self._finite(loss.item())
