@@ -130,7 +130,11 @@ def test_dropout_that_no_attribute_of_a_module_shows_is_warned_of_and_flagged() 
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
-        (None, lambda net: setattr(net.settings, "shares", True), "expected logits, as at first, got sums of 1"),
+        (
+            None,
+            lambda net: setattr(net.settings, "shares", True),
+            "expected logits, as at first, got sums of 1, as of probabilities",
+        ),
         (
             lambda net: setattr(net.settings, "shares", True),
             lambda net: setattr(net.settings, "shares", False),

@@ -126,7 +126,7 @@ def check_logits(logits: Tensor, seen: Outline, output: Output) -> None:
     if output == "softmax" and seen.ends_in == "logits":
         shares = (logits >= 0).all() & ((logits.sum(1) - 1).abs() < _SUM_TOLERANCE).all()
         if bool(shares & ((seen.outputs.sum(1) - 1).abs() > _SUM_TOLERANCE).any()):
-            raise BadInput(f"model: expected logits, as at first, got sums of 1, like those of probabilities; {_ANEW}")
+            raise BadInput(f"model: expected logits, as at first, got sums of 1, as of probabilities; {_ANEW}")
 
 
 def _inverse(outputs: Tensor, ends_in: EndsIn) -> Tensor:
