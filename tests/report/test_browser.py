@@ -15,6 +15,7 @@ pytestmark = pytest.mark.browser
 EVIL = "<img src=x onerror=alert(1)>.jpg"
 BAD = "<script>alert(2)</script>"
 METHODS = {"grad-cam": "activation", "libra-cam": "activation", BAD: "gradient", "ones": "control", "random": "control"}
+PAPER = {"width": 1030, "height": 700, "deviceScaleFactor": 1, "mobile": False}  # A4 landscape without its margins
 FIGURES = {"api", "apd", "ir", "dr", "tradeoff", "differences", "agreement"}
 
 
@@ -238,6 +239,22 @@ def test_answer_pictures_and_deciding_columns_are_seen_without_scrolling(driver,
         assert 0 < find(driver, selector).rect["y"] + find(driver, selector).rect["height"] < 900, selector
     for column in find_all(driver, ".summary thead tr:last-child th")[:4]:
         assert column.rect["x"] + column.rect["width"] < 1400
+
+
+def test_nothing_is_cut_off_in_print(driver, page):
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PAPER)
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        cut = driver.execute_script(
+            """return [...document.querySelectorAll("main *")].filter((one) => one.checkVisibility()
+            && one.getBoundingClientRect().right > innerWidth + 1).map((one) => one.outerHTML.slice(0, 200))"""
+        )
+        assert cut == []
+        shown = [len(part.find_elements("css selector", "tbody tr:not(.kind)")) for part in visible(driver, ".summary")]
+        assert shown == [len(METHODS)] * 2, "eighteen columns stand in two parts"
+        assert {one.get_attribute("data-mask") for one in visible(driver, ".panels")} == {"soft", "binary"}
+    finally:
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from itertools import combinations
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -14,9 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.report.rows import aggregate, render, rows, write_report, write_summaries
+from tests.report.rows import aggregate, paired_differences, render, rows, write_report, write_summaries
 from xaikit.foundation.errors import BadInput, XaikitWarning
 from xaikit.report.numbers.aggregate import summaries
+from xaikit.report.numbers.columns import COLUMNS
 from xaikit.report.page.gallery import choose
 
 EVIL = "<img src=x onerror=alert(1)>.jpg"
@@ -177,17 +179,32 @@ def test_the_values_behind_the_figures_are_the_curves():
 def test_the_values_behind_the_differences_are_those_of_every_pair():
     drawn = rows(6)
     pairs = numbers(render(drawn, RUN))["pairs"]["apd"]
-    assert set(pairs) == {"grad-cam", "libra-cam", "saliency", "ones"}
     results = aggregate(drawn)
-    for place, base in enumerate(results):
-        assert pairs[base.method][place] is None
-        for other, result in enumerate(results):
-            if other != place:
-                mean, low, high, p, better, worse = pairs[base.method][other]
-                assert mean == pytest.approx(result.scalars["apd"] - base.scalars["apd"], rel=0.01, abs=1e-9)
-                assert low <= mean <= high
-                assert 0 < p <= 1
-                assert better + worse <= 1.01
+    (apd,) = [column for column in COLUMNS if column.key == "apd"]
+    for (earlier, later), one in zip(combinations(results, 2), pairs, strict=True):
+        mean, low, high, p, reverse, better, worse = one
+        found = {one.method: one for one in paired_differences(results, earlier.method, apd)}[later.method]
+        assert mean == pytest.approx(later.scalars["apd"] - earlier.scalars["apd"], rel=0.01, abs=1e-9)
+        assert (low, high, p) == pytest.approx((found.low, found.high, found.p), rel=0.05), "two or three digits"
+        opposite = {one.method: one for one in paired_differences(results, later.method, apd)}[earlier.method]
+        assert reverse == pytest.approx(opposite.p, rel=0.05)
+        assert (better, worse) == pytest.approx((found.better, found.worse), rel=0.05)
+
+
+@pytest.mark.slow
+def test_a_page_that_would_be_too_large_shows_less_and_says_so(monkeypatch, pictures):
+    whole = render(rows(8), RUN, pictures, sample=8)
+    assert "To stay below" not in whole
+    monkeypatch.setattr("xaikit.report.page.page._LARGEST", len(whole.encode()) - 1)
+    smaller = render(rows(8), RUN, pictures, sample=8)
+    assert len(smaller) < len(whole)
+    assert "shows at most 6 images of a kind and the figures of 16 measures" in "".join(Reader(smaller).text)
+    assert smaller.count('class="open"') == 6
+    monkeypatch.setattr("xaikit.report.page.page._LARGEST", 0)
+    least = render(rows(8), RUN, pictures, sample=8)
+    assert least.count('class="open"') == 0
+    assert least.count('data-figure="tradeoff"') == len(numbers(least)["pairs"]) == 1
+    assert least.count("<img ") == 3 * 4, "the first screen stays"
 
 
 @pytest.mark.slow

@@ -112,6 +112,17 @@ def test_columns_stand_in_the_order_of_the_suite_those_that_decide_first():
     assert [column.key for column in shown(None) if column.decides] == ["keep_auc_soft", "keep_auc_binary"]
 
 
+def test_a_wide_table_is_printed_in_parts():
+    table = table_of({"a": 0.4, "b": 0.6}, control=0.5)
+    parts = table.parts(7)
+    assert [len(part.columns) for part in parts] == [5, 6, 6]
+    assert sum((part.columns for part in parts), ()) == table.columns
+    for name, lines in table.blocks.items():
+        for index, line in enumerate(lines):
+            assert sum((part.blocks[name][index].cells for part in parts), ()) == line.cells
+    assert [sum(span for _, span in part.groups) for part in parts] == [5, 6, 6]
+
+
 def test_binary_figures_stand_beside_the_soft_and_every_group_says_what_it_asks():
     table = table_of({"a": 0.4, "b": 0.6}, control=0.5)
     titles = {name: [one.title for one in table.columns if one.group == name] for name, _ in table.groups}

@@ -7,9 +7,11 @@ are printed alike; second, the next after them; `beaten` if some control does as
 reader. The oracle does not count there: it is the evidence itself, so it may win under a sound measure.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import accumulate, groupby
+from dataclasses import dataclass, replace
+from itertools import accumulate, groupby, pairwise
 from typing import Literal
 
 from xaikit.report.numbers.aggregate import Result
@@ -62,7 +64,6 @@ class Table:
 
     Args:
         columns: columns with a value for some method.
-        groups: header of each group of columns and the number of columns it spans.
         methods: lines of the methods.
         controls: lines of the controls, which know neither the network nor the evidence.
         evidence: lines of the oracle and the anti-oracle.
@@ -72,7 +73,6 @@ class Table:
     """
 
     columns: tuple[Column, ...]
-    groups: tuple[tuple[str, int], ...]
     methods: tuple[Line, ...]
     controls: tuple[Line, ...]
     evidence: tuple[Line, ...]
@@ -85,6 +85,25 @@ class Table:
         """The lines by their heading, without empty blocks."""
         named = {"methods": self.methods, "controls": self.controls, "known evidence": self.evidence}
         return {name: lines for name, lines in named.items() if lines}
+
+    @property
+    def groups(self) -> tuple[tuple[str, int], ...]:
+        """Header of each group of columns and the number of columns it spans."""
+        return tuple((name, len(list(same))) for name, same in groupby(self.columns, key=lambda column: column.group))
+
+    def parts(self, most: int) -> list[Table]:
+        """Return the table as several that stand below each other, each with at most `most` columns."""
+        count = max(1, -(-len(self.columns) // most))
+        ends = [place * len(self.columns) // count for place in range(count + 1)]
+        return [self._between(start, end) for start, end in pairwise(ends)]
+
+    def _between(self, start: int, end: int) -> Table:
+        methods, controls, evidence = (
+            tuple(replace(line, cells=line.cells[start:end]) for line in lines)
+            for lines in (self.methods, self.controls, self.evidence)
+        )
+        columns = self.columns[start:end]
+        return replace(self, columns=columns, methods=methods, controls=controls, evidence=evidence)
 
     @property
     def starts(self) -> frozenset[int]:
@@ -114,7 +133,6 @@ def summary_table(results: Sequence[Result], measures: Measures | None = None) -
     evidence = [control for control in controls if control.is_evidence]
     return Table(
         columns=columns,
-        groups=tuple((name, len(list(same))) for name, same in groupby(columns, key=lambda column: column.group)),
         methods=_lines(methods, marked),
         controls=_unmarked(blind, columns),
         evidence=_unmarked(evidence, columns),

@@ -39,7 +39,7 @@ from xaikit.report.page.opening import PICTURES, asked, circumstances, first_map
 
 _MASKS: tuple[Mask, ...] = get_args(Mask)
 _PREFERRED = ("keep_auc_binary", "measure.srg")
-"""Measures that the figures show first, because they depend only on the order of pixels."""
+"""Measures that the figures show first among those that decide, because they depend only on the order of pixels."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,11 @@ class Block:
     exclusions: tuple[Exclusion, ...]
     notes: tuple[str, ...]
     numbers: dict[str, Any]
+
+    def numbers_of(self, measures: int | None) -> dict[str, Any]:
+        """Return the data for the page's script, with the pairs of the first measures of `qualities`."""
+        pairs = {column.key: self.numbers["pairs"][column.key] for column in self.qualities[:measures]}
+        return self.numbers | {"pairs": pairs}
 
     @property
     def first_images(self) -> tuple[Shown, ...]:
@@ -165,13 +170,13 @@ def block(
         notes=_notes(results),
         numbers={
             "curves": _curves(results),
-            "pairs": {name: _numbers_by_reference(methods, pairs) for name, pairs in differences.items()},
+            "pairs": {name: _triangle(methods, pairs) for name, pairs in differences.items()},
         },
     )
 
 
 def _qualities(columns: Sequence[Column], results: Sequence[Result]) -> tuple[Column, ...]:
-    """Return the measures that have a value for most of the methods, the preferred first."""
+    """Return the measures that have a value for most of the methods, those that decide first."""
     methods = [result for result in results if not result.is_control] or results
     ranked = [
         column
@@ -180,7 +185,7 @@ def _qualities(columns: Sequence[Column], results: Sequence[Result]) -> tuple[Co
         and not column.is_cost
         and 2 * sum(math.isfinite(method.mean(column.key)) for method in methods) > len(methods)
     ]
-    return tuple(sorted(ranked, key=lambda column: column.key not in _PREFERRED))
+    return tuple(sorted(ranked, key=lambda column: (not column.decides, column.key not in _PREFERRED)))
 
 
 def _tradeoff(results: Sequence[Result], column: Column, method_styles: Mapping[str, Style]) -> str:
@@ -194,20 +199,20 @@ def _by_reference(table: Table, results: Sequence[Result], column: Column) -> di
     }
 
 
-def _numbers_by_reference(
-    methods: Sequence[str], pairs: Mapping[str, Mapping[str, Difference]]
-) -> dict[str, list[list[float | None] | None]]:
-    """Return for each reference a list of [mean, low, high, p, better, worse] per method, None for the reference."""
-    return {
-        reference: [_numbers(differences.get(method)) for method in methods] for reference, differences in pairs.items()
-    }
+def _triangle(methods: Sequence[str], pairs: Mapping[str, Mapping[str, Difference]]) -> list[list[float | None]]:
+    """Return the numbers of each pair of methods, the first with every later one, then the second, and so on.
 
-
-def _numbers(difference: Difference | None) -> list[float | None] | None:
-    if difference is None:
-        return None
-    numbers = (difference.mean, difference.low, difference.high, difference.p, difference.better, difference.worse)
-    return [_rounded(number, 3) for number in numbers]
+    They are mean, low and high of later minus earlier, p with the earlier and with the later as the reference, and the
+    shares of images on which the later is better and worse.
+    """
+    found = []
+    for index, earlier in enumerate(methods):
+        for later in methods[index + 1 :]:
+            one = pairs[earlier][later]
+            numbers = [_rounded(value, 3) for value in (one.mean, one.low, one.high)]
+            shares = (one.p, pairs[later][earlier].p, one.better, one.worse)
+            found.append([*numbers, *(_rounded(share, 2) for share in shares)])
+    return found
 
 
 def _rounded(value: float, digits: int = 4) -> float | None:

@@ -37,6 +37,10 @@ SAMPLE = 6
 """Number of images drawn at random; the images at the quantiles are added."""
 
 _EXCLUSIONS = 100  # largest number of reasons that are listed
+_COLUMNS = 12  # largest number of columns of the summary table that fit a printed page
+_LARGEST = 3_000_000  # bytes of a page
+_DETAILS = ((None, None), (6, 16), (4, 12), (3, 8), (2, 4), (1, 2), (0, 1))
+"""Largest numbers of images of a kind and of measures with figures, tried until the page is small enough."""
 _EMPTY_RUN = {"title": "xaikit report", "command": "", "created": "", "environment": {}, "methods": {}, "left_out": ()}
 
 
@@ -75,7 +79,7 @@ def write_page(path: str | Path, blocks: Sequence[Block], run: Mapping[str, Any]
 
 
 def page(blocks: Sequence[Block], run: Mapping[str, Any]) -> str:
-    """Return the page as HTML."""
+    """Return the page as HTML; where all would be too large, with fewer images and figures of each block."""
     environment = Environment(
         loader=PackageLoader("xaikit.report.page", "."),
         autoescape=True,
@@ -84,17 +88,27 @@ def page(blocks: Sequence[Block], run: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("template.html").render(
-        run=_EMPTY_RUN | dict(run),
-        seed=int(run.get("seed", 0)),
-        blocks=blocks,
-        cross=cross({(block.dataset, block.model): block for block in blocks}),
-        panels=PANELS,
-        masks=get_args(Mask),
-        questions=QUESTIONS,
-        most_exclusions=_EXCLUSIONS,
-        levels=blocks[0].results[0].thresholds.size - 1,
-    )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":")}
+    template = environment.get_template("template.html")
+    html = ""
+    for images, measures in _DETAILS:
+        html = template.render(
+            run=_EMPTY_RUN | dict(run),
+            seed=int(run.get("seed", 0)),
+            blocks=blocks,
+            cross=cross({(block.dataset, block.model): block for block in blocks}),
+            panels=PANELS,
+            masks=get_args(Mask),
+            questions=QUESTIONS,
+            most_columns=_COLUMNS,
+            most_exclusions=_EXCLUSIONS,
+            most_images=images,
+            most_measures=measures,
+            levels=blocks[0].results[0].thresholds.size - 1,
+        )
+        if len(html.encode()) <= _LARGEST:
+            break
+    return html
 
 
 def _shown(value: Any) -> Any:

@@ -132,6 +132,16 @@ function drawn(name, attributes, text = "") {
   return made;
 }
 
+/* A method minus the reference: [mean, low, high, p, better, worse], or null. Each pair of methods is stored once. */
+function difference(pairs, count, reference, method) {
+  if (reference === method) return null;
+  const first = Math.min(reference, method), second = Math.max(reference, method);
+  const [mean, low, high, p, reversed, better, worse] = pairs[first * count - (first * (first + 1)) / 2 + second - first - 1];
+  if (mean === null) return null;
+  const minus = (value) => (value === null ? null : -value);
+  return first === reference ? [mean, low, high, p, better, worse] : [-mean, minus(high), minus(low), reversed, worse, better];
+}
+
 /* Paired differences: another measure or reference draws the axis and moves the marks. */
 function differences(block, numbers) {
   const measure = block.querySelector("select[data-choose=differences]");
@@ -165,8 +175,8 @@ function differences(block, numbers) {
 
   const move = () => {
     const figure = all(block, "[data-figure=differences]").find((one) => one.dataset.quality === measure.value);
-    const rows = all(figure, ".row"), own = numbers.pairs[measure.value][reference.value] ?? [];
-    const differenceOf = (row) => { const one = own[methods.indexOf(row.dataset.method)]; return one && one[0] !== null ? one : null; };
+    const rows = all(figure, ".row"), base = methods.indexOf(reference.value);
+    const differenceOf = (row) => difference(numbers.pairs[measure.value], methods.length, base, methods.indexOf(row.dataset.method));
     const place = axis(figure, rows.filter((row) => !row.querySelector(".mark.control")).map(differenceOf));
     let apart = 0, known = 0;
     for (const row of rows) {
@@ -236,3 +246,4 @@ for (const block of all(document, ".block")) {
   measures(block, differences(block, numbers));
 }
 gallery();
+addEventListener("beforeprint", () => { for (const part of all(document, "details")) part.open = true; });
