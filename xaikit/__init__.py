@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from xaikit.run.showing import plot
     from xaikit.runs.folder import explain_files
     from xaikit.runs.measuring import benchmark
-    from xaikit.runs.page import write_report
+    from xaikit.runs.page import read_rows, write_report
     from xaikit.training.evaluate import evaluate
     from xaikit.training.train import train
 else:
@@ -68,7 +68,7 @@ _HOMES = {
     "xaikit.training.train": "train",
     "xaikit.runs.folder": "explain_files",
     "xaikit.runs.measuring": "benchmark",
-    "xaikit.runs.page": "write_report",
+    "xaikit.runs.page": "read_rows write_report",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 """Modules of the public names; those that are not listed are functions of `xaikit.api`."""
@@ -102,6 +102,7 @@ __all__ = [
     "measures",
     "methods",
     "plot",
+    "read_rows",
     "train",
     "write_report",
 ]

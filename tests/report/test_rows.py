@@ -14,9 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.report.rows import measures, write_summaries
+import xaikit
+from tests.report.rows import METHODS, measures, write_summaries
 from tests.report.rows import rows as drawn_rows
 from xaikit.benchmark.manifest import MeasureAbout
+from xaikit.benchmark.rows import COLUMNS
 from xaikit.foundation.errors import BadInput, UnknownName, XaikitWarning
 from xaikit.report.numbers.read import listed_pictures, read_benchmark
 
@@ -67,6 +69,18 @@ def test_the_manifest_says_what_belongs_to_the_report(tmp_path):
     assert listed_pictures(tmp_path) == {("drawn", "net"): {"000.png": {"input": tmp_path / "0.png"}}}, (
         "what is lost is left out"
     )
+
+
+def test_rows_are_a_table_with_the_columns_of_the_readme(tmp_path, caplog):
+    write(tmp_path, "a.parquet", rows())
+    write(tmp_path, "b.parquet", rows(setting="older", unit_id="other"))
+    (tmp_path / "manifest.json").write_text(json.dumps({"settings": {"s": {}}}), encoding="utf-8")
+    table = xaikit.read_rows(tmp_path)
+    assert len(table) == len(rows())
+    assert table.groupby("method")["measure.srg"].mean().to_dict() == dict.fromkeys(METHODS, 0.5)
+    assert GONE in caplog.text, "what is left out is said"
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    assert [name for name in COLUMNS if f"`{name}`" not in readme] == []
 
 
 def test_what_cannot_be_read_is_one_line(tmp_path):

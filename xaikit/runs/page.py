@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from xaikit.report.numbers.latex import Latex
     from xaikit.report.numbers.read import Benchmark
     from xaikit.report.page.block import Block
@@ -36,6 +38,31 @@ def write_report(folder: str | Path, *, columns: Sequence[str] = (), caption: st
     latex = Latex((columns,) if isinstance(columns, str) else tuple(columns), caption, intervals)
     write_all(folder, read_benchmark(folder), tell, latex)
     return folder / "report.html"
+
+
+def read_rows(folder: str | Path) -> pd.DataFrame:
+    """Return the rows of a benchmark's report, one for each image, method and seed; needs no model.
+
+    Rows of other weights, code or protocols that lie in the folder are left out, and a line for each kind is logged.
+
+    Args:
+        folder: the results folder.
+
+    Returns:
+        The columns of `benchmark/rows.py`, which the README lists, then `measure.NAME` for each measure.
+
+    Raises:
+        BadInput: the folder has no rows, or a file is not what it should be.
+    """
+    import pandas as pd
+
+    from xaikit.report.numbers.read import read_benchmark
+    from xaikit.runs.telling import tell
+
+    benchmark = read_benchmark(Path(folder))
+    for line in benchmark.run.get("left_out", ()):
+        tell(line)
+    return pd.DataFrame(benchmark.rows)
 
 
 def write_all(

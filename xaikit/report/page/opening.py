@@ -88,7 +88,7 @@ def circumstances(summary: Summary) -> tuple[str, ...]:
         made = "control is made" if len(controls) == 1 else "controls are made"
         sentences.append(
             f"{len(controls)} {made} without the network ({', '.join(controls)}): "
-            "a method that is no better than one of them explains nothing."
+            "where a method is no better than one of them, a measure shows nothing."
         )
     if evidence:
         sentences.append("The evidence is known: the oracle is its map, the anti-oracle the map of all else.")
