@@ -12,7 +12,7 @@ install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --no-compile -q -e '.[dev,backends,medical,ray,timm,transformers]' -c constraints.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --no-compile -q -e '.[dev,app,backends,medical,ray,timm,transformers]' -c constraints.txt
 	touch $(STAMP)
 
 demo: $(STAMP)

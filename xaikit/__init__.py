@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         measures,
         methods,
     )
+    from xaikit.app.start import app
     from xaikit.foundation.errors import (
         BadChecksum,
         BadInput,
@@ -50,11 +51,12 @@ if TYPE_CHECKING:
     from xaikit.training.train import train
 else:
     # Loads the packages of these names; as attributes of xaikit they mean the public functions, by __getattr__ below.
-    from xaikit import benchmark, measures, methods
+    from xaikit import app, benchmark, measures, methods
 
-    del benchmark, measures, methods
+    del app, benchmark, measures, methods
 
 _HOMES = {
+    "xaikit.app.start": "app",
     "xaikit.foundation.errors": "BadChecksum BadInput LeftOut MissingExtra NoSuchLayer UnknownName "
     "XaikitError XaikitWarning",
     "xaikit.methods.activation.calibration": "calibrate",
@@ -87,6 +89,7 @@ __all__ = [
     "UnknownName",
     "XaikitError",
     "XaikitWarning",
+    "app",
     "attribute",
     "attribute_many",
     "benchmark",

@@ -35,13 +35,11 @@ class Offer:
         name: what the page calls it.
         load: loads it.
         options: options of the command line that name it, without folders; none for a classifier from Python.
-        offline: whether it is offered because it is on this machine anyway.
     """
 
     name: str
     load: Callable[[], Classifier]
     options: tuple[str, ...] = ()
-    offline: bool = False
 
     @property
     def python(self) -> str | None:
@@ -122,13 +120,20 @@ def given(names: Sequence[str], weights: Sequence[str], device: str) -> list[Off
     return offers
 
 
-def known_offline(device: str) -> list[Offer]:
-    """Return offers of what needs no network: shipped networks, and those of torchvision and timm in their caches."""
+def known_offline(device: str, *, photographs: bool) -> list[Offer]:
+    """Return offers of what needs no network: shipped networks, and those of torchvision and timm in their caches.
+
+    Args:
+        device: device of the networks.
+        photographs: whether the networks of photographs come first, or the one of the pictures that are drawn.
+    """
     timm_names = []
     with suppress(MissingExtra):
         timm_names = [f"{TIMM}{name.partition('/')[2]}" for name in kept_names() if name.startswith("timm/")]
     cached = [name for name, known in models().items() if known.source == "torchvision" and _is_cached(name)]
-    return [_named(name, None, device, offline=True) for name in (*shipped_names(), *cached, *timm_names)]
+    shipped = sorted(shipped_names(), key=lambda name: name != "texture-cnn")
+    names = [*cached, *timm_names, *shipped] if photographs else [*shipped, *cached, *timm_names]
+    return [_named(name, None, device) for name in names]
 
 
 def trained_folders(root: Path) -> list[str]:
@@ -147,8 +152,8 @@ def _is_cached(name: str) -> bool:
     return (Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name).is_file()
 
 
-def _named(name: str, weights: str | None, device: str, *, offline: bool = False) -> Offer:
+def _named(name: str, weights: str | None, device: str) -> Offer:
     shown = Path(weights).name if weights and Path(weights).is_file() else weights
     options = ("--model", title(name), *(("--weights", shown) if shown else ()))
     text = " · ".join(filter(None, [title(name), shown]))
-    return Offer(printable(text), lambda: load(name, weights=weights, device=device), options, offline)
+    return Offer(printable(text), lambda: load(name, weights=weights, device=device), options)

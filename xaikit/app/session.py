@@ -56,7 +56,7 @@ class Choice:
     target: int | None = None
     against: int | None = None
     layer: str | None = None
-    methods: tuple[str, ...] = ("grad-cam", "libra-cam")
+    methods: tuple[str, ...] = ()
     mask: Mask = "soft"
     fill: Fill = "mean"
     seed: int = 0
@@ -115,6 +115,7 @@ class Session:
         self.version = 0
         self.running: Running | None = None
         self._results: OrderedDict[Task, Result] = OrderedDict()
+        self._drawn: dict[Task, dict[Any, Any]] = {}
         self._changed = threading.Condition(threading.RLock())
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="xaikit app", daemon=True)
@@ -151,12 +152,11 @@ class Session:
             self._tell()
 
     def cancel(self, model: str, method: str) -> None:
-        """Stop the map of a method and do not begin it again until `again`."""
+        """Stop what a method still lacks, its map and its curve, and do not begin it again until `again`."""
         with self._changed:
             for task in self.wanted():
-                if isinstance(task, MapTask) and (task.look.model, task.method) == (model, method):
-                    if not isinstance(self._results.get(task), Attribution):
-                        self._results[task] = Failure("cancelled", cancelled=True)
+                if (task.look.model, task.method) == (model, method) and task not in self._results:
+                    self._results[task] = Failure("cancelled", cancelled=True)
                     if self.running is not None and self.running.task == task:
                         self.running.context.stop.set()
             self._tell()
@@ -180,6 +180,11 @@ class Session:
             if task in self._results:
                 self._results.move_to_end(task)
             return self._results.get(task)
+
+    def drawn(self, task: Task) -> dict[Any, Any]:
+        """Return a dictionary for what is drawn of a task's result; it is forgotten with the result."""
+        with self._changed:
+            return self._drawn.setdefault(task, {})
 
     def wanted(self) -> list[Task]:
         """Return what the choice needs, in the order in which it is made."""
@@ -267,7 +272,7 @@ class Session:
                 if result is not None:
                     self._results.setdefault(task, result)
                 while len(self._results) > _KEPT:
-                    self._results.popitem(last=False)
+                    self._drawn.pop(self._results.popitem(last=False)[0], None)
                 self._tell()
 
     def _begun(self, task: Task) -> Running:

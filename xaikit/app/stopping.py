@@ -12,7 +12,7 @@ from torch import Tensor
 from xaikit.model.classifier import Classifier
 from xaikit.run.context import Context
 
-_PASS = 0.25  # seconds that one portion may take
+_PASS = 0.1  # seconds that one portion may take
 _LARGEST = 64
 
 

@@ -1,6 +1,7 @@
 """The command line: finds the commands, runs one, and turns every error into one line.
 
-Every module of this package that defines `command` is a command named after the module. Slow imports belong inside it.
+Every module of this package that defines `command` is a command named after the module, or by its NAME. Slow imports
+belong inside it.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def _register_commands() -> None:
     for entry in pkgutil.iter_modules(xaikit.cli.__path__):
         module = importlib.import_module(f"xaikit.cli.{entry.name}")
         if hasattr(module, "command"):
-            app.command(name=entry.name, cls=_Once)(module.command)
+            app.command(name=getattr(module, "NAME", entry.name), cls=_Once)(module.command)
 
 
 _register_commands()

@@ -120,7 +120,7 @@ def explain(
     resizing = classifier.resizing(resize)
     names, shown = [shown_path(path) for path, _ in files], None if draw is None else view
     asked = request(methods, target, context, names, resizing, shown, value_range)
-    result = Result(_about(methods, target, context, command) | {"request": asked})
+    result = Result(about(methods, target, context, command) | {"request": asked})
     begin = time.perf_counter()
     with ResultsFolder.open(output, result.run, notice) as folder:
         run = _Run(methods, folder, draw, target, context, resizing, view, value_range, notice, result)
@@ -296,7 +296,9 @@ class _Run:
         assert isinstance(image.content, Tensor)
         drawn = None if self.draw is None else self._drawn(self.draw, image, image.content, attributions)
         values = {attribution.method: attribution.values[0].cpu().numpy() for attribution in attributions}
-        records = [self._record(image, attribution) for attribution in attributions]
+        assert image.frame is not None
+        source = (shown_path(image.path), image.sha256, image.frame)
+        records = [record_of(self.classifier, attribution, *source) for attribution in attributions]
         with uninterrupted():
             self.result.records += self.folder.write(place, image.name, drawn, values, records)
             self.result.done += 1
@@ -315,30 +317,40 @@ class _Run:
             lines = [*frame_notes([frame]), *lines]
         return draw(picture, maps, text, title, lines, frame)
 
-    def _record(self, image: _Image, attribution: Attribution) -> Record:
-        assert image.frame is not None
-        regression = self.classifier.output == "regression"
-        return {
-            "file": shown_path(image.path),
-            "sha256": image.sha256,
-            "original_size": image.frame.original,
-            "box": image.frame.box,
-            "model": self.classifier.name,
-            "weights": self.classifier.weights,
-            "layer": attribution.layer,
-            "method": attribution.method,
-            "target": int(attribution.target[0]),
-            "label": attribution.target_names[0],
-            "probability": None if regression else float(attribution.probabilities[0]),
-            "score": float(attribution.scores[0]),
-            "params": attribution.params,
-            "flags": sorted(attribution.flags[0]),
-            "completeness": None if attribution.completeness is None else float(attribution.completeness[0]),
-            "seconds": round(attribution.seconds, 6),
-        }
+
+def record_of(classifier: Classifier, attribution: Attribution, file: str, digest: str | None, frame: Frame) -> Record:
+    """Return the record of one map in results.json.
+
+    Args:
+        classifier: the model.
+        attribution: the map of one image.
+        file: what the record calls the picture.
+        digest: hash of the picture's file.
+        frame: what the network saw of it.
+    """
+    regression = classifier.output == "regression"
+    return {
+        "file": file,
+        "sha256": digest,
+        "original_size": frame.original,
+        "box": frame.box,
+        "model": classifier.name,
+        "weights": classifier.weights,
+        "layer": attribution.layer,
+        "method": attribution.method,
+        "target": int(attribution.target[0]),
+        "label": attribution.target_names[0],
+        "probability": None if regression else float(attribution.probabilities[0]),
+        "score": float(attribution.scores[0]),
+        "params": attribution.params,
+        "flags": sorted(attribution.flags[0]),
+        "completeness": None if attribution.completeness is None else float(attribution.completeness[0]),
+        "seconds": round(attribution.seconds, 6),
+    }
 
 
-def _about(methods: Sequence[Method], target: Any, context: Context, command: str) -> dict[str, Any]:
+def about(methods: Sequence[Method], target: Any, context: Context, command: str) -> dict[str, Any]:
+    """Return the facts of a run in results.json."""
     classifier = methods[0].classifier
     return {
         "command": printable(command),

@@ -16,6 +16,7 @@ import importlib.util
 import pkgutil
 import re
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
@@ -47,6 +48,7 @@ class Registry(Generic[T]):
         self.aliases = {_plain(alias): name for alias, name in (aliases or {}).items()}
         self._entries: dict[str, type[T]] = {}
         self._discovered = False
+        self._lock = threading.RLock()
 
     def register(self, entry: type[T]) -> type[T]:
         """Register a class under its own `name` and return it; used as a decorator.
@@ -114,17 +116,17 @@ class Registry(Generic[T]):
             importlib.import_module(f"{self.guests}.{module}")
 
     def _discover(self) -> None:
-        if self._discovered:
-            return
-        self._discovered = True
-        with ExitStack() as undo:
+        with self._lock, ExitStack() as undo:  # another thread waits until all modules are imported
+            if self._discovered:  # or are being imported, by this thread
+                return
+            self._discovered = True
             undo.callback(setattr, self, "_discovered", False)
             home = importlib.import_module(self.home)
             for module in pkgutil.walk_packages(home.__path__, prefix=f"{self.home}."):
                 importlib.import_module(module.name)
             undo.pop_all()
-        for point in entry_points(group=self.home):
-            self._load(point)
+            for point in entry_points(group=self.home):
+                self._load(point)
 
     def _load(self, point: EntryPoint) -> None:
         """Load an installed plug-in; one that fails, or ends the process, registers nothing and is left out."""

@@ -176,36 +176,64 @@ def _columns(attributions: Any) -> dict[str, Attribution]:
 
 def _tiles(attribution: Attribution, title: str, scale: Scale, cmap: str | None, view: View) -> list[Tile]:
     """Return the overlay of each image."""
-    maps = _drawn_maps(attribution)
-    tiles = []
-    for index, values in enumerate(maps):
-        group = maps if scale == "shared" else maps[index : index + 1]
-        picture, frame = _picture(attribution, index, view)
-        if attribution.signed and attribution.scale == "minmax":
-            top = strongest(group)
-            white = np.full((*values.shape, 3), 255, np.uint8)
-            drawn = signed_overlay(white if picture is None else picture, placed(values, frame), cmap, top)
-            bar = SIGNED_BAR._replace(cmap=cmap, low=f"against, {-top:.2g}", high=f"for, {top:.2g}")
-        else:
-            low, high = _range(attribution, group)
-            heat = (values - low) / (high - low) if high > low else np.full_like(values, float(high > 0))
-            drawn = (
-                coloured(heat, cmap or HEAT) if picture is None else overlay(picture, placed(heat, frame), cmap or HEAT)
-            )
-            bar = Bar(cmap or HEAT, f"{low:.2g}", f"{high:.2g}")
-        tiles.append(Tile(title, marked(drawn, frame), bar))
-    return tiles
+    maps = drawn_maps(attribution)
+    groups = [maps if scale == "shared" else maps[index : index + 1] for index in range(len(maps))]
+    return [
+        tile(attribution, index, title, maps[index], ends(attribution, group), cmap, view)
+        for index, group in enumerate(groups)
+    ]
 
 
-def _drawn_maps(attribution: Attribution) -> Floats:
+def tile(
+    attribution: Attribution,
+    index: int,
+    title: str,
+    values: Floats,
+    between: tuple[float, float],
+    cmap: str | None,
+    view: View,
+) -> Tile:
+    """Return the overlay of one image.
+
+    Args:
+        attribution: the attribution.
+        index: the image.
+        title: text above the picture.
+        values: the image's map of `drawn_maps`.
+        between: the values at the ends of the colours, as `ends` gives them.
+        cmap: colour map, as in `plot`.
+        view: what is shown, as in `plot`.
+    """
+    low, high = between
+    picture, frame = _picture(attribution, index, view)
+    if is_diverging(attribution):
+        white = np.full((*values.shape, 3), 255, np.uint8)
+        drawn = signed_overlay(white if picture is None else picture, placed(values, frame), cmap, high)
+        bar = SIGNED_BAR._replace(cmap=cmap, low=f"against, {low:.2g}", high=f"for, {high:.2g}")
+    else:
+        heat = (values - low) / (high - low) if high > low else np.full_like(values, float(high > 0))
+        drawn = coloured(heat, cmap or HEAT) if picture is None else overlay(picture, placed(heat, frame), cmap or HEAT)
+        bar = Bar(cmap or HEAT, f"{low:.2g}", f"{high:.2g}")
+    return Tile(title, marked(drawn, frame), bar)
+
+
+def is_diverging(attribution: Attribution) -> bool:
+    """Return whether the maps are drawn round zero."""
+    return attribution.signed and attribution.scale == "minmax"
+
+
+def drawn_maps(attribution: Attribution) -> Floats:
     """Return the maps (N, H, W) at the images' size, in their own unit; a map that is not finite is zero."""
     maps = upsample(attribution.maps.detach().cpu().double(), attribution.size).numpy()
     finite = np.isfinite(maps).all((1, 2), keepdims=True)
     return np.where(finite, maps, 0.0)
 
 
-def _range(attribution: Attribution, maps: Floats) -> tuple[float, float]:
+def ends(attribution: Attribution, maps: Floats) -> tuple[float, float]:
     """Return the values at the ends of the colours: of pixel maps, the highest half percent is the light end."""
+    if is_diverging(attribution):
+        top = strongest(maps)
+        return -top, top
     if attribution.scale == "unit":
         return 0.0, 1.0
     low, high = float(maps.min()), float(maps.max())
