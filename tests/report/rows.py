@@ -90,8 +90,9 @@ def measures(**directions: Any) -> dict[str, MeasureAbout]:
 
 
 def write_summaries(folder: Path, drawn: Rows, measures: Measures | None = None, **latex: Any) -> None:
+    wanted = Latex(**latex)
     tables = {name: summary_table(summary.results, measures) for name, summary in summaries(drawn).items()}
-    export.write_summaries(folder, tables, Latex(**latex))
+    export.write_summaries(folder, tables, wanted)
 
 
 def _blocks(drawn: Rows, run: Mapping[str, Any], pictures: page.Pictures | None, more: dict[str, Any]) -> list[Block]:

@@ -12,19 +12,23 @@ from xaikit.report.numbers.tables import summary_table
 CONTROLS = ("ones", "random", "oracle", "anti-oracle")
 
 
-def results_of(values: dict[str, list[float]], model: str = "net"):
+def results_of(values: dict[str, list[float]]):
     """Return results whose measure `q` has these values, one an image."""
     drawn = []
     for method, own in values.items():
         methods = {method: "control" if method in CONTROLS else "gradient"}
-        for row, value in zip(rows(len(own), methods=methods, model=model), own, strict=True):
+        for row, value in zip(rows(len(own), methods=methods), own, strict=True):
             drawn.append(row | {"measure.q": value})
     return aggregate(drawn)
 
 
-def answered(values: dict[str, list[float]], **directions: str):
-    results = results_of(values)
-    return answers(results, summary_table(results, measures(**(directions or {"q": "higher"}))))
+@pytest.fixture(scope="module")
+def results():
+    return results_of(VALUES)
+
+
+def answered(results, direction: str = "higher"):
+    return answers(results, summary_table(results, measures(q=direction)))
 
 
 VALUES = {
@@ -38,8 +42,8 @@ VALUES = {
 }
 
 
-def test_best_ties_and_runner_up_have_their_figures():
-    (answer,) = answered(VALUES)
+def test_best_ties_and_runner_up_have_their_figures(results):
+    (answer,) = answered(results)
     roles = [(line.method, line.role) for line in answer.lines]
     assert roles == [
         ("a", "best"),
@@ -60,15 +64,15 @@ def test_best_ties_and_runner_up_have_their_figures():
 
 
 def test_methods_without_any_difference_are_all_tied_and_many_are_counted():
-    (answer,) = answered({name: [0.5] * 4 for name in "abcdef"})
+    (answer,) = answered(results_of({name: [0.5] * 2 for name in "abcdef"}))
     assert answer.best == tuple("abcdef")
     assert [line.role for line in answer.lines] == ["best", "tied", "tied", "tied"]
     assert answer.more == ("e", "f")
     assert conclusion([answer]) == "Best by q: a, b, c, d and 2 others, which are tied."
 
 
-def test_the_direction_of_the_measure_decides():
-    (answer,) = answered(VALUES, q="lower")
+def test_the_direction_of_the_measure_decides(results):
+    (answer,) = answered(results, "lower")
     assert [line.method for line in answer.lines][:3] == ["c", "noisy", "a"]
 
 
@@ -85,17 +89,15 @@ def test_measures_that_differ_are_told_apart():
     assert conclusion([]) == ""
 
 
-def crossed(**models: dict[str, list[float]]):
-    tables = {
-        ("drawn", model): summary_table(results_of(values, model), measures(q="higher"))
-        for model, values in models.items()
-    }
+def crossed(*models):
+    tables = {("drawn", str(place)): summary_table(one, measures(q="higher")) for place, one in enumerate(models)}
     (table,) = cross_tables(tables)
     return table
 
 
-def test_the_cross_table_orders_methods_by_their_mean_rank():
-    table = crossed(one=VALUES, two={"a": [0.1] * 8, "c": [0.7] * 8, "ones": [0.2] * 8, "noisy": [0.6] * 8})
+def test_the_cross_table_orders_methods_by_their_mean_rank(results):
+    other = results_of({"a": [0.1] * 8, "c": [0.7] * 8, "ones": [0.2] * 8, "noisy": [0.6] * 8})
+    table = crossed(results, other)
     methods = {line.method: line for line in table.blocks["methods"]}
     assert {name: line.rank for name, line in methods.items()} == {"noisy": 2, "a": 2, "c": 2}
     assert [cell.text for cell in methods["c"].cells] == [".445", ".700"]
@@ -106,7 +108,9 @@ def test_the_cross_table_orders_methods_by_their_mean_rank():
 
 
 def test_what_is_best_everywhere_is_said():
-    table = crossed(one={"a": [0.9] * 8, "b": [0.1] * 8}, two={"a": [0.5] * 8, "b": [0.4] * 8, "new": [0.1] * 8})
+    first = results_of({"a": [0.9] * 8, "b": [0.1] * 8})
+    second = results_of({"a": [0.5] * 8, "b": [0.4] * 8, "new": [0.1] * 8})
+    table = crossed(first, second)
     assert table.conclusion == "Best by q in all 2, or tied with the best: a."
     assert [line.method for line in table.blocks["methods"]] == ["a", "b", "new"]
     assert table.blocks["methods"][-1].rank != table.blocks["methods"][-1].rank, "one value gives no mean rank"

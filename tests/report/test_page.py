@@ -198,7 +198,7 @@ def test_a_page_that_would_be_too_large_shows_less_and_says_so(monkeypatch, pict
     monkeypatch.setattr("xaikit.report.page.page._LARGEST", len(whole.encode()) - 1)
     smaller = render(rows(8), RUN, pictures, sample=8)
     assert len(smaller) < len(whole)
-    assert "shows at most 6 images of a kind and the figures of 16 measures" in "".join(Reader(smaller).text)
+    assert "shows at most 6 images of a kind and the figures and ranks of 16 measures" in "".join(Reader(smaller).text)
     assert smaller.count('class="open"') == 6
     monkeypatch.setattr("xaikit.report.page.page._LARGEST", 0)
     least = render(rows(8), RUN, pictures, sample=8)

@@ -20,7 +20,11 @@ from tests.report.rows import rows as drawn_rows
 from xaikit.benchmark.manifest import MeasureAbout
 from xaikit.benchmark.rows import COLUMNS
 from xaikit.foundation.errors import BadInput, UnknownName, XaikitWarning
+from xaikit.report.numbers.aggregate import summaries
+from xaikit.report.numbers.export import write_summaries as write_summaries_of
+from xaikit.report.numbers.latex import Latex, summary_tex
 from xaikit.report.numbers.read import listed_pictures, read_benchmark
+from xaikit.report.numbers.tables import summary_table
 
 GONE = "12 rows of net on drawn left out: the data set or the model is no longer in the report"
 
@@ -145,21 +149,23 @@ def test_no_number_stands_twice_in_the_csv(tmp_path):
     assert "measure.tie-rate" in (tmp_path / "summary.csv").read_text(encoding="utf-8"), "it has other values"
 
 
-def tex(folder: Path, **latex) -> list[str]:
-    write_summaries(folder, rows() + rows(model="other"), measures(srg="higher"), **latex)
-    return (folder / "summary.tex").read_text(encoding="utf-8").splitlines()
+@pytest.fixture(scope="module")
+def tables():
+    drawn = rows(2) + rows(2, model="other")
+    return {name: summary_table(own.results, measures(srg="higher")) for name, own in summaries(drawn).items()}
 
 
-def test_a_table_for_a_paper_has_the_columns_asked_for_and_its_caption(tmp_path):
-    lines = tex(tmp_path, columns=("srg", "keep-auc-soft", "APD", "ms"), caption="50 % of {all}", intervals=False)
+def test_a_table_for_a_paper_has_the_columns_asked_for_and_its_caption(tables):
+    latex = Latex(("srg", "keep-auc-soft", "APD", "ms"), "50 % of {all}", intervals=False)
+    lines = summary_tex(tables, latex).splitlines()
     assert [line for line in lines if line.startswith("method")] == [
         r"method & srg $\uparrow$ & KeepAUC $\uparrow$ & APD $\downarrow$ & ms $\downarrow$ \\"
     ] * 2
     assert not any("scriptsize" in line for line in lines)
     assert r"\caption{50 \% of \{all\} (net, drawn)}" in lines
     assert lines.count(r"\end{table}") == lines.count(r"\begin{tabular}{lrrrr}") == 2
-    assert any("scriptsize" in line for line in tex(tmp_path, columns=("apd",)))
-    assert not any("table}" in line for line in tex(tmp_path))
+    assert "scriptsize" in summary_tex(tables, Latex(("apd",)))
+    assert "table}" not in summary_tex(tables, Latex())
 
 
 @pytest.mark.parametrize(
@@ -171,9 +177,9 @@ def test_a_table_for_a_paper_has_the_columns_asked_for_and_its_caption(tmp_path)
         ({"caption": None}, "caption: expected a text, got NoneType"),
     ],
 )
-def test_a_table_that_cannot_be_written_is_one_line_and_leaves_all_as_it_was(tmp_path, latex, message):
+def test_a_table_that_cannot_be_written_is_one_line_and_leaves_all_as_it_was(tmp_path, tables, latex, message):
     with pytest.raises((BadInput, UnknownName), match=re.escape(message)):
-        tex(tmp_path, **latex)
+        write_summaries_of(tmp_path, tables, Latex(**latex))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -18,6 +18,7 @@ from xaikit.report.numbers.aggregate import Mask, Result
 
 _WIDTH, _HEIGHT = 340.0, 236.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 38.0, 12.0, 10.0, 34.0
+_MARKED = 12  # largest number of lines with a marker at every point
 _AXIS = "share of pixels removed, t"
 
 
@@ -92,14 +93,15 @@ def confidence_svg(
 
 
 def _lines_svg(
-    label: str, key: str, top: float, lines: Iterable[_Line], styles: Mapping[str, Style], whole: float | None = None
+    label: str, key: str, top: float, lines: Sequence[_Line], styles: Mapping[str, Style], whole: float | None = None
 ) -> str:
     across, up = Axis(0, 1, _LEFT, _WIDTH - _RIGHT), Axis(0, top, _HEIGHT - _BOTTOM, _TOP)
     parts = [_axes(across, up), element("line", class_="cursor", y1=_TOP, y2=_HEIGHT - _BOTTOM)]
     if whole is not None:
         parts.append(element("line", class_="zero", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=up(whole), y2=up(whole)))
         parts.append(text("y", _WIDTH - _RIGHT + 3, up(whole) + 3.5))
-    parts += [_line_svg(line, across, up, styles[line.method]) for line in lines]
+    step = 1 if len(lines) <= _MARKED else 3
+    parts += [_line_svg(line, across, up, styles[line.method], step) for line in lines]
     return drawing("panel", (_WIDTH, _HEIGHT), label, parts, data_curve=key, data_left=_LEFT, data_right=_RIGHT)
 
 
@@ -135,7 +137,8 @@ def _axes(across: Axis, up: Axis) -> str:
     return "".join(parts)
 
 
-def _line_svg(line: _Line, across: Axis, up: Axis, style: Style) -> str:
+def _line_svg(line: _Line, across: Axis, up: Axis, style: Style, step: int) -> str:
+    """Return a line with a marker at every `step`-th point but the last."""
     points = _points(across, up, line.thresholds, line.values)
     if not points:
         return ""
@@ -144,12 +147,12 @@ def _line_svg(line: _Line, across: Axis, up: Axis, style: Style) -> str:
         low, high = (_points(across, up, line.thresholds, end) for end in line.band)
         parts.insert(0, element("path", class_="band", d=_path([*high, *reversed(low)]) + "Z"))
     if style.marker is not None:
-        parts.append(markers(style.marker, points[:-1]))
+        parts.append(markers(style.marker, points[:-1:step]))
     return element("g", *parts, class_=f"line {style.colour}", data_method=line.method)
 
 
 def _path(points: Iterable[tuple[float, float]]) -> str:
-    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+    return "M" + "L".join(f"{round(x, 1):g} {round(y, 1):g}" for x, y in points)
 
 
 def _points(across: Axis, up: Axis, thresholds: np.ndarray, values: np.ndarray) -> list[tuple[float, float]]:

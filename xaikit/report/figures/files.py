@@ -56,7 +56,7 @@ def _figures(block: Block) -> Iterator[tuple[str, str]]:
     for column in block.qualities[:1]:
         yield "cost", block.tradeoffs[column.key]
         yield "differences", block.differences[column.key]
-        yield "agreement", block.agreement
+        yield "agreement", block.agreement_of()
 
 
 def _sheet(block: Block, mask: Mask) -> str:

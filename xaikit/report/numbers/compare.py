@@ -10,6 +10,8 @@ Controls are compared with the reference in a family of their own; they never le
 Shapes: ranks (M, K) for M methods and K columns, tau (K, K).
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -70,6 +72,10 @@ class RankMatrix:
     methods: tuple[str, ...]
     ranks: np.ndarray
     tau: np.ndarray
+
+    def first(self, count: int | None) -> RankMatrix:
+        """Return the matrix of the first measures."""
+        return RankMatrix(self.columns[:count], self.methods, self.ranks[:, :count], self.tau[:count, :count])
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,6 @@ class Block:
         reference: initial reference of the differences.
         differences: figure of differences by measure.
         ranks: ranks of the methods under every measure.
-        agreement: figure of the agreement between the measures.
         images: images of the gallery, by the reason why they are shown.
         exclusions: excluded rows and their reasons.
         notes: further sentences for the reader.
@@ -90,7 +89,6 @@ class Block:
     reference: str
     differences: dict[str, Markup]
     ranks: RankMatrix
-    agreement: Markup
     images: dict[str, tuple[Shown, ...]]
     exclusions: tuple[Exclusion, ...]
     notes: tuple[str, ...]
@@ -100,6 +98,10 @@ class Block:
         """Return the data for the page's script, with the pairs of the first measures of `qualities`."""
         pairs = {column.key: self.numbers["pairs"][column.key] for column in self.qualities[:measures]}
         return self.numbers | {"pairs": pairs}
+
+    def agreement_of(self, measures: int | None = None) -> Markup:
+        """Return the figure of the agreement between the first measures of `ranks`."""
+        return Markup(agreement_svg(self.ranks.first(measures)))  # noqa: S704 - escaped as all figures
 
     @property
     def first_images(self) -> tuple[Shown, ...]:
@@ -164,7 +166,6 @@ def block(
             for column in qualities
         },
         ranks=ranks,
-        agreement=Markup(agreement_svg(ranks)),  # noqa: S704
         images=_by_reason(shown),
         exclusions=summary.exclusions,
         notes=_notes(results),

@@ -246,4 +246,5 @@ for (const block of all(document, ".block")) {
   measures(block, differences(block, numbers));
 }
 gallery();
+for (const hint of all(document, "td > .unseen")) hint.parentElement.title = hint.textContent.trim();
 addEventListener("beforeprint", () => { for (const part of all(document, "details")) part.open = true; });
