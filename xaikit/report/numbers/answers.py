@@ -37,14 +37,17 @@ _QUESTIONS = {
 
 @dataclass(frozen=True)
 class AnswerLine:
-    """One line of an answer: mean, interval and difference as they are printed, "" for a difference without a test."""
+    """One line of an answer as it is printed: the mean with its interval, and the difference from the best method.
+
+    `test` is the interval and the p of the difference; both are "" for the best method itself.
+    """
 
     method: str
     role: Role
     value: str
     interval: str
     difference: str
-    p: str
+    test: str
     map_mean: str
 
     @property
@@ -137,16 +140,13 @@ def _line(column: Column, role: Role, result: Result, difference: Difference | N
         role,
         column.text(result.mean(column.key)),
         column.interval(*result.interval(column.key)),
-        "" if difference is None else _signed(column, difference),
-        "" if difference is None or math.isnan(difference.p) else _p(difference.p),
+        "" if difference is None else "+" * (difference.mean > 0) + column.text(difference.mean),
+        "" if difference is None else f"{column.interval(difference.low, difference.high)}{_p(difference.p)}",
         column.text(result.mean("map_mean")) if column.key in _QUESTIONS else "",
     )
 
 
-def _signed(column: Column, difference: Difference) -> str:
-    sign = "+" if difference.mean > 0 else ""
-    return f"{sign}{column.text(difference.mean)} {column.interval(difference.low, difference.high)}"
-
-
 def _p(p: float) -> str:
-    return "p < .001" if p < 0.001 else f"p = {p:.2g}".replace("= 0.", "= .")
+    if math.isnan(p):
+        return ""
+    return ", p < .001" if p < 0.001 else f", p = {p:.2g}".replace("= 0.", "= .")
