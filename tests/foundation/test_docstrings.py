@@ -1,14 +1,22 @@
-"""What a report says of a method is what its file says first."""
+"""What a report says of a method is what its file says first, and every file says it in words."""
 
 from __future__ import annotations
 
-from xaikit.foundation.docstrings import first_line, formula, meaning
+import sys
+
+import pytest
+
+from xaikit.foundation.docstrings import first_line, formula, in_words, meaning
+from xaikit.methods.base import METHODS
 
 DOCSTRING = """Name: a map of something.
 
     map = a
         + b
     c   = 2
+
+In words: What the map
+shows.
 
 More words, and
 
@@ -19,11 +27,19 @@ More words, and
 def test_the_first_line_and_the_first_block():
     assert meaning(DOCSTRING) == "A map of something."
     assert formula(DOCSTRING) == "map = a\n    + b\nc   = 2"
+    assert in_words(DOCSTRING) == "What the map shows."
     assert first_line(DOCSTRING) == "Name: a map of something."
 
 
 def test_what_has_none_of_it_is_empty():
     assert meaning("Two methods") == "Two methods"
     for docstring in (None, "", "Title.", "Title.\n\nWords.\n\n    no formula, it comes too late\n"):
-        assert formula(docstring) == ""
+        assert (formula(docstring), in_words(docstring)) == ("", "")
     assert (meaning(None), first_line(None)) == ("", "")
+
+
+@pytest.mark.parametrize("name", METHODS.names())
+def test_every_method_is_explained_in_words(name: str) -> None:
+    docstring = sys.modules[METHODS.get(name).__module__].__doc__
+    assert 40 <= len(in_words(docstring).split()) <= 90
+    assert max(map(len, docstring.splitlines())) <= 120

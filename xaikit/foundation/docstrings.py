@@ -1,10 +1,13 @@
-"""What a docstring says first: of a class its first line, of a file with one method also the formula.
+"""Parts of a docstring: of a class its first line, of a file with methods or measures also what follows it.
 
 Grad-CAM: activation maps weighted by their mean gradient.     -> meaning, "Activation maps weighted by ..."
 map = relu(sum_k mean_xy(d score / d A_k) * A_k)           -> formula, the first indented block
+In words: The gradient of the class score is ...           -> in_words, "The gradient of the class score is ..."
 """
 
 import textwrap
+
+_IN_WORDS = "In words: "
 
 
 def first_line(docstring: str | None) -> str:
@@ -28,3 +31,11 @@ def formula(docstring: str | None) -> str:
         elif block or line.strip():
             break
     return textwrap.dedent("\n".join(block))
+
+
+def in_words(docstring: str | None) -> str:
+    """Return the paragraph of a file's docstring that begins with "In words: ", without these words, as one line."""
+    for paragraph in (docstring or "").split("\n\n"):
+        if paragraph.startswith(_IN_WORDS):
+            return " ".join(paragraph.removeprefix(_IN_WORDS).split())
+    return ""

@@ -3,6 +3,12 @@
     w_k = y - y_k        y = score(A),  y_k = score(A with channel k set to zero)
     map = relu(sum_k w_k A_k)
 
+In words: Each channel of a layer is set to zero in turn, and the drop of the class score becomes the weight of that
+channel's activation map. The positive part of the weighted sum is a coarse map of the regions that support the class;
+evidence against the class is not shown. No gradient is needed, but unless the network ends in pooling and one linear
+layer, the part after the layer runs once per active channel. Two channels that carry the same evidence may both get
+little weight.
+
 The result's params report the path that was used:
 "closed-form"  pooling and one linear map follow the layer (verified by head.py): w_k = d y / d z . W_k mean A_k
 "tail"         one image runs up to the layer, where it is expanded to a batch of one row per channel

@@ -2,6 +2,11 @@
 
     map = sum_k W_ck * A_k        with  z_c = mean_xy map + b_c
 
+In words: The network must end in global average pooling and one linear layer. The activation maps before the pooling
+are added up, each with the weight that the linear layer gives it for the class. The map is coarse and signed: positive
+regions raise the class's logit, negative ones lower it, and its mean is the logit without its bias. It costs one
+forward. Networks with another head are refused; take Grad-CAM for them.
+
 Whether the head has that form is verified numerically (head.py). If the head pools one channel per class without a
 linear layer after it (SqueezeNet), that channel is the map: map = A_c with z_c = mean_xy map.
 

@@ -2,6 +2,11 @@
 
     B = A reshaped to (hw, C);  B = U S V^T;  map = B v_1 = S_1 u_1
 
+In words: The activations of a layer are reduced to the one pattern over channels that is strongest in this image, and
+the map shows how strong that pattern is at each position. It is coarse, and it ignores the class: every class gets the
+same map. After a ReLU it has no negative values. It costs one forward and no gradient. Take it to see where the layer
+responds most, not to ask why the network chose a class.
+
 The sign is chosen so that the map agrees with the mean activation; non-negative activations then give a non-negative
 map. Only the smaller of the matrices B B^T (hw x hw) and B^T B (C x C) is computed.
 

@@ -2,6 +2,11 @@
 
     B = G (*) A reshaped to (hw, C);  B = U S V^T;  map = B v_1 = S_1 u_1        G = d score / d A
 
+In words: Activation times gradient is computed at each position and channel of a layer and reduced to its strongest
+pattern over channels; the map shows that pattern at each position. It is coarse, signed and specific to the class.
+Whatever is not part of the strongest pattern is left out, so a second object may be missing and the values do not add
+up to the score. Take HiResCAM where all channels should count.
+
 It is Eigen-CAM of G (*) A, which makes it class-specific. The sign is chosen so that the map agrees with the mean of
 G (*) A, which is HiResCAM divided by the number of channels; the variants are those of Eigen-CAM (eigen_cam.py).
 

@@ -2,6 +2,12 @@
 
     map = relu(sum_k mean_xy(d score / d A_k) * A_k)
 
+In words: The gradient of the class score is averaged over each channel of a layer, and the averages weight the layer's
+activation maps. The positive part of the sum is a coarse map, one cell per position of the layer, of the regions that
+support the class. Evidence against the class is cut off. Averaging the gradient can mark positions that the score
+hardly depends on; HiResCAM does not average. It costs one forward and a short backward, which makes it a usual first
+choice.
+
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, h, w), the layer's own grid.
 Units:  score per unit of activation, times activation; not normalised.
 Source: Selvaraju et al., ICCV 2017, eq. 1-2, arXiv:1610.02391.

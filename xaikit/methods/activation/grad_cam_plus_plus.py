@@ -4,6 +4,11 @@
     w_k   = sum_xy a_kxy relu(G_kxy)
     map   = relu(sum_k w_k A_k)
 
+In words: As in Grad-CAM, weighted activation maps of a layer are added up, but a channel's weight is a weighted sum of
+its positive gradients alone. The map is coarse and shows support for the class only. Because no weight is negative, a
+channel that speaks against the class is not subtracted, so regions of other classes may stay visible. It needs
+activations that are not negative, as after a ReLU. The authors propose it for several objects of one class.
+
 The closed form of a follows from explaining exp(score). Where G > 0, a = 1 / (2 + S_k G); where G <= 0, relu(G) = 0 and
 a has no effect. The factor exp(score) is common to all weights of an image and is left out.
 

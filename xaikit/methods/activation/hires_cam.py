@@ -2,6 +2,12 @@
 
     map = sum_k d score / d A_k (*) A_k
 
+In words: Activation and gradient are multiplied at each position of a layer and added up over its channels. The map is
+coarse and signed: positive regions raise the class score to first order, negative ones lower it. If only one linear map
+follows the layer, the values add up to the score without its bias. With global average pooling before that map, it
+equals Grad-CAM without the ReLU. Take it where positions must not be mixed, or where evidence against the class
+matters.
+
 If the network after the layer is one linear map, the map sums to the score without its bias.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, h, w), the layer's own grid, signed.

@@ -3,6 +3,12 @@
     I_r = rho(alpha * sum_k d z_c / d A_k (*) (A_k - A_rk))         first-order contrast of image and reference r
     I   = mean of I_r over the references whose masked image I_r (*) x keeps the class's confidence
 
+In words: The image's activations are compared with those of reference images that do not show the class; the gradient
+tells how much each difference raises the class score. Every reference gives a map, and those whose masked image keeps
+the network confident are averaged. A last step removes the lowest pixels where that raises confidence most. The map is
+coarse, not negative, and specific to the class. It is chosen by confidence on masked images, so measures of the same
+kind favour it; judge it by others as well.
+
 rho is the min-max of one map, which cancels alpha > 0. With delta_r = p_c(I_r (*) x) - p_c(x) the kept references are
 1. if any delta_r > 0: among those, with mean m and standard deviation s, the references with delta_r >= m - s;
 2. otherwise the references with delta_r > m + s, with m and s over all references;

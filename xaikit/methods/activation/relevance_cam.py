@@ -5,6 +5,11 @@
     w_k    = sum_xy R_kxy
     map    = sum_k w_k A_k
 
+In words: The relevance of the class, with all other classes counted against it, is propagated back to a layer by a rule
+of LRP, and its sum over a channel is the weight of that channel's activation map. The map is coarse and signed:
+negative regions speak more for the other classes. The weights follow values instead of gradients. It tells what
+separates the class from the others, so do not read it as all the evidence for the class.
+
 The rules are linear in the start, so one signed pass equals the difference of two.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, h, w), the layer's own grid, signed.

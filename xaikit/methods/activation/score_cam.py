@@ -4,6 +4,11 @@
     w_k = p_c(H_k (*) x)
     map = relu(sum_k w_k A_k)
 
+In words: Each activation map of a layer, scaled to [0, 1], masks the image, and the probability that the network gives
+to the class on the masked image is the map's weight. The positive part of the weighted sum is a coarse map of support
+for the class. No gradient is needed, but one forward per channel is. The masked images differ from those the network
+was trained on. A probability is never negative, so no channel is subtracted for speaking against the class.
+
 weight "probability"          as above, the authors' code
 weight "softmax-logit"        w = softmax_k(z_c(H_k (*) x)), the paper's text
 weight "softmax-probability"  w = softmax_k(p_c(H_k (*) x))

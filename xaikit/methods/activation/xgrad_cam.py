@@ -3,6 +3,11 @@
     w_k = sum_xy G_kxy A_kxy / sum_xy A_kxy
     map = relu(sum_k w_k A_k)
 
+In words: As in Grad-CAM, a layer's activation maps are added up with one weight per channel, but the gradient is
+averaged mostly over the positions where the channel is active. The positive part of the sum is a coarse map of support
+for the class; evidence against it is cut off. If pooling and one linear layer follow, it equals Grad-CAM. Activations
+should not be negative, as after a ReLU: where those of a channel almost cancel, its weight becomes very large.
+
 Before the ReLU the map has the same sum as HiResCAM's: the score without its bias if one linear map follows the layer.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, h, w), the layer's own grid.

@@ -2,6 +2,10 @@
 
     map(u) = exp(-|u - centre|^2 / (2 sigma^2))        sigma = side / 4
 
+In words: The map is a blob at the centre of the image, the same for every image of one size, every class and every
+network. It is a control and explains nothing. Photographs usually show their object in the middle, so localisation
+measures may reward it. A method whose maps are no better than this one has not shown that it looks at the image.
+
 Photographs usually show their object at the centre, so this prior scores well without looking at the image.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) in [0, 1].

@@ -2,6 +2,11 @@
 
     map = sqrt(Gx^2 + Gy^2)        Gx, Gy: 3x3 Sobel of the mean over channels
 
+In words: The map is the strength of the image's edges, computed by a Sobel filter without the network. It is a control:
+fine, not negative, and the same for every class and every network. It looks convincing to the eye although it cannot
+tell anything about a decision. If a method's maps resemble it, they may show the picture rather than what the network
+used.
+
 Gradient maps can look convincing because they resemble edges; this map shows edges without a model.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) >= 0.

@@ -2,6 +2,11 @@
 
     map = 1 everywhere, 0 in the top left pixel
 
+In words: The map is one everywhere except for a single pixel. It is a control and explains nothing. As a soft mask it
+leaves the image practically unchanged, so the confidence hardly drops and often rises by a trace. It shows that average
+drop and the rate of increase can be satisfied without an explanation; read them together with the mean of the map or
+with srg.
+
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) in {0, 1}.
 Source: Poppi et al., CVPR Workshops 2021, arXiv:2104.10252.
 """

@@ -2,6 +2,11 @@
 
     map = 1
 
+In words: Every pixel gets the same value, for every image, class and network. It is a control and explains nothing.
+Used as a mask it removes nothing, so measures that punish a loss of confidence give it their best value. Measures that
+order the pixels find only ties in it. Read such measures beside one that tells how much of the image a mask keeps, such
+as mean-map.
+
 As a mask it removes nothing, so it has a perfect value in measures that reward weak masks (average drop).
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W), all 1.

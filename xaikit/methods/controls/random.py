@@ -2,6 +2,11 @@
 
     map(u) ~ U(0, 1)
 
+In words: Every pixel gets an independent random number, whatever the image shows and whatever the network does. It is a
+control and explains nothing: fine, speckled and not specific to a class. Its value tells what chance reaches on a
+measure. Since removing scattered pixels affects a network differently from removing regions, compare coarse maps with
+random-grid.
+
 It contains no information about the model: a measure on which it does well does not measure explanations.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) in [0, 1].

@@ -2,6 +2,11 @@
 
     map ~ U(0, 1) on 7 x 7 cells, upsampled by the heatmap
 
+In words: Random numbers on a few cells are enlarged to the size of the image. It is a control and explains nothing, but
+it is as coarse and smooth as the maps of activation methods. As a mask it keeps and removes whole regions, as they do,
+so it is the fair chance level for them; random is that of maps with one value per pixel. It ignores the image, the
+class and the network.
+
 Smooth maps keep or remove whole regions, so this is the fair random baseline for the activation methods.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, grid, grid) in [0, 1].

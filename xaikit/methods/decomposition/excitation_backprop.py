@@ -3,6 +3,12 @@
     P_j = x_j sum_i w+_ij P_i / (sum_k w+_ik x_k)        P starts at 1 at the class, biases take no part
     contrastive: the positive part of P minus the walk in which the weights of the last map are negated
 
+In words: A random walk starts at the class and steps back from unit to unit along positive weights, more often to units
+with large activations; the map shows how often it ends at each pixel. It is fine, never negative, and adds up to one if
+no walk ends early. Evidence against the class has no place in it, and maps of different classes can look alike, because
+all walks share the early layers; the contrastive variant subtracts the walk of the opposite. The paper shows layer
+maps, which are coarser.
+
 Completeness: every walk ends somewhere, so values sum to 1; those of the contrastive variant sum to 0 before the
 positive part is taken. Walks that reach an output which no input excites end there, recorded as `absorbed_dead`.
 

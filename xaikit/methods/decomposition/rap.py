@@ -5,6 +5,11 @@
                   R_j = C_j - (sum C - sum R) / #{C != 0}             where C_j is not zero
     first map     z-box with the smallest and largest value of each image
 
+In words: The logit is passed back through the network in proportion to the absolute contributions, and at every layer
+the units that contribute less than the mean are pushed below zero. The map is fine and signed and adds up to the logit,
+less what dead units absorb. Negative therefore means less important than the rest, not necessarily against the class.
+The authors aim at separating an object from its background; for evidence against a class take contrastive-lrp.
+
 The shift preserves the sum and makes weak contributions negative. Sums and poolings are shared by signed
 contributions; biases are excluded.
 

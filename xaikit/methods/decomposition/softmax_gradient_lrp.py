@@ -2,6 +2,11 @@
 
     start_c = p_c (1 - p_c)        start_j = - p_c p_j        p = softmax(logits)
 
+In words: LRP is started with the gradient of the class's probability: positive at the class, negative at the others in
+proportion to their probability. The map is fine and signed and shows what sets the class apart from those it is
+confused with; negative regions speak for them. The start adds up to zero, so the values share out a contrast, not the
+score. If the network is certain, the start is tiny, and the map's values with it; compare maps by shape only.
+
 The start sums to 0, and each other class counts in proportion to its probability. The propagation is that of LRP.
 
 Completeness: sum(values) + absorbed = 0 with the amounts in the diagnostics.

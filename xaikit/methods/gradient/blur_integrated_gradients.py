@@ -3,6 +3,11 @@
     values = -sum_i (sigma_{i+1} - sigma_i) * d score / d x at L(x, sigma_i) * (L(x, sigma_i + d) - L(x, sigma_i)) / d
     sigma_i = sigma * i / steps        L a Gaussian blur, d = 0.01
 
+In words: The gradient of the score is collected while the image goes from very blurred to sharp, and each pixel gets
+the gradient times its own change. The map is fine, signed and specific to the class, and its values add up to the
+difference between the score of the image and that of the blurred one. No colour has to be chosen as a baseline.
+Whatever the blur does not change, such as a large uniform area, gets almost nothing. It costs 100 backwards by default.
+
 L multiplies the image by one matrix per axis. The difference of two blurs is computed on the matrices, in double
 precision, to avoid cancellation. Completeness: sum(values) = score(x) - score(L(x, sigma)), up to the quadrature error;
 the gap is reported per image, which is flagged `incomplete` above 1 %.

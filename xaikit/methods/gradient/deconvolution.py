@@ -2,6 +2,11 @@
 
     values = d score / d x  with  g [g > 0]  in place of  g [x > 0]  at every ReLU
 
+In words: The gradient is passed back through the network, but at every ReLU only its positive part is kept, whether or
+not the unit was active. The map is fine and signed, but its values have no unit. It shows patterns that would excite
+the units towards the class rather than what this image contributed. Since the ReLUs ignore the image, it is a tool for
+looking at features, not evidence for a decision. Networks without a ReLU are refused.
+
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) summed over channels, or (N, C, H, W) with `channels=True`.
 Units:  none.
 Source: Zeiler & Fergus, ECCV 2014, section 2.1, arXiv:1311.2901.

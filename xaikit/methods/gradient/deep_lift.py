@@ -2,6 +2,12 @@
 
     values = (x - x') * M        M by the rules of `multiplier_rules`, in one forward and one backward of [x; x']
 
+In words: The image and a baseline, the mean colour by default, run through the network, and the difference of their
+scores is passed back layer by layer in proportion to the differences of the activations. The map is fine, signed and
+specific to the class; its values add up to the score difference. It costs one backward of two images, far less than
+integrated gradients. Everything is relative to the baseline: pixels of its colour get zero. Operations without a rule
+are refused.
+
 Completeness: sum(values) = score(x) - score(x'), exact up to rounding. The gap is reported per image; an image whose
 gap exceeds 1 % of the difference gets the flag `incomplete`. An operation without a rule on the way to the score raises
 BadInput.

@@ -2,6 +2,11 @@
 
     values = mean_b (x - x_b) * M(x, x_b)        M by the rules of `multiplier_rules`
 
+In words: DeepLIFT is run against several reference images and averaged, so that the result depends less on one baseline
+colour. The map is fine, signed and specific to the class; its values add up to the score minus the mean score of the
+references. They approximate Shapley values and are not equal to them. The default references are drawn pictures; give
+your own if the question is what sets an image apart from your data. It costs one backward per reference and one more.
+
 Completeness: sum(values) = score(x) - mean_b score(x_b), exact up to rounding; the gap is reported per image, which is
 flagged `incomplete` above 1 %. A portion may hold (image, reference) pairs of several images; each image runs once per
 portion.

@@ -2,6 +2,12 @@
 
     values = mean_k (x + e_k - x_k) * d score / d x at x_k + a_k (x + e_k - x_k)        k = 0 ... samples - 1
 
+In words: Gradients are taken at random points between the image and reference images, and each is multiplied by the
+difference of the two. Their mean is a map that is fine, signed and specific to the class, and that adds up to the score
+minus the mean score of the references, up to sampling error, which is reported. It avoids the choice of one baseline
+colour. The default references are drawn pictures; your own images ask a clearer question. Another seed gives a slightly
+different map.
+
 [0, 1] is divided into `samples` equal intervals, with one a_k in each: uniformly drawn ("stratified") or the midpoint
 ("midpoint"). The x_k run through all references in random order, reshuffled each time, so that all are used equally
 often. e_k is normal noise, off by default. All draws depend on the seed and the content of the image only.

@@ -3,6 +3,12 @@
     values = sum_t (x_{t+1} - x_t) * d score / d x at x_t        x_0 = x' the baseline, x_T = x
     x_t = x' + a * (x - x')                                     a: progress of each coordinate, from 0 to 1
 
+In words: As in integrated gradients, gradients are collected on the way from a baseline to the image, but the path
+changes first the pixels where the gradient is small, which is meant to avoid large gradients that have little to do
+with the image. The map is fine, signed and specific to the class. Its values add up to the score difference only
+approximately; the gap is reported. The steps follow one another, image by image, so it is slow: 200 backwards by
+default.
+
 Step t of T, with b = (t + 1) / T:
     every coordinate below b - reach moves to b - reach
     among the coordinates below b + reach, the `fraction` with the smallest |gradient| moves towards b + reach, all by

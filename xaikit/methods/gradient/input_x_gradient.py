@@ -2,6 +2,11 @@
 
     values = x * d score / d x          x in the network's coordinates, where zero is the data's mean colour
 
+In words: The gradient of the class score is multiplied by the normalised image. The map is fine, signed and specific to
+the class: it estimates, to first order, what each pixel adds to the score compared with the mean colour. Pixels of the
+mean colour get zero, however important they are. In deep networks the gradient changes from pixel to pixel and the map
+is noisy. It costs one backward; integrated gradients spends more for values that add up to the score difference.
+
 In a piecewise linear network without biases the values sum to the score. Biases account for the rest, so no
 completeness gap is reported.
 

@@ -4,6 +4,12 @@
     midpoint          a_m = (m + 1/2) / steps, w_m = 1 / steps
     gauss-legendre    a_m, w_m of the Gauss-Legendre rule on [0, 1]
 
+In words: The image is faded in from a baseline, the mean colour by default, and the gradients on the way are averaged
+and multiplied by the difference between image and baseline. The map is fine, signed and specific to the class, and its
+values add up to the difference of the two scores; the gap is reported. Everything is relative to the baseline: pixels
+of its colour get zero, so try a second baseline. The map is often noisy. It costs 50 backwards, and more where the gap
+is large.
+
 With several baselines the values are averaged. Completeness: sum(values) = score(x) - mean score(x'), up to the
 quadrature error; the gap is reported per image. By default an image starts with 50 steps, doubled up to 400 while its
 gap exceeds 1 % of the difference; `steps=N` fixes the number. An image whose gap exceeds 1 % in the end is flagged

@@ -2,6 +2,11 @@
 
     values = mean_i v_i        v_i = d score / d x at x + e_i,  e_i ~ N(0, (level * range of x)^2)
 
+In words: The gradient is computed for many copies of the image with random noise, 50 by default, and averaged, which
+removes much of the speckle of a single gradient. The map is fine, signed and specific to the class. It describes the
+noisy copies as much as the image: more noise gives smoother maps and images less like the training data. Any other
+method can be averaged in the same way with `base`. It costs as many passes as there are copies.
+
 `base` names another method to smooth instead of the gradient, such as integrated-gradients or grad-cam.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) summed over channels, or (N, C, H, W) with `channels=True`;

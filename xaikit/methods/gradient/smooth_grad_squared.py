@@ -2,6 +2,11 @@
 
     values = mean_i v_i^2      v_i = d score / d x at x + e_i,  e_i ~ N(0, (level * range of x)^2)
 
+In words: The gradient is computed for many noisy copies of the image and squared before it is averaged. The map is fine
+and never negative: it shows where the score is sensitive, on average or at times, and not in which direction. Squaring
+makes the largest values stand out and the rest of the map dark. Values are squared gradients and do not add up to
+anything. Take SmoothGrad where the sign matters, VarGrad for the variation alone.
+
 It equals the square of SmoothGrad plus the (biased) variance of VarGrad. `base` names another method instead of the
 gradient.
 

@@ -2,6 +2,11 @@
 
     values = sum_i (v_i - mean v)^2 / (n - 1)        v_i = d score / d x at x + e_i,  e_i ~ N(0, (level * range of x)^2)
 
+In words: The gradient is computed for many noisy copies of the image, and the map shows how much it varies between
+them. It is fine and never negative: a high value means that the effect of this pixel on the score depends on the noise
+around it, not that it supports the class. A pixel whose effect is strong but constant gets nothing, and a linear
+network gives an empty map. It costs as many passes as there are copies, and one more.
+
 Deviations are measured from the values of the clean image and their mean is subtracted at the end: one pass, and no
 difference of large numbers. `base` names another method instead of the gradient.
 

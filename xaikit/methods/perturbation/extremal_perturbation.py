@@ -6,6 +6,11 @@
     w_t = 300 * 1.0052^t;  momentum 0.9, rate 0.01, p clamped to [0, 1];  every other step sees the image mirrored
     score scaled such that the whole image scores 80 more than the blurred image
 
+In words: An optimiser searches for a smooth mask that covers a fixed share of the image, 10 % by default, such that the
+network, which sees the rest blurred, gives the class the highest score. The map is that mask: smooth, from 0 to 1,
+specific to the class. It shows what suffices for the class and not how much each part counts, and its area is your
+choice: try several. The search may stop at a good mask that is not the best. It takes 800 backwards by default.
+
 The parameters p lie on a grid, one every `stride` pixels, with centres c_j; m is a smooth maximum over neighbouring
 parameters, so no mask has detail finer than sigma. `variant="delete"` searches for the mask whose removal lowers the
 score most, "dual" for the mask that does both, with the difference of the two scores as objective. With several areas

@@ -3,6 +3,11 @@
     d_k = score(x) - score(x without segment k)
     map(u) = d_k at every pixel u of segment k
 
+In words: The image is cut into superpixels, about 64 by default, and each is covered in turn; every pixel of it gets
+the drop of the score. The map is blocky, signed and specific to the class, and needs no gradient. A drop tells what the
+segment adds while the rest is visible: if two segments carry the same evidence, both can get little. Values depend on
+the segmentation, on the fill, and on the size of a segment. It costs one forward per segment.
+
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W), signed, one value per segment.
 Units:  score (or probability) per segment, not divided by its area.
 Source: Kokhlikyan et al., arXiv:2009.07896 (captum); leaving one feature out, Zeiler & Fergus, ECCV 2014.

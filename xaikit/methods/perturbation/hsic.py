@@ -4,6 +4,11 @@
     L_ab = exp(-(y_a - y_b)^2 / (2 w^2)), w = median of |y_a - y_b|, or of those above rounding;  H = 1 - 1/n
     value_i = tr(K_i H L H) / (n - 1)^2 = u_i^T (H L H) u_i / (2 (n - 1)^2)
 
+In words: The cells of a grid are hidden and shown at random many times, and the map tells how strongly the probability
+of the class depends on whether a cell is visible. It is coarse and never negative: a cell that speaks against the class
+scores like one that speaks for it. Unlike a mean it also notices effects that are not linear. Values rank cells and are
+not shares of the score. It costs 500 forwards by default; with few, chance decides.
+
 K_i is the Dirac kernel, 1 where two masks agree on cell i. It equals (1 + u_i u_i^T) / 2, so one matrix product gives
 all cells. The masks depend on the seed and are the same for all images. A constant score gives zeros.
 

@@ -5,6 +5,11 @@
     phi = argmin sum_S pi(S) (v(S) - v(empty) - sum_{k in S} phi_k)^2    subject to   sum_k phi_k = v(full) - v(empty)
     map(u) = phi_k at every pixel u of segment k
 
+In words: The image is cut into superpixels, about 64 by default, and the score is computed with many combinations of
+them visible. Each superpixel gets its Shapley value: its effect averaged over all combinations of the others, estimated
+by a weighted regression. The map is blocky, signed and specific to the class, and adds up over segments to the score
+minus that of the empty image. Segmentation and fill decide much of it. It costs some 2,200 forwards; fewer are noisy.
+
 The constraint holds exactly: it is eliminated, not weighted. Every coalition comes with its complement. Sizes are
 enumerated from the smallest and largest inwards as long as the samples suffice; the rest is drawn with probabilities
 pi, and repeated draws are scored once. With up to 12 segments all coalitions are scored by default, which gives exact

@@ -6,6 +6,12 @@
     w, b = argmin sum_i pi_i (y_i - b - w z_i)^2 + alpha |w|^2
     map(u) = w_k at every pixel u of segment k
 
+In words: The image is cut into superpixels, many copies hide random ones of them, and a linear model is fitted that
+predicts the class's probability from the visible ones. Its coefficients are the map: blocky, signed, specific to the
+class. The diagnostic `fit` tells how well the linear model fits; where it is low, the map means little. Segmentation,
+fill and kernel width change the result, as does the seed. Values compare segments of one image only. It costs 1,000
+forwards by default.
+
 The `lime` package's local linear model does the fit. The samples depend on the seed and the content of the image.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W), signed, one value per segment.

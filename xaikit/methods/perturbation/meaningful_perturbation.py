@@ -3,6 +3,12 @@
     min_c  l1 * sum |1 - c| + l2 * sum |grad c|^beta + p_c(shift(m * x + (1 - m) * blur(x)))
     m = blur(upsample(c))                    map = 1 - m
 
+In words: An optimiser searches for the smallest smooth mask that lowers the probability of the class by blurring what
+it covers. The map shows how much of each place is removed: smooth, from 0 to 1, specific to the class. It shows what is
+necessary for this answer, not how much each part counts or what speaks against the class. The weights of the penalties
+decide how large the mask becomes, and the search may end at one of several solutions. It takes 300 backwards by
+default.
+
 The mask c has `grid` cells along the short side. In each step the image is shifted cyclically by up to 4 pixels, drawn
 from the seed and equal for all images. The optimiser is Adam (rate 0.1, decays 0.9 and 0.999), with c clamped to
 [0, 1]. Lengths refer to an image whose short side is 224 pixels: the fill is blurred by 10 pixels, the mask by 5.

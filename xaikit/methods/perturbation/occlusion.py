@@ -3,6 +3,11 @@
     d_w = score(x) - score(x with window w filled)
     map(u) = mean of d_w over the windows w that cover pixel u
 
+In words: A window is moved over the image and covered, by default with the mean colour; a pixel gets the mean drop of
+the score over the windows that cover it. The map is coarse, as wide as the window, signed and specific to the class,
+and needs no gradient. Its values are easy to read. It misses evidence that is present twice, and a covered window is
+itself a pattern to which the network may respond. Smaller windows are finer and cost more forwards.
+
 Windows lie on a regular grid; the last window of each axis ends at the border, so that every pixel is covered.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W), signed.

@@ -4,6 +4,12 @@
     phi(half) = mean over the two contexts of v(context + half) - v(context)         recursively, v(S) = score of x in S
     map(u) = phi of the smallest region that contains u, divided evenly among its pixels
 
+In words: The image is halved again and again, and the halves are shown and hidden to share out the score between them;
+where much of the score is still unexplained, the halving goes on. The map is made of rectangles of different sizes,
+signed and specific to the class, and adds up to the score minus that of the empty image. Rectangles do not follow
+objects, and with few forwards, 500 by default, large blocks remain. The fill of hidden parts matters as in any such
+method.
+
 shap's PartitionExplainer does the recursion on shap's own hierarchy for images; this file supplies the scores. The
 values sum to v(image) - v(empty).
 

@@ -4,6 +4,12 @@
     S(u) = 1 / (N p) sum_i p_c(x * M_i) M_i(u)                                       variant "plain"
     C(u) = sum_i (p_c(x * M_i) - mean p_c) (M_i(u) - mean M(u)) / (N var M(u))       variant "centred"
 
+In words: The image is shown through thousands of random smooth masks, and the masks are averaged with the probability
+of the class as weight: a pixel is bright if the network was confident when it was visible. The map is smooth and
+specific to the class. It contains the mean probability as an offset, so look at differences and not at the level; the
+variant "centred" removes it and is signed. With too few masks it shows the masks themselves. It costs 4,000 forwards by
+default.
+
 "plain" contains the mean probability as a constant offset; "centred" is the regression slope of the probability on the
 mask, is signed, and varies far less between draws. The masks depend only on the seed and the image size, and are shared
 by all images. Equal probabilities give a constant map, without the noise of the masks. Only grids and offsets are

@@ -7,6 +7,11 @@
     the remaining pixels get their own mean
     order     "full" as above; "fast" adds the regions in order of the mean of a over all their pixels
 
+In words: Integrated gradients from a black and a white baseline are averaged over image regions of many sizes, and the
+regions are added in the order of their mean. The map is made of regions that follow the edges of the image, signed and
+specific to the class. It reads more easily than a pixel map, but it cannot be finer than its regions, and a region's
+outline comes from the image and not from the network. It costs 200 backwards by default.
+
 The map sums to the sum of a; the flag `incomplete` is that of the integrated gradients. The image is segmented at
 224 x 224 with values scaled to [-1, 1]; the 5 and 50 pixels refer to that size. When a pixel is added, it is subtracted
 from the running sums of all regions that contain it, so the whole selection reads each (pixel, region) pair once.
