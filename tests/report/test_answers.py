@@ -27,6 +27,17 @@ def results():
     return results_of(VALUES)
 
 
+def test_a_control_that_does_as_well_as_the_best_is_named():
+    (answer,) = answered(results_of({"a": [0.5] * 4, "b": [0.4] * 4, "ones": [0.5] * 4, "anti-oracle": [0.9] * 4}))
+    assert conclusion([answer]) == "Best by q: a and b, which are tied. But by q the control ones does as well."
+
+
+def test_a_single_method_is_compared_with_the_best_control():
+    (answer,) = answered(results_of({"a": [0.5] * 4, "ones": [0.3] * 4, "random": [0.1] * 4}))
+    assert conclusion([answer]) == "a: q .500 [.500, .500], best control .300."
+    assert [line.role for line in answer.lines] == ["", "best control"]
+
+
 def answered(results, direction: str = "higher"):
     return answers(results, summary_table(results, measures(q=direction)))
 

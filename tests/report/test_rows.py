@@ -174,6 +174,7 @@ def test_a_table_for_a_paper_has_the_columns_asked_for_and_its_caption(tables):
         ({"columns": ("ape",)}, "unknown column 'ape'; did you mean api or apd?"),
         ({"columns": ("apd", "")}, "columns: expected names such as apd,ms, got 'apd', ''"),
         ({"columns": (3,)}, "columns: expected names such as apd,ms, got 3"),
+        ({"columns": None}, "columns: expected a list of names, got NoneType"),
         ({"caption": None}, "caption: expected a text, got NoneType"),
     ],
 )

@@ -25,7 +25,7 @@ def command(
     from xaikit.report.numbers.read import read_benchmark
     from xaikit.runs.page import write_all
 
-    latex = Latex(() if columns is None else tuple(columns.split(",")), caption, intervals)
+    latex = Latex([] if columns is None else columns.split(","), caption, intervals)
     benchmark = read_benchmark(folder)
     write_all(folder, benchmark, tell, latex)
     say(f"{len(benchmark):,} rows; see {folder / 'report.html'}")

@@ -27,7 +27,7 @@ def write_report(folder: str | Path, *, columns: Sequence[str] = (), caption: st
         The path of report.html.
 
     Raises:
-        BadInput: the folder has no rows, a file is not what it should be, or an argument is no text.
+        BadInput: the folder has no rows, a file is not what it should be, or an argument is of another type.
         UnknownName: a name in `columns` is that of no column.
     """
     from xaikit.report.numbers.latex import Latex
@@ -35,7 +35,7 @@ def write_report(folder: str | Path, *, columns: Sequence[str] = (), caption: st
     from xaikit.runs.telling import tell
 
     folder = Path(folder)
-    latex = Latex((columns,) if isinstance(columns, str) else tuple(columns), caption, intervals)
+    latex = Latex([columns] if isinstance(columns, str) else columns, caption, intervals)
     write_all(folder, read_benchmark(folder), tell, latex)
     return folder / "report.html"
 

@@ -19,7 +19,7 @@ from xaikit.report.numbers.columns import Column
 from xaikit.report.numbers.compare import Difference, all_differences
 from xaikit.report.numbers.tables import Table
 
-Role = Literal["best", "tied", "next", "best control", "known evidence"]
+Role = Literal["", "best", "tied", "next", "best control", "known evidence"]
 
 _TIES = 3  # largest number of lines for methods that are tied with the best
 _NAMED = 5
@@ -53,7 +53,7 @@ class AnswerLine:
     @property
     def is_method(self) -> bool:
         """Whether it is a method, not a control."""
-        return self.role in ("best", "tied", "next")
+        return self.role in ("", "best", "tied", "next")
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ class Answer:
         best: the best method and those that are tied with it.
         lines: the lines, best first.
         more: names of the tied methods without a line.
+        control: name of the best control, if it does as well as the best method, else "".
     """
 
     column: Column
@@ -75,6 +76,7 @@ class Answer:
     best: tuple[str, ...]
     lines: tuple[AnswerLine, ...]
     more: tuple[str, ...]
+    control: str
 
 
 def answers(results: Sequence[Result], table: Table) -> tuple[Answer, ...]:
@@ -85,9 +87,22 @@ def answers(results: Sequence[Result], table: Table) -> tuple[Answer, ...]:
 
 
 def conclusion(given: Sequence[Answer]) -> str:
-    """Return the answers in one sentence, "" without any."""
-    if not given:
-        return ""
+    """Return the answers in a sentence, and where a control does as well in another; "" without any answer."""
+    doubtful = [
+        f"by {answer.column.name} the control {answer.control} does as well" for answer in given if answer.control
+    ]
+    doubt = f" But {' and '.join(doubtful)}." if doubtful else ""
+    return f"{_best(given)}{doubt}" if given else ""
+
+
+def _best(given: Sequence[Answer]) -> str:
+    if not given[0].lines[0].role:
+        parts = [
+            f"{answer.column.name} {answer.lines[0].value} {answer.lines[0].interval}"
+            + "".join(f", best control {line.value}" for line in answer.lines if line.role == "best control")
+            for answer in given
+        ]
+        return f"{given[0].best[0]}: {'; '.join(parts)}."
     if len(given) == 1:
         return f"Best by {given[0].column.name}: {_with_ties(given[0].best)}."
     both = [method for method in given[0].best if all(method in answer.best for answer in given)]
@@ -111,16 +126,18 @@ def _with_ties(names: Sequence[str]) -> str:
 def _answer(results: Sequence[Result], table: Table, column: Column) -> Answer:
     index = table.columns.index(column)
     known = [result for result in results if not math.isnan(result.mean(column.key))]
-    known.sort(key=lambda result: column.rank(result.mean(column.key)))
+    known.sort(key=lambda result: _rank(column, result))
     methods = [result for result in known if not result.is_control]
     marks = {line.result.method: line.cells[index].mark for line in table.methods}
     leader = table.leaders[column.key].best
     alike = "best" not in marks.values()  # all are printed alike, or there is one
     ties = [method for method in methods if method.method != leader and (alike or marks[method.method] == "best")]
-    lines: list[tuple[Role, Result]] = [("best", one) for one in methods if one.method == leader]
+    blind = [one for one in known if one.is_control and not one.is_evidence]
+    first: Role = "best" if len(methods) > 1 else ""
+    lines: list[tuple[Role, Result]] = [(first, one) for one in methods if one.method == leader]
     lines += [("tied", method) for method in ties[:_TIES]]
     lines += [("next", one) for one in methods if one.method != leader and one not in ties][:1]
-    lines += [("best control", one) for one in known if one.is_control and not one.is_evidence][:1]
+    lines += [("best control", one) for one in blind[:1]]
     lines += [("known evidence", one) for one in known if one.is_evidence and one.method == "oracle"]
     differences = {one.method: one for one in all_differences(results, column, table.pairs[column.key])[leader]}
     question, meaning = _QUESTIONS.get(column.key, (column.meaning, ""))
@@ -131,7 +148,12 @@ def _answer(results: Sequence[Result], table: Table, column: Column) -> Answer:
         (leader, *(method.method for method in ties)),
         tuple(_line(column, role, one, differences.get(one.method)) for role, one in lines),
         tuple(method.method for method in ties[_TIES:]),
+        "".join(one.method for one in blind[:1] if _rank(column, one) <= _rank(column, methods[0])),
     )
+
+
+def _rank(column: Column, result: Result) -> float:
+    return column.rank(result.mean(column.key))
 
 
 def _line(column: Column, role: Role, result: Result, difference: Difference | None) -> AnswerLine:

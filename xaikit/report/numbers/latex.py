@@ -41,11 +41,13 @@ class Latex:
         BadInput: `columns` or `caption` is no text.
     """
 
-    columns: tuple[str, ...] = ()
+    columns: Sequence[str] = ()
     caption: str = ""
     intervals: bool = True
 
     def __post_init__(self) -> None:
+        if not isinstance(self.columns, list | tuple):
+            raise BadInput(f"columns: expected a list of names, got {type(self.columns).__name__}")
         if not all(isinstance(name, str) and name.strip() for name in self.columns):
             raise BadInput(f"columns: expected names such as apd,ms, got {', '.join(map(repr, self.columns))}")
         if not isinstance(self.caption, str):
@@ -74,7 +76,8 @@ def summary_tex(tables: Tables, latex: Latex) -> str:
 
 def _chosen(table: Table, names: Sequence[str]) -> list[int]:
     """Return the indices of the columns with these names, of all for no names."""
-    places = {_plain(name): index for index, column in enumerate(table.columns) for name in names_of(column)}
+    columns = list(enumerate(table.columns))[::-1]  # of two with one name the first, which the suite measures
+    places = {_plain(name): index for index, column in columns for name in names_of(column)}
     chosen = [places[_plain(name)] for name in names if _plain(name) in places]
     return list(dict.fromkeys(chosen)) if names else list(range(len(table.columns)))
 
