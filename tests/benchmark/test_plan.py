@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from xaikit.api import load
 from xaikit.benchmark.dataset import open_data
 from xaikit.benchmark.identity import unit_id
-from xaikit.benchmark.plan import chunks, in_shard, settings
+from xaikit.benchmark.plan import in_shard, plan, settings
+from xaikit.benchmark.protocol import Protocol
+from xaikit.benchmark.store import Found
 from xaikit.benchmark.suite import Suite
 from xaikit.foundation.errors import BadInput
 from xaikit.methods.base import METHODS
@@ -23,6 +27,17 @@ def classifier():
 def planned(classifier, **changed):
     suite = Suite.of(**(ASKED | changed))
     return settings(suite, suite.models[0], classifier, evidence=True), open_data(suite.data).pictures
+
+
+PROTOCOL = Protocol.of(Suite.of(**ASKED))
+
+
+def row(without: set[str] = frozenset(), status: str = "ok") -> Found:
+    return Found(Path("a.parquet"), status, frozenset(pair for pair in PROTOCOL.values if pair[0] not in without))
+
+
+def chunks(asked, pictures, done=(), batch=16, size=None):
+    return plan(0, asked, pictures, dict.fromkeys(done, (row(),)), PROTOCOL, batch, size).chunks
 
 
 def test_shares_of_a_dataset_are_disjoint_and_together_the_whole():
@@ -74,24 +89,61 @@ def test_a_method_beyond_its_budget_is_left_out(classifier):
 
 
 @pytest.mark.parametrize(
-    ("change", "maps"),
+    ("change", "all_change"),
     [
-        ({"measures": ["api"]}, True),
-        ({"levels": 5}, True),
-        ({"seeds": [1]}, False),
-        ({"target": 2}, False),
-        ({"batch": 8}, False),
-        ({"methods": ["grad-cam", {"name": "saliency", "params": {"channels": True}}]}, None),
+        ({"seeds": [1]}, True),
+        ({"target": 2}, True),
+        ({"batch": 8}, True),
+        ({"methods": ["grad-cam", {"name": "saliency", "params": {"channels": True}}]}, False),
     ],
 )
-def test_what_changes_a_number_changes_the_unit(classifier, change, maps):
+def test_what_changes_a_number_changes_the_unit(classifier, change, all_change):
     before, after = planned(classifier)[0], planned(classifier, **change)[0]
     same = {one.id for one in before} & {one.id for one in after}
-    if maps is None:
+    if not all_change:
         assert len(same) == len(before) - 1, "another method's parameters leave this one's units as they are"
     else:
         assert not same
-        assert ({one.map_id for one in before} == {one.map_id for one in after}) == maps, "maps depend on no measure"
+        assert {one.map_id for one in before} != {one.map_id for one in after}
+
+
+@pytest.mark.parametrize("change", [{"measures": ["api"]}, {"levels": 5}])
+def test_units_are_maps_and_depend_on_no_measure(classifier, change):
+    assert {one.id for one in planned(classifier)[0]} == {one.id for one in planned(classifier, **change)[0]}
+
+
+def test_what_a_row_lacks_is_all_that_is_planned(classifier):
+    asked, pictures = planned(classifier)
+    lacks = {"measure.srg", "measure.api"}
+    rows = {unit_id(one.id, picture.id): (row(lacks),) for one in asked[1:] for picture in pictures}
+    rows[unit_id(asked[1].id, pictures[2].id)] = (row({"measure.srg"}), row(lacks))
+    found = plan(0, asked, pictures, rows, PROTOCOL, 4)
+    assert (found.done, found.partial) == (0, (len(asked) - 1) * 7)
+    everything = frozenset(PROTOCOL.identities)
+    assert [(chunk.values, len(chunk.settings)) for chunk in found.chunks] == [
+        (everything, 1),
+        (lacks, len(asked) - 1),
+    ] * 2
+    assert found.chunks[1].earlier == {"a.parquet"}
+    assert found.chunks[1].cost.forwards < found.chunks[0].cost.forwards * (len(asked) - 1) / 3
+
+
+def test_what_failed_is_planned_when_other_values_are_missing(classifier):
+    asked, pictures = planned(classifier, methods=["grad-cam"])
+    unit = unit_id(asked[0].id, pictures[0].id)
+
+    def left(*known, retry=False):
+        found = plan(0, asked[:1], pictures[:1], {unit: known}, PROTOCOL, 16, retry=retry)
+        return found.done, [chunk.values for chunk in found.chunks]
+
+    lacks, everything = {"measure.srg"}, PROTOCOL.identities.keys()
+    assert left(row(status="error")) == (0, [])
+    assert left(row(status="error"), retry=True) == (0, [everything])
+    assert left(row(lacks, status="error")) == (0, [everything]), "another attempt"
+    failed = Found(Path("b.parquet"), "error", PROTOCOL.values - row(lacks).values)
+    assert left(row(lacks), failed) == (0, [])
+    assert left(row(lacks), failed, retry=True) == (0, [lacks])
+    assert left(row(), failed) == (1, [])
 
 
 def test_chunks_hold_every_missing_unit_once(classifier):
@@ -101,11 +153,11 @@ def test_chunks_hold_every_missing_unit_once(classifier):
         unit_id(one.id, pictures[5].id) for one in asked
     }
     for batch, size in ((1, None), (2, None), (2, 3), (16, 1)):
-        parts = chunks(0, asked, pictures, done, batch, size)
+        parts = chunks(asked, pictures, done, batch, size)
         units = [unit for chunk in parts for unit in chunk.units]
         assert len(units) == len(set(units)) == sum(map(len, parts))
         assert set(units) == everything - done
-    assert chunks(0, asked, pictures, everything, 16) == []
+    assert chunks(asked, pictures, everything) == []
 
 
 def test_a_batch_holds_the_same_images_whatever_is_missing(classifier):
@@ -113,8 +165,8 @@ def test_a_batch_holds_the_same_images_whatever_is_missing(classifier):
     asked, pictures = planned(classifier)
     batches = {pictures[start : start + 3] for start in (0, 3, 6)}
     for done in (set(), {unit_id(asked[0].id, pictures[4].id)}, {unit_id(one.id, pictures[0].id) for one in asked}):
-        assert {chunk.pictures for chunk in chunks(0, asked, pictures, done, 3)} == batches
-    assert [len(chunk.pictures) for chunk in chunks(0, asked, pictures, set(), 3, 4)] == [6, 1]
+        assert {chunk.pictures for chunk in chunks(asked, pictures, done, 3)} == batches
+    assert [len(chunk.pictures) for chunk in chunks(asked, pictures, (), 3, 4)] == [6, 1]
 
 
 def test_shards_partition_the_images(classifier):
@@ -136,7 +188,8 @@ def test_a_larger_limit_keeps_the_images_of_a_smaller(classifier):
 
 def test_declared_costs_are_added_up(classifier):
     asked, pictures = planned(classifier, measures=["api"], controls=[], methods=["grad-cam"])
-    (chunk,) = chunks(0, asked, pictures, set(), 16)
+    protocol = Protocol.of(Suite.of(**(ASKED | {"measures": ["api"]})))
+    (chunk,) = plan(0, asked, pictures, {}, protocol, 16).chunks
     explaining = asked[0].entry.build(classifier).cost((64, 64))
     assert chunk.cost.backwards == pytest.approx(7 * explaining.backwards)
     assert chunk.cost.forwards == pytest.approx(7 * (2 + explaining.forwards + 19))

@@ -12,7 +12,7 @@ import pytest
 
 from tests.benchmark.test_run import ASKED, assert_same, rows
 from xaikit.benchmark.engines.ray import Actors
-from xaikit.benchmark.plan import chunks
+from xaikit.benchmark.plan import plan
 from xaikit.benchmark.run import run
 from xaikit.benchmark.store import Store
 from xaikit.benchmark.suite import Suite
@@ -47,7 +47,7 @@ def test_two_actors_one_of_them_killed_give_the_rows_of_a_local_run(tmp_path):
     run(suite, tmp_path / "local", device="cpu")
     worker = Worker(suite, Store.open(tmp_path / "ray"), "cpu", 1)
     model = worker.model(0)
-    missing = chunks(0, model.settings, model.pictures, set(), suite.batch)
+    missing = plan(0, model.settings, model.pictures, {}, worker.protocol, suite.batch).chunks
     notices = list[str]()
     with Actors(worker, 2, None, notice=notices.append) as actors:
         victim = process_of(actors, 0)
@@ -65,7 +65,7 @@ def test_an_actor_that_dies_again_and_again_ends_the_run_in_one_line(tmp_path):
     suite, notices = Suite.of(**ASKED), list[str]()
     worker = Worker(suite, Store.open(tmp_path / "ray"), "cpu", 1)
     model = worker.model(0)
-    missing = chunks(0, model.settings, model.pictures, set(), suite.batch)[:1]
+    missing = plan(0, model.settings, model.pictures, {}, worker.protocol, suite.batch).chunks[:1]
     (tmp_path / "deadly.py").write_text("import os\nos.kill(os.getpid(), 9)\n", encoding="utf-8")
     begin = time.monotonic()
     with (

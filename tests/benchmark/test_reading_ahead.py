@@ -146,9 +146,9 @@ def test_a_run_goes_on_without_its_processes(tmp_path: Path, monkeypatch: pytest
     running.run(suite, tmp_path / "whole")
     work = local.Worker.work
 
-    def work_and_kill(worker: Any, chunk: Any, contents: Any) -> Any:
+    def work_and_kill(worker: Any, chunk: Any, contents: Any, counters: Any) -> Any:
         killed(multiprocessing.active_children())
-        return work(worker, chunk, contents)
+        return work(worker, chunk, contents, counters)
 
     monkeypatch.setattr(local, "readers", lambda pictures, busy: 2)
     monkeypatch.setattr(local.Worker, "work", work_and_kill)

@@ -238,27 +238,6 @@ def test_a_label_does_not_depend_on_its_neighbours(tmp_path):
     assert outcome.computed == 1
 
 
-@pytest.mark.slow
-def test_kept_maps_are_not_explained_again(whole, tmp_path, monkeypatch):
-    suite = Suite.of(**(ASKED | {"maps": "keep", "measures": ["api"]}))
-    run(suite, tmp_path)
-    assert len(list((tmp_path / "maps").rglob("*.safetensors"))) == 18
-    monkeypatch.setattr(scoring, "attribute_all", lambda *_: pytest.fail("explained again"))
-    assert run(Suite.of(**(ASKED | {"maps": "keep"})), tmp_path).computed == 18
-    found = rows(tmp_path)
-    assert_same({unit: found[unit] for unit in whole}, whole)
-    report = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))
-    assert set(report["settings"]) == {row["setting"] for row in whole.values()}, "the report shows the newest protocol"
-    assert report["methods"]["grad-cam"] == {
-        "meaning": "Activation maps weighted by their mean gradient.",
-        "formula": "map = relu(sum_k mean_xy(d score / d A_k) * A_k)",
-        "source": "Selvaraju et al., ICCV 2017, arXiv:1610.02391",
-    }
-    assert report["methods"]["oracle"]["meaning"].startswith("The mask of the evidence as a map")
-    assert {row["method"] for row in whole.values()} <= set(report["methods"])
-    assert all(about["meaning"] for about in report["measures"].values())
-
-
 def test_methods_that_leave_the_report_are_named(tmp_path):
     def told(**changed):
         notices: list[str] = []
@@ -267,9 +246,12 @@ def test_methods_that_leave_the_report_are_named(tmp_path):
         return [line for line in notices if "no longer" in line]
 
     assert told() == told(methods=["grad-cam"]) == []
-    assert told(methods=["grad-cam"], measures=["api"]) == [
-        "no longer in the report, because the protocol changed: hires-cam"
-    ]
+    assert told(methods=["grad-cam"], measures=["api"]) == [], "its rows have what is asked for"
+    for changed in ({"measures": ["api", "mean-map"]}, {"levels": 5}):
+        told()
+        assert told(methods=["grad-cam"], **changed) == [
+            "no longer in the report, because the protocol changed: hires-cam"
+        ]
     assert told() == []
 
 

@@ -1,6 +1,7 @@
 """The manifest of a results folder: which settings and pictures belong to the report, and how it was computed.
 
     settings   {setting: its columns}                       rows of other settings are left out
+    protocol   {column: identity of its values}             rows without all of them are left out, other columns too
     images     {data set: {model: {image_id: picture}}}     rows of other contents or labels are left out
 
 It is validated when it is read. Importing this file does not import torch, so reports can be written without it.
@@ -14,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from xaikit.benchmark.rows import COLUMNS, CURVES, MEASURE
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.toml import first_problem
 
@@ -71,6 +73,7 @@ class Manifest(BaseModel):
         suite: the suite, for the reader.
         methods: the methods by their name in rows.
         measures: the measures by their name in rows, in the order of the suite.
+        protocol: identity of each value that a row of the report holds: the measures and the keep curves, by column.
         settings: columns that are the same in all rows of a setting, by setting.
         images: identity of every picture by data set, model and image_id.
     """
@@ -87,8 +90,19 @@ class Manifest(BaseModel):
     suite: dict[str, Any] = Field(default_factory=dict)
     methods: dict[str, MethodAbout] = Field(default_factory=dict)
     measures: dict[str, MeasureAbout] = Field(default_factory=dict)
+    protocol: dict[str, str] = Field(default_factory=dict)
     settings: dict[str, dict[str, Column]] = Field(default_factory=dict)
     images: dict[str, dict[str, dict[str, str]]] = Field(default_factory=dict)
+
+    def columns(self) -> tuple[str, ...]:
+        """Return the names of a row's columns that belong to the report; every one without a manifest."""
+        if not self.protocol:
+            return (*COLUMNS, MEASURE)
+        curves = () if "curves" in self.protocol else CURVES
+        return (
+            *(name for name in COLUMNS if name not in curves),
+            *(name for name in self.protocol if name != "curves"),
+        )
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
@@ -120,7 +134,6 @@ _KEYS = sorted({field.alias or name for name, field in Manifest.model_fields.ite
 CONDITIONS = {
     "model_fingerprint": "the model's weights or preprocessing changed",
     "target_rule": "the target changed",
-    "protocol": "the protocol changed",
     "environment": "versions, device or threads changed",
     "conditions": "the model, the data or the batch changed",
 }

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from xaikit.benchmark.cache import Remembered
+from xaikit.benchmark.cache import recall
 from xaikit.benchmark.dataset import Picture, Sample
 from xaikit.benchmark.environment import steady
+from xaikit.benchmark.identity import map_name
 from xaikit.benchmark.plan import Setting
 from xaikit.benchmark.worker import Model, Worker
-from xaikit.foundation.identity import fingerprint
 from xaikit.images.hashes import image_hashes
 from xaikit.images.reading import to_picture
 from xaikit.run.context import Context
@@ -78,7 +78,6 @@ def _map(
     pixels = model.classifier.check(sample.pixels[None])
     masks = None if sample.mask is None else {image_hashes(pixels)[0]: sample.mask}
     method = worker.bound(setting, masks)
-    names = {setting.method: [fingerprint({"map": setting.map_id, "image": picture.id})]}
-    run = Remembered(worker.store, names).recall(setting.method)
+    run = recall(worker.store, map_name(setting.map_id, picture.id))
     attribution = run.attribution if run else method.attribute(pixels, target, context=Context(seed=setting.seed))
     return setting.method, *attribution.drawable(signed=method.signed)[1:]

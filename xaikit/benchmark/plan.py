@@ -1,17 +1,18 @@
 """The plan: all units of a suite, and the missing ones grouped into chunks.
 
     setting = conditions, method with parameters, library, seed             everything but the image
-    unit    = setting x image                                               -> unit_id
-    chunk   = a few images x the settings of one model that they lack       -> one file of rows
+    unit    = setting x image: a map                                        -> unit_id
+    value   = unit x measure or keep curves                                 -> a column of the unit's row
+    chunk   = a few images x the settings of one model x the values that they lack
 
-identity.py defines the identities. The units depend on the suite, the data, the code and the environment alone. A
-chunk computes whole batches and returns the rows of missing units.
+identity.py defines the identities, protocol.py the values. The units depend on the suite, the data, the code and the
+environment alone. A chunk returns the rows of the units that lack values.
 """
 
-from collections.abc import Container, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -20,12 +21,13 @@ from xaikit.benchmark.given_maps import GivenMaps
 from xaikit.benchmark.identity import environment, unit_id
 from xaikit.benchmark.libraries import library_id
 from xaikit.benchmark.oracle import ORACLES
+from xaikit.benchmark.protocol import Protocol
+from xaikit.benchmark.store import Found
 from xaikit.benchmark.suite import Suite
 from xaikit.benchmark.suite_entries import SuiteMethod, SuiteModel
 from xaikit.foundation.code import code, network_code
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import SCHEMA_VERSION, fingerprint
-from xaikit.measures.removal.keep_curve_measures import KeptConfidence
 from xaikit.methods.base import LayerMethod, Method
 from xaikit.model.classifier import Classifier
 from xaikit.run.cost import Cost
@@ -39,15 +41,14 @@ class Setting:
     """Everything that defines a unit except its image.
 
     Args:
-        id: hash of everything the numbers depend on.
-        map_id: hash of everything the map depends on.
+        id: hash of everything but the image.
+        map_id: hash of everything the map depends on but the image.
         library: identity of the reference library, or None if the method needs none or the suite has none.
         method: name of the method in rows.
         family: family of the method.
         entry: the suite's entry, or None for the oracles and the caller's maps.
         seed: seed of random draws.
-        cost: declared passes per image for explaining and measuring.
-        shared: declared passes per image that all settings of one model share.
+        cost: declared passes per image for explaining.
         about: columns that are the same in all rows of the setting.
     """
 
@@ -59,48 +60,38 @@ class Setting:
     entry: SuiteMethod | None
     seed: int
     cost: Cost
-    shared: Cost
     about: dict[str, Any] = field(compare=False)
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Images of one model and the settings that are missing for them.
+    """Images of one model, and the settings that lack the same values for some of them.
 
     Args:
         model: index of the model in the suite.
-        settings: the settings that are missing for some of the images.
+        settings: the settings.
         pictures: the images of one or several whole batches.
-        done: units that are not missing; they are recomputed with the others, but not written again.
+        values: columns of the values.
+        units: the units whose rows lack them.
+        earlier: names of the files with earlier rows of these units.
+        cost: declared passes.
     """
 
     model: int
     settings: tuple[Setting, ...]
     pictures: tuple[Picture, ...]
-    done: frozenset[str] = frozenset()
-
-    @cached_property
-    def units(self) -> tuple[str, ...]:
-        """The missing units."""
-        every = (unit_id(setting.id, picture.id) for picture in self.pictures for setting in self.settings)
-        return tuple(unit for unit in every if unit not in self.done)
+    values: frozenset[str]
+    units: frozenset[str]
+    earlier: frozenset[str]
+    cost: Cost
 
     def __len__(self) -> int:
         return len(self.units)
 
     @property
     def id(self) -> str:
-        """Hash of the missing units, 16 hexadecimal digits."""
-        return fingerprint(list(self.units))
-
-    @property
-    def cost(self) -> Cost:
-        """Declared passes of all its units."""
-        images, shared = len(self.pictures), self.settings[0].shared
-        return Cost(
-            images * (shared.forwards + sum(setting.cost.forwards for setting in self.settings)),
-            images * (shared.backwards + sum(setting.cost.backwards for setting in self.settings)),
-        )
+        """16 hexadecimal digits that identify what is missing."""
+        return fingerprint([self.units, self.values])
 
 
 def settings(
@@ -126,12 +117,6 @@ def settings(
     entries: list[SuiteMethod | str] = [*suite.methods, *maps, *suite.all_methods[len(suite.methods) :]]
     if evidence and suite.controls:
         entries += [name for name in ORACLES if name not in {method.title for method in suite.all_methods}]
-    measures = {measure.title: measure.build() for measure in suite.measures}
-    protocol = {
-        "levels": suite.levels,
-        "fill": suite.fill,
-        "measures": {title: [measure.name, measure.params, code(type(measure))] for title, measure in measures.items()},
-    }
     network = {
         "title": model.title,
         "fingerprint": classifier.fingerprint,
@@ -167,7 +152,7 @@ def settings(
     references = model.library or suite.library
     needed = references is not None and any("library" in method.needs for _, _, method in planned)
     library = library_id(references, classifier) if references is not None and needed else None
-    return [_setting(suite, model, entry, method, seed, library, common, protocol) for seed, entry, method in planned]
+    return [_setting(suite, model, entry, method, seed, library, common) for seed, entry, method in planned]
 
 
 def _given(name: str, classifier: Classifier, maps: Mapping[str, Mapping[str, Tensor]]) -> Method:
@@ -182,11 +167,9 @@ def _setting(
     seed: int,
     library: str | None,
     common: dict[str, Any],
-    protocol: dict[str, Any],
 ) -> Setting:
     classifier = method.classifier
     title = entry if isinstance(entry, str) else entry.title
-    conditions = fingerprint(common | {"protocol": protocol})
     inner = getattr(method, "inner", method)  # the method that this one runs on noisy copies
     map_facts = common | {
         "method": method.name,
@@ -197,7 +180,7 @@ def _setting(
         "seed": seed,
     }
     about = {
-        "conditions": conditions,
+        "conditions": fingerprint(common),
         "dataset": suite.data.title,
         "model": model.title,
         "weights": classifier.weights,
@@ -208,52 +191,47 @@ def _setting(
         "code": map_facts["code"],
         "library": map_facts["library"],
         "target_rule": str(suite.target),
-        "levels": suite.levels,
-        "fill": suite.fill,
         "seed": seed,
         "batch": suite.batch,
-        "protocol": fingerprint(protocol),
         "environment": common["environment"],
     }
     return Setting(
-        id=fingerprint(map_facts | {"label": title, "protocol": protocol}),
+        id=fingerprint(map_facts | {"label": title}),
         map_id=fingerprint(map_facts),
         library=map_facts["library"],
         method=title,
         family=method.family,
         entry=None if isinstance(entry, str) else entry,
         seed=seed,
-        cost=_cost(suite, method.cost(classifier.size or _NOMINAL)),
-        shared=_shared_cost(suite),
+        cost=method.cost(classifier.size or _NOMINAL),
         about=about,
     )
 
 
-def _cost(suite: Suite, explaining: Cost) -> Cost:
-    """Return the passes per image for explaining and both keep curves, plus at most what other measures need."""
-    measures = [entry.build() for entry in suite.measures]
-    costs = [measure.cost() for measure in measures if not isinstance(measure, KeptConfidence)]
-    explanations = 1 + sum(measure.explanations() for measure in measures)
-    return Cost(
-        explanations * explaining.forwards + 2 * suite.levels - 1 + sum(cost.forwards for cost in costs),
-        explanations * explaining.backwards + sum(cost.backwards for cost in costs),
-    )
+class Plan(NamedTuple):
+    """The chunks of one model.
+
+    Args:
+        chunks: what is missing.
+        done: number of units that lack nothing.
+        partial: number of units whose rows lack some of their values only.
+    """
+
+    chunks: list[Chunk]
+    done: int
+    partial: int
 
 
-def _shared_cost(suite: Suite) -> Cost:
-    """Return the passes per image that all maps of the image share."""
-    costs = [entry.build().image_cost() for entry in suite.measures]
-    return Cost(2 + sum(cost.forwards for cost in costs), sum(cost.backwards for cost in costs))
-
-
-def chunks(
+def plan(
     model: int,
     all_settings: Sequence[Setting],
     pictures: Sequence[Picture],
-    done: Container[str],
+    rows: Mapping[str, Sequence[Found]],
+    protocol: Protocol,
     batch: int,
     size: int | None = None,
-) -> list[Chunk]:
+    retry: bool = False,
+) -> Plan:
     """Return the missing units of one model in chunks of whole batches.
 
     A batch always holds the same images, whatever is missing: rounding depends on the other images of a batch, and it
@@ -263,25 +241,56 @@ def chunks(
         model: index of the model in the suite.
         all_settings: settings of the model.
         pictures: all images, in order.
-        done: units that are done.
+        rows: the rows that there are, by unit.
+        protocol: the values of every row.
         batch: number of images explained together.
         size: number of images per chunk, rounded up to whole batches; None takes one batch.
+        retry: whether to compute again what failed when exactly it was tried.
     """
     step = batch * max(1, -(-(size or batch) // batch))
-    result = []
+    chunks, done, partial = list[Chunk](), 0, 0
     for start in range(0, len(pictures), step):
         images = tuple(pictures[start : start + step])
-        finished = {
-            unit for setting in all_settings for picture in images if (unit := unit_id(setting.id, picture.id)) in done
-        }
-        missing = tuple(
-            setting
-            for setting in all_settings
-            if any(unit_id(setting.id, picture.id) not in finished for picture in images)
-        )
-        if missing:
-            result.append(Chunk(model, missing, images, frozenset(finished)))
-    return result
+        groups: dict[frozenset[str], list[tuple[Setting, list[str]]]] = defaultdict(list)
+        for setting in all_settings:
+            lacking: set[str] = set()
+            units = []
+            for picture in images:
+                unit = unit_id(setting.id, picture.id)
+                known = rows.get(unit, ())
+                values, measured = protocol.lacking(known), any(row.status == "ok" for row in known)
+                complete = measured and not values
+                done += complete
+                failed = any(row.status != "ok" and row.values == values for row in known)
+                if not complete and (retry or not failed):
+                    units.append(unit)
+                    lacking.update(name for name, _ in values)
+                    partial += measured
+            if units:
+                groups[frozenset(lacking)].append((setting, units))
+        chunks += [_chunk(model, images, values, members, rows, protocol) for values, members in groups.items()]
+    return Plan(chunks, done, partial)
+
+
+def _chunk(
+    model: int,
+    images: tuple[Picture, ...],
+    values: frozenset[str],
+    members: Sequence[tuple[Setting, Sequence[str]]],
+    rows: Mapping[str, Sequence[Found]],
+    protocol: Protocol,
+) -> Chunk:
+    shared = protocol.image_cost(values)
+    forwards, backwards = len(images) * shared.forwards, len(images) * shared.backwards
+    for setting, units in members:
+        own = protocol.cost(values, setting.cost)
+        forwards += len(units) * (setting.cost.forwards + own.forwards)
+        backwards += len(units) * (setting.cost.backwards + own.backwards)
+    missing = frozenset(unit for _, units in members for unit in units)
+    files = frozenset(row.file.name for unit in missing for row in rows.get(unit, ()) if row.status == "ok")
+    return Chunk(
+        model, tuple(setting for setting, _ in members), images, values, missing, files, Cost(forwards, backwards)
+    )
 
 
 def in_shard(pictures: Sequence[Picture], shard: Shard | None, block: int) -> list[Picture]:

@@ -3,6 +3,7 @@
     Columns            every column with its type; measures follow as `measure.NAME`, a number or None
     shared_columns     columns that are the same for all methods on an image
     own_columns        columns of one method: its map's curves, costs and flags
+    values_of          what a row holds: the measures and the curves, each with its identity
     read, checked      rows from a file, or their table; store.py writes them
 
 The name of a file ends with a hash of its content, which is compared when it is read: checksums of Parquet cover its
@@ -18,8 +19,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, get_type_hints
 
@@ -41,7 +44,11 @@ if TYPE_CHECKING:
     from xaikit.run.attribution import Attribution
 
 Row = dict[str, Any]
+Values = frozenset[tuple[str, str]]
+"""Column and identity of each value."""
 MEASURE = "measure."
+CURVES = ("levels", "fill", "floor", "tie_share", "o_soft", "o_binary")
+"""Columns of the keep curves, empty where no measure reads them."""
 ROW_SCHEMA = 1
 """Version of the columns."""
 
@@ -55,7 +62,7 @@ class Columns(TypedDict, total=False):
     status: str  # "ok" or "error"
     error: str  # the reason, in one line
     setting: str  # identity of everything but the image
-    conditions: str  # identity of everything but image, method and seed; rows are pooled only where it is equal
+    conditions: str  # identity of everything but image, method, seed and values; rows are pooled only where it is equal
     picture: str  # identity of the image: name, content of its file, label
     dataset: str
     image_sha256: str
@@ -66,7 +73,7 @@ class Columns(TypedDict, total=False):
     target_name: str
     target_rule: str
     fill: str
-    protocol: str
+    protocol: str  # the values of the row with their identities, as JSON; of an error those that were tried
     family: str
     params: str  # the method's parameters, as JSON
     found: str  # parameters that the method chose itself, as JSON
@@ -109,12 +116,22 @@ _ARROW = {
 COLUMNS: dict[str, pa.DataType] = {name: _ARROW[kind] for name, kind in get_type_hints(Columns).items()}
 """Columns of every row and their types in Parquet."""
 _ALWAYS = ("unit_id", "setting", "image_id", "method", "status")
-_VALID = ("dataset", "model", "family", "levels", "y", "o_soft", "o_binary")
+_VALID = ("dataset", "model", "family", "y")
 _DIGEST = re.compile(r".+-(?P<digest>[0-9a-f]{16})")
 
 
 class Damaged(BadInput):
     """A file of rows does not hold what was written, or no rows."""
+
+
+@lru_cache(maxsize=4096)
+def values_of(protocol: str | None) -> Values:
+    """Return the values of a row from its column `protocol`; none for rows of earlier versions."""
+    try:
+        values = json.loads(protocol or "{}")
+    except ValueError:
+        return frozenset()
+    return frozenset(values.items()) if isinstance(values, dict) else frozenset()
 
 
 def digest(content: bytes) -> str:
@@ -229,17 +246,18 @@ def _check_rows(file: Path, rows: pa.Table) -> None:
     schemas = set(rows["schema"].unique().to_pylist()) if "schema" in rows.column_names else set()
     if others := schemas - {None, ROW_SCHEMA}:
         raise Damaged(f"{file}: schema: expected {ROW_SCHEMA}, got {min(others)}; use the xaikit that wrote it")
-    levels = valid["levels"].to_numpy() if len(valid) else np.ones(0)
-    for name in ("o_soft", "o_binary") if len(valid) else ():
-        different = levels[(pc.list_value_length(valid[name]).to_numpy() != levels + 1) | (levels < 1)]
+    curves = valid.filter(pc.is_valid(valid["levels"])) if "levels" in valid.column_names else valid[:0]
+    levels = curves["levels"].to_numpy() if len(curves) else np.ones(0)
+    for name in ("o_soft", "o_binary") if len(curves) else ():
+        if name not in curves.column_names or curves[name].null_count:
+            raise Damaged(f"{file}: {name}: expected a value in every row, got an empty one; remove it")
+        different = levels[(pc.list_value_length(curves[name]).to_numpy() != levels + 1) | (levels < 1)]
         if different.size:
             got = f"{different[0]} + 1 values in o_soft and o_binary"
             raise Damaged(f"{file}: levels: expected {got}; remove it")
 
 
-def shared_columns(
-    classifier: Classifier, images: Images, pixels: Tensor, target: Target, protocol: dict[str, Any]
-) -> list[Row]:
+def shared_columns(classifier: Classifier, images: Images, pixels: Tensor, target: Target, seed: int) -> list[Row]:
     """Return, for each image, the columns that are the same for all methods."""
     from xaikit.images.hashes import image_hashes
 
@@ -257,7 +275,7 @@ def shared_columns(
             "label_name": names[label] if names and label is not None and 0 <= label < len(names) else None,
             "target": int(index),
             "target_name": target_name,
-            **protocol,
+            "seed": seed,
         }
         for name, digest, label, index, target_name in zip(
             images.names, image_hashes(pixels), labels, target.index, target.names, strict=True
@@ -266,12 +284,17 @@ def shared_columns(
 
 
 def own_columns(
-    method: Method, run: Run, maps: Tensor, soft: KeepCurve, binary: KeepCurve, masks: Tensor | None
+    method: Method,
+    runs: Sequence[Run],
+    attribution: Attribution,
+    maps: Tensor,
+    y: Tensor,
+    curves: tuple[KeepCurve, KeepCurve] | None,
+    masks: Tensor | None,
 ) -> list[Row]:
-    """Return, for each image, the columns that belong to one method."""
+    """Return, for each image, the columns that belong to one method; `curves` are soft and binary."""
     from xaikit.foundation.identity import canonical_json
 
-    attribution = run.attribution
     params = {name: getattr(value, "fingerprint", value) for name, value in method.params.items()}
     evidence = {} if masks is None else _on_evidence(maps, masks.to(maps.device))
     return [
@@ -282,21 +305,29 @@ def own_columns(
             "layer": attribution.layer,
             "calibrated": bool(params.get("calibrate")),
             "flags": sorted(attribution.flags[index]),
-            "y": float(soft.y[index]),
-            "floor": float(soft.floor[index]),
-            "o_soft": soft.o[index].tolist(),
-            "o_binary": binary.o[index].tolist(),
+            "y": float(y[index]),
+            **({} if curves is None else _curve_columns(*curves, index)),
             "map_mean": float(maps[index].mean()),
-            "tie_share": float(soft.tie_share[index]),
             **{name: float(values[index]) for name, values in evidence.items()},
             "ms": run.ms,
             "hardware": run.hardware,
             "forwards": run.forwards,
             "backwards": run.backwards,
-            "batch": len(maps),
+            "batch": run.batch,
         }
-        for index in range(len(maps))
+        for index, run in enumerate(runs)
     ]
+
+
+def _curve_columns(soft: KeepCurve, binary: KeepCurve, index: int) -> Row:
+    return {
+        "levels": soft.protocol.levels,
+        "fill": soft.protocol.fill,
+        "floor": float(soft.floor[index]),
+        "o_soft": soft.o[index].tolist(),
+        "o_binary": binary.o[index].tolist(),
+        "tie_share": float(soft.tie_share[index]),
+    }
 
 
 def _chosen_params(attribution: Attribution, params: dict[str, Any], index: int) -> dict[str, Any]:

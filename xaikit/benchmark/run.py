@@ -13,13 +13,13 @@ from typing import Any, Literal
 
 import torch
 
+from xaikit.benchmark.advance import Advance
 from xaikit.benchmark.engines import local
 from xaikit.benchmark.environment import report_environment
-from xaikit.benchmark.identity import unit_id
 from xaikit.benchmark.manifest import Manifest, MeasureAbout, MethodAbout, changed
 from xaikit.benchmark.oracle import ORACLES
 from xaikit.benchmark.own import Own
-from xaikit.benchmark.plan import Chunk, Shard, chunks, in_shard
+from xaikit.benchmark.plan import Chunk, Plan, Shard, in_shard, plan
 from xaikit.benchmark.rows import Row
 from xaikit.benchmark.store import Store
 from xaikit.benchmark.suite import Suite
@@ -29,7 +29,6 @@ from xaikit.foundation.errors import BadInput
 from xaikit.foundation.lock import held
 from xaikit.methods.base import METHODS, Method
 from xaikit.run.context import Progress
-from xaikit.run.cost import Cost
 
 Engine = Literal["local", "ray"]
 
@@ -86,7 +85,7 @@ def run(
         workers: number of actors of the ray engine; None starts one per GPU, or one per `threads` cores without GPUs.
         address: address of a ray cluster.
         plugins: Python files that were loaded before the suite was read; actors load them too.
-        progress: called with the number of units done and their total.
+        progress: called with the number of forwards done and their total, about.
         notice: called with one line for each announcement, each new reason why an image failed, and each process that
             died and whose work is done again.
         command: command line to record in the manifest.
@@ -101,8 +100,7 @@ def run(
         raise BadInput(f"engine: expected local for classifiers or images of your own, got {engine}; leave it out")
     store = Store.open(output, notice)
     with held(store.path, suite.id, shard):
-        if shard is None:
-            store.sweep()
+        rows = store.index() if shard is not None else store.sweep()
         earlier = store.manifest()
         threads = suite.threads or earlier.threads or torch.get_num_threads()
         worker = Worker(suite, store, device, threads, own)
@@ -110,34 +108,34 @@ def run(
             raise BadInput("data: expected at least one image, got none; check the folder")
         if skipped := [] if worker.dataset.evidence else _mask_measures(suite):
             notice(f"the data have no masks; skipped measures: {', '.join(skipped)}")
-        states = store.states()
-        done = {unit for unit, status in states.items() if status == "ok" or not retry_failed}
-        outcome, plan, reported = Outcome(), set[str](), set[tuple[str, str]]()
-        total = _Total(progress)
+        outcome, reported = Outcome(), set[tuple[str, str]]()
+        advance, settings, shown = Advance(progress), set[str](), set[str]()
         for index in range(len(suite.models)):
             model = worker.model(index)
             pictures = in_shard(model.pictures, shard, suite.batch)
-            planned = {unit_id(setting.id, picture.id) for setting in model.settings for picture in pictures}
-            missing = chunks(index, model.settings, pictures, done, suite.batch, chunk)
-            plan |= planned
-            outcome.before += sum(states.get(unit) == "ok" for unit in planned)
+            planned = plan(
+                index, model.settings, pictures, rows, worker.protocol, suite.batch, chunk, retry=retry_failed
+            )
+            settings |= {setting.id for setting in model.settings}
+            shown |= {picture.id for picture in pictures}
+            units = len(model.settings) * len(pictures)
+            outcome.units += units
+            outcome.before += planned.done
             for reason, methods in _describe(store, suite, worker, index, command).items():
                 notice(f"no longer in the report, because {reason}: {', '.join(methods)}")
-            notice(_announcement(suite.models[index].title, len(planned), missing))
+            notice(_announcement(suite, index, units, planned))
             if costly := _beyond_budget(suite, model):
                 notice(f"{suite.models[index].title}: beyond their budget: {', '.join(costly)}")
-            total.expect(len(planned), len(planned) - sum(map(len, missing)))
-            for rows in _compute(engine, worker, missing, workers, address, plugins, notice):
-                outcome.computed += sum(row["status"] == "ok" for row in rows)
-                for row in rows:
+            advance.expect(planned.chunks, units)
+            for computed in _compute(engine, worker, planned.chunks, workers, address, plugins, notice, advance):
+                outcome.computed += sum(row["status"] == "ok" for row in computed)
+                for row in computed:
                     if row["status"] == "error" and (row["image_id"], row["error"]) not in reported:
                         reported.add((row["image_id"], row["error"]))
                         notice(f"{row['image_id']}: {row['method']}: {row['error']}")
-                total.add(len(rows))
-        if retry_failed and shard is None:
+        if outcome.computed and shard is None:
             store.sweep()
-        outcome.units = len(plan)
-        outcome.failed = [reason for unit, *reason in store.failures() if unit in plan]
+        outcome.failed = store.failures(settings, shown, worker.protocol.values)
         return outcome
 
 
@@ -157,29 +155,13 @@ def _compute(
     address: str | None,
     plugins: Sequence[str | Path],
     notice: Callable[[str], None],
+    advance: Advance,
 ) -> Iterator[list[Row]]:
     if engine == "local" or not missing:
-        return local.compute(worker, missing, notice=notice)
+        return local.compute(worker, missing, notice=notice, advance=advance)
     from xaikit.benchmark.engines.ray import compute
 
-    return compute(worker, missing, workers, address, plugins, notice)
-
-
-class _Total:
-    """Progress over all models."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self.progress = progress
-        self.done = self.units = 0
-
-    def expect(self, units: int, done: int) -> None:
-        self.units += units
-        self.add(done)
-
-    def add(self, units: int) -> None:
-        self.done += units
-        if self.progress is not None:
-            self.progress(self.done, self.units, "units")
+    return compute(worker, missing, workers, address, plugins, notice, advance)
 
 
 def _mask_measures(suite: Suite) -> list[str]:
@@ -191,11 +173,17 @@ def _beyond_budget(suite: Suite, model: Model) -> list[str]:
     return [method.title for method in suite.all_methods if method.title not in planned]
 
 
-def _announcement(model: str, units: int, missing: Sequence[Chunk]) -> str:
-    left = sum(map(len, missing))
-    cost = Cost(sum(chunk.cost.forwards for chunk in missing), sum(chunk.cost.backwards for chunk in missing))
-    passes = f"about {cost.forwards:,.0f} forwards and {cost.backwards:,.0f} backwards"
-    return f"{model}: {left:,} of {units:,} units to do, {passes}" if left else f"{model}: all {units:,} units are done"
+def _announcement(suite: Suite, index: int, units: int, planned: Plan) -> str:
+    title, chunks = suite.models[index].title, planned.chunks
+    left = sum(map(len, chunks))
+    if not left:
+        return f"{title}: all {units:,} units are done"
+    passes = f"about {sum(chunk.cost.forwards for chunk in chunks):,.0f} forwards"
+    passes += f" and {sum(chunk.cost.backwards for chunk in chunks):,.0f} backwards"
+    added = sorted({name for chunk in chunks if chunk.earlier for name in chunk.values})
+    again = " and are explained again, because their maps were not kept" if suite.maps == "drop" else ""
+    known = f"; {planned.partial:,} of them lack only {', '.join(added)}{again}" if planned.partial else ""
+    return f"{title}: {left:,} of {units:,} units to do, {passes}{known}"
 
 
 def _describe(store: Store, suite: Suite, worker: Worker, index: int, command: str) -> dict[str, list[str]]:
@@ -205,12 +193,13 @@ def _describe(store: Store, suite: Suite, worker: Worker, index: int, command: s
         The methods that were removed and are not measured by this run, by reason.
     """
     model, earlier = worker.model(index), store.manifest()
+    held = worker.protocol.identities.items() <= earlier.protocol.items()
     new = {setting.id: setting.about for setting in model.settings}
     current = next(iter(new.values()), {})
     names = {_name(about) for about in new.values()}
     kept, removed = dict[str, dict[str, Any]](), dict[str, list[str]]()
     for key, about in earlier.settings.items():
-        reason = _not_pooled(about, current)
+        reason = _not_pooled(about, current) or ("" if held else "the protocol changed")
         if key not in new and not reason and _name(about) not in names:
             kept[key] = about
         elif reason and _name(about) not in names and str(about.get("method")) not in removed.get(reason, []):
@@ -240,6 +229,7 @@ def _describe(store: Store, suite: Suite, worker: Worker, index: int, command: s
                 )
                 for entry, measure in ((entry, entry.build()) for entry in suite.measures)
             },
+            protocol=worker.protocol.identities,
             settings=kept | new,
             images=images,
         )
@@ -262,7 +252,7 @@ def _not_pooled(about: dict[str, Any], current: dict[str, Any]) -> str:
     """Return why the rows of an earlier setting do not belong into the report of a current one, or ""."""
     if all(about.get(key) == current.get(key) for key in ("dataset", "model")):
         return changed(about, current)
-    shared = ("protocol", "target_rule", "environment")
+    shared = ("target_rule", "environment")
     return changed({key: about.get(key) for key in shared}, {key: current.get(key) for key in shared})
 
 

@@ -1,7 +1,8 @@
 """Scoring: methods x images -> rows from which every number of a report can be recomputed.
 
-    target fixed -> for each method alone: explain (timed, counted) -> map in [0, 1]
-                 -> all maps together: keep curves, soft and binary, and measures -> one row per image and method
+    batch of images -> target fixed -> Block: what all methods share
+    method x images of the block -> explain (timed, counted) -> a Run for each image
+    runs -> maps in [0, 1] -> keep curves, soft and binary, if asked for, and measures -> one row per image
 
 A row holds the raw confidences y and o_ij and the value of each measure, never an aggregate. Methods do not share
 passes here, so time and counters belong to one method; curves and measures share passes where they can.
@@ -10,11 +11,13 @@ Shapes: pixels (N, C, H, W) in [0, 1]; labels (N,); masks (N, H, W) bool; o (N, 
 Units: milliseconds per image, explained in one batch; forwards and backwards count images sent through the network.
 """
 
+from __future__ import annotations
+
 import math
 import time
 from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,7 +28,7 @@ from xaikit.foundation.errors import BadInput
 from xaikit.images.fills import Fill
 from xaikit.measures.base import Measure, Subject, computed
 from xaikit.measures.removal.protocol import KeepProtocol
-from xaikit.measures.removal.shared_curves import curve, together
+from xaikit.measures.removal.shared_curves import curve
 from xaikit.methods.base import Method, attribute_all
 from xaikit.model.classifier import Classifier
 from xaikit.model.target import Target, resolve_target
@@ -62,14 +65,15 @@ class Images:
 
 @dataclass(frozen=True)
 class Run:
-    """One method's attribution of all images, and its cost per image.
+    """One method's attribution of one image, and its cost.
 
     Args:
-        attribution: the attribution of all images.
-        ms: milliseconds per image.
-        forwards: forward passes per image.
-        backwards: backward passes per image.
+        attribution: the attribution of the image.
+        ms: milliseconds, a share of those of its batch.
+        forwards: forward passes.
+        backwards: backward passes.
         hardware: device that the time was measured on.
+        batch: number of images that were explained together.
     """
 
     attribution: Attribution
@@ -77,16 +81,42 @@ class Run:
     forwards: float
     backwards: float
     hardware: str = ""
+    batch: int = 1
 
 
-class Keep(Protocol):
-    """A cache of attributions, so that new measures do not explain again."""
+@dataclass(frozen=True)
+class Block:
+    """Images with their target, and what all their maps share.
 
-    def recall(self, method: str) -> Run | None:
-        """Return the cached run of a method on all images, or None."""
+    Args:
+        classifier: the network.
+        images: the images.
+        pixels: those of the images, on the network's device.
+        target: the class that is explained.
+        facts: cache of what measures know of the images.
+    """
 
-    def remember(self, method: str, run: Run) -> None:
-        """Save the run of a method."""
+    classifier: Classifier
+    images: Images
+    pixels: Tensor
+    target: Target
+    facts: dict[Hashable, Tensor] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def take(self, rows: Sequence[int]) -> Block:
+        """Return some images of the block, with the same cache."""
+        index = torch.tensor(rows, dtype=torch.int64)
+        images = Images(
+            self.images.dataset,
+            [self.images.names[row] for row in rows],
+            self.images.pixels[index],
+            None if self.images.labels is None else self.images.labels[index],
+            None if self.images.masks is None else self.images.masks[index],
+        )
+        on_device = index.to(self.pixels.device)
+        return replace(self, images=images, pixels=self.pixels[on_device], target=self.target[on_device])
 
 
 def score(
@@ -95,11 +125,10 @@ def score(
     target: Any = None,
     *,
     measures: Mapping[str, Measure] | None = None,
-    levels: int = 10,
+    levels: int | None = 10,
     fill: Fill = "mean",
     context: Context | None = None,
     warm: Container[str] = (),
-    keep: Keep | None = None,
 ) -> list[Row]:
     """Explain images by each method and measure the maps.
 
@@ -108,11 +137,10 @@ def score(
         images: the images to explain.
         target: as in `attribute`, the same for all methods.
         measures: measures by name; each fills the column `measure.NAME`. Those that need masks are skipped without.
-        levels: number of levels; thresholds are 0, 1 / levels, ..., 1.
+        levels: number of levels; thresholds are 0, 1 / levels, ..., 1. None measures no keep curves.
         fill: what removed pixels become.
         context: seed, portions, and progress over the methods; passes are counted for each method separately.
         warm: names of methods that have run before; the others first explain one image untimed.
-        keep: cache of attributions, or None.
 
     Raises:
         BadInput: the methods have several classifiers or equal names, or the images do not fit the classifier.
@@ -121,46 +149,104 @@ def score(
     methods = _by_name(methods)
     classifier = _common_classifier(methods.values())
     pixels = classifier.check(images.pixels)
-    targets = _targets(classifier, pixels, target, context)
-    quiet = replace(context, progress=None)
-    facts: dict[Hashable, Tensor] = {}
-    runs, subjects = {}, {}
+    block = Block(classifier, images, pixels, targets(classifier, pixels, target, context))
+    curves = None if levels is None else (levels, fill)
+    rows = []
     for count, (name, method) in enumerate(methods.items(), start=1):
-        run = keep.recall(name) if keep is not None else None
-        if run is None:
-            run = _explain(method, pixels, targets, context, name not in warm)
-            if keep is not None:
-                keep.remember(name, run)
-        runs[name] = run
-        subjects[name] = Subject(
-            classifier,
-            pixels,
-            run.attribution.heatmap(),
-            targets,
-            method,
-            images.masks,
-            run.attribution,
-            quiet,
-            image_facts=facts,
-        )
+        runs = explain(method, block, replace(context, progress=None, counters=Counters()), name not in warm)
+        own = measured(method, block, runs, measures or {}, curves, replace(context, progress=None))
+        rows.append([{**row, "method": name} for row in own])
         if context.progress is not None:
             context.progress(count, len(methods), "methods")
-    together(subjects)
-    protocols = KeepProtocol(levels, "soft", fill), KeepProtocol(levels, "binary", fill)
-    shared = shared_columns(classifier, images, pixels, targets, {"levels": levels, "fill": fill, "seed": context.seed})
-    rows = []
-    for name, subject in subjects.items():
-        soft, binary = (curve(subject, protocol) for protocol in protocols)
-        own = own_columns(methods[name], runs[name], subject.maps, soft, binary, images.masks)
-        for label, measure in (measures or {}).items():
-            if images.masks is not None or "masks" not in measure.needs:
-                values = computed(measure, subject, label).tolist()
-                own = [
-                    row | {f"{MEASURE}{label}": None if math.isnan(value) else value}
-                    for row, value in zip(own, values, strict=True)
-                ]
-        rows.append([common | {"method": name} | row for common, row in zip(shared, own, strict=True)])
     return [row for rows_of_image in zip(*rows, strict=True) for row in rows_of_image]
+
+
+def targets(classifier: Classifier, pixels: Tensor, target: Any, context: Context) -> Target:
+    """Return the target class of each unmasked image; the forward also warms up the network."""
+    size = context.portion(classifier, (pixels.shape[-2], pixels.shape[-1]))
+
+    def forward(rows: slice) -> Tensor:
+        return context.forward(classifier, classifier.normalize(pixels[rows]))
+
+    with classifier.borrowed(), torch.no_grad():
+        logits = torch.cat(list(context.portions(len(pixels), size, forward)))
+    return resolve_target(target, logits, classifier.labels)
+
+
+def explain(method: Method, block: Block, context: Context, cold: bool) -> list[Run]:
+    """Return the run of each image of a block, all explained and timed together.
+
+    Args:
+        method: the bound method.
+        block: the images.
+        context: seed and portions; its counters belong to this call.
+        cold: whether one image is explained untimed before, for lazy set-up.
+    """
+    if cold:
+        attribute_all([method], block.pixels[:1], block.target[:1], replace(context, counters=Counters()))
+    forwards, backwards = context.counters.forwards, context.counters.backwards
+    _wait(block.pixels.device)
+    begin = time.perf_counter()
+    (attribution,) = attribute_all([method], block.pixels, block.target, context)
+    _wait(block.pixels.device)
+    seconds = time.perf_counter() - begin
+    count = len(block)
+    return [
+        Run(
+            attribution[place : place + 1],
+            1000 * seconds / count,
+            (context.counters.forwards - forwards) / count,
+            (context.counters.backwards - backwards) / count,
+            hardware(block.pixels.device),
+            count,
+        )
+        for place in range(count)
+    ]
+
+
+def measured(
+    method: Method,
+    block: Block,
+    runs: Sequence[Run],
+    measures: Mapping[str, Measure],
+    curves: tuple[int, Fill] | None,
+    context: Context,
+) -> list[Row]:
+    """Return the row of each image of a block.
+
+    Args:
+        method: the bound method.
+        block: the images.
+        runs: the run of each image.
+        measures: measures by name.
+        curves: levels and fill of the keep curves, or None without.
+        context: seed and portions.
+    """
+    masks, attribution = block.images.masks, Attribution.join([run.attribution for run in runs])
+    subject = Subject(
+        block.classifier,
+        block.pixels,
+        attribution.heatmap(),
+        block.target,
+        method,
+        masks,
+        attribution,
+        context,
+        image_facts=block.facts,
+    )
+    y = subject.explained.confidence(subject.logits, block.classifier.output).double().cpu()
+    both = None
+    if curves is not None:
+        levels, fill = curves
+        both = curve(subject, KeepProtocol(levels, "soft", fill)), curve(subject, KeepProtocol(levels, "binary", fill))
+        y = both[0].y
+    own = own_columns(method, runs, attribution, subject.maps, y, both, masks)
+    for label, measure in measures.items():
+        if masks is not None or "masks" not in measure.needs:
+            for row, value in zip(own, computed(measure, subject, label).tolist(), strict=True):
+                row[f"{MEASURE}{label}"] = None if math.isnan(value) else value
+    shared = shared_columns(block.classifier, block.images, block.pixels, block.target, context.seed)
+    return [common | {"method": method.name} | row for common, row in zip(shared, own, strict=True)]
 
 
 def _by_name(methods: Mapping[str, Method] | Sequence[Method]) -> Mapping[str, Method]:
@@ -179,38 +265,6 @@ def _common_classifier(methods: Iterable[Method]) -> Classifier:
     if len(classifiers) > 1:
         raise BadInput("methods: expected all bound to one classifier, got several; score each classifier separately")
     return next(iter(classifiers.values()))
-
-
-def _targets(classifier: Classifier, pixels: Tensor, target: Any, context: Context) -> Target:
-    """Return the target class of each unmasked image; the forward also warms up the network."""
-    size = context.portion(classifier, (pixels.shape[-2], pixels.shape[-1]))
-
-    def forward(rows: slice) -> Tensor:
-        return context.forward(classifier, classifier.normalize(pixels[rows]))
-
-    with classifier.borrowed(), torch.no_grad():
-        logits = torch.cat(list(context.portions(len(pixels), size, forward)))
-    return resolve_target(target, logits, classifier.labels)
-
-
-def _explain(method: Method, pixels: Tensor, target: Target, context: Context, cold: bool) -> Run:
-    """Explain all images and measure the time; a cold method first explains one image untimed, for lazy set-up."""
-    own = replace(context, counters=Counters(), progress=None)
-    if cold:
-        attribute_all([method], pixels[:1], target[:1], replace(own, counters=Counters()))
-    _wait(pixels.device)
-    begin = time.perf_counter()
-    (attribution,) = attribute_all([method], pixels, target, own)
-    _wait(pixels.device)
-    seconds = time.perf_counter() - begin
-    count = len(pixels)
-    return Run(
-        attribution,
-        1000 * seconds / count,
-        own.counters.forwards / count,
-        own.counters.backwards / count,
-        hardware(pixels.device),
-    )
 
 
 def _wait(device: torch.device) -> None:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 
+from xaikit.benchmark.advance import Advance
 from xaikit.benchmark.engines.reading_ahead import by_processes, by_thread
 from xaikit.benchmark.plan import Chunk
 from xaikit.benchmark.rows import Row
@@ -26,14 +27,16 @@ def compute(
     chunks: Sequence[Chunk],
     processes: int | None = None,
     notice: Callable[[str], None] = lambda line: None,
+    advance: Advance | None = None,
 ) -> Iterator[list[Row]]:
-    """Yield the rows of each chunk in order, after they have been written.
+    """Yield the rows of the chunks in order, always after they have been written.
 
     Args:
         worker: worker of this process.
         chunks: chunks of one model.
         processes: number of decoding processes; 0 decodes in a thread, None chooses by the number of pictures.
         notice: called with one line when a decoding process dies.
+        advance: told of forwards and chunks.
     """
     if not chunks:
         return
@@ -47,7 +50,12 @@ def compute(
     read = model.read
     with closing(by_processes(read, portions, processes, notice) if processes else by_thread(read, portions)) as ahead:
         for chunk, contents in zip(chunks, ahead, strict=True):
-            yield worker.work(chunk, contents)
+            for rows in worker.work(chunk, contents, None if advance is None else advance.counters()):
+                yield rows
+                if advance is not None:
+                    advance.written(rows)
+            if advance is not None:
+                advance.finished(chunk)
 
 
 def readers(pictures: int, busy: int) -> int:

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from xaikit.benchmark.advance import Advance
 from xaikit.benchmark.plan import Chunk
 from xaikit.benchmark.rows import Row
 from xaikit.benchmark.store import Store
@@ -49,7 +50,8 @@ class Actor:
 
     def work(self, chunk: Chunk) -> list[Row]:
         """Read, compute and write a chunk."""
-        return self._worker.work(chunk, self._worker.model(chunk.model).read(chunk.pictures))
+        contents = self._worker.model(chunk.model).read(chunk.pictures)
+        return [row for rows in self._worker.work(chunk, contents) for row in rows]
 
 
 class Actors:
@@ -114,8 +116,12 @@ class Actors:
         if self._own:
             self._ray.shutdown()
 
-    def compute(self, chunks: Sequence[Chunk]) -> Iterator[list[Row]]:
+    def compute(self, chunks: Sequence[Chunk], advance: Advance | None = None) -> Iterator[list[Row]]:
         """Yield the rows of each chunk as it is done, in any order.
+
+        Args:
+            chunks: chunks of one model.
+            advance: told of rows and chunks.
 
         Raises:
             BadInput: actors died on a chunk more often than it is retried, or no machine is left for them.
@@ -142,6 +148,9 @@ class Actors:
                 self._replace(place, actor, error, deaths[chunk.id])
                 waiting.append(chunk)
             else:
+                if advance is not None:
+                    advance.written(rows)
+                    advance.finished(chunk)
                 yield rows
             submit(place)
 
@@ -188,9 +197,10 @@ def compute(
     address: str | None = None,
     plugins: Sequence[str | Path] = (),
     notice: Callable[[str], None] = lambda line: None,
+    advance: Advance | None = None,
 ) -> Iterator[list[Row]]:
     """Yield the rows of each chunk of one model in any order, after they have been written."""
     if not chunks:
         return
     with Actors(worker, count, address, plugins, notice) as actors:
-        yield from actors.compute(chunks)
+        yield from actors.compute(chunks, advance)

@@ -259,9 +259,9 @@ def _singles(mask: Mask, name: str, curve: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _curve(name: str, y: np.ndarray, o: np.ndarray) -> np.ndarray:
-    """Return the contribution (R, T) of each row to a curve, for y (R,) and o (R, T)."""
-    contribution: np.ndarray = _CONTRIBUTIONS[name](y[:, None], o)
-    return contribution.astype(np.float64)
+    """Return the contribution (R, T) of each row to a curve, for y (R,) and o (R, T), NaN where o is."""
+    contribution = _CONTRIBUTIONS[name](y[:, None], o).astype(np.float64)
+    return np.where(np.isnan(o), np.nan, contribution)
 
 
 def _by_image(values: np.ndarray, rows: np.ndarray, images: int) -> np.ndarray:

@@ -58,7 +58,7 @@ class Numbers(NamedTuple):
     Args:
         images: (R,) index of the image of each row.
         columns: (R,) by name.
-        soft: (R, T) confidence at each threshold, soft masks.
+        soft: (R, T) confidence at each threshold, soft masks; NaN without curves.
         binary: (R, T) the same for binary masks.
     """
 
@@ -90,7 +90,8 @@ class MethodScores:
     def take(self) -> Numbers:
         """Return the numbers of the valid rows, in the order of the rows, and forget them."""
         pieces, self._pieces = self._pieces, []
-        levels = int(self.about["levels"] or 0)
+        pieces = [piece for piece in pieces if (self._ranks[piece.rows] >= 0).any()]
+        levels = pieces[0].soft.shape[1] - 1 if pieces else int(self.about["levels"] or 1)
         names = tuple(dict.fromkeys(name for piece in pieces for name in piece.names)) or NUMBERS
         rows = np.concatenate([piece.rows for piece in pieces]) if pieces else np.zeros(0, np.int64)
         kept = np.flatnonzero(self._ranks[rows] >= 0)
@@ -237,15 +238,16 @@ class Gathered:
         names = (*NUMBERS, *(name for name in rows.column_names if name.startswith(MEASURE)))
         numbers = np.column_stack([_floats(_column(rows, name, pa.float64())) for name in names])
         self._arrays["timed"].append(~np.isnan(numbers[:, names.index("ms")]))
-        groups: dict[tuple[str, str, str], list[int]] = {}
+        groups: dict[tuple[str, str, str, int | None], list[int]] = {}
         for code in np.unique(kind).tolist():
-            if not reason(self.kinds[code]):
-                groups.setdefault((*_name(self.kinds[code]), str(self.kinds[code]["method"])), []).append(code)
-        for key, codes in groups.items():
+            about = self.kinds[code]
+            if not reason(about):
+                groups.setdefault((*_name(about), str(about["method"]), about["levels"]), []).append(code)
+        for (*key, levels), codes in groups.items():
             places = np.flatnonzero(np.isin(kind, codes))
-            soft, binary = (_lists(rows[name], places, name, int(self.kinds[codes[0]]["levels"])) for name in _OUTPUTS)
+            soft, binary = (_lists(_column(rows, name, COLUMNS[name]), places, name, levels) for name in _OUTPUTS)
             piece = _Piece(self._count + places, names, numbers[places], soft, binary)
-            self._pieces.setdefault(key, []).append(piece)
+            self._pieces.setdefault((key[0], key[1], key[2]), []).append(piece)
         self._count += len(rows)
 
     def _kinds(self, rows: pa.Table) -> Array:
@@ -331,12 +333,14 @@ def _floats(column: pa.ChunkedArray) -> Array:
     return values
 
 
-def _lists(column: pa.ChunkedArray, places: Array, name: str, levels: int) -> Array:
-    """Return the lists (R, T) of some rows.
+def _lists(column: pa.ChunkedArray, places: Array, name: str, levels: int | None) -> Array:
+    """Return the lists (R, T) of some rows; NaN of two thresholds where no curve was measured.
 
     Raises:
         BadInput: a list has another length than levels + 1.
     """
+    if levels is None:
+        return np.full((len(places), 2), np.nan)
     lists = column.take(pa.array(places)).combine_chunks()
     lengths = pc.list_value_length(lists).fill_null(0).to_numpy()
     if (wrong := lengths[lengths != levels + 1]).size:

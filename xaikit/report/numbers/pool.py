@@ -1,6 +1,6 @@
 """Which rows of a results folder may be pooled, and why the others are left out.
 
-    row -> its setting and picture are those of the manifest
+    row -> its setting and picture are those of the manifest, and it has all values of the manifest
         -> of the rows of one unit the first that did not fail
         -> within a data set and model the conditions are equal, each method has one setting a seed,
            each image one content and label, and the times come from one device
@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xaikit.benchmark.manifest import CONDITIONS, Manifest, changed
-from xaikit.benchmark.rows import Row
+from xaikit.benchmark.rows import Row, values_of
 from xaikit.report.numbers.gather import Array, Gathered
 
+_PROTOCOL = "the protocol changed"
 _SETTING = "the method's parameters, code, layer or library changed"
 _PICTURE = "the picture or its label changed"
 _LOST = "the data no longer have the picture"
@@ -61,7 +62,7 @@ def pool(gathered: Gathered, manifest: Manifest) -> Pooled:
     own = expected[blocks, image][chosen.rows]
     chosen.drop((own != _ANY) & (own != picture[chosen.rows]), _PICTURE)
     chosen.one_per_unit(np.array([about["status"] == "ok" for about in kinds], np.bool_)[kind])
-    for names, column, reason in _EQUAL:
+    for names, column, reason in (*_EQUAL, *(() if manifest.settings else ((_BLOCK, "protocol", _PROTOCOL),))):
         groups, values = _codes(kinds, names)[kind], _codes(kinds, (column,))[kind]
         chosen.drop(~_largest(groups[chosen.rows], values[chosen.rows]), reason)
     images = blocks.astype(np.int64) * len(gathered.images) + image
@@ -118,8 +119,11 @@ class _Chosen:
 
 def _foreign(about: Row, manifest: Manifest) -> str:
     """Return why rows do not belong to the report of a manifest, whatever their image is, or ""."""
-    if not manifest.settings or about["setting"] in manifest.settings:
+    if not manifest.settings:
         return ""
+    if about["setting"] in manifest.settings:
+        asked, values = manifest.protocol.items(), values_of(about["protocol"])
+        return "" if not asked or (asked <= values if about["status"] == "ok" else values <= asked) else _PROTOCOL
     block = [other for other in manifest.settings.values() if all(other.get(name) == about[name] for name in _BLOCK)]
     if not block:
         return "the data set or the model is no longer in the report"

@@ -9,7 +9,7 @@ shown, are read again. pool.py says which rows are left out. Files whose name st
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from xaikit.benchmark.manifest import Manifest, MeasureAbout
-from xaikit.benchmark.rows import MEASURE, Row, checked, read
+from xaikit.benchmark.rows import CURVES, MEASURE, Row, checked
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.toml import first_problem
 from xaikit.report.numbers.aggregate import Summary, summary
@@ -66,6 +66,7 @@ class _Source:
     Args:
         files: the files, in order.
         starts: number of rows before each file.
+        columns: names of the columns that belong to the report.
         gathered: the rows.
         ranks: (R,) place of each row, -1 for one that is left out.
         untimed: (R,) whether the time of a row is unknown after all.
@@ -73,6 +74,7 @@ class _Source:
 
     files: list[Path]
     starts: list[int]
+    columns: Sequence[str]
     gathered: Gathered
     ranks: Array
     untimed: Array
@@ -88,11 +90,12 @@ class _Source:
         """Return whole rows, in order."""
         places = np.flatnonzero(chosen)
         found: list[tuple[int, Row]] = []
+        unread: Row = dict.fromkeys(name for name in CURVES if name not in self.columns)
         files = np.searchsorted(self.starts, places, side="right") - 1
         for file in np.unique(files).tolist():
-            rows = read(self.files[file])
+            rows = checked(self.files[file], self.columns).to_pylist()
             for place in places[files == file].tolist():
-                row = rows[place - self.starts[file]]
+                row = unread | rows[place - self.starts[file]]
                 found.append((int(self.ranks[place]), row | ({"ms": None} if self.untimed[place] else {})))
         return [row for _, row in sorted(found, key=lambda pair: pair[0])]
 
@@ -106,10 +109,11 @@ def read_benchmark(folder: str | Path) -> Benchmark:
     folder = Path(folder)
     manifest = Manifest.read(folder / "manifest.json")
     files = [file for file in sorted((folder / "rows").glob("*.parquet")) if not file.name.startswith(".")]
-    gathered, starts = Gathered(), []
+    gathered, starts, columns = Gathered(), [], manifest.columns()
+    read_columns = [name for name in columns if name in READ or name.startswith(MEASURE)]
     for file in files:
         starts.append(len(gathered))
-        gathered.add(checked(file, (*READ, MEASURE)))
+        gathered.add(checked(file, read_columns))
     pooled = pool(gathered, manifest)
     if not (pooled.ranks >= 0).any():
         expected = f"{folder}: expected rows/*.parquet of a benchmark, got none"
@@ -122,7 +126,7 @@ def read_benchmark(folder: str | Path) -> Benchmark:
         {name: summary(own) for name, own in scores.items()},
         run | ({"left_out": pooled.left_out} if pooled.left_out else {}),
         manifest.measures,
-        _Source(files, starts, gathered, pooled.ranks, pooled.untimed),
+        _Source(files, starts, columns, gathered, pooled.ranks, pooled.untimed),
     )
 
 

@@ -59,7 +59,7 @@ class Block:
         styles: style of each method.
         swatches: legend line of each method.
         table: the summary table.
-        curves: panels of the paper's figure by mask and curve.
+        curves: panels of the paper's figure by mask and curve; none if no keep curve was measured.
         qualities: measures that the reader can choose for the figures.
         tradeoffs: figure of quality against cost by measure.
         reference: initial reference of the differences.
@@ -154,7 +154,7 @@ def block(
         table=table,
         curves={
             mask: {panel.key: Markup(panel_svg(panel, results, mask, method_styles)) for panel in PANELS}  # noqa: S704
-            for mask in _MASKS
+            for mask in _masks(results)
         },
         qualities=qualities,
         tradeoffs={column.key: Markup(_tradeoff(results, column, method_styles)) for column in qualities},  # noqa: S704
@@ -233,8 +233,17 @@ def _curves(results: Sequence[Result]) -> dict[str, Any]:
             }
             for panel in PANELS
         }
-        for mask in _MASKS
+        for mask in _masks(results)
     }
+
+
+def _masks(results: Sequence[Result]) -> tuple[Mask, ...]:
+    """Return the masks; none if no keep curve was measured."""
+    return (
+        _MASKS
+        if any(result.bands["soft"]["api"].size and math.isfinite(result.mean("api")) for result in results)
+        else ()
+    )
 
 
 def _notes(results: Sequence[Result]) -> tuple[str, ...]:

@@ -82,7 +82,7 @@ class Shown:
         wrong: whether the explained class is not the true one.
         scenes: the input, and the evidence if it is known.
         maps: existing overlays by method.
-        curves: figure of the confidence by mask.
+        curves: figure of the confidence by mask; none if no keep curve was measured.
     """
 
     choice: Choice
@@ -162,7 +162,8 @@ def _shown(choice: Choice, rows: Sequence[Row], files: Mapping[str, Path], style
     first, known = rows[0], {name: by_method[name] for name in styles if name in by_method}
     label, target = first.get("label"), first.get("target")
     controls_first = sorted(known, key=lambda name: known[name]["family"] != "control")
-    curves = {mask: {name: known[name][f"o_{mask}"] for name in controls_first} for mask in _MASKS}
+    measured = _MASKS if first.get("o_soft") is not None else ()
+    curves = {mask: {name: known[name][f"o_{mask}"] for name in controls_first} for mask in measured}
     return Shown(
         choice=choice,
         label=str(first.get("label_name") or ("" if label is None else f"class {label}")),
@@ -173,21 +174,24 @@ def _shown(choice: Choice, rows: Sequence[Row], files: Mapping[str, Path], style
         maps={name: _map(row, images[name], styles[name]) for name, row in known.items() if name in images},
         # Markup is safe here: the SVG holds only numbers and names that figures/svg.py has escaped
         curves={
-            mask: Markup(confidence_svg(choice.image_id, mask, first["y"], curves[mask], styles))  # noqa: S704
-            for mask in _MASKS
+            mask: Markup(confidence_svg(choice.image_id, mask, first["y"], own, styles))  # noqa: S704
+            for mask, own in curves.items()
         },
     )
 
 
 def _map(row: Row, image: Image.Image, style: Style) -> Picture:
-    numbers = [("soft", row["o_soft"][0]), ("binary", _area(row["o_binary"])), ("mean", row.get("map_mean"))]
+    soft, binary = row.get("o_soft"), row.get("o_binary")
+    numbers = [("mean", row.get("map_mean"))]
+    if soft is not None and binary is not None:
+        numbers = [("soft", soft[0]), ("binary", _area(binary)), *numbers]
     return _picture(
         row["method"],
         image,
         colour=style.colour,
         control=row["family"] == "control",
         numbers=tuple((name, f"{value:.2f}") for name, value in numbers if value is not None),
-        rises=row["o_soft"][0] > row["y"],
+        rises=soft is not None and soft[0] > row["y"],
     )
 
 
