@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import pytest
 
 from xaikit.foundation.docstrings import first_line, formula, in_words, meaning
+from xaikit.measures.base import MEASURES
 from xaikit.methods.base import METHODS
 
 DOCSTRING = """Name: a map of something.
@@ -38,8 +40,8 @@ def test_what_has_none_of_it_is_empty():
     assert (meaning(None), first_line(None)) == ("", "")
 
 
-@pytest.mark.parametrize("name", METHODS.names())
-def test_every_method_is_explained_in_words(name: str) -> None:
-    docstring = sys.modules[METHODS.get(name).__module__].__doc__
+@pytest.mark.parametrize("entry", [registry.get(name) for registry in (METHODS, MEASURES) for name in registry.names()])
+def test_every_method_and_measure_is_explained_in_words(entry: type[Any]) -> None:
+    docstring = sys.modules[entry.__module__].__doc__ or ""
     assert 40 <= len(in_words(docstring).split()) <= 90
     assert max(map(len, docstring.splitlines())) <= 120

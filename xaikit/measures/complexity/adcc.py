@@ -6,6 +6,11 @@
     complexity   mean of the map, see mean_map.py
     drop         max(y - o, 0) / y on x * I: apd at t = 0 with soft masks
 
+In words: Three properties of a map are joined by their harmonic mean: the method gives the same map for the masked
+image, the map is small, and the masked image keeps the confidence. The value is near one only if all three are good,
+and near zero if one of them fails; a map of ones gets zero. It needs the method, which runs again. The trap: one number
+hides which part failed, and the masked images differ from the training data. Look at coherency, mean-map and apd too.
+
 A map of ones has no drop but full complexity, so its ADCC is 0.
 
 Direction: higher is better. Range: [0, 1]. Needs: maps, model, method.

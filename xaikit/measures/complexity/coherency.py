@@ -2,6 +2,11 @@
 
     coherency_i = (1 + r(I_i, I'_i)) / 2        I' = heatmap of the same class for the image x * I, r Pearson's
 
+In words: The image is multiplied by its own map, the method explains the result for the same class, and both maps are
+correlated. A value of one means that the map of the masked image is the same, one half that the maps are unrelated. The
+trap: coherent is not right. A method that ignores the network and the image, such as the control center, always gets
+one. It needs the method, which runs again.
+
 x * I is taken in the network's own coordinates, where masked pixels become the mean colour.
 
 Direction: higher is better. Range: [0, 1]. Needs: maps, model, method.

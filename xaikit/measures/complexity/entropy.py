@@ -2,6 +2,11 @@
 
     value = -sum_p q_p ln q_p / ln P        q = |a| / sum |a|
 
+In words: The map's absolute values are taken as shares of their sum, and the measure tells how evenly they are spread:
+one if all pixels are equal, zero if a single pixel has everything. Neither end is better: a concentrated map is easier
+to read but can point to the wrong place. No network is run. The trap: maps of a coarse layer, enlarged to the image,
+cannot be as concentrated as pixel maps, so compare methods of the same resolution.
+
 The value is 1 if all pixels are equal and 0 if a single pixel is not zero; multiplied by ln P it is in nats. A
 concentrated map need not be faithful, so the measure has no direction. It differs from the entropy of the histogram of
 values, which efficient-parameter-randomisation uses.

@@ -2,6 +2,11 @@
 
     value_i = mean_p I_ip
 
+In words: The mean of the heatmap, scaled to [0, 1], tells how much of the image the map keeps if it is used as a soft
+mask: one keeps everything, zero nothing. Neither end is better. No network is run. Its use is beside the measures on
+soft masks: a bright map removes little, so confidence survives whether or not it marks the right places. Two methods
+whose mean maps differ much should not be compared by apd or ir alone.
+
 A map that keeps everything has no drop and explains nothing; the mean map reveals this. It is the complexity of ADCC.
 
 Shapes: maps (N, H, W) in [0, 1]; value (N,).

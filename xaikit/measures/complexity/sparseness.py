@@ -2,6 +2,11 @@
 
     value = sum_r (2 r - P - 1) |a|_(r) / (P sum |a|)        |a|_(1) <= ... <= |a|_(P)
 
+In words: The Gini index of the map's absolute values tells how unequal they are: near one if few pixels hold almost
+everything, zero if all are equal. Neither end is better: a sparse map is easier to read, but sparse does not mean
+right. No network is run. The trap: maps of a coarse layer, enlarged to the image, cannot be as sparse as pixel maps, so
+compare methods of the same resolution.
+
 The value is 0 if all pixels are equal and near 1 if a single pixel is not zero. A sparse map need not be faithful, so
 the measure has no direction. Maps are compared at the image's size; a map upsampled from 7 x 7 cells cannot be as
 sparse as a pixel map.

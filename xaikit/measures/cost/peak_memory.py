@@ -2,6 +2,11 @@
 
     value = max_t held(t) - held(start)        memory allocated by torch, in MiB
 
+In words: Every image is explained once more, alone, and the measure is the largest memory that tensors take at any
+moment, in MiB, beyond the weights and the image. Low is better. It says nothing about the quality of a map. The traps:
+batches need more than one image, memory of other libraries is not counted, and CPU and GPU are measured in different
+ways, so compare methods on the same device only.
+
 Each image is explained once more, alone. On a CPU, torch's profiler reports every allocation; on a GPU, the allocator
 keeps statistics. Weights and the image are allocated before and not counted; memory of other libraries (NumPy, OpenCV)
 is not measured. The profiler logs to stderr unless Python was started with KINETO_LOG_LEVEL=5 in its environment.

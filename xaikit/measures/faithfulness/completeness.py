@@ -2,6 +2,11 @@
 
     value = |sum_p a_p - (F_c(x) - F_c(b))| / max(|F_c(x) - F_c(b)|, 1e-3)
 
+In words: Some methods promise that their values add up to a difference of scores. The measure is the distance from that
+promise as a share of the difference; zero means that it is kept. No network is run, since the method reports its gap.
+Methods without such a promise have no value, which is no fault of theirs. The trap: a kept sum does not tell whether
+the values are at the right pixels. A gap usually means that a path had too few steps.
+
 b is the method's own baseline. Only methods that promise completeness (integrated gradients, DeepLIFT, SHAP) have a
 value; each reports its gap with its attribution, so that no further forward is needed. FullGrad has no baseline and
 promises F(x); the map it returns is not what it sums, so it reports the promised sum in its diagnostics.

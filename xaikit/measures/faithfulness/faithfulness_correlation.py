@@ -2,6 +2,11 @@
 
     value = corr_s( sum_{p in S_s} a_p,  F_c(x) - F_c(x with S_s filled) )        S_s: a fifth of the superpixels
 
+In words: Random fifths of the image are covered, and the map's sum over each is compared with the drop of the logit by
+correlation. One means that the map predicts the drops, zero that it does not, below zero that it is inverted. It judges
+the values and their signs, not only their order. The traps: covered images differ from the training data, the fill
+matters, and 200 regions give only an estimate for one image, so average over many.
+
 The value is 1 for the true contributions of an additive model. The logit drops are measured once per image and shared
 by all methods.
 

@@ -5,6 +5,11 @@
     infidelity             mean_s (beta u_s - v_s)^2                         squared logits, lower is better
     explained-fraction     1 - infidelity / mean_s v_s^2                     in [0, 1], higher is better
 
+In words: Squares of three sizes are covered one at a time, and the map's sum over each, scaled as well as possible, is
+to predict the drop of the logit. Infidelity is the mean squared error, low is better; it grows with the drops. The
+explained fraction is the share of the squared drops that is predicted, from 0 to 1, and can be compared between images.
+The trap: larger squares have larger drops, so even a map of ones explains something; compare with the controls.
+
 The squares are removed one at a time, in three sizes. Map values are taken as contributions, so that the product of
 perturbation and map is the map's sum over the square. The map is scaled by the optimal beta, because few methods return
 values in logits. The logit drops are measured once per image and shared by all methods. Squared logits differ much from

@@ -2,6 +2,11 @@
 
     value = mean_n corr_s( sum_{p in S_s} a_p,  F_c(x) - F_c(x with S_s filled) )      |S_s| = n superpixels
 
+In words: Random sets of n superpixels are covered, for n from one to most of the image, and the map's sum over a set is
+correlated with the drop of the logit; the value is the mean over n. One means that the map predicts the drops, zero
+that it does not. It judges the values and their signs. The traps: covered images differ from the training data, the
+more the larger n is, and the mean hides at which n a map fails.
+
 Small n tests individual effects, large n joint effects. The value is 1 for the true contributions of an additive model.
 The logit drops are measured once per image and shared by all methods.
 

@@ -2,6 +2,11 @@
 
     value = 1 / |G|  sum_{p in G}  |{q in G: a_q >= a_p}| / |{q: a_q >= a_p}|        without ties
 
+In words: The pixels are ranked by the map, and the measure tells how purely the evidence pixels are at the top: one if
+all of them come before all others. A map without information gets about the evidence's share of the image, so report
+that share. No threshold is needed, and only the order counts. It needs masks. The trap: masks drawn by people say where
+the object is, not what the network used; only evidence known by construction tests faithfulness.
+
 A group of T equal values, K of them on the evidence, with b pixels above it, g of them on the evidence, contributes the
 expected value over all orders of the group:
 

@@ -2,6 +2,11 @@
 
     value = sum_{p in G} max(a_p, 0) / sum_p max(a_p, 0)
 
+In words: The measure is the share of the map's positive values that lies on the evidence: one if nothing is outside. A
+map without information gets the evidence's share of the image, so report that share. It needs masks. The traps: maps
+with a constant offset, such as those of RISE, are pulled down by it, coarse maps spill over small objects, and masks
+drawn by people say where the object is, not what the network used.
+
 An uninformative map scores the evidence's share of the image, about |G| / P.
 
 Shapes: masks (N, H, W) bool; value (N,) in [0, 1]; NaN where the mask is empty or no value of the map is positive.

@@ -6,6 +6,11 @@
     "mean"           mean over t = 0.05, 0.10, ..., 0.95, because a single threshold may reverse a ranking of methods
     "area"           M = the |G| highest pixels; ties count with their expected value
 
+In words: The map is cut at a threshold, and the marked pixels are compared with the evidence: their common area divided
+by the area of both together, one if they are the same. By default it is the mean over 19 thresholds, because a single
+threshold may reverse a ranking of methods. It needs masks. The traps: a map that is right but marks only the most
+telling part gets a low value, and masks drawn by people say where the object is, not what the network used.
+
 Shapes: masks (N, H, W) bool; value (N,) in [0, 1]; NaN where the mask is empty or, with t, no value is positive.
 Source: Zhou et al. (CAM, t = 0.2), CVPR 2016, arXiv:1512.04150.
 Departs from source: pixels of exact masks instead of boxes around the largest component.

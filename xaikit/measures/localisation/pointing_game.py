@@ -2,6 +2,11 @@
 
     value = |argmax a  inside  dilate(G)| / |argmax a|
 
+In words: It asks whether the highest point of the map lies on the evidence: one if it does, zero if not, and a share
+where several points are highest. It needs masks. All but the maximum is ignored, so a map may win and be wrong
+everywhere else. The trap: large and central objects are hit by chance, as the control center shows; and masks drawn by
+people say where the object is, not what the network used.
+
 If several pixels share the maximum, the value is the share of them on the evidence.
 
 Shapes: masks (N, H, W) bool; value (N,) in [0, 1]; NaN where the mask is empty.

@@ -2,6 +2,11 @@
 
     value = |top_k(a) inside G| / |G|        k = |G|
 
+In words: As many of the highest pixels are taken as the evidence has, and the measure is the share of them that lies on
+it: one if they are the evidence exactly. A map without information gets the evidence's share of the image. Only the
+order counts, and ties get their expected value. It needs masks. The trap: masks drawn by people say where the object
+is, not what the network used.
+
 Ties count with their expected value, so that a constant map scores |G| / P.
 
 Shapes: masks (N, H, W) bool; value (N,) in [0, 1]; NaN where the mask is empty.

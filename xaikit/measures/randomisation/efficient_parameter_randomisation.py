@@ -2,6 +2,11 @@
 
     value = (H(A_rand) - H(A)) / H(A)        H: entropy of the histogram of a map's values, 100 bins over its range
 
+In words: All parameters of the network are drawn at random, the method explains the random network, and the measure is
+how much more varied the values of that map are than those of the original, by the entropy of their histogram. High is
+better: the map depends on what was learned. It needs the method, for one more map. The trap: it compares two
+histograms, not two maps, and so tells nothing about whether the original map is right.
+
 The test needs one further map, of a network that is random from the logits to the stem. It does not compare two maps
 pixel by pixel, because a noisy method would pass such a test by chance. A map that depends on the learned parameters
 becomes more complex.

@@ -2,6 +2,11 @@
 
     value = mean_l likeness(|A(x, c)|, |A_l(x, c)|)        A_l: map after the l top groups of modules are randomised
 
+In words: The network's parameters are drawn at random step by step from the logits down, the method explains each
+network, and its maps are compared with the original by rank correlation. Near one means that the map does not depend on
+what was learned, as for an edge detector. Low is a test passed and not a rank: noisy maps are unlike each other anyway.
+It needs the method, which runs once per step, and compares absolute values.
+
 likeness is Spearman's correlation, with 1 for equal maps and else 0 if either is constant. A value close to 1 means
 that the map does not depend on the learned parameters, as for an edge detector. The converse does not hold: any noisy
 map scores near 0, so that this is a test to pass and not a ranking. See randomised.py for how parameters are drawn.

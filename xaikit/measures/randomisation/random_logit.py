@@ -2,6 +2,11 @@
 
     value = likeness(A(x, c), A(x, c'))        c' another class, drawn per image, or the runner-up
 
+In words: The method explains another class of the same image, drawn at random, and the two maps are compared by rank
+correlation. Near one means that the map ignores the class; near zero that it changes with it; below zero that the maps
+are opposed. Low is better. It needs the method, which runs once more. The traps: a map that changes with the class need
+not be right, and two similar classes may rightly have similar maps.
+
 likeness is Spearman's correlation, with 1 for equal maps and else 0 if either is constant. A method that ignores the
 class scores 1.
 

@@ -2,6 +2,11 @@
 
     AOPC_i = mean over j = 0 ... J of y_i - p_c(x_ij)          x_ij: without the floor(P j / J) highest, J = steps
 
+In words: Pixels are replaced by the fill, highest map values first, and the measure is the mean drop of the class's
+probability on the way. High means that the map finds early the pixels that the network needs. It reads the deletion
+curve and shares its traps: images with many replaced pixels differ from the training data, and scattered, speckled
+pixels can destroy confidence without being the reason for it. Read it beside insertion, or take srg.
+
 AOPC reads the deletion curve and, like deletion, rewards speckled maps.
 
 Direction: higher is better. Range: [-1, 1]. Needs: maps, model.

@@ -2,6 +2,11 @@
 
     deletion_i = trapezoid over t = j / J of p_c(x_ij)         x_ij: without the floor(P j / J) highest, J = steps
 
+In words: Pixels are replaced by the fill, highest map values first, and the measure is the area under the class's
+probability. Low means that the confidence falls early, so that the map finds pixels that the network needs. The trap:
+images with many replaced pixels differ from the training data, and speckled maps act like an adversarial perturbation,
+so a low value may come from the holes and not from the evidence. Report it with insertion, or take srg.
+
 The curve runs from the whole image to the fill alone, end points included; it is the MoRF curve. Deletion rewards maps
 speckled like an adversarial perturbation, so report it together with insertion, or use srg.
 

@@ -2,6 +2,11 @@
 
     insertion_i = trapezoid over t = j / J of p_c(x_ij)        x_ij: all but the floor(P j / J) lowest pixels, J = steps
 
+In words: Starting from the fill alone, the image's pixels are inserted, highest map values first, and the measure is
+the area under the class's probability. High means that few pixels are enough for the network to recognise the class.
+The traps: partly filled images differ from the training data, pixels of equal value come row by row, and whole regions
+act differently from scattered pixels, so compare coarse maps with the control random-grid. Or take srg.
+
 The curve runs from the fill alone to the whole image, end points included. With the mean fill, insertion equals the
 area of the binary keep curve and LeRF. With fill="blur" it starts from a blurred image, which is closer to the
 network's training data but still shows evidence of the class.

@@ -5,6 +5,12 @@
     ir             1[o > y]                     average-gain   max(o - y, 0) / (1 - y)
     keep-auc       trapezoid of o over t
 
+In words: The image is multiplied by its map, and the class's probability is compared with that of the whole image: api
+is the relative gain, apd the relative drop, ir, dr and tie-rate tell whether it rises, falls or stays, average-gain is
+a bounded api, and keep-auc is the area over growing thresholds. High api, ir, average-gain and keep-auc and low apd and
+dr are better. The trap: bright maps remove little and do well; read them beside mean-map and the controls ones and
+fake.
+
 All but keep-auc are read at one level j of J, or as the mean over the levels below 1. The defaults are soft masks and
 t = 0. Binary masks remove nothing at t = 0, where all but tie-rate and keep-auc are 0; choose another level for them.
 All measures of one protocol read the same curve, which is measured once per subject.

@@ -4,6 +4,11 @@
     road-lerf = the same with the lowest imputed
     road      = (road-lerf - road-morf) / 2                    0 in expectation for a random map
 
+In words: Pixels are replaced by noisy averages of their neighbours, so that the shape of the holes tells the network
+little. road-morf is the class's mean probability with the highest pixels replaced, low is better; road-lerf with the
+lowest replaced, high is better; road is half their difference, zero for a random map. The traps: large holes become
+smooth areas that still differ from the training data, and road-morf alone favours scattered pixels.
+
 Removed pixels become the noisy weighted mean of their neighbours (imputation.py). The noise depends on image and seed
 and is the same for all maps and levels. J = 5 removes 20, 40, 60 and 80 %; J = 10 removes 10, 20, ..., 90 %. The last
 level is left out, because imputation needs pixels that are kept.

@@ -4,6 +4,12 @@
     LeRF  = area under the confidence while the lowest pixels are removed first (insertion)
     MoRF  = area under the confidence while the highest pixels are removed first (deletion)
 
+In words: Pixels are replaced by the fill twice, once the lowest map values first and once the highest, and the measure
+is the difference of the areas under the class's probability. High means that the map orders the pixels as the network
+needs them; a random map gets zero on average. What the fill does to any image is in both areas and cancels; the rest
+still depends on the fill. Only the order of the pixels counts, not their values, and filled images differ from the
+training data.
+
 The effect of the fill itself is in both areas and cancels. The expected value of a random map is 0, a constant map has
 exactly 0, and inverting a map without ties changes only the sign.
 

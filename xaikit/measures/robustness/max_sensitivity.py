@@ -2,6 +2,11 @@
 
     value = max_s |A(x + d_s, c) - A(x, c)| / |A(x, c)|        d uniform in [-r, r], in pixels; Euclidean norms
 
+In words: Noise too weak to see is added to the image several times, the method explains each copy, and the measure is
+the largest change of the map relative to the map itself. Low means that the map is stable. It needs the method, which
+runs once per copy. The trap: stable is not right. A constant map has the best value, zero, and a faithful map may have
+to change where the network is sensitive itself.
+
 Only noise that does not change the top class counts. A low value does not prove that a map is right: a constant map
 scores 0.
 

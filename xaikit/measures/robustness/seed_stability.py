@@ -2,6 +2,11 @@
 
     value = mean_{r < s} likeness(A_r, A_s)        A_r: map for seed + r, r = 0 ... R - 1
 
+In words: The method explains the same image with several seeds, and the maps are compared by rank correlation. One
+means that chance plays no part, as for every deterministic method; a low value usually means that the method needs more
+samples. It needs the method, which runs once per seed. The trap: it says nothing about whether a map is right; the
+controls that draw nothing get one.
+
 likeness is Spearman's correlation, with 1 for equal maps and else 0 if either is constant. A deterministic method
 scores exactly 1.
 
