@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.report.rows import aggregate, paired_differences, render, rows, write_report, write_summaries
+from tests.report.rows import aggregate, measures, paired_differences, render, rows, write_report, write_summaries
 from xaikit.foundation.errors import BadInput, XaikitWarning
 from xaikit.report.numbers.aggregate import summaries
 from xaikit.report.numbers.columns import COLUMNS
@@ -234,8 +234,17 @@ def test_images_stand_at_the_quantiles_of_the_leader():
     }
     leader = max(areas, key=lambda method: np.mean(areas[method]))
     assert {one.method for one in quantiles.values()} == {leader}
-    assert quantiles["worst"].score == pytest.approx(min(areas[leader]))
-    assert quantiles["best"].score == pytest.approx(max(areas[leader]))
+    assert {one.measure for one in quantiles.values()} == {"KeepAUC (binary masks)"}
+    assert float(quantiles["worst"].value) == pytest.approx(min(areas[leader]), abs=5e-4)
+    assert float(quantiles["best"].value) == pytest.approx(max(areas[leader]), abs=5e-4)
+
+
+def test_quantiles_are_of_the_measure_that_decides_and_worst_is_worst():
+    drawn = [row | {"measure.q": float(row["image_id"][:3])} for row in rows(21, methods={"a": "gradient"})]
+    choices = choose(summaries(drawn)["drawn", "net"], 0, 2, measures(q="lower"))
+    quantiles = {one.reason: (one.image_id, one.measure, one.value) for one in choices if one.reason != "sample"}
+    assert quantiles["worst"] == ("020.png", "q", "20.0")
+    assert quantiles["best"] == ("000.png", "q", "0.0")
 
 
 def test_pictures_are_small_and_inside_the_page(pictures):

@@ -50,7 +50,8 @@ def write_pictures(
     entries: list[dict[str, Any]] = []
     missing: dict[str, dict[str, dict[str, int]]] = {model.title: {} for model in suite.models}
     for (dataset, model), summary in benchmark.summaries.items():
-        images = [choice.image_id for choice in choose(summary, int(benchmark.run.get("seed", 0)), SAMPLE)]
+        chosen = choose(summary, int(benchmark.run.get("seed", 0)), SAMPLE, benchmark.measures)
+        images = [choice.image_id for choice in chosen]
         rows = benchmark.rows_of((dataset, model), images)
         for image in images:
             scored = [row for row in rows if row["image_id"] == image and not row.get("error")]

@@ -96,7 +96,7 @@ def conclusion(given: Sequence[Answer]) -> str:
 
 
 def _best(given: Sequence[Answer]) -> str:
-    if not given[0].lines[0].role:
+    if not any(answer.lines[0].role for answer in given):
         parts = [
             f"{answer.column.name} {answer.lines[0].value} {answer.lines[0].interval}"
             + "".join(f", best control {line.value}" for line in answer.lines if line.role == "best control")

@@ -1,10 +1,10 @@
 """The images of a report: how they are chosen, and what is shown of each.
 
-    rows, seed -> a sample drawn by the seed, and the images at fixed quantiles of one method's score -> Choice
+    rows, seed -> a sample drawn by the seed, and the images at fixed quantiles of one method's value -> Choice
     Choice, its rows and pictures -> Shown: small pictures as data URIs, and the curves of the image
 
-Images are never picked by hand: the sample depends only on seed and names, the quantiles only on the rows. The score
-is the area under the confidence that binary masks leave, for the method with the highest mean area.
+Images are never picked by hand: the sample depends only on seed and names, the quantiles only on the rows. The value
+is that of the best method by the measure that decides, KeepAUC under binary masks where it is among several.
 """
 
 import base64
@@ -27,9 +27,10 @@ from xaikit.foundation.errors import XaikitWarning
 from xaikit.report.figures.confidence import confidence_svg
 from xaikit.report.figures.svg import Style
 from xaikit.report.numbers.aggregate import Mask, Summary
+from xaikit.report.numbers.columns import Measures, shown_columns
 
 _MASKS: tuple[Mask, ...] = get_args(Mask)
-_AREA = "keep_auc_binary"
+_PREFERRED = "keep_auc_binary"
 _QUANTILES = {"worst": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "best": 1.0}
 _LARGEST = 2**25  # largest number of pixels of a picture; those that are written have far fewer
 _SIDE = 168  # longest side of a picture in the page, in pixels
@@ -39,12 +40,13 @@ _PIXELATED = 96  # longest side up to which a picture is enlarged without smooth
 
 @dataclass(frozen=True)
 class Choice:
-    """An image to show and the reason: "sample", or the quantile of the score."""
+    """An image to show and the reason: "sample", or the quantile of a method's value under a measure."""
 
     image_id: str
     reason: str
     method: str = ""
-    score: float = float("nan")
+    measure: str = ""
+    value: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,20 +97,16 @@ class Shown:
     curves: dict[Mask, Markup]
 
 
-def choose(summary: Summary, seed: int, sample: int) -> list[Choice]:
+def choose(summary: Summary, seed: int, sample: int, measures: Measures | None = None) -> list[Choice]:
     """Return the images to show: a random sample, then the images at the quantiles, which are not in the sample.
 
     Args:
         summary: numbers of one dataset and model.
         seed: seed of the sample.
         sample: number of images in the sample.
+        measures: the measures of the suite.
     """
-    method, scores = _scores(summary)
-    order = sorted(scores, key=lambda image: (scores[image], image))
-    quantiles: dict[str, Choice] = {}
-    for reason, quantile in _QUANTILES.items() if len(order) > sample else ():
-        image = order[round(quantile * (len(order) - 1))]
-        quantiles.setdefault(image, Choice(image, reason, method, scores[image]))
+    quantiles = _at_quantiles(summary, sample, measures)
     explained = ~np.isnan(summary.confidence)
     others = {image for image, known in zip(summary.images, explained, strict=True) if known} - set(quantiles)
     shuffled = heapq.nsmallest(sample, others, key=lambda image: hashlib.sha256(f"{seed}:{image}".encode()).digest())
@@ -140,16 +138,23 @@ def show(
     )
 
 
-def _scores(summary: Summary) -> tuple[str, dict[str, float]]:
-    """Return the method with the highest mean binary area, and the area of each of its images."""
-    methods = [
-        result for result in summary.results if not result.is_control and result.mean(_AREA) == result.mean(_AREA)
-    ]
-    if not methods:
-        return "", {}
-    leader = max(methods, key=lambda result: result.mean(_AREA))
-    areas = zip(leader.images, leader.values[_AREA].tolist(), strict=True)
-    return leader.method, {image: area for image, area in areas if not math.isnan(area)}
+def _at_quantiles(summary: Summary, sample: int, measures: Measures | None) -> dict[str, Choice]:
+    """Return the images at the quantiles of the best method's value, by name; none for at most `sample` images."""
+    methods = [result for result in summary.results if not result.is_control]
+    columns = [column for column in shown_columns(summary.results, measures) if column.decides] if methods else []
+    columns.sort(key=lambda column: column.key != _PREFERRED)
+    for column in columns[:1]:
+        leader = min(methods, key=lambda result: column.order(result.mean(column.key)))
+        values = zip(leader.images, leader.values[column.key].tolist(), strict=True)
+        known = {image: value for image, value in values if not math.isnan(value)}
+        order = sorted(known, key=lambda image: (-column.order(known[image]), image))
+        if len(order) > sample:
+            found: dict[str, Choice] = {}
+            for reason, quantile in _QUANTILES.items():
+                image = order[round(quantile * (len(order) - 1))]
+                found.setdefault(image, Choice(image, reason, leader.method, column.name, column.text(known[image])))
+            return found
+    return {}
 
 
 def _area(o: Sequence[float]) -> float:

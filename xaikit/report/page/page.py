@@ -66,7 +66,8 @@ def page_blocks(
     blocks = []
     for index, (name, summary) in enumerate(summaries.items()):
         own = (pictures or {}).get(name, {})
-        choices = [choice for choice in choose(summary, int(run.get("seed", 0)), sample) if choice.image_id in own]
+        chosen = choose(summary, int(run.get("seed", 0)), sample, measures)
+        choices = [choice for choice in chosen if choice.image_id in own]
         shown = rows(name, [choice.image_id for choice in choices]) if choices else []
         blocks.append(block(f"block-{index}", name, summary, choices, shown, own, measures or {}))
     return blocks
