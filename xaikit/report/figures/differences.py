@@ -73,7 +73,7 @@ def _axis(across: Axis, bottom: float, quality: Column) -> str:
         parts.append(text(f"{tick:+.3g}" if tick else "0", x, bottom + 15, anchor="middle"))
     ticks = element("g", *parts, class_="ticks", data_top=_TOP, data_bottom=bottom)
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
-    words = f"difference of {quality.title}, {quality.group}; to the right is better"
+    words = f"difference of {quality.name}; to the right is better"
     return ticks + text(words, middle, bottom + 34, "axis-title", "middle")
 
 

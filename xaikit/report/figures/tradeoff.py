@@ -51,7 +51,7 @@ def tradeoff_svg(points: Sequence[Point], quality: Column, cost: str, styles: Ma
     across, up = _axes([point for point in known if not point.is_control] or known, quality)
     shown = [point for point in known if up.low <= point.quality <= up.high]
     outside = [point.method for point in known if point not in shown]
-    label = f"{quality.title} ({quality.group}) against {cost}; {quality.direction} is better"
+    label = f"{quality.name} against {cost}; {quality.direction} is better"
     centres = [(across(point.cost), up(point.quality)) for point in shown]
     parts = [_grid(across, up, quality, cost), _front(shown, across, up)]
     parts += [_point(point, centre, up, styles[point.method]) for point, centre in zip(shown, centres, strict=True)]
@@ -82,7 +82,7 @@ def _grid(across: Axis, up: Axis, quality: Column, cost: str) -> str:
     parts.append(element("line", class_="axis", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=bottom, y2=bottom))
     parts.append(text(cost, (_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 6, "axis-title", "middle"))
     inverted = "" if quality.direction == "higher" else " (axis inverted)"
-    parts.append(text(f"{quality.title}, {quality.group}; up is better{inverted}", 4, 12, "axis-title"))
+    parts.append(text(f"{quality.name}; up is better{inverted}", 4, 12, "axis-title"))
     return "".join(parts)
 
 

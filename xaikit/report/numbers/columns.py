@@ -28,7 +28,7 @@ _NOTHING = "\N{EN DASH}"
 _SOFT = "soft masks"
 _BINARY = "binary masks"
 _EVIDENCE = "known evidence"
-_MORE = "more measures"
+_MORE = "measures"
 _COST = "cost per image"
 
 QUESTIONS = {
@@ -37,7 +37,7 @@ QUESTIONS = {
     _BINARY: "How confident is it when the highest pixels stay as they are and the others are removed? "
     "Only the order of the pixels counts, not the map's brightness.",
     _EVIDENCE: "Does the map lie on the pixels that are known to be the evidence?",
-    _MORE: "What else was measured, each with its own direction.",
+    _MORE: "Measures of the suite, each with its own direction.",
     _COST: "What does one explanation cost?",
 }
 """The question that each group of columns answers."""
