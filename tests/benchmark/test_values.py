@@ -11,11 +11,14 @@ import pytest
 from tests.benchmark.test_run import ASKED, assert_same, rows
 from xaikit.benchmark import score as scoring
 from xaikit.benchmark import worker as working
+from xaikit.benchmark.own import Own
 from xaikit.benchmark.run import run
+from xaikit.benchmark.score import Images
 from xaikit.benchmark.store import Store
 from xaikit.benchmark.suite import Suite
 from xaikit.extend import MEASURES, Measure
 from xaikit.foundation.errors import BadInput
+from xaikit.images.synthetic import draw
 from xaikit.measures.removal.masked_forwards import Stream
 from xaikit.methods.base import attribute_all
 from xaikit.report.numbers.read import read_benchmark
@@ -146,6 +149,16 @@ def test_an_added_measure_that_fails_is_named_and_loses_nothing(tmp_path, tally)
         assert shown(tmp_path) == before
     finally:
         del MEASURES._entries["fails-here"]
+
+
+def test_masks_that_come_later_are_measured(tmp_path):
+    drawn = draw(2, 5)
+    suite = Suite.of(**(FEW | {"data": {"kind": "given"}, "measures": ["pointing-game", "mean-map"]}))
+    for masks, computed in ((None, 4), (drawn.objects, 8), (drawn.objects, 0), (~drawn.objects, 8)):
+        images = Images("given", ["a", "b"], drawn.pixels, None, masks)
+        assert run(suite, tmp_path, own=Own(images=images)).computed == computed
+        values = [row.get("measure.pointing-game") for row in read_benchmark(tmp_path).rows]
+        assert all(value is None for value in values) == (masks is None)
 
 
 def test_what_was_computed_is_written_while_a_chunk_is_under_way(tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ from xaikit.measures.removal.keep_curve import keep_curve
 from xaikit.measures.removal.keep_curve_measures import KeepAUC
 from xaikit.measures.removal.levels import SortedMaps
 from xaikit.measures.removal.protocol import KeepProtocol
-from xaikit.measures.removal.shared_curves import curve, together
+from xaikit.measures.removal.shared_curves import curve
 from xaikit.measures.removal.srg import SRG
 from xaikit.methods.base import METHODS, attribute_all
 from xaikit.model.classifier import Classifier
@@ -255,18 +255,6 @@ def test_one_sort_serves_all_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(sorts) == 1
 
 
-def test_methods_measured_together_are_those_measured_alone() -> None:
-    maps = {"one": different(4), "other": heatmaps(4)}
-    joint = {name: subject(one, Context()) for name, one in maps.items()}
-    together(joint)
-    for name, one in joint.items():
-        alone = subject(maps[name], Context())
-        for measure in (SRG(), Insertion(20), KeepAUC(), MEASURES.get("road")()):
-            near(measure.compute(one), measure.compute(alone), 1e-6)
-    with pytest.raises(BadInput, match="at least one"):
-        together({})
-
-
 @pytest.mark.parametrize("kind", ORDERED)
 def test_chunks_order_and_neighbours_change_nothing(kind: Callable[..., Measure]) -> None:
     whole = kind(10).compute(subject(context=Context(chunk_size=64)))
@@ -322,7 +310,6 @@ def test_the_order_holds_where_the_evidence_is_known(name: str) -> None:
     maps = {one.method: one.heatmap() for one in attribute_all(methods, scene.pixels, scene.labels, Context())}
     maps |= {"object": scene.objects.float(), "anti-oracle": (~scene.objects).float()}
     subjects = {key: Subject(classifier, scene.pixels, one, scene.labels) for key, one in maps.items()}
-    together(subjects)
     scores = {key: float(MEASURES.get(name)().compute(one).mean()) for key, one in subjects.items()}
     assert min(scores["object"], scores["grad-cam"]) > scores["center"] > max(scores["random"], scores["ones"])
     assert min(scores["random"], scores["ones"]) > scores["anti-oracle"]
@@ -339,7 +326,6 @@ def test_a_corrupted_object_mask_scores_worse_and_worse(name: str) -> None:
     weights = [0.0, 0.25, 0.5, 0.75, 1.0]
     maps = {str(weight): unit((1 - weight) * scene.objects + weight * noise)[0] for weight in weights}
     subjects = {key: Subject(classifier, scene.pixels, one, scene.labels) for key, one in maps.items()}
-    together(subjects)
     scores = [float(MEASURES.get(name)(steps=10).compute(one).mean()) for one in subjects.values()]
     assert spearmanr(weights, scores).statistic <= -0.9, scores
 

@@ -236,6 +236,8 @@ def _synthetic_picture(index: int, seed: int) -> Picture:
 def _given_pictures(given: Images) -> list[Picture]:
     labels = [None] * len(given.names) if given.labels is None else given.labels.tolist()
     contents = image_hashes(given.pixels)
+    if given.masks is not None:
+        contents = [fingerprint(pair) for pair in zip(contents, image_hashes(given.masks[:, None]), strict=True)]
     return [
         Picture(named(name), content, label, place=place)
         for place, (name, content, label) in enumerate(zip(given.names, contents, labels, strict=True))

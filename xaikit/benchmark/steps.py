@@ -14,7 +14,7 @@ from xaikit.run.cost import Cost
 
 T = TypeVar("T")
 
-_WORK = {"cpu": 2**34, "cuda": 2**40}
+_WORK = {"cpu": 2**33, "cuda": 2**40}
 """Bytes of activations that take a few seconds."""
 _HIDDEN = 2**28  # bytes of a pass whose activations are not known: a function, TorchScript
 _SHARED = 300  # passes per image that the methods on it share, nominally

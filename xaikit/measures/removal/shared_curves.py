@@ -30,7 +30,7 @@ from xaikit.measures.removal.protocol import KeepProtocol
 from xaikit.model.classifier import Classifier, check_classifier
 from xaikit.run.context import Context
 
-_SHARED = "removals"
+_MAPS = "maps"
 
 
 @dataclass
@@ -131,29 +131,12 @@ class Removals:
 
 def curve(subject: Subject, protocol: KeepProtocol) -> KeepCurve:
     """Return a subject's curve under a protocol."""
-    removals, name = subject.shared(_SHARED, lambda: (_removals(subject, {"maps": subject.maps}), "maps"))
-    return removals.curves(protocol)[name]
 
+    def removals() -> Removals:
+        maps = {_MAPS: subject.maps}
+        return Removals(subject.classifier, subject.pixels, maps, subject.explained, subject.context, subject.logits)
 
-def together(subjects: Mapping[str, Subject]) -> None:
-    """Share one pass for the curves of several subjects of the same images.
-
-    Args:
-        subjects: subjects by the method's name, with the same classifier, pixels, target and context; `curve` has not
-            been called for any of them.
-
-    Raises:
-        BadInput: no subject, or maps that do not match the images.
-    """
-    if not subjects:
-        raise BadInput("subjects: expected at least one, got none; give one per method")
-    removals = _removals(next(iter(subjects.values())), {name: subject.maps for name, subject in subjects.items()})
-    for name, subject in subjects.items():
-        subject.shared(_SHARED, lambda name=name: (removals, name))  # type: ignore[misc]
-
-
-def _removals(subject: Subject, maps: Mapping[str, Tensor]) -> Removals:
-    return Removals(subject.classifier, subject.pixels, maps, subject.explained, subject.context, subject.logits)
+    return subject.shared("removals", removals).curves(protocol)[_MAPS]
 
 
 def _checked(maps: Tensor, pixels: Tensor, name: str) -> Tensor:
