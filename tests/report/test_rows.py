@@ -75,7 +75,7 @@ def test_the_manifest_says_what_belongs_to_the_report(tmp_path):
     )
 
 
-def test_rows_are_a_table_with_the_columns_of_the_readme(tmp_path, caplog):
+def test_rows_are_a_table_with_the_columns_of_the_documentation(tmp_path, caplog):
     write(tmp_path, "a.parquet", rows())
     write(tmp_path, "b.parquet", rows(setting="older", unit_id="other"))
     (tmp_path / "manifest.json").write_text(json.dumps({"settings": {"s": {}}}), encoding="utf-8")
@@ -83,8 +83,8 @@ def test_rows_are_a_table_with_the_columns_of_the_readme(tmp_path, caplog):
     assert len(table) == len(rows())
     assert table.groupby("method")["measure.srg"].mean().to_dict() == dict.fromkeys(METHODS, 0.5)
     assert GONE in caplog.text, "what is left out is said"
-    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
-    assert [name for name in COLUMNS if f"`{name}`" not in readme] == []
+    page = (Path(__file__).resolve().parents[2] / "docs" / "pages" / "benchmark.md").read_text(encoding="utf-8")
+    assert [name for name in COLUMNS if f"`{name}`" not in page] == []
 
 
 def test_what_cannot_be_read_is_one_line(tmp_path):
