@@ -15,7 +15,7 @@ from xaikit import __version__
 from xaikit.__main__ import main
 from xaikit.foundation.errors import XaikitWarning
 
-COMMANDS = ("explain", "layers", "library", "list", "train")
+COMMANDS = ("explain", "help", "layers", "library", "list", "train")
 
 
 def test_help_needs_nothing_slow() -> None:

@@ -19,6 +19,20 @@ def test_methods_are_those_of_the_registry(run: Command) -> None:
     assert all(row["source"] and row["family"] and row["cost"] for row in rows)
 
 
+def test_methods_are_grouped_by_family_with_whole_names(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as in a terminal
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = run("list", "methods").out.splitlines()
+    assert max(map(len, lines)) <= 80
+    family, found = "", {}
+    for line in lines[:-1]:
+        if line and not line.startswith(" "):
+            family = line
+        elif line[2:3].strip():
+            found[line.split()[0]] = family
+    assert found == {name: METHODS.get(name).family for name in METHODS.names()}
+
+
 @pytest.mark.backends
 def test_methods_of_other_packages_are_added_when_asked(run: Command) -> None:
     rows = json.loads(run("list", "methods", "--json", "--backends").out)

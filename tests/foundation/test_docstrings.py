@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from xaikit.foundation.docstrings import first_line, formula, in_words, meaning
+from xaikit.foundation.docstrings import arguments, entry, first_line, formula, in_words, meaning, notes, title
 from xaikit.measures.base import MEASURES
 from xaikit.methods.base import METHODS
 
@@ -23,6 +23,10 @@ shows.
 More words, and
 
     no formula
+
+Units:  none.
+Source: Somebody, 2020,
+    page 3.
 """
 
 
@@ -31,6 +35,32 @@ def test_the_first_line_and_the_first_block():
     assert formula(DOCSTRING) == "map = a\n    + b\nc   = 2"
     assert in_words(DOCSTRING) == "What the map shows."
     assert first_line(DOCSTRING) == "Name: a map of something."
+
+
+def test_notes_and_entries():
+    assert notes(DOCSTRING) == ["More words, and", "    no formula"]
+    assert (entry(DOCSTRING, "Units"), entry(DOCSTRING, "Source")) == ("none.", "Somebody, 2020, page 3.")
+    assert entry(DOCSTRING, "Shapes") == ""
+
+
+def test_arguments_are_those_of_one_section():
+    docstring = """A class.
+
+    Args:
+        steps: number of points; None chooses
+            it.
+        fill: value.
+
+    Raises:
+        BadInput: never.
+    """
+    assert arguments(docstring) == {"steps": "number of points; None chooses it.", "fill": "value."}
+    assert arguments("A class.") == arguments(None) == {}
+
+
+def test_a_title_is_the_files_unless_it_has_several():
+    assert title(METHODS.get("grad-cam")) == "Activation maps weighted by their mean gradient."
+    assert title(MEASURES.get("tie-rate")) == "Whether confidence stays exactly the same; report it with ir and dr."
 
 
 def test_what_has_none_of_it_is_empty():

@@ -1,7 +1,9 @@
 """Terminal output: tables on standard output; progress bars on standard error if it is a terminal."""
 
+import sys
+import textwrap
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 from rich.text import Text
 
+from xaikit.cli.lines import say
 from xaikit.foundation.errors import LeftOut
 from xaikit.foundation.texts import visible
 
@@ -78,6 +81,24 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Se
     for row in rows:
         table.add_row(*(Text(visible(cell)) for cell in row))
     console.print(table)
+
+
+def print_groups(groups: Mapping[str, Mapping[str, str]]) -> None:
+    """Print names with a sentence each, under the titles of their groups; a pipe gets each on one line.
+
+    Args:
+        groups: by title, the sentences by name.
+    """
+    console = Console()
+    width = console.width if console.is_terminal else sys.maxsize
+    column = max((len(name) for entries in groups.values() for name in entries), default=0) + 4
+    for title, entries in groups.items():
+        say(title)
+        for name, sentence in entries.items():
+            entry = f"  {name:<{column - 2}}{sentence}"
+            for line in textwrap.wrap(entry, width, subsequent_indent=" " * column, break_on_hyphens=False):
+                say(line)
+        say()
 
 
 @contextmanager

@@ -44,6 +44,7 @@ _WORDS = {
     str: "a text",
     Tensor: "a tensor",
     type(None): "None",
+    Any: "any value",
 }
 
 
@@ -98,6 +99,12 @@ class Parameters:
                     raise BadInput(f"{owner or 'parameters'}: expected a keyword of xaikit, got {name!r}; use {ours}")
                 has = f"{owner or 'it'} has {', '.join(known) or 'none'}"
                 raise BadInput(str(UnknownName(f"{kind} of {owner}" if owner else kind, name, known, has)))
+
+    @classmethod
+    def expected(cls, name: str) -> str:
+        """Return what values a field takes, such as "a whole number from 1 or None"."""
+        owner: Any = cls
+        return _described(_hint(owner, name))
 
     @classmethod
     def checked(cls, name: str, value: Any) -> Any:
