@@ -8,6 +8,7 @@ import sys
 from base64 import b64decode
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import numpy as np
@@ -19,6 +20,7 @@ import xaikit
 
 DEMOS = Path(__file__).resolve().parents[1] / "demos"
 SCRIPTS = sorted(DEMOS.glob("*.py"))
+LESSONS = sorted((DEMOS / "teaching").glob("*.ipynb"))
 
 
 def run(name: str, folder: Path) -> str:
@@ -41,14 +43,19 @@ def test_demos_are_short(script: Path) -> None:
     assert len(script.read_text(encoding="utf-8").splitlines()) < 60
 
 
-@pytest.mark.slow
-def test_the_notebook_shows_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a kernel of its own, whose settings stay in a folder of the test."""
+def executed(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a notebook with its outputs, run in a kernel of its own, whose settings stay in a folder of the test."""
     for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"):
         monkeypatch.setenv(name, str(tmp_path))
-    notebook = nbformat.read(DEMOS / "explain.ipynb", as_version=4)
+    notebook = nbformat.read(file, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells)
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(DEMOS)}}).execute()
+    return notebook
+
+
+@pytest.mark.slow
+def test_the_notebook_shows_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = executed(DEMOS / "explain.ipynb", tmp_path, monkeypatch)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert len(list(filter(None, cells[0].source.splitlines()))) == 4  # import, load, read, attribute and plot
     for cell in cells:
@@ -60,6 +67,16 @@ def test_the_notebook_shows_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyP
         elif cell.source.startswith("xaikit.attribute"):
             assert "image/png" in data or 'src="data:image/png' in data["text/html"]
             assert data["text/plain"].startswith("Attribution(texture-cnn; occlusion; 1 image: checkers ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", LESSONS, ids=lambda file: file.stem)
+def test_lessons_run(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their own assertions compare what is computed by hand with what xaikit returns."""
+    notebook = executed(file, tmp_path, monkeypatch)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert sum("image/png" in output.get("data", {}) for cell in cells for output in cell.outputs) >= 3
+    assert not [output for cell in cells for output in cell.outputs if output.get("name") == "stderr"]
 
 
 @pytest.mark.slow
