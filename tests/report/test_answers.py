@@ -121,6 +121,6 @@ def test_what_is_best_everywhere_is_said():
     first = results_of({"a": [0.9] * 8, "b": [0.1] * 8})
     second = results_of({"a": [0.5] * 8, "b": [0.4] * 8, "new": [0.1] * 8})
     table = crossed(first, second)
-    assert table.conclusion == "Best by q in all 2, or tied with the best: a."
+    assert table.conclusion == "Best by q everywhere, alone or tied: a."
     assert [line.method for line in table.blocks["methods"]] == ["a", "b", "new"]
     assert table.blocks["methods"][-1].rank != table.blocks["methods"][-1].rank, "one value gives no mean rank"

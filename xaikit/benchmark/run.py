@@ -212,7 +212,7 @@ def _describe(store: Store, suite: Suite, worker: Worker, index: int, command: s
     images.setdefault(suite.data.title, {})[title] = {picture.name: picture.id for picture in model.pictures}
     store.describe(
         Manifest(
-            title=suite.title or f"How well do {len(suite.methods)} methods explain {models}?",
+            title=suite.title or f"Explanations of {models}",
             command=command or earlier.command,
             created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             seed=suite.seeds[0],

@@ -45,7 +45,7 @@ class CrossTable:
         named, methods = self.column.name, self.blocks.get("methods", ())
         best = [line.method for line in methods if all(cell.mark == "best" for cell in line.cells)]
         if best:
-            return f"Best by {named} in all {len(methods[0].cells)}, or tied with the best: {listed(best)}."
+            return f"Best by {named} everywhere, alone or tied: {listed(best)}."
         known = [line.rank for line in methods if not math.isnan(line.rank)]
         first = [line.method for line in methods if known and line.rank == min(known)]
         lowest = f" Lowest mean rank, {min(known):.3g}: {listed(first)}." if first else ""
