@@ -1,1 +1,1 @@
-"""Cost of a unit of work at growing numbers of them."""
+"""Large and long runs: what a unit of work costs at growing numbers of them, and what kills cost."""

@@ -11,10 +11,13 @@ from xaikit.benchmark.dataset import open_data
 from xaikit.benchmark.identity import unit_id
 from xaikit.benchmark.plan import in_shard, plan, settings
 from xaikit.benchmark.protocol import Protocol
+from xaikit.benchmark.steps import images_of_a_step, parts
 from xaikit.benchmark.store import Found
 from xaikit.benchmark.suite import Suite
 from xaikit.foundation.errors import BadInput
 from xaikit.methods.base import METHODS
+from xaikit.model.classifier import Classifier
+from xaikit.run.cost import Cost
 
 ASKED = {"models": ["texture-cnn"], "data": {"kind": "synthetic", "count": 7}, "methods": ["grad-cam", "saliency"]}
 
@@ -167,6 +170,17 @@ def test_a_batch_holds_the_same_images_whatever_is_missing(classifier):
     for done in (set(), {unit_id(asked[0].id, pictures[4].id)}, {unit_id(one.id, pictures[0].id) for one in asked}):
         assert {chunk.pictures for chunk in chunks(asked, pictures, done, 3)} == batches
     assert [len(chunk.pictures) for chunk in chunks(asked, pictures, (), 3, 4)] == [6, 1]
+
+
+def test_steps_are_of_seconds(classifier):
+    """Images of expensive methods are explained alone, those of cheap ones together; a function is taken for slow."""
+    counts = [images_of_a_step(classifier, (64, 64), Cost(passes)) for passes in (1, 100, 1000, 1e9)]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] > 16
+    assert counts[-1] == 1
+    function = Classifier.from_function(lambda pixels: pixels.mean((2, 3)), size=64, takes="torch", gives="logits")
+    assert images_of_a_step(function, (64, 64), Cost(100)) == 1
+    assert [list(part) for part in parts(range(5), 2)] == [[0, 1], [2, 3], [4]]
 
 
 def test_shards_partition_the_images(classifier):

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from xaikit.benchmark.rows import COLUMNS, CURVES, MEASURE
+from xaikit.benchmark.rows import COLUMNS, CURVE_COLUMNS, CURVES, MEASURE
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.toml import first_problem
 
@@ -98,10 +98,10 @@ class Manifest(BaseModel):
         """Return the names of a row's columns that belong to the report; every one without a manifest."""
         if not self.protocol:
             return (*COLUMNS, MEASURE)
-        curves = () if "curves" in self.protocol else CURVES
+        curves = () if CURVES in self.protocol else CURVE_COLUMNS
         return (
             *(name for name in COLUMNS if name not in curves),
-            *(name for name in self.protocol if name != "curves"),
+            *(name for name in self.protocol if name != CURVES),
         )
 
     @classmethod

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from xaikit.benchmark.rows import MEASURE, Values
+from xaikit.benchmark.rows import CURVES, MEASURE, Values
 from xaikit.benchmark.store import Found
 from xaikit.benchmark.suite import Suite
 from xaikit.foundation.code import code
@@ -19,8 +19,6 @@ from xaikit.images.fills import Fill
 from xaikit.measures.base import Measure
 from xaikit.measures.removal.keep_curve_measures import KeptConfidence
 from xaikit.run.cost import Cost
-
-_CURVES = "curves"
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Protocol:
             for title, measure in self.measures.items()
         }
         if any(isinstance(measure, KeptConfidence) for measure in self.measures.values()):
-            values[_CURVES] = fingerprint([self.levels, self.fill])
+            values[CURVES] = fingerprint([self.levels, self.fill])
         return values
 
     @cached_property
@@ -68,7 +66,7 @@ class Protocol:
 
     def curves_of(self, values: Collection[str]) -> tuple[int, Fill] | None:
         """Return levels and fill of the keep curves if they are among some columns."""
-        return (self.levels, self.fill) if _CURVES in values else None
+        return (self.levels, self.fill) if CURVES in values else None
 
     def cost(self, values: Collection[str], explaining: Cost) -> Cost:
         """Return the passes of one image and map for some columns, at most, without explaining it.
@@ -80,7 +78,7 @@ class Protocol:
         measures = self.measures_of(values).values()
         costs = [measure.cost() for measure in measures if not isinstance(measure, KeptConfidence)]
         again = sum(measure.explanations() for measure in measures)
-        curves = 2 * self.levels - 1 if _CURVES in values else 0
+        curves = 2 * self.levels - 1 if CURVES in values else 0
         return Cost(
             again * explaining.forwards + curves + sum(cost.forwards for cost in costs),
             again * explaining.backwards + sum(cost.backwards for cost in costs),
@@ -89,5 +87,5 @@ class Protocol:
     def image_cost(self, values: Collection[str]) -> Cost:
         """Return the passes of one image for some columns that all its maps share."""
         costs = [measure.image_cost() for measure in self.measures_of(values).values()]
-        shared = 2 if _CURVES in values else 1
+        shared = 2 if CURVES in values else 1
         return Cost(shared + sum(cost.forwards for cost in costs), sum(cost.backwards for cost in costs))

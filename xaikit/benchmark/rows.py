@@ -47,7 +47,9 @@ Row = dict[str, Any]
 Values = frozenset[tuple[str, str]]
 """Column and identity of each value."""
 MEASURE = "measure."
-CURVES = ("levels", "fill", "floor", "tie_share", "o_soft", "o_binary")
+CURVES = "curves"
+"""Name of the keep curves among the values."""
+CURVE_COLUMNS = ("levels", "fill", "floor", "tie_share", "o_soft", "o_binary")
 """Columns of the keep curves, empty where no measure reads them."""
 ROW_SCHEMA = 1
 """Version of the columns."""

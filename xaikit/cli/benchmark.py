@@ -43,7 +43,9 @@ def command(
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Compute failed units again.")] = False,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Actors of the ray engine.")] = None,
-    address: Annotated[str | None, typer.Option("--address", help="Address of a ray cluster.")] = None,
+    address: Annotated[
+        str | None, typer.Option("--address", help="Address of a ray cluster, HOST:PORT or auto.")
+    ] = None,
     weights: Weights = None,
     layer: Layer = None,
     device: Device = "auto",

@@ -4,8 +4,13 @@
     actor:  one worker, its model loaded once
     an actor that dies -> a new one in its place; its chunks are computed again, three times at most
 
-The actors write rows to the results folder, which all machines of a cluster must share. Ray stops the actors when the
-driver ends. The rows equal those of the local engine: the worker is the same, and its number of threads is recorded.
+A cluster is started by `ray start --head --port 6379` on one machine and `ray start --address HEAD:6379` on the others;
+then `xaikit benchmark SUITE.toml --engine ray --address HEAD:6379` on any of them. Where ray asks for a token, the
+environment needs RAY_AUTH_MODE=token and the token of the head, as ray's own guide says.
+
+The actors write rows to the results folder, which all machines of a cluster must share, as they do the data. Ray stops
+the actors when the driver ends. The rows equal those of the local engine: the worker is the same, and its number of
+threads is recorded.
 """
 
 from __future__ import annotations
@@ -93,7 +98,9 @@ class Actors:
                         configure_logging=False,
                     )
             except (ConnectionError, ValueError, RuntimeError) as error:
-                raise BadInput(f"ray: expected a cluster at {address}, got none ({error}); start it") from error
+                raise BadInput(
+                    f"ray: expected a cluster at {address}, got none ({error}); start it, or set RAY_AUTH_MODE=token"
+                ) from error
         resources = self._ray.cluster_resources()
         gpus = int(resources.get("GPU", 0)) if worker.device != "cpu" else 0
         cores = int(resources.get("CPU", 1))

@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from xaikit.benchmark.manifest import Manifest, MeasureAbout
-from xaikit.benchmark.rows import CURVES, MEASURE, Row, checked
+from xaikit.benchmark.rows import CURVE_COLUMNS, MEASURE, Row, checked
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.toml import first_problem
 from xaikit.report.numbers.aggregate import Summary, summary
@@ -90,7 +90,7 @@ class _Source:
         """Return whole rows, in order."""
         places = np.flatnonzero(chosen)
         found: list[tuple[int, Row]] = []
-        unread: Row = dict.fromkeys(name for name in CURVES if name not in self.columns)
+        unread: Row = dict.fromkeys(name for name in CURVE_COLUMNS if name not in self.columns)
         files = np.searchsorted(self.starts, places, side="right") - 1
         for file in np.unique(files).tolist():
             rows = checked(self.files[file], self.columns).to_pylist()
