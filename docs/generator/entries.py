@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import html
-import inspect
 import math
 import re
-import sys
+import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, Field, fields
 from typing import Any
 
-from xaikit.foundation.docstrings import formula, meaning
-
-_FIELDS = ("Direction", "Range", "Needs", "Cost", "Shapes", "Units", "Source", "Departs from source", "Completeness")
+from xaikit.foundation.docstrings import arguments, file_docstring, notes
 
 
 def own(registry: Any) -> list[Any]:
@@ -22,86 +19,25 @@ def own(registry: Any) -> list[Any]:
     return [entry for entry in entries if entry.__module__.startswith("xaikit.") and "/" not in entry.name]
 
 
-def file_docstring(entry: type[Any]) -> str:
-    """Return the docstring of the file that defines a class."""
-    return sys.modules[entry.__module__].__doc__ or ""
-
-
-def title(entry: type[Any]) -> str:
-    """Return what the title line of the file says, as a sentence; of a file with several measures, the class's line."""
-    return meaning(file_docstring(entry)) if _is_alone(entry) else first_line(entry)
-
-
-def first_line(entry: type[Any]) -> str:
-    """Return the first line of a class's docstring."""
-    return (inspect.getdoc(entry) or "").partition("\n")[0]
-
-
-def _is_alone(entry: type[Any]) -> bool:
-    """Return whether no other registered class is in the file."""
-    named = [
-        value
-        for value in vars(sys.modules[entry.__module__]).values()
-        if isinstance(value, type) and value.__module__ == entry.__module__ and isinstance(vars(value).get("name"), str)
-    ]
-    return len(named) == 1
-
-
-def paragraphs(entry: type[Any]) -> tuple[str, list[str], dict[str, str]]:
-    """Return the formula, the prose and the fields of a file's docstring."""
-    docstring = inspect.cleandoc(file_docstring(entry))
-    blocks = [block for block in re.split(r"\n\s*\n", docstring)[1:] if block.strip()]
-    prose: list[str] = []
-    found: dict[str, str] = {}
-    for block in blocks:
-        if block.startswith("    "):
-            continue
-        label = None
-        for line in block.splitlines():
-            name, _, rest = line.partition(":")
-            if name.strip() in _FIELDS and not line.startswith(" "):
-                label = name.strip()
-                found[label] = rest.strip()
-            elif label is not None:
-                found[label] += f" {line.strip()}"
-            else:
-                prose.append(line)
-        if label is None:
-            prose.append("")
-    return formula(file_docstring(entry)), "\n".join(prose).strip().split("\n\n"), found
+def details(entry: type[Any]) -> list[str]:
+    """Return the paragraphs of a file's docstring beside title, formula, words and entries; tables keep their lines."""
+    blocks = notes(file_docstring(entry))
+    return [f"```text\n{textwrap.dedent(block)}\n```" if "  " in block else escaped(block) for block in blocks]
 
 
 def parameters(entry: type[Any]) -> list[str]:
     """Return a table of the parameters with their defaults and meanings, or nothing."""
-    meanings: dict[str, str] = {}
-    for kind in reversed(inspect.getmro(entry)):
-        meanings |= _described(inspect.cleandoc(kind.__doc__ or ""))
-    defaults = {field.name: field.default for field in fields(entry)}
+    meanings, names = arguments(entry), entry.parameter_names()
     rows = [
-        [f"`{name}`", f"`{_default(defaults.get(name))}`", escaped(meanings.get(name, ""))]
-        for name in entry.parameter_names()
+        [f"`{field.name}`", f"`{_default(field)!r}`", escaped(meanings.get(field.name, ""))]
+        for field in fields(entry)
+        if field.name in names
     ]
     return table(("parameter", "default", "meaning"), "lll", rows) if rows else []
 
 
-def _described(docstring: str) -> dict[str, str]:
-    """Return the arguments of a docstring of Google's form."""
-    _, _, block = docstring.partition("Args:\n")
-    found: dict[str, str] = {}
-    name = ""
-    for line in block.splitlines():
-        if not line.strip() or not line.startswith("    "):
-            break
-        if match := re.match(r"    (\w+): (.*)", line):
-            name = match[1]
-            found[name] = match[2]
-        elif name:
-            found[name] += f" {line.strip()}"
-    return found
-
-
-def _default(value: Any) -> str:
-    return "required" if value is MISSING else repr(value)
+def _default(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def typeset(text: str) -> str:

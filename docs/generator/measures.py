@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from docs.generator.entries import cited, escaped, first_line, interval, own, paragraphs, parameters, table, typeset
-from xaikit.foundation.docstrings import in_words
+from docs.generator.entries import cited, details, escaped, interval, own, parameters, table, typeset
+from xaikit.foundation.docstrings import file_docstring, first_line, formula, in_words, labelled
 from xaikit.measures.base import MEASURES, Direction, Measure
 
 _BETTER: dict[Direction, str] = {"higher": "higher", "lower": "lower", "none": "neither"}
@@ -51,29 +51,27 @@ def _index(entries: Sequence[type[Measure]]) -> str:
 
 
 def _row(entry: type[Measure]) -> list[str]:
-    about = escaped(first_line(entry))
+    about = escaped(first_line(entry.__doc__))
     linked = f"[{entry.name}]({entry.name}.md)"
     return [linked, about, _BETTER[entry.direction], interval(*entry.range), cited(entry.source)]
 
 
 def _page(entry: type[Measure]) -> str:
-    formula, prose, found = paragraphs(entry)
-    plain = in_words("\n\n".join(prose))
-    rest = [block for block in prose if not block.startswith("In words:")]
+    docstring, about = file_docstring(entry), first_line(entry.__doc__)
     facts = [
         ["better", _BETTER[entry.direction]],
         ["range", interval(*entry.range)],
         ["needs", ", ".join(sorted(entry.needs))],
-        *([["cost", escaped(found["Cost"])]] if "Cost" in found else []),
+        *([["cost", escaped(cost)]] if (cost := labelled(docstring, "Cost")) else []),
     ]
-    lines = [f"# {entry.name}", "", f"*{first_line(entry)}*", "", *([plain, ""] if plain else []), typeset(formula), ""]
+    lines = [f"# {entry.name}", "", f"*{about}*", "", in_words(docstring), "", typeset(formula(docstring)), ""]
     lines += ["```python", f'xaikit.measure(clf, x, attribution, ["{entry.name}"])', "```", ""]
     lines += ["## Facts", "", *table(("property", "value"), "ll", facts), ""]
     if asked := parameters(entry):
         lines += ["## Parameters", "", *asked, ""]
-    if any(rest):
-        lines += ["## In detail", "", *(f"{escaped(block)}\n" for block in rest)]
-    lines += ["## Source", "", cited(found.get("Source", entry.source)), ""]
-    if departs := found.get("Departs from source"):
+    if rest := details(entry):
+        lines += ["## In detail", "", *(f"{block}\n" for block in rest)]
+    lines += ["## Source", "", cited(labelled(docstring, "Source") or entry.source), ""]
+    if departs := labelled(docstring, "Departs from source"):
         lines += [f"**Departs from the source:** {escaped(departs)}", ""]
     return "\n".join([*lines, f"Code: `{entry.__module__.replace('.', '/')}.py`", ""])

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, get_args
 
-from docs.generator.entries import cited, escaped, own, paragraphs, parameters, table, title, typeset
+from docs.generator.entries import cited, details, escaped, own, parameters, table, typeset
 from docs.generator.pictures import PICTURED, picture
 from docs.generator.results import figures
-from xaikit.foundation.docstrings import in_words
+from xaikit.foundation.docstrings import file_docstring, formula, in_words, labelled, title
 from xaikit.methods.base import METHODS, Family, LayerMethod, Method
 from xaikit.zoo.load import load
 
@@ -75,20 +75,18 @@ def _row(entry: type[Method]) -> list[str]:
 
 
 def _page(entry: type[Method]) -> str:
-    formula, prose, found = paragraphs(entry)
-    plain = in_words("\n\n".join(prose)) if prose else ""
-    rest = [block for block in prose if not block.startswith("In words:")]
+    docstring = file_docstring(entry)
     needs = "a layer" if issubclass(entry, LayerMethod) else "the input alone"
     forwards, backwards = _passes(entry)
     facts = [
         ["family", f"[{entry.family}](index.md#{entry.family})"],
         ["reads", needs + (f"; needs {', '.join(sorted(entry.needs))}" if entry.needs else "")],
         ["cost of one image", f"{forwards} forward and {backwards} backward passes (resnet50, 224 px, defaults)"],
-        ["signed", "yes: negative values speak against the class" if entry.signed else "no"],
+        ["signed", "yes: values can be negative" if entry.signed else "no"],
         ["class-specific", "yes" if entry.class_specific else "no: the map is the same whatever class is explained"],
-        *[[name.lower(), escaped(text)] for name, text in found.items() if name in ("Shapes", "Units")],
+        *[[name.lower(), escaped(text)] for name in ("Shapes", "Units") if (text := labelled(docstring, name))],
     ]
-    lines = [f"# {entry.name}", "", f"*{title(entry)}*", "", *([plain, ""] if plain else []), typeset(formula), ""]
+    lines = [f"# {entry.name}", "", f"*{title(entry)}*", "", in_words(docstring), "", typeset(formula(docstring)), ""]
     lines += [
         f"![Maps of {entry.name} on three drawn pictures]({entry.name}.png)",
         "",
@@ -102,10 +100,10 @@ def _page(entry: type[Method]) -> str:
         lines += ["## Figures", "", *measured, ""]
     if asked := parameters(entry):
         lines += ["## Parameters", "", *asked, ""]
-    if rest and any(rest):
-        lines += ["## In detail", "", *(f"{escaped(block)}\n" for block in rest)]
-    lines += ["## Source", "", cited(found.get("Source", entry.source)), ""]
-    if departs := found.get("Departs from source"):
+    if rest := details(entry):
+        lines += ["## In detail", "", *(f"{block}\n" for block in rest)]
+    lines += ["## Source", "", cited(labelled(docstring, "Source") or entry.source), ""]
+    if departs := labelled(docstring, "Departs from source"):
         lines += [f"**Departs from the source:** {escaped(departs)}", ""]
     lines += [f"Code: `{entry.__module__.replace('.', '/')}.py`", ""]
     return "\n".join(lines)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from xaikit.foundation.docstrings import arguments, entry, first_line, formula, in_words, meaning, notes, title
+from xaikit.foundation.docstrings import arguments, first_line, formula, in_words, labelled, meaning, notes, title
 from xaikit.measures.base import MEASURES
 from xaikit.methods.base import METHODS
 
@@ -39,12 +39,12 @@ def test_the_first_line_and_the_first_block():
 
 def test_notes_and_entries():
     assert notes(DOCSTRING) == ["More words, and", "    no formula"]
-    assert (entry(DOCSTRING, "Units"), entry(DOCSTRING, "Source")) == ("none.", "Somebody, 2020, page 3.")
-    assert entry(DOCSTRING, "Shapes") == ""
+    assert (labelled(DOCSTRING, "Units"), labelled(DOCSTRING, "Source")) == ("none.", "Somebody, 2020, page 3.")
+    assert labelled(DOCSTRING, "Shapes") == ""
 
 
-def test_arguments_are_those_of_one_section():
-    docstring = """A class.
+class Base:
+    """A class.
 
     Args:
         steps: number of points; None chooses
@@ -54,8 +54,20 @@ def test_arguments_are_those_of_one_section():
     Raises:
         BadInput: never.
     """
-    assert arguments(docstring) == {"steps": "number of points; None chooses it.", "fill": "value."}
-    assert arguments("A class.") == arguments(None) == {}
+
+
+class Derived(Base):
+    """Another class.
+
+    Args:
+        fill: another value.
+    """
+
+
+def test_arguments_are_those_of_a_class_and_its_bases():
+    assert arguments(Base) == {"steps": "number of points; None chooses it.", "fill": "value."}
+    assert arguments(Derived) == {"steps": "number of points; None chooses it.", "fill": "another value."}
+    assert arguments(object) == {}
 
 
 def test_a_title_is_the_files_unless_it_has_several():

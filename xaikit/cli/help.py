@@ -13,7 +13,7 @@ import typer
 
 from xaikit.cli.lines import aside, say
 from xaikit.cli.options import Plugins
-from xaikit.foundation.docstrings import arguments, entry, file_docstring, formula, in_words, notes, title
+from xaikit.foundation.docstrings import arguments, file_docstring, formula, in_words, labelled, notes, title
 
 if TYPE_CHECKING:
     from xaikit.foundation.registry import Registry
@@ -86,9 +86,9 @@ def _page(kind: type[Any]) -> Iterator[str]:
     yield from _parameters(kind)
     yield ""
     facts = _measure_facts(kind) if hasattr(kind, "direction") else _method_facts(kind)
-    facts |= {name: entry(docstring, name) for name in ("Shapes", "Units")}
-    facts["Source"] = entry(docstring, "Source") or kind.source
-    facts["Departs from source"] = entry(docstring, "Departs from source")
+    facts |= {name: labelled(docstring, name) for name in ("Shapes", "Units")}
+    facts["Source"] = labelled(docstring, "Source") or kind.source
+    facts["Departs from source"] = labelled(docstring, "Departs from source")
     for name, text in facts.items():
         if text:
             yield from _wrapped(f"{name}: {text}", after="    ")
@@ -129,10 +129,7 @@ def _needs(kind: type[Any]) -> str:
 
 def _parameters(kind: type[Any]) -> Iterator[str]:
     """Yield the parameters with their defaults, what they mean and which values they take."""
-    meanings: dict[str, str] = {}
-    for base in reversed(kind.__mro__):
-        meanings |= arguments(base.__doc__)
-    names = [*kind.parameter_names(), "layer"]
+    meanings, names = arguments(kind), {*kind.parameter_names(), "layer"}
     listed = [field for field in fields(kind) if field.name in names]
     yield "Parameters:" if listed else "Parameters: none"
     for field in listed:

@@ -4,7 +4,7 @@ Grad-CAM: activation maps weighted by their mean gradient.     -> meaning, "Acti
 map = relu(sum_k mean_xy(d score / d A_k) * A_k)           -> formula, the first indented block
 In words: The gradient of the class score is ...           -> in_words, "The gradient of the class score is ..."
 other paragraphs                                           -> notes
-Source: Selvaraju et al., ICCV 2017, eq. 1-2               -> entry(..., "Source")
+Source: Selvaraju et al., ICCV 2017, eq. 1-2               -> labelled(..., "Source")
 """
 
 import inspect
@@ -14,7 +14,7 @@ import textwrap
 from typing import Any
 
 _IN_WORDS = "In words: "
-_ENTRIES = ("Shapes", "Units", "Source", "Departs from source", "Direction", "Cost")
+_LABELS = ("Shapes", "Units", "Source", "Departs from source", "Direction", "Cost")
 
 
 def first_line(docstring: str | None) -> str:
@@ -49,24 +49,27 @@ def in_words(docstring: str | None) -> str:
 
 
 def notes(docstring: str | None) -> list[str]:
-    """Return the paragraphs of a file's docstring that are neither its title, formula, words nor entries."""
+    """Return the paragraphs of a file's docstring that are neither title, formula, words nor labelled."""
     _, *paragraphs = (docstring or "").strip().split("\n\n")
     others = paragraphs[1:] if formula(docstring) else paragraphs
-    known = (_IN_WORDS, *(f"{name}:" for name in _ENTRIES))
+    known = (_IN_WORDS, *(f"{name}:" for name in _LABELS))
     return [paragraph for paragraph in others if not paragraph.startswith(known)]
 
 
-def entry(docstring: str | None, name: str) -> str:
+def labelled(docstring: str | None, name: str) -> str:
     """Return what a file's docstring says after a word such as "Source:", as one line, or ""."""
     match = re.search(rf"^{name}: +(.*(?:\n +.*)*)", docstring or "", re.MULTILINE)
     return " ".join(match[1].split()) if match else ""
 
 
-def arguments(docstring: str | None) -> dict[str, str]:
-    """Return what the section "Args:" of a class's docstring says of each parameter, as one line each."""
-    section = inspect.cleandoc(docstring or "").partition("\nArgs:\n")[2].partition("\n\n")[0]
-    found = re.findall(r"^    (\w+): (.*(?:\n     .*)*)", section, re.MULTILINE)
-    return {name: " ".join(text.split()) for name, text in found}
+def arguments(kind: type[Any]) -> dict[str, str]:
+    """Return what the sections "Args:" of a class and its bases say of each parameter, as one line each."""
+    meanings: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        section = inspect.cleandoc(base.__doc__ or "").partition("\nArgs:\n")[2].partition("\n\n")[0]
+        found = re.findall(r"^    (\w+): (.*(?:\n     .*)*)", section, re.MULTILINE)
+        meanings |= {name: " ".join(text.split()) for name, text in found}
+    return meanings
 
 
 def file_docstring(kind: type[Any]) -> str:
