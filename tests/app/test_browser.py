@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import re
 import threading
 import time
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 
 import xaikit
+from evaluation.app.monkey import clicked
 from tests.app.conftest import SIDE, network, same, state
 from tests.app.test_pictures import HOSTILE, png
 from tests.cli.conftest import draw
@@ -122,9 +122,9 @@ def find(driver, selector):
 
 
 def click(driver, key):
-    """Click what has a key, wherever it is."""
-    element = wait(driver, 'return document.querySelector(`[data-key="${arguments[0]}"]`)', key)
-    driver.execute_script("arguments[0].click()", element)
+    """Click what has a key, as soon as it is there."""
+    found = 'document.querySelector(`[data-key="${arguments[0]}"]:enabled`)'
+    wait(driver, f"const one = {found}; one?.click(); return Boolean(one)", key)
 
 
 def select(driver, key, value):
@@ -380,38 +380,17 @@ def test_it_fits_and_can_be_read_in_light_and_dark(page):
             assert page.execute_script("return document.documentElement.scrollWidth <= window.innerWidth"), width
 
 
-def test_fifty_random_clicks_leave_the_networks_as_they_were(page, app):
-    monkey(page, app, random.Random(3), 10.0)
-
-
-def monkey(driver, app, stream, seconds):
-    """Click, choose and press at random; then the page still answers and the networks are as they were."""
-    errors: list[str] = []
-    hook, threading.excepthook = threading.excepthook, lambda problem: errors.append(str(problem.exc_value))
+def test_random_clicks_leave_the_networks_as_they_were(page, app):
     before = [state(classifier) for classifier in app.classifiers]
-    act = (
-        "const [kind, which, share] = arguments; "
-        "const found = [...document.querySelectorAll(`.app ${kind}`)].filter(one => one.checkVisibility() && "
-        "!one.disabled), one = found[Math.floor(which * found.length)]; if (!one) return false; "
-        "if (one.matches('select')) { one.selectedIndex = Math.floor(share * one.options.length); "
-        "one.dispatchEvent(new Event('change')); } "
-        "else if (one.matches('.level')) { one.value = Math.round(share * one.max); "
-        "one.dispatchEvent(new Event('input')); } "
-        "else one.click(); document.getElementById('about').close(); return true;"
-    )
-    driver.execute_script("document.getElementById('method-box').open = true")
-    end, clicks = time.monotonic() + seconds, 0
+    problems: list[str] = []
+    hook, threading.excepthook = threading.excepthook, lambda problem: problems.append(str(problem.exc_value))
     try:
-        while time.monotonic() < end or clicks < 50:
-            kind = stream.choice(["button", "button", "input[type=checkbox]", "select", ".level", ".stack"])
-            clicks += driver.execute_script(act, kind, stream.random(), stream.random())
-            time.sleep(stream.random() * 0.1)
+        assert clicked(page, 10.0, seed=3) >= 50
     finally:
         threading.excepthook = hook
     session = app.sessions[-1]
     session.choose(methods=("grad-cam",), models=(app.models.names[0],))
     assert session.settle(30)
-    assert not errors
+    assert not problems
     assert all(same(old, state(classifier)) for old, classifier in zip(before, app.classifiers, strict=True))
-    settled(driver)
-    return clicks
+    settled(page)

@@ -8,8 +8,11 @@ import asyncio
 import json
 import math
 import secrets
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from fastapi import FastAPI
@@ -120,90 +123,120 @@ def _plain(value: Any) -> Any:
     return tuple(map(str, value)) if isinstance(value, list) else value
 
 
-def served(open_session: Callable[[], Session], shelf: Shelf, title: str) -> FastAPI:
-    """Return the server's application.
+class Site:
+    """The page, its addresses and its event loop; once a process, as NiceGUI is, and used by one run at a time."""
 
-    Args:
-        open_session: makes the session of a new tab.
-        shelf: the pictures.
-        title: title of the page.
-    """
-    tabs: dict[str, Tab] = {}
-    server = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        threading.Thread(target=self.loop.run_forever, name="xaikit app server", daemon=True).start()
+        self._tabs: dict[str, Tab] = {}
+        self._open: Callable[[], Session] | None = None
+        self._shelf: Shelf | None = None
+        self.server = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+        self.server.get("/thumbnail/{picture}")(self._thumbnail)
+        self.server.get("/take/{address}/{kind}")(self._take_away)
+        self.server.post("/upload/{address}")(self._upload)
+        self.server.exception_handler(XaikitError)(_refused)
+        ui.run_with(
+            self.server,
+            root=self._page,
+            title="xaikit",
+            dark=None,
+            language="en-US",
+            binding_refresh_interval=None,
+            reconnect_timeout=10.0,
+            message_history_length=_HISTORY,
+            tailwind=False,
+            show_welcome_message=False,
+        )
 
-    def page() -> None:
+    @contextmanager
+    def of(self, open_session: Callable[[], Session], shelf: Shelf) -> Iterator[FastAPI]:
+        """Give the site its content in a block, and yield the application to serve.
+
+        Args:
+            open_session: makes the session of a new tab.
+            shelf: the pictures.
+
+        Raises:
+            BadInput: the process serves a page already.
+        """
+        if self._open is not None:
+            raise BadInput("app: expected one page at a time in a process, got a second; end the first one")
+        self._open, self._shelf = open_session, shelf
+        try:
+            yield self.server
+        finally:
+            self._open = self._shelf = None
+            for address in list(self._tabs):
+                self._close(address)
+
+    def _page(self) -> None:
         address, client = secrets.token_urlsafe(12), ui.context.client
         ui.add_head_html(f"<style>{asset('page.css')}</style>")
         ui.add_body_html(f"<script>{asset('threshold.js')}{asset('page.js')}</script>")
         ui.html(asset("page.html"), sanitize=False)
 
         def take(event: GenericEventArguments) -> None:
-            message = event.args
-            if address not in tabs:
-                tabs[address] = Tab(address, client, open_session())
-            if message != {"begin": True}:
-                tabs[address].take(message)
+            if address not in self._tabs and self._open is not None:
+                self._tabs[address] = Tab(address, client, self._open())
+            if event.args != {"begin": True}:
+                self._tabs[address].take(event.args)
 
         async def push() -> None:
-            if address in tabs:
-                await tabs[address].push()
+            if address in self._tabs:
+                await self._tabs[address].push()
 
         async def begin() -> None:
             await client.connected()
             client.run_javascript(f"begin({json.dumps(address)})")
 
-        def close() -> None:
-            if address in tabs:
-                tabs.pop(address).session.close()
-
         ui.on("xaikit", take)
         ui.timer(_PAUSE, push)
         ui.timer(0.0, begin, once=True)
-        client.on_delete(close)
+        client.on_delete(lambda: self._close(address))
 
-    def tab(address: str) -> Tab:
-        if address not in tabs:
+    def _close(self, address: str) -> None:
+        if address in self._tabs:
+            self._tabs.pop(address).session.close()
+
+    def _tab(self, address: str) -> Tab:
+        if address not in self._tabs:
             raise BadInput("tab: expected an open page, got one that is closed; load it again")
-        return tabs[address]
+        return self._tabs[address]
 
-    @server.get("/thumbnail/{picture}")
-    def small(picture: str) -> Response:
-        return Response(thumbnail(shelf.get(picture)), media_type="image/jpeg")
+    def _content(self) -> Shelf:
+        if self._shelf is None:
+            raise BadInput("app: expected a page that is served, got one that has ended; start it again")
+        return self._shelf
 
-    @server.get("/take/{address}/{kind}")
-    def take_away(address: str, kind: str) -> Response:
-        opened = tab(address)
-        name, type_, content = taken(opened.session, opened.display, kind)
+    def _thumbnail(self, picture: str) -> Response:
+        return Response(thumbnail(self._content().get(picture)), media_type="image/jpeg")
+
+    def _take_away(self, address: str, kind: str) -> Response:
+        tab = self._tab(address)
+        name, type_, content = taken(tab.session, tab.display, kind)
         return Response(content, media_type=type_, headers={"content-disposition": f'attachment; filename="{name}"'})
 
-    @server.post("/upload/{address}")
-    async def upload(address: str, name: str, request: Request) -> Response:
-        opened, content = tab(address), bytearray()
+    async def _upload(self, address: str, name: str, request: Request) -> Response:
+        tab, content = self._tab(address), bytearray()
         async for part in request.stream():
             content += part
             if len(content) > MOST_BYTES:
                 break
-        picture = await asyncio.to_thread(shelf.add, name, bytes(content))
-        opened.session.choose(picture=picture.id)
+        picture = await asyncio.to_thread(self._content().add, name, bytes(content))
+        tab.session.choose(picture=picture.id)
         return JSONResponse({"text": ""})
 
-    @server.exception_handler(XaikitError)
-    async def refused(request: Request, error: XaikitError) -> Response:
-        text = without_folders(str(error))
-        if request.method == "POST":  # a status of its own would be an error in the browser's console
-            return JSONResponse({"text": text})
-        return PlainTextResponse(f"{text}\n", 400)
 
-    ui.run_with(
-        server,
-        root=page,
-        title=title,
-        dark=None,
-        language="en-US",
-        binding_refresh_interval=None,
-        reconnect_timeout=10.0,
-        message_history_length=_HISTORY,
-        tailwind=False,
-        show_welcome_message=False,
-    )
-    return server
+@cache
+def site() -> Site:
+    """Return the site of this process."""
+    return Site()
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    text = without_folders(str(error))
+    if request.method == "POST":  # a status of its own would be an error in the browser's console
+        return JSONResponse({"text": text})
+    return PlainTextResponse(f"{text}\n", 400)

@@ -5,12 +5,13 @@ xaikit.app(clf, "photos")        serves the page until Ctrl-C
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
-import threading
 import webbrowser
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from concurrent.futures import Future
+from contextlib import closing, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,6 @@ METHODS_FIRST = ("grad-cam", "libra-cam")
 """Methods that are shown first."""
 
 _MOST_EXPORTED = 24
-_TITLE = "xaikit"
 
 
 def app(
@@ -135,44 +135,46 @@ def _serve(
         notice(
             f"{host} lets other machines in: whoever has the address below sees your pictures and runs your networks"
         )
-    with suppress(KeyboardInterrupt), serving(opened, shelf, host, port) as (address, thread):
+    with suppress(KeyboardInterrupt), serving(opened, shelf, host, port) as (address, end):
         notice(f"the page is at {address} (Ctrl-C ends it)")
         if browser:
             webbrowser.open(address)
-        while thread.is_alive():
-            thread.join(0.5)
+        end.result()
 
 
 @contextmanager
 def serving(
     opened: Callable[[], Session], shelf: Shelf, host: str = "127.0.0.1", port: int = 0
-) -> Iterator[tuple[str, threading.Thread]]:
-    """Serve the page in a block, and yield its address, with the token, and the server's thread.
+) -> Iterator[tuple[str, Future[None]]]:
+    """Serve the page in a block, and yield its address, with the token, and the end of the server.
 
     Args:
         opened: makes the session of a new tab.
         shelf: the pictures.
         host: address to bind.
         port: port, or the next that is free; 0 is any.
+
+    Raises:
+        BadInput: no port is free, or this process serves a page already.
     """
     import uvicorn
 
     from xaikit.app.guard import Guard, new_token
-    from xaikit.app.server import served
+    from xaikit.app.server import site
 
     listening = _listening(host, port)
     port, token = listening.getsockname()[1], new_token()
-    guard: Any = Guard(served(opened, shelf, _TITLE), token, host, port)
-    server = uvicorn.Server(uvicorn.Config(guard, log_level="error", server_header=False, timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="xaikit app server")
-    thread.start()
-    try:
+    with closing(listening), site().of(opened, shelf) as content:
+        guard: Any = Guard(content, token, host, port)
+        config = uvicorn.Config(guard, log_level="error", server_header=False, timeout_graceful_shutdown=1)
+        server = uvicorn.Server(config)
+        future = asyncio.run_coroutine_threadsafe(server.serve([listening]), site().loop)
         shown = "127.0.0.1" if host in ("0.0.0.0", "::", "localhost") else host  # noqa: S104 - only compared
-        yield f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/?token={token}", thread
-    finally:
-        server.should_exit = True
-        thread.join(10)
-        listening.close()
+        try:
+            yield f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/?token={token}", future
+        finally:
+            server.should_exit = True
+            future.result(10)
 
 
 def _check_server(host: str, port: int) -> None:
