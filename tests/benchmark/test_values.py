@@ -161,6 +161,27 @@ def test_masks_that_come_later_are_measured(tmp_path):
         assert all(value is None for value in values) == (masks is None)
 
 
+def test_a_stop_while_a_measure_is_added_leaves_whole_rows(tmp_path, tally, monkeypatch):
+    tally.of(tmp_path, measures=["api"], maps="keep")
+    both, computed = {"measures": ["api", "mean-map"], "maps": "keep"}, scoring.computed
+
+    def stopped(measure, subject, label):
+        if subject.method.name == "random":
+            raise KeyboardInterrupt
+        return computed(measure, subject, label)
+
+    monkeypatch.setattr(scoring, "computed", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run(Suite.of(**(FEW | both)), tmp_path)
+    found = read_benchmark(tmp_path)
+    reason = "values are missing, run the benchmark again"
+    assert found.run["left_out"] == [f"{UNITS - len(found)} rows of texture-cnn on texture in shape left out: {reason}"]
+    assert 0 < len(found) < UNITS
+    monkeypatch.setattr(scoring, "computed", computed)
+    assert tally.of(tmp_path, **both)[0] == UNITS - len(found)
+    assert (len(read_benchmark(tmp_path)), "left_out" in read_benchmark(tmp_path).run) == (UNITS, False)
+
+
 def test_what_was_computed_is_written_while_a_chunk_is_under_way(tmp_path, monkeypatch):
     """An interrupt in the middle of a chunk loses the step that it meets, and no row before it."""
     suite = Suite.of(**(FEW | {"methods": ["grad-cam", "saliency"], "controls": [], "measures": ["mean-map"]}))

@@ -1,7 +1,7 @@
 """Which rows of a results folder may be pooled, and why the others are left out.
 
-    row -> its setting and picture are those of the manifest, and it has all values of the manifest
-        -> of the rows of one unit the first that did not fail
+    row -> its setting and picture are those of the manifest
+        -> of the rows of one unit the first that has all values of the manifest, else the first that failed
         -> within a data set and model the conditions are equal, each method has one setting a seed,
            each image one content and label, and the times come from one device
         -> else it is left out, with the reason
@@ -23,6 +23,7 @@ from xaikit.benchmark.rows import Row, values_of
 from xaikit.report.numbers.gather import Array, Gathered
 
 _PROTOCOL = "the protocol changed"
+_LACKING = "values are missing, run the benchmark again"
 _SETTING = "the method's parameters, code, layer or library changed"
 _PICTURE = "the picture or its label changed"
 _LOST = "the data no longer have the picture"
@@ -61,7 +62,12 @@ def pool(gathered: Gathered, manifest: Manifest) -> Pooled:
     chosen.drop(expected[blocks, image][chosen.rows] == _NONE, _LOST)
     own = expected[blocks, image][chosen.rows]
     chosen.drop((own != _ANY) & (own != picture[chosen.rows]), _PICTURE)
-    chosen.one_per_unit(np.array([about["status"] == "ok" for about in kinds], np.bool_)[kind])
+    unwanted = [_unwanted(about, manifest) for about in kinds]
+    other, lacking = (np.array([one == reason for one in unwanted], np.bool_)[kind] for reason in (_PROTOCOL, _LACKING))
+    chosen.drop(other[chosen.rows], _PROTOCOL)
+    ok = np.array([about["status"] == "ok" for about in kinds], np.int8)[kind]
+    chosen.one_per_unit(ok - 2 * lacking)
+    chosen.drop(lacking[chosen.rows], _LACKING)
     for names, column, reason in (*_EQUAL, *(() if manifest.settings else ((_BLOCK, "protocol", _PROTOCOL),))):
         groups, values = _codes(kinds, names)[kind], _codes(kinds, (column,))[kind]
         chosen.drop(~_largest(groups[chosen.rows], values[chosen.rows]), reason)
@@ -101,10 +107,10 @@ class _Chosen:
             if count:
                 self.left[str(kinds[code]["dataset"]), str(kinds[code]["model"]), reason] += count
 
-    def one_per_unit(self, ok: Array) -> None:
-        """Keep of the rows of one unit the first that did not fail, else the first, at the place of the first."""
+    def one_per_unit(self, worth: Array) -> None:
+        """Keep of the rows of one unit the first of the greatest worth, at the place of the first."""
         units = self.gathered.units()[self.rows]
-        order = np.lexsort((self.rows, ~ok[self.rows], units))
+        order = np.lexsort((self.rows, -worth[self.rows], units))
         best = order[np.unique(units[order], return_index=True)[1]]
         first = np.unique(units, return_index=True)[1]
         self.rows = self.rows[best[np.argsort(first, kind="stable")]]
@@ -119,16 +125,22 @@ class _Chosen:
 
 def _foreign(about: Row, manifest: Manifest) -> str:
     """Return why rows do not belong to the report of a manifest, whatever their image is, or ""."""
-    if not manifest.settings:
+    if not manifest.settings or about["setting"] in manifest.settings:
         return ""
-    if about["setting"] in manifest.settings:
-        asked, values = manifest.protocol.items(), values_of(about["protocol"])
-        return "" if not asked or (asked <= values if about["status"] == "ok" else values <= asked) else _PROTOCOL
     block = [other for other in manifest.settings.values() if all(other.get(name) == about[name] for name in _BLOCK)]
     if not block:
         return "the data set or the model is no longer in the report"
     measured = any(all(other.get(name) == about[name] for name in ("method", "seed")) for other in block)
     return changed(about, block[0]) or (_SETTING if measured else "the method is not measured")
+
+
+def _unwanted(about: Row, manifest: Manifest) -> str:
+    """Return why rows do not have the values of a manifest, or ""."""
+    asked, values = manifest.protocol.items(), values_of(about["protocol"])
+    if not asked or (asked <= values if about["status"] == "ok" else values <= asked):
+        return ""
+    lacking = {name for name, _ in asked - values}
+    return _PROTOCOL if about["status"] != "ok" or lacking & dict(values).keys() else _LACKING
 
 
 def _expected(gathered: Gathered, manifest: Manifest) -> Array:
