@@ -6,9 +6,9 @@
 
 In words: In a network of linear layers and ReLUs, the score is the sum of what the pixels and all biases contribute
 through their gradients. The map adds the absolute contributions of all layers, each scaled to [0, 1], and so joins fine
-detail of early layers with coarse regions of late ones. It has no sign: support and opposition look alike, and after
-the scaling the values do not add up to the score. Other operations, such as LayerNorm, contribute without appearing in
-it.
+detail of early layers with coarse regions of late ones. It has no sign: support and opposition look alike, and often
+maps of different classes too. After the scaling the values do not add up to the score. Other operations, such as
+LayerNorm, contribute without appearing in it.
 
 b_l is the bias of a convolution, or beta - mean * gamma / sqrt(var + eps) for a BatchNorm. A linear layer on a grid
 with its channels last, (N, h, w, C), is a 1x1 convolution. Biases at a single position and those of other linear layers

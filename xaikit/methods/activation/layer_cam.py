@@ -3,9 +3,10 @@
     map = relu(sum_k relu(G_k) (*) A_k)
 
 In words: Each activation of a layer is multiplied by its own gradient where that is positive, and the products are
-added up over the channels. The map shows support for the class only, at the resolution of the layer. Because every
-position has its own weight, it can be used on earlier, finer layers too, and the maps of several layers can be fused.
-The fusion takes a maximum of rescaled maps, so its values are for looking at, not contributions to the score.
+added up over the channels. The map shows support only, often much the same for several classes, at the resolution of
+the layer. Because every position has its own weight, it can be used on earlier, finer layers too, and the maps of
+several layers can be fused. The fusion takes a maximum of rescaled maps, so its values are for looking at, not
+contributions to the score.
 
 The maps of several layers, layer=["layer2", "layer4"], are fused: the deepest becomes M / max M, all others
 tanh(gamma * M / max M); all are resized to the finest grid, and the maximum at each position is taken.

@@ -6,7 +6,8 @@
 In words: LRP is run twice, for the class and for its opposite, by default all other classes together, and the second
 map is subtracted from the first. The map is fine and signed: what serves the other classes as well cancels, and what
 remains sets the class apart; negative regions speak more for the others. With the default balance its values add up to
-zero, so they share out a contrast and not the score. Take it where LRP maps of different classes look alike.
+zero, so they share out a contrast and not the score. Take it where LRP maps of different classes are the same up to
+their sign.
 
 Completeness: with the ratio r the values sum to 0. Without it (`balance="start"`) the starts sum to 0, and
 sum(values) + absorbed = 0 with the amounts in the diagnostics.

@@ -5,8 +5,9 @@
 
 In words: A random walk starts at the class and steps back from unit to unit along positive weights, more often to units
 with large activations; the map shows how often it passes each position of a layer. It is coarse, never negative, and
-adds up to one where no walk ends early or bypasses the layer. It shows support only; the contrastive variant keeps what
-excites the class more than its opposite, but can be empty if the layer is the last before the logits.
+adds up to one where no walk ends early or bypasses the layer. It shows support only, often alike for several classes;
+the contrastive variant keeps what excites the class more than its opposite, but can be empty if the layer is the last
+before the logits.
 
 The paper shows its maps in this form. Operations before the layer need no rule. Where the last map reads each position
 of the layer separately (SqueezeNet's default layer), both walks pass every position with the same probability: the

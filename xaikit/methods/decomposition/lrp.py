@@ -2,11 +2,11 @@
 
     R_j = sum_i x_j w_ij / (z_i + sign(z_i) e mean|z|) R_i        z_i = sum_j x_j w_ij + b_i        (rule epsilon)
 
-In words: The logit is passed back through the network layer by layer; every unit hands its share on to its inputs in
-proportion to what they contributed, by a rule chosen for each kind of layer. The map is fine, signed and specific to
-the class. Values add up to the logit, less what biases and stabilisers absorb, which is recorded. Other rules give
-other maps, so state the composite. With rules of positive weights, the default for convolutions, maps of different
-classes can look alike; contrastive-lrp compares them.
+In words: The logit is passed back layer by layer; every unit hands its share on to its inputs in proportion to what
+they contributed, by a rule chosen for each kind of layer. The map is fine, signed and specific to the class. Values add
+up to the logit, less what biases and stabilisers absorb. Other rules give other maps, so state the composite. With
+rules of positive weights, the default for convolutions, maps of different classes can be almost the same up to their
+sign; contrastive-lrp compares them.
 
 Rules and composites are in rules.py and composites.py. The start is the explained logit at its class; for a contrast
 both logits, for a callable each logit times the gradient of the score with respect to it.

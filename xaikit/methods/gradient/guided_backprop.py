@@ -3,10 +3,9 @@
     values = d score / d x  with  g [x > 0] [g > 0]  in place of  g [x > 0]  at every ReLU
 
 In words: The gradient is passed back through the network, but at every ReLU only positive values at active units are
-kept. The map is fine, looks clean and outlines objects. It hardly depends on the class or on the last layers' weights,
-so it shows edges that the network detects and not why it decided. Do not use it to compare classes or to judge a
-decision; it serves as a picture of the features, or masked by a class map as in Guided Grad-CAM. Networks without a
-ReLU are refused.
+kept. The map is fine, looks clean and outlines objects. According to Adebayo et al. it hardly depends on the class or
+on the last layers' weights: it shows edges that the network detects rather than why it decided. Do not use it to
+compare classes or to judge a decision; it is a picture of the features. Networks without a ReLU are refused.
 
 The maps are sharp and hardly depend on the class or on the weights of the last layers (Adebayo et al. 2018): they show
 edges that the network detects, not the reasons for its decision.

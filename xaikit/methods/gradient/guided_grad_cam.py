@@ -4,8 +4,8 @@
 
 In words: The fine map of guided backpropagation is multiplied by the enlarged Grad-CAM map. The product is as sharp as
 the first and limited to the regions that the second finds for the class. Its values have no unit, and their sign comes
-from guided backpropagation alone, so negative does not mean against the class. All class information is that of the
-coarse Grad-CAM map; the detail within a region would be nearly the same for another class.
+from guided backpropagation alone, so negative does not mean against the class. Most of what it tells of the class comes
+from the coarse Grad-CAM map; the detail within a region changes little with the class.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; A (N, K, h, w); values (N, H, W) summed over channels, or (N, C, H, W) with
         `channels=True`.

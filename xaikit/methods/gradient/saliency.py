@@ -5,7 +5,8 @@
 In words: The gradient tells how much the class score would change if a pixel changed a little. The map is the largest
 absolute gradient of a pixel's colours: fine, specific to the class and without sign, so it shows where the score is
 sensitive, not whether a pixel speaks for or against the class. Where the network is saturated, an important pixel may
-have almost no gradient, and the map of a deep network is noisy. It costs one backward and makes a quick first look.
+have almost no gradient, and the map of a deep network is noisy. It costs one backward. Read it as sensitivity, not as
+evidence.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W), or (N, C, H, W) signed gradients with `channels=True`.
 Units:  score per standard deviation of the normalised input.
