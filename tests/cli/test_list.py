@@ -10,9 +10,11 @@ from tests.cli.conftest import Command
 from xaikit.foundation.flags import FLAGS
 from xaikit.measures.base import MEASURES
 from xaikit.methods.base import METHODS
+from xaikit.run.cost import Cost
 
 
-def test_methods_are_those_of_the_registry(run: Command) -> None:
+def test_methods_are_those_of_the_registry(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xaikit.cli.passes.passes", lambda kind: Cost(1))  # the test with --backends takes resnet50
     done = run("list", "methods", "--json")
     rows = json.loads(done.out)
     assert [row["name"] for row in rows] == METHODS.names()

@@ -42,7 +42,7 @@ def command(
     with aside():
         for file in plugin or []:
             load_plugin(file)
-        lines = list(_page(_find(name)))
+        lines = list(page(_find(name)))
     for line in lines:
         say(line)
 
@@ -67,8 +67,8 @@ def _find(name: str) -> type[Any]:
     raise UnknownName("method or measure", name, known, "`xaikit list methods` and `xaikit list measures` show them")
 
 
-def _page(kind: type[Any]) -> Iterator[str]:
-    """Yield the lines on a class, at most 80 characters each."""
+def page(kind: type[Any]) -> Iterator[str]:
+    """Yield the lines on a method or a measure, at most 80 characters each."""
     docstring = file_docstring(kind)
     yield from _wrapped(f"{kind.name}: {title(kind)}")
     if words := in_words(docstring):
