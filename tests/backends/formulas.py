@@ -19,7 +19,6 @@ from xaikit.run.context import Context
 
 __all__ = [
     "Formula",
-    "against_nearest_by_mean",
     "against_nearest_by_probability",
     "as_it_is",
     "by_their_scaling",
@@ -119,12 +118,6 @@ def against_nearest_by_probability(logits: Tensor) -> Tensor:
     top, others = logits.gather(1, nearest).split([1, 3], dim=1)
     shares = logits.softmax(1).gather(1, nearest[:, 1:])
     return (shares * (top - others)).sum(1) / (shares.sum(1) + 1e-9)
-
-
-def against_nearest_by_mean(logits: Tensor) -> Tensor:
-    """torchcam's Finer-CAM: z_c - 0.6 mean_d z_d, d the three classes next to the top."""
-    top, others = logits.topk(4, dim=1).values.split([1, 3], dim=1)
-    return top[:, 0] - 0.6 * others.mean(1)
 
 
 def to_one(maps: Tensor) -> Tensor:

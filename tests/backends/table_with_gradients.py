@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from tests.backends.cases import CIFAR, PLAIN, RANDOM, REAL
 from tests.backends.formulas import (
-    against_nearest_by_mean,
     against_nearest_by_probability,
     post_processed,
     rectified,
@@ -49,7 +48,16 @@ GRAD_CAM = [
         score=against_nearest_by_probability,
         formula=post_processed,
     ),
-    Pair("grad-cam", "torchcam/finer-cam", score=against_nearest_by_mean),
+    Pair("finer-cam", "torchcam/finer-cam"),
+    Pair("finer-cam", "torchcam/finer-cam", CIFAR, rank=4),
+    Pair(
+        "finer-cam",
+        "pytorch-grad-cam/finer-cam",
+        CIFAR,
+        params={"strength": 1.0, "classes": 1},
+        their_params={"comparison_categories": (1,)},
+        formula=post_processed,
+    ),
 ]
 
 GRADIENT_WEIGHTED = [
