@@ -262,9 +262,7 @@ def test_two_networks_side_by_side(page, app):
     settled(page)
     level(page, 6)
     for place, classifier in enumerate(app.classifiers):
-        own = int(classifier(classifier.read(app.files[0])).argmax())
-        target = own if place == 0 else int(classifier(classifier.read(app.files[0])).argmax())
-        assert numbers(page, place)["grad-cam"] == expected(classifier, app.files[0], target, "grad-cam", 6)
+        assert numbers(page, place)["grad-cam"] == expected(classifier, app.files[0], None, "grad-cam", 6)
 
 
 def test_what_is_taken_away(page, app, tmp_path):

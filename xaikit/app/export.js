@@ -8,7 +8,7 @@ const words = (tag, text, attributes = {}) => element(tag, attributes, text);
 function about(name) {
   const facts = content.methods[name];
   at("about-title").textContent = name;
-  at("about-text").replaceChildren(words("p", facts.sentence), facts.formula ? element("pre", { tabindex: 0 }, facts.formula) : "", words("p", `Reference: ${facts.reference}`));
+  at("about-text").replaceChildren(...explained(facts));
   at("about").showModal();
 }
 

@@ -1,11 +1,9 @@
 """What the page says of a method, from its docstring: a sentence, the formula, where it departs, the reference."""
 
-import inspect
-import re
-import sys
 from dataclasses import dataclass
 from functools import cache
 
+from xaikit.foundation.docstrings import file_docstring, formula, in_words, labelled, title
 from xaikit.methods.base import METHODS, LayerMethod
 from xaikit.run.context import duration
 from xaikit.run.cost import Cost
@@ -23,7 +21,8 @@ class Facts:
         family: the family of methods it belongs to.
         sentence: what it is, in one sentence.
         formula: the indented lines that define it.
-        text: the rest of its docstring.
+        words: the formula in words.
+        departs: where it departs from its reference.
         reference: the publication.
         layered: whether it reads a layer.
     """
@@ -32,29 +31,20 @@ class Facts:
     family: str
     sentence: str
     formula: str
-    text: str
+    words: str
+    departs: str
     reference: str
     layered: bool
 
 
 @cache
 def facts(name: str) -> Facts:
-    """Return what the docstring of a method's module says."""
+    """Return what the docstring of a method's file says."""
     kind = METHODS.get(name)
-    module = sys.modules[kind.__module__]
-    blocks = re.split(r"\n[ \t]*\n", inspect.cleandoc(module.__doc__ or kind.__doc__ or name))
-    sentence, *others = [block for block in blocks if block.strip()] or [name]
-    formulas = [block for block in others if _is_indented(block)]
-    rest = [block for block in others if not _is_indented(block)]
-    return Facts(
-        kind.name,
-        kind.family,
-        " ".join(sentence.split()),
-        inspect.cleandoc("\n" + formulas[0]) if formulas else "",
-        "\n\n".join(rest),
-        kind.source,
-        issubclass(kind, LayerMethod),
-    )
+    text = file_docstring(kind)
+    departs = labelled(text, "Departs from source")
+    layered = issubclass(kind, LayerMethod)
+    return Facts(kind.name, kind.family, title(kind), formula(text), in_words(text), departs, kind.source, layered)
 
 
 def offered_methods() -> list[str]:
@@ -84,7 +74,3 @@ def price(cost: Cost, seconds: float | None = None) -> str:
 def weight(cost: Cost) -> float:
     """Return a cost in forwards; a backward takes about two."""
     return cost.forwards + 2 * cost.backwards
-
-
-def _is_indented(block: str) -> bool:
-    return all(line.startswith("    ") or not line.strip() for line in block.splitlines())

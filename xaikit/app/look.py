@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from xaikit.app.facts import offered_methods
+from xaikit.app.models import BoundMethods
 from xaikit.app.pictures import Picture, content_of, without_folders
 from xaikit.app.stopping import StoppableContext
 from xaikit.foundation.errors import BadInput, XaikitError
@@ -43,6 +44,7 @@ class Look:
         grids: mean magnitude of some layers' activations, by name.
         layer: the target layer; None if the network has none.
         costs: passes of each method, and of one that cannot be used the reason.
+        methods: the methods that are bound to the network.
     """
 
     classifier: Classifier
@@ -54,6 +56,7 @@ class Look:
     grids: dict[str, np.ndarray[Any, Any]]
     layer: str | None
     costs: dict[str, Cost | str]
+    methods: BoundMethods
 
     @property
     def size(self) -> tuple[int, int]:
@@ -76,8 +79,14 @@ class Look:
         return self.labels[index]
 
 
-def look(classifier: Classifier, picture: Picture, context: StoppableContext) -> Look:
+def look(classifier: Classifier, methods: BoundMethods, picture: Picture, context: StoppableContext) -> Look:
     """Run a network on a picture and return what it makes of it.
+
+    Args:
+        classifier: the network.
+        methods: the methods that are bound to it, which grow.
+        picture: the picture.
+        context: settings of the run.
 
     Raises:
         XaikitError: the picture cannot be read, or the network cannot take it.
@@ -98,7 +107,7 @@ def look(classifier: Classifier, picture: Picture, context: StoppableContext) ->
     if not logits.isfinite().all():
         raise BadInput("model: expected finite logits, got NaN or infinity; check its weights")
     answers = classifier.to_probabilities(logits)[0].cpu()
-    return Look(classifier, classifier.fingerprint, content, pictures, answers, seconds, grids, layer, costs)
+    return Look(classifier, classifier.fingerprint, content, pictures, answers, seconds, grids, layer, costs, methods)
 
 
 def _cost(method: str, classifier: Classifier, size: tuple[int, int]) -> Cost | str:

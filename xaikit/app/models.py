@@ -21,10 +21,14 @@ import torchvision.models as tv
 
 from xaikit.foundation.errors import BadInput, MissingExtra
 from xaikit.foundation.texts import printable
+from xaikit.methods.base import Method
 from xaikit.model.classifier import Classifier
 from xaikit.zoo.catalogue import TIMM, models, shipped_names, title
 from xaikit.zoo.load import load
 from xaikit.zoo.sources.hub import kept_names
+
+BoundMethods = dict[tuple[str, str | None], Method]
+"""Methods by name and layer."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class Models:
         for offer in offers:
             self._offers.setdefault(offer.name, offer)
         self._loaded: dict[str, Classifier] = {}
+        self._methods: dict[str, BoundMethods] = {name: {} for name in self._offers}
         self._locks = {name: threading.Lock() for name in self._offers}
 
     @property
@@ -91,6 +96,10 @@ class Models:
             if name not in self._loaded:
                 self._loaded[name] = offer.load()
             return self._loaded[name]
+
+    def methods(self, name: str) -> BoundMethods:
+        """Return the methods that were bound to a network so far; some keep what serves pictures of the same size."""
+        return self._methods[name]
 
 
 def of_classifiers(classifiers: Sequence[Classifier]) -> list[Offer]:

@@ -69,7 +69,7 @@ function chooseMethods() {
 function info(one) {
   return button("i", () => {
     find("about-title").textContent = one.name;
-    find("about-text").replaceChildren(text("p", one.sentence), one.formula ? element("pre", { tabindex: 0 }, text("code", one.formula)) : null, ...one.text.split("\n\n").filter(Boolean).map(part => text("p", part, { class: "quiet docstring" })), text("p", `Reference: ${one.reference}`));
+    find("about-text").replaceChildren(...explained(one));
     find("about").showModal();
   }, { class: "info", "aria-label": `what ${one.name} is` });
 }

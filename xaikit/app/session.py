@@ -1,6 +1,6 @@
 """A session: what one tab has chosen, and a thread that makes what the choice needs.
 
-    choice -> wanted tasks, looks first, then maps by cost, each with its curve -> one thread -> results by task
+    choice -> wanted tasks, looks first, then maps and their curves by cost -> one thread -> results by task
 
 A choice that changes drops what is no longer wanted and stops it if it runs. Results are kept, so that a choice that
 comes back shows them at once. A network runs for one session at a time; the others wait for its lock and can be
@@ -20,7 +20,7 @@ from xaikit.app.look import Look, look
 from xaikit.app.models import Models
 from xaikit.app.pictures import Shelf
 from xaikit.app.stopping import StoppableContext, Stopped, portion
-from xaikit.app.tasks import CurveTask, LookTask, MapTask, Task
+from xaikit.app.tasks import LEVELS, CurveTask, LookTask, MapTask, Task
 from xaikit.foundation.errors import BadInput
 from xaikit.images.fills import Fill
 from xaikit.measures.removal.curve import KeepCurve
@@ -190,9 +190,12 @@ class Session:
         """Return what the choice needs, in the order in which it is made."""
         looks = [LookTask(model, self.choice.picture) for model in self.choice.models]
         maps = [task for model in self.choice.models for task in self.maps(model)]
-        maps.sort(key=self._weight)
-        pairs = [(task, CurveTask(task, self.choice.mask, self.choice.fill)) for task in maps]
-        return [*looks, *(task for pair in pairs for task in pair)]
+        costs: list[tuple[float, Task]] = []
+        for task in maps:
+            cost = self._weight(task)
+            curve = CurveTask(task, self.choice.mask, self.choice.fill)
+            costs += [(cost, task), (max(cost, float(LEVELS)), curve)]
+        return [*looks, *(task for _, task in sorted(costs, key=lambda pair: pair[0]))]
 
     def maps(self, model: str) -> list[MapTask]:
         """Return the maps of a network that the choice needs, controls last; none before the network has looked."""
@@ -236,10 +239,10 @@ class Session:
         if type(choice.seed) is not int or not 0 <= choice.seed < 2**31:
             raise BadInput("seed: expected a whole number from 0, got another")
 
-    def _weight(self, task: MapTask) -> tuple[bool, float]:
+    def _weight(self, task: MapTask) -> float:
         seen = self.look(task.look.model)
         cost = seen.costs.get(task.method) if isinstance(seen, Look) else None
-        return task.method not in CONTROLS, weight(cost) if isinstance(cost, Cost) else 0.0
+        return weight(cost) if isinstance(cost, Cost) else 0.0
 
     def _stop_unless(self, wanted: Sequence[Task]) -> None:
         if self.running is not None and self.running.task not in wanted:
@@ -297,7 +300,8 @@ class Session:
         if isinstance(task, LookTask):
             classifier = self.models.get(task.model)
             with _alone(classifier, context):
-                return look(classifier, self.shelf.get(task.picture), context)
+                bound = {} if classifier.size is None else self.models.methods(task.model)
+                return look(classifier, bound, self.shelf.get(task.picture), context)
         seen = self.result(task.look)
         if not isinstance(seen, Look):
             raise Stopped

@@ -64,8 +64,11 @@ class MapTask:
         return self.target if self.against is None else Contrast(self.target, self.against)
 
     def bound(self, look: Look) -> Method:
-        """Return the method, bound to the network."""
-        return METHODS.get(self.method).build(look.classifier, self.layer)
+        """Return the method, bound to the network; the same for all pictures."""
+        key = self.method, self.layer
+        if key not in look.methods:
+            look.methods[key] = METHODS.get(self.method).build(look.classifier, self.layer)
+        return look.methods[key]
 
     def key(self, look: Look) -> str:
         """Return what identifies the map on disk; the network must be borrowed."""

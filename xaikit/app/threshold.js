@@ -16,6 +16,11 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
+function explained(facts) {  // what the "i" of a method shows
+  const parts = [["p", facts.sentence], ["pre", facts.formula], ["p", facts.words], ["p", facts.departs && `Departs from its source: ${facts.departs}`], ["p", `Reference: ${facts.reference}`]];
+  return parts.filter(([, text]) => text).map(([tag, text]) => element(tag, tag === "pre" ? { tabindex: 0 } : {}, text));
+}
+
 const percent = value => `${(100 * value).toFixed(value > 0 && value < 0.001 ? 2 : 1)} %`;
 const number = value => value === null || value === undefined ? "–" : Math.abs(value) >= 1000 ? value.toExponential(2) : value.toFixed(3);
 const DASHES = ["none", "7 3", "2 3", "9 3 2 3", "12 4", "4 4", "1 4", "6 2 1 2 1 2"];

@@ -24,7 +24,7 @@ Departs from source: rho after upsampling (before it with order="official"); cal
     references are drawn pictures (images/references.py), with the flag "default-library".
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -40,6 +40,7 @@ from xaikit.methods.activation.labelled_folder import library_of
 from xaikit.methods.activation.reference_library import Library
 from xaikit.methods.base import METHODS, LayerMethod, Values
 from xaikit.run.batch import Batch
+from xaikit.run.context import Counters
 from xaikit.run.cost import Cost
 
 _ROUNDING_STEPS = 64  # largest contrast with an equal reference, in rounding steps of what the activations contribute
@@ -80,14 +81,16 @@ class LibraCAM(LayerMethod):
     def _drawn(self) -> dict[tuple[tuple[int, int], str], Library]:
         return {}
 
-    def used_library(self, size: tuple[int, int]) -> Library:
-        """Return the user's library, checked against the classifier, or one of pictures drawn at `size` = (H, W)."""
+    def used_library(self, batch: Batch) -> Library:
+        """Return the user's library, checked against the classifier, or one of pictures drawn at the images' size."""
         if isinstance(self.library, Library):
             self.library.check(self.classifier, str(self.place))
             return self.library
-        key = size, self.classifier.fingerprint
+        key = batch.size, self.classifier.fingerprint
         if key not in self._drawn:
-            self._drawn[key] = Library.of_drawn_pictures(self.classifier, self.place, size, self.references)
+            context = replace(batch.context, counters=Counters(), progress=None, precision="float32")
+            arguments = (self.classifier, self.place, batch.size, self.references)
+            self._drawn[key] = Library.of_drawn_pictures(*arguments, context)
         return self._drawn[key]
 
     def compute(self, batch: Batch) -> Values:
@@ -104,7 +107,7 @@ class LibraCAM(LayerMethod):
         if self.library is None:
             for names in flags:
                 names.add("default-library")
-        params: dict[str, Any] = {"library": self.used_library(batch.size).fingerprint}
+        params: dict[str, Any] = {"library": self.used_library(batch).fingerprint}
         if self.calibrate is not None:
             maps, level = calibrated(batch, maps, self.calibrate)
             params["level"] = level.tolist()
@@ -120,7 +123,7 @@ class LibraCAM(LayerMethod):
         shape = (len(batch), self.references)
         raw = activations.new_zeros(*shape, *activations.shape[2:])
         present = torch.zeros(shape, dtype=torch.bool, device=raw.device)
-        library = self.used_library(batch.size)
+        library = self.used_library(batch)
         for label in sorted(set(batch.target.index.tolist())):
             images = (batch.target.index == label).nonzero()[:, 0]
             references = library.references(label, self.references).to(activations)

@@ -137,14 +137,19 @@ class Library:
 
     @classmethod
     def of_drawn_pictures(
-        cls, classifier: Classifier, layer: Layer, size: tuple[int, int], references: int = 30
+        cls,
+        classifier: Classifier,
+        layer: Layer,
+        size: tuple[int, int],
+        references: int = 30,
+        context: Context | None = None,
     ) -> Library:
         """Return a library of drawn pictures without an object, for when there are no labelled images.
 
         Twice as many pictures as references are drawn at `size` = (H, W); each class takes the least confident.
         """
         drawn = draw_references(2 * references, classifier.channels, size).to(classifier.device)
-        selection, context = _Selection(classifier.classes, references, torch.float32), Context()
+        selection, context = _Selection(classifier.classes, references, torch.float32), context or Context()
         with classifier.borrowed():
             for _, activations, log_probability in _activations(classifier, drawn, layer, context):
                 selection.offer(activations, log_probability, torch.ones_like(log_probability, dtype=torch.bool))
