@@ -85,6 +85,24 @@ def test_bound_methods_and_a_dataset(clf, given, tmp_path):
 
 
 @pytest.mark.slow
+def test_measures_that_explain_again_leave_maps_of_the_caller_out(clf, given, tmp_path):
+    """Given maps are the same for every class, image and network: no value can be had of them."""
+    asked = ["coherency", "random-logit", "insertion"]
+    lines = list[str]()
+    for _ in range(2):
+        found = xaikit.benchmark(
+            {"mine": clf}, given, ["saliency", {"theirs": torch.rand(4, 8, 8)}], asked, tmp_path / "out",
+            controls=["random"], notice=lines.append,
+        )  # fmt: skip
+    assert set(found.status) == {"ok"}, set(found.error)
+    again = found.set_index("method")[["measure.coherency", "measure.random-logit"]].isna().groupby("method").all()
+    assert again.all(axis=1).to_dict() == {
+        "theirs": True, "oracle": True, "anti-oracle": True, "saliency": False, "random": False,
+    }  # fmt: skip
+    assert found["measure.insertion"].notna().all()
+
+
+@pytest.mark.slow
 def test_maps_alone_stand_beside_the_controls(clf, given, tmp_path):
     found = run({"mine": clf}, given, tmp_path / "out", {"theirs": torch.rand(4, 8, 8)}, controls=["random"])
     assert set(found.method) == {"theirs", "random", "oracle", "anti-oracle"}

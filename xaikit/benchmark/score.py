@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from xaikit.benchmark.environment import hardware
+from xaikit.benchmark.given_maps import GivenMaps
 from xaikit.benchmark.rows import MEASURE, Row, own_columns, shared_columns
 from xaikit.foundation.errors import BadInput
 from xaikit.images.fills import Fill
@@ -136,7 +137,8 @@ def score(
         methods: methods bound to one classifier, by their name in rows; a sequence uses the methods' own names.
         images: the images to explain.
         target: as in `attribute`, the same for all methods.
-        measures: measures by name; each fills the column `measure.NAME`. Those that need masks are skipped without.
+        measures: measures by name; each fills the column `measure.NAME`. Those that need masks are skipped
+            without, those that explain again for maps of the caller.
         levels: number of levels; thresholds are 0, 1 / levels, ..., 1. None measures no keep curves.
         fill: what removed pixels become.
         context: seed, portions, and progress over the methods; passes are counted for each method separately.
@@ -242,11 +244,17 @@ def measured(
         y = both[0].y
     own = own_columns(method, runs, attribution, subject.maps, y, both, masks)
     for label, measure in measures.items():
-        if masks is not None or "masks" not in measure.needs:
+        if _applies(measure, method, masks):
             for row, value in zip(own, computed(measure, subject, label).tolist(), strict=True):
                 row[f"{MEASURE}{label}"] = None if math.isnan(value) else value
     shared = shared_columns(block.classifier, block.images, block.pixels, block.target, context.seed)
     return [common | {"method": method.name} | row for common, row in zip(shared, own, strict=True)]
+
+
+def _applies(measure: Measure, method: Method, masks: Tensor | None) -> bool:
+    """Return whether a measure has what it needs: masks, or a method that can explain other images and networks."""
+    lacks_masks = "masks" in measure.needs and masks is None
+    return not lacks_masks and not ("method" in measure.needs and isinstance(method, GivenMaps))
 
 
 def _by_name(methods: Mapping[str, Method] | Sequence[Method]) -> Mapping[str, Method]:
