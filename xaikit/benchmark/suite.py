@@ -80,7 +80,8 @@ class Suite(Part):
         levels: number of levels; thresholds of the keep curves are 0, 1 / levels, ..., 1.
         fill: what removed pixels become.
         seeds: seeds of random draws; each seed is measured separately.
-        batch: number of images in every physical batch; it affects the rounding of a row.
+        batch: largest number of images in a physical batch; it affects the rounding of a row. Fewer are taken where a
+            batch would take longer than seconds, by the size of the network.
         threads: number of threads of one worker; None takes torch's number.
         maps: "keep" saves every attribution, so that new measures do not explain again.
     """

@@ -18,7 +18,8 @@ from functools import lru_cache
 import numpy as np
 
 _FEW = 12  # maximal number of images whose flips are enumerated
-_AT_ONCE = 4_000_000  # maximal number of weights or signs in memory
+_AT_ONCE = 4_000_000  # number of weights or signs in memory
+_LEAST = 64  # draws of a portion at least: fewer read the values from memory too often
 
 
 def mean_of_known(values: np.ndarray) -> np.ndarray:
@@ -109,7 +110,8 @@ def _cached_weights(count: int, seed: int, draws: int) -> tuple[np.ndarray, ...]
 def _weights(count: int, seed: int, draws: int) -> Iterator[np.ndarray]:
     rng = np.random.default_rng(seed)
     for size in _portions(draws, count, _AT_ONCE // 4):
-        drawn = rng.integers(0, count, (size, count)) + count * np.arange(size)[:, None]
+        drawn = rng.integers(0, count, (size, count))
+        drawn += count * np.arange(size)[:, None]
         yield np.bincount(drawn.ravel(), minlength=size * count).reshape(size, count).astype(np.float64)
 
 
@@ -122,7 +124,7 @@ def _random_signs(count: int, rng: np.random.Generator, draws: int) -> Iterator[
 
 
 def _portions(draws: int, count: int, at_once: int) -> Iterator[int]:
-    """Yield the sizes of portions of the draws that fit into bounded memory."""
-    size = max(1, at_once // max(count, 1))
+    """Yield the sizes of portions of the draws whose memory is bounded, or small beside that of the values."""
+    size = max(_LEAST, at_once // max(count, 1))
     for start in range(0, draws, size):
         yield min(size, draws - start)
