@@ -47,7 +47,9 @@ TO_THE_INPUT = [
 PAIRS = [*WITH_GRADIENTS, *WITHOUT_GRADIENTS, *GRADIENT_METHODS, *DEEP_LIFT, *TO_THE_INPUT, *PERTURBATION]
 
 WITHOUT_PEER = {
+    "group-cam": "no other package has it",
     "libra-cam": "no other package has it",
+    "recipro-cam": "no other package has it",
     "relevance-cam": "no other package has it",
 }
 WITHOUT_OURS = {
@@ -60,7 +62,6 @@ WITHOUT_OURS = {
     "captum/layer-gradient-shap": "gradients at noisy inputs",
     "captum/layer-integrated-gradients": "gradients on a path of activations",
     "captum/layer-lrp": "relevance itself, by another rule",
-    "pytorch-grad-cam/fem": "counts activations above two deviations",
     "pytorch-grad-cam/random-cam": "draws its weights",
     "pytorch-grad-cam/seg-eigen-cam": "the first direction of |gradient| times activation",
     "pytorch-grad-cam/sess": "Grad-CAM of many patches",

@@ -43,6 +43,13 @@ GRAD_CAM = [
     ),
     Pair("grad-cam", "pytorch-grad-cam/shapley-cam", (*CIFAR, *PIECEWISE_LINEAR), formula=post_processed),
     Pair(
+        "shapley-cam",
+        "pytorch-grad-cam/shapley-cam",
+        (*CIFAR, "efficientnet_b0", "convnext_tiny"),
+        params={"utility": "score"},
+        formula=post_processed,
+    ),
+    Pair(
         "grad-cam",
         "pytorch-grad-cam/finer-cam",
         score=against_nearest_by_probability,

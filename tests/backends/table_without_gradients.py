@@ -20,6 +20,7 @@ from tests.backends.weights import (
     enlarged_then_scaled,
     masked_by,
     scaled_then_enlarged,
+    shares_of_strong_positions,
 )
 
 __all__ = ["WITHOUT_GRADIENTS"]
@@ -174,6 +175,14 @@ WITHOUT_GRADIENTS = [
         (*REAL, "resnet18", "efficientnet_b0"),
         formula=centred_by_their_svd,
         differs="subtracts each channel's mean",
+    ),
+    Pair("kpca-cam", "pytorch-grad-cam/kpca-cam", (*CIFAR, "resnet18"), formula=post_processed, differs="rectifies"),
+    Pair(
+        "fem",
+        "pytorch-grad-cam/fem",
+        (*CIFAR, "squeezenet1_0"),
+        formula=then_post_processed(shares_of_strong_positions),
+        differs="weights the activations by the share of strong positions in their channel",
     ),
     Pair(
         "eigen-cam",

@@ -28,6 +28,7 @@ __all__ = [
     "masked_by",
     "overwritten_in_place",
     "scaled_then_enlarged",
+    "shares_of_strong_positions",
     "squares_with_added_constant",
 ]
 
@@ -99,6 +100,14 @@ def enlarged_by_corners(activations: Tensor, size: tuple[int, int]) -> Tensor:
 def scaled_then_enlarged(activations: Tensor, size: tuple[int, int]) -> Tensor:
     """torchcam's masks: scaled to [0, 1] at the layer's size."""
     return F.interpolate(channels_to_one(activations), size=size, mode="bilinear", align_corners=False)
+
+
+def shares_of_strong_positions(values: Tensor, case: Case) -> Tensor:
+    """pytorch-grad-cam's FEM: sum_k w_k A_k, w_k the share of positions more than two deviations above the mean."""
+    activations, _ = _activations_and_gradients(case)
+    rows = activations.flatten(2).numpy()
+    strong = rows > rows.mean(2, keepdims=True) + 2 * rows.std(2, keepdims=True)
+    return _weighted(torch.from_numpy(strong.mean(2, dtype=np.float32)), activations)
 
 
 def divided_by_negative_scores(values: Tensor, case: Case) -> Tensor:

@@ -85,7 +85,10 @@ def test_branches_and_gates(name: str) -> None:
         assert torch.equal(found.scores, clf(x).amax(1).detach()), network
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if METHODS.get(name).family != "perturbation"])
+BY_SMALL_DROPS = [name for name in NAMES if METHODS.get(name).family == "perturbation"] + ["group-cam", "recipro-cam"]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in BY_SMALL_DROPS])
 def test_a_bfloat16_network_gives_nearly_the_same_map(name: str) -> None:
     """Perturbation is left out: the drops of this small network are below the rounding of its bfloat16 logits."""
     exact = Classifier(networks.seeded(networks.Net, torch.float32), size=8)

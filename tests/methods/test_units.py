@@ -19,6 +19,9 @@ NOT_LINEAR = {
     "grad-cam-plus-plus",  # its formula adds squares and cubes of gradients
     "libra-cam",  # chooses references and levels by probabilities
     "score-cam",  # weighs by probabilities
+    "recipro-cam",  # its values are probabilities
+    "group-cam",  # weighs by probabilities
+    "shapley-cam",  # its utility has a log probability
     "meaningful-perturbation",  # weighs the probability against the size of the mask
 }
 NAMES = [name for name in METHODS.names() if name not in NOT_LINEAR]

@@ -1,0 +1,137 @@
+"""Activation methods of 2020 and later, derived a second time."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tests.methods.replicas import close, ordinary, replicates
+from tests.methods.replicas.more_activation import layer_of
+from tests.networks import DeepNet, GAPNet, bound, images
+from xaikit.images.fills import blurred
+from xaikit.methods.base import METHODS
+from xaikit.model.classifier import Classifier
+
+TARGET = torch.tensor([1, 0, 2])
+
+
+def tail_of(clf: Classifier, activations: Tensor) -> Tensor:
+    """Return the logits (m, K) of a DeepNet from the activations (m, C, h, w) that are explained."""
+    return clf.network.head(activations.flatten(1))
+
+
+@replicates("fem")
+def _position_by_position() -> None:
+    clf, x = bound(DeepNet(), seed=2), images()
+    activations, _ = ordinary(clf, x, TARGET, layer_of(clf))
+    for deviations in (1.0, 0.5, 0.0):
+        expected = torch.zeros(3, 4, 4, dtype=torch.float64)
+        for n, k in np.ndindex(3, 5):
+            channel = activations[n, k].numpy()
+            if np.ptp(channel) > 0:
+                high = (channel - channel.mean()) ** 2 >= deviations**2 * channel.var()
+                expected[n] += float(channel.mean()) * torch.from_numpy(high & (channel >= channel.mean())).double()
+        close(METHODS.get("fem").build(clf, deviations=deviations).attribute(x), expected)
+
+
+@replicates("kpca-cam")
+def _by_power_iteration_of_the_centred_kernel() -> None:
+    clf, x = bound(DeepNet(), seed=2), images()
+    activations, _ = ordinary(clf, x, TARGET, layer_of(clf))
+    centre = torch.eye(16, dtype=torch.float64) - 1 / 16
+    for kernel in ("sigmoid", "rbf", "linear"):
+        expected = []
+        for image in activations:
+            b = [row - image.flatten(1).mean(1) for row in image.flatten(1).T]
+            compare = {
+                "sigmoid": lambda p, q: torch.tanh(p @ q / 5 + 1),
+                "rbf": lambda p, q: torch.exp(-((p - q) ** 2).sum() / 5),
+                "linear": lambda p, q: p @ q,
+            }[kernel]
+            centred = centre @ torch.stack([torch.stack([compare(p, q) for q in b]) for p in b]) @ centre
+            high = torch.linalg.matrix_power(centred / centred.norm() + torch.eye(16, dtype=torch.float64), 400)
+            vector = F.normalize(high @ torch.arange(16, dtype=torch.float64), dim=0)
+            component = vector * (vector @ centred @ vector).sqrt()
+            expected.append((component * component[component.abs().argmax()].sign()).reshape(4, 4))
+        close(METHODS.get("kpca-cam").build(clf, kernel=kernel).attribute(x), torch.stack(expected), 1e-6)
+    close(
+        METHODS.get("kpca-cam").build(clf, kernel="linear").attribute(x),
+        METHODS.get("eigen-cam").build(clf, variant="centred").attribute(x).values,
+        1e-6,
+    )
+
+
+@replicates("shapley-cam")
+def _by_finite_differences_of_the_gradient() -> None:
+    clf, x = bound(DeepNet(), seed=2), images()
+    activations, _ = ordinary(clf, x, TARGET, layer_of(clf))
+
+    def gradient(scale: float) -> Tensor:
+        leaf = (scale * activations).requires_grad_(True)
+        logits = tail_of(clf, leaf)
+        utility = logits.gather(1, TARGET[:, None]) - F.cross_entropy(logits, TARGET, reduction="none")[:, None]
+        return torch.autograd.grad(utility.sum(), leaf)[0]
+
+    weights = (gradient(1.0) - (gradient(1 + 1e-5) - gradient(1 - 1e-5)) / 4e-5).mean((2, 3))
+    expected = torch.einsum("nk,nkhw->nhw", weights, activations).relu()
+    close(METHODS.get("shapley-cam")(clf).attribute(x, TARGET), expected, 1e-7)
+    score = METHODS.get("shapley-cam").build(clf, utility="score").attribute(x, TARGET)
+    close(score, METHODS.get("grad-cam")(clf).attribute(x, TARGET).values)
+
+
+@replicates("shapley-cam")
+def _exact_shapley_values_of_a_quadratic_score() -> None:
+    """For a score that is quadratic in the pooled channels the second order is exact."""
+    clf, x = bound(GAPNet()), images()
+    activations, _ = ordinary(clf, x, TARGET, layer_of(clf))
+    pooled, weight, bias = activations.mean((2, 3)), clf.network.fc.weight[1], clf.network.fc.bias[1]
+    linear, rest = weight * pooled, (pooled @ weight)[:, None]
+    shapley = (linear * (rest + 2 * bias)).detach()  # of (sum_k linear_k + bias)^2: own square and half of each product
+    found = METHODS.get("shapley-cam").build(clf, utility="score").attribute(x, lambda logits: logits[:, 1] ** 2)
+    share = torch.where(pooled > 0, shapley / torch.where(pooled > 0, pooled, 1), 0) / 16
+    close(found.values + 1, torch.einsum("nk,nkhw->nhw", share, activations).relu() + 1)
+
+
+@replicates("recipro-cam")
+def _cell_by_cell_through_the_tail() -> None:
+    clf, x = bound(DeepNet(), seed=2), images()
+    activations, _ = ordinary(clf, x, TARGET, layer_of(clf))
+    beside, corner = float(np.exp(-0.5)), float(np.exp(-1.0))
+    for spread, window in (
+        (1.0, [[corner, beside, corner], [beside, 1, beside], [corner, beside, corner]]),
+        (0.0, None),
+    ):
+        expected = torch.zeros(3, 4, 4, dtype=torch.float64)
+        for row, column in np.ndindex(4, 4):
+            cell = torch.zeros(1, 1, 4, 4, dtype=torch.float64)
+            cell[..., row, column] = 1
+            if window is not None:
+                cell = F.conv2d(cell, torch.tensor(window, dtype=torch.float64)[None, None], padding=1)
+            share = tail_of(clf, activations * cell).softmax(1)
+            expected[:, row, column] = share.gather(1, TARGET[:, None])[:, 0].detach()
+        close(METHODS.get("recipro-cam").build(clf, spread=spread).attribute(x, TARGET), expected)
+
+
+@replicates("group-cam")
+def _group_by_group() -> None:
+    clf, x = bound(DeepNet(), mean=[0.4, 0.5, 0.6], std=[0.2, 0.25, 0.3], seed=4), images(3)
+    activations, gradients = ordinary(clf, x, TARGET, layer_of(clf))
+    inputs, dull = clf.normalize(x), clf.normalize(blurred(x, 8 * 10 / 224))
+
+    def share(picture: Tensor, n: int) -> Tensor:
+        return clf.logits(picture[None]).softmax(1)[0, TARGET[n]].detach()
+
+    for count, removed, sizes in ((2, 0.7, (3, 2)), (32, 0.0, (1,) * 5)):
+        expected = torch.zeros(3, 8, 8, dtype=torch.float64)
+        for n in range(3):
+            weighted = gradients[n].mean((1, 2))[:, None, None] * activations[n]
+            for group in weighted.split(sizes):
+                mask = F.interpolate(group.sum(0).relu()[None, None], (8, 8), mode="bilinear")[0, 0]
+                kept = torch.where(mask > np.quantile(mask, removed, method="nearest"), mask, 0) if removed else mask
+                if kept.max() > kept.min():
+                    kept = (kept - kept.min()) / (kept.max() - kept.min())
+                    expected[n] += (share(dull[n] + kept * (inputs[n] - dull[n]), n) - share(dull[n], n)) * kept
+        found = METHODS.get("group-cam").build(clf, groups=count, removed=removed).attribute(x, TARGET)
+        close(found, expected.relu())
