@@ -110,9 +110,10 @@ def _cached_weights(count: int, seed: int, draws: int) -> tuple[np.ndarray, ...]
 def _weights(count: int, seed: int, draws: int) -> Iterator[np.ndarray]:
     rng = np.random.default_rng(seed)
     for size in _portions(draws, count, _AT_ONCE // 4):
-        drawn = rng.integers(0, count, (size, count))
-        drawn += count * np.arange(size)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=size * count).reshape(size, count).astype(np.float64)
+        portion = np.empty((size, count))
+        for row, drawn in zip(portion, rng.integers(0, count, (size, count)), strict=True):
+            row[:] = np.bincount(drawn, minlength=count)
+        yield portion
 
 
 def _random_signs(count: int, rng: np.random.Generator, draws: int) -> Iterator[np.ndarray]:
