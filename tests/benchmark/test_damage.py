@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 
 from tests.report.rows import rows as drawn_rows
-from xaikit.benchmark.rows import Damaged, digest, parquet, read
+from xaikit.benchmark.rows import Damaged, checked, digest, parquet
 from xaikit.benchmark.run import run
 from xaikit.benchmark.store import Store
 from xaikit.benchmark.suite import Suite
@@ -52,15 +52,15 @@ def test_every_flipped_bit_of_a_row_file_is_noticed(tmp_path):
     content = parquet(pa.Table.from_pylist(whole_rows()))
     file = tmp_path / f"chunk-{digest(content)}.parquet"
     file.write_bytes(content)
-    assert read(file) == whole_rows()
+    assert checked(file).to_pylist() == whole_rows()
     for damaged in flipped(content, 200):
         file.write_bytes(damaged)
         with pytest.raises(Damaged, match="run the benchmark again"):
-            read(file)
+            checked(file)
     for length in (0, 1, 100, len(content) - 1):
         file.write_bytes(content[:length])
         with pytest.raises(Damaged):
-            read(file)
+            checked(file)
 
 
 def test_pages_are_checked_whatever_the_name(tmp_path):
@@ -72,7 +72,7 @@ def test_pages_are_checked_whatever_the_name(tmp_path):
     file = tmp_path / "renamed.parquet"
     file.write_bytes(bytes(damaged))
     with pytest.raises(Damaged):
-        read(file)
+        checked(file)
 
 
 @pytest.mark.slow
@@ -200,7 +200,7 @@ def rows_file(folder: Path, rows: list[dict]) -> Path:
 def test_rows_of_wrong_types_are_one_line(tmp_path, changed, reason):
     file = rows_file(tmp_path, [row | changed for row in whole_rows()])
     with pytest.raises(Damaged, match=reason):
-        read(file)
+        checked(file)
 
 
 @pytest.mark.parametrize(

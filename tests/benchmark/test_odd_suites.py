@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from xaikit.api import load
-from xaikit.benchmark.rows import read
+from xaikit.benchmark.rows import checked
 from xaikit.benchmark.run import run
 from xaikit.benchmark.score import Images, score
 from xaikit.benchmark.store import Store
@@ -47,7 +47,10 @@ def measured(folder: Path, **changed):
 def test_labels_are_read_with_and_without_a_byte_order_mark(folder, encoding):
     (folder / "labels.csv").write_text("file,class_index\na.png,1\nb.png,2\n", encoding=encoding)
     assert measured(folder).computed == 2
-    assert {row["label"] for file in Store(folder.parent / "out").files() for row in read(file)} == {1, 2}
+    assert {row["label"] for file in Store(folder.parent / "out").files() for row in checked(file).to_pylist()} == {
+        1,
+        2,
+    }
 
 
 @pytest.mark.parametrize(
@@ -292,7 +295,7 @@ def test_nothing_absolute_is_recorded(folder, monkeypatch):
     assert [reason.partition(":")[0] for *_, reason in outcome.failed] == ["bad.png"]
     manifest = (folder.parent / "out" / "manifest.json").read_text(encoding="utf-8")
     assert json.loads(manifest)["suite"]["data"]["path"] == "mine"
-    texts = [manifest, *(str(row) for file in Store(folder.parent / "out").files() for row in read(file))]
+    texts = [manifest, *(str(row) for file in Store(folder.parent / "out").files() for row in checked(file))]
     assert not any(str(folder.parent) in text for text in texts)
 
 

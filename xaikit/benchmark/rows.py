@@ -4,7 +4,7 @@
     shared_columns     columns that are the same for all methods on an image
     own_columns        columns of one method: its map's curves, costs and flags
     values_of          what a row holds: the measures and the curves, each with its identity
-    read, checked      rows from a file, or their table; store.py writes them
+    checked            the table of a file of rows; store.py writes them
 
 The name of a file ends with a hash of its content, which is compared when it is read: checksums of Parquet cover its
 pages, but neither their headers nor the footer.
@@ -181,17 +181,6 @@ def table(file: Path, columns: Collection[str] | None = None) -> pa.Table:
         reason = " ".join(str(error).split())
         raise Damaged(f"{file}: expected rows, got something else ({reason}); run the benchmark again") from error
     return result
-
-
-def read(file: Path) -> list[Row]:
-    """Return the rows of a file.
-
-    Raises:
-        Damaged: the file is damaged, or does not hold benchmark rows.
-        BadInput: the file cannot be read.
-    """
-    rows: list[Row] = checked(file).to_pylist()
-    return rows
 
 
 def checked(file: Path, columns: Collection[str] | None = None) -> pa.Table:
