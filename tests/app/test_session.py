@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
@@ -9,9 +10,11 @@ import torch
 
 import xaikit
 from tests.app.conftest import same, state
+from xaikit.app import compiling
 from xaikit.app.facts import CONTROLS, offered_methods
 from xaikit.app.look import Look
 from xaikit.app.session import Failure
+from xaikit.app.stopping import StoppableContext, Stopped
 from xaikit.app.tasks import LEVELS, CurveTask, MapTask
 from xaikit.foundation.errors import BadInput
 from xaikit.run.attribution import Attribution
@@ -57,7 +60,15 @@ def test_a_method_is_cancelled_within_a_second_and_the_network_comes_back(desk):
     session = desk.open()
     assert session.settle(60)
     name = desk.models.names[0]
-    for method in ("extremal-perturbation", "meaningful-perturbation", "kernel-shap", "rise", "sobol", "smooth-grad"):
+    for method in (
+        "partition-shap",
+        "extremal-perturbation",
+        "meaningful-perturbation",
+        "kernel-shap",
+        "rise",
+        "sobol",
+        "smooth-grad",
+    ):
         session.choose(methods=(method,))
         _until(lambda method=method: session.running is not None and session.running.task.method == method)
         begin = time.monotonic()
@@ -73,6 +84,21 @@ def test_a_method_is_cancelled_within_a_second_and_the_network_comes_back(desk):
     session.again(name, "smooth-grad")
     assert session.settle(60)
     assert isinstance(session.result(session.maps(name)[0]), Attribution)
+
+
+def test_waiting_for_what_compiles_can_be_stopped(monkeypatch):
+    release = threading.Event()
+    thread = threading.Thread(target=release.wait)
+    thread.start()
+    monkeypatch.setattr(compiling, "_thread", lambda: thread)
+    context = StoppableContext()
+    threading.Timer(0.1, context.stop.set).start()
+    with pytest.raises(Stopped):
+        compiling.wait_until_compiled(context)
+    assert thread.is_alive()
+    release.set()
+    thread.join()
+    compiling.wait_until_compiled(StoppableContext())
 
 
 def test_a_new_choice_stops_what_it_does_not_need(desk):

@@ -162,7 +162,7 @@ def _is_cached(name: str) -> bool:
 
 
 def _named(name: str, weights: str | None, device: str) -> Offer:
-    shown = Path(weights).name if weights and Path(weights).is_file() else weights
+    shown = Path(weights).name if weights else None
     options = ("--model", title(name), *(("--weights", shown) if shown else ()))
     text = " · ".join(filter(None, [title(name), shown]))
     return Offer(printable(text), lambda: load(name, weights=weights, device=device), options)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast, get_args
 
 from xaikit.app.cache import Cache
+from xaikit.app.compiling import COMPILED, wait_until_compiled
 from xaikit.app.facts import CONTROLS, facts, offered_methods, weight
 from xaikit.app.look import Look, look
 from xaikit.app.models import Models
@@ -42,7 +43,7 @@ class Choice:
     Args:
         picture: id of a picture.
         models: one name, or two that are compared.
-        target: index of the explained class; None is the network's own answer.
+        target: index of the explained class; None is the first network's answer; of other classes its own.
         against: index of the class it is compared with, or None.
         layer: the layer of methods that read one; None is the network's own.
         methods: registry names, without the controls.
@@ -205,8 +206,8 @@ class Session:
         choice, task = self.choice, LookTask(model, self.choice.picture)
         first = self.look(choice.models[0])
         alike = isinstance(first, Look) and first.labels == seen.labels  # else indices mean other classes
-        target = choice.target if alike else None
-        target = int(seen.answers.argmax()) if target is None else target
+        own = first if alike and isinstance(first, Look) else seen  # networks of the same classes explain the same one
+        target = choice.target if alike and choice.target is not None else int(own.answers.argmax())
         against = choice.against if alike else None
         layer = choice.layer if choice.layer in seen.grids else None
         return [
@@ -305,6 +306,8 @@ class Session:
         seen = self.result(task.look)
         if not isinstance(seen, Look):
             raise Stopped
+        if task.method == COMPILED:
+            wait_until_compiled(context)
         with _alone(seen.classifier, context):
             if isinstance(task, MapTask):
                 return task.run(seen, context, self.cache)
