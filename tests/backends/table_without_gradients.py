@@ -118,6 +118,21 @@ WITHOUT_GRADIENTS = [
         own=masked_by(enlarged_then_scaled),
         differs="one step is torchcam's Score-CAM",
     ),
+    *(
+        Pair(
+            ours,
+            f"torchcam/{ours}",
+            ("cifar-resnet20",),
+            params=params,
+            their_params=their_params,
+            formula=masked_by(scaled_then_enlarged),
+            differs="softmax of logits over channels, and scales masks before it enlarges them",
+        )
+        for ours, params, their_params in (
+            ("is-cam", {"steps": 1}, {"num_samples": 1}),
+            ("ss-cam", {"samples": 1, "deviation": 0.0}, {"num_samples": 1, "std": 1e-12}),
+        )
+    ),
     Pair(
         "score-cam",
         "torchcam/ss-cam",

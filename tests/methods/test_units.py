@@ -19,6 +19,9 @@ NOT_LINEAR = {
     "grad-cam-plus-plus",  # its formula adds squares and cubes of gradients
     "libra-cam",  # chooses references and levels by probabilities
     "score-cam",  # weighs by probabilities
+    "is-cam",  # weighs by probabilities
+    "ss-cam",  # weighs by probabilities
+    "smooth-grad-cam-plus-plus",  # its formula adds squares and cubes of gradients
     "recipro-cam",  # its values are probabilities
     "group-cam",  # weighs by probabilities
     "shapley-cam",  # its utility has a log probability

@@ -12,7 +12,10 @@ from tests.methods.replicas.more_activation import layer_of
 from tests.networks import DeepNet, GAPNet, bound, images
 from xaikit.images.fills import blurred
 from xaikit.methods.base import METHODS
+from xaikit.methods.gradient.noise import copy_noise
 from xaikit.model.classifier import Classifier
+from xaikit.run.batch import Batch
+from xaikit.run.context import Context
 
 TARGET = torch.tensor([1, 0, 2])
 
@@ -135,3 +138,65 @@ def _group_by_group() -> None:
                     expected[n] += (share(dull[n] + kept * (inputs[n] - dull[n]), n) - share(dull[n], n)) * kept
         found = METHODS.get("group-cam").build(clf, groups=count, removed=removed).attribute(x, TARGET)
         close(found, expected.relu())
+
+
+def confidence(clf: Classifier, pictures: Tensor, index: int) -> Tensor:
+    """Return the probability (m,) of a class for pictures (m, C, H, W) in the network's coordinates."""
+    return clf.logits(pictures).softmax(1)[:, index].detach()
+
+
+@replicates("is-cam")
+def _mean_of_score_cams_of_darker_pictures() -> None:
+    """A masked picture at half strength is the masked picture of half strength: each step is a Score-CAM."""
+    clf, x = bound(DeepNet(), seed=4), images()
+    activations, _ = ordinary(clf, x, TARGET, layer_of(clf))
+    expected = torch.zeros(3, 4, 4, dtype=torch.float64)
+    for n, k in np.ndindex(3, 5):
+        mask = F.interpolate(activations[n, k][None, None], (8, 8), mode="bilinear")[0, 0]
+        if mask.max() > mask.min():
+            mask = (mask - mask.min()) / (mask.max() - mask.min())
+            steps = torch.stack([x[n] * strength * mask for strength in (0.25, 0.5, 0.75, 1.0)])
+            expected[n] += confidence(clf, steps, int(TARGET[n])).mean() * activations[n, k]
+    close(METHODS.get("is-cam").build(clf, steps=4).attribute(x, TARGET), expected.relu())
+    score_cam = METHODS.get("score-cam")(clf).attribute(x, TARGET).values
+    close(METHODS.get("is-cam").build(clf, steps=1).attribute(x, TARGET), score_cam)
+
+
+@replicates("ss-cam")
+def _is_score_cam_without_noise_and_near_its_expectation_with() -> None:
+    clf, x = bound(DeepNet(), seed=4), images(1)
+    score_cam = METHODS.get("score-cam")(clf).attribute(x, 1).values
+    close(METHODS.get("ss-cam").build(clf, deviation=0.0, samples=2).attribute(x, 1), score_cam)
+    activations, _ = ordinary(clf, x, torch.tensor([1]), layer_of(clf))
+    stream, expected = torch.Generator().manual_seed(5), torch.zeros(1, 4, 4, dtype=torch.float64)
+    for k in range(5):
+        mask = F.interpolate(activations[:, k, None], (8, 8), mode="bilinear")[:, 0]
+        if mask.max() > mask.min():
+            mask = (mask - mask.min()) / (mask.max() - mask.min())
+            noise = 2 * torch.randn(2000, 8, 8, generator=stream, dtype=torch.float64)
+            expected += confidence(clf, x * (mask + noise)[:, None], 1).mean() * activations[:, k]
+    found = METHODS.get("ss-cam").build(clf, deviation=2.0, samples=400).attribute(x, 1)
+    close(found, expected.relu(), 0.01)
+    assert float((expected.relu() - score_cam).abs().max() / expected.max()) > 0.02, "noise must matter"
+
+
+@replicates("smooth-grad-cam-plus-plus")
+def _powers_averaged_over_copies_drawn_by_hand() -> None:
+    clf, x = bound(DeepNet(), mean=[0.4, 0.5, 0.6], std=[0.2, 0.25, 0.3], seed=2), images()
+    cam = METHODS.get("smooth-grad-cam-plus-plus")
+    plain = METHODS.get("grad-cam-plus-plus")(clf).attribute(x, TARGET).values
+    close(cam.build(clf, samples=2, level=0.0).attribute(x, TARGET), plain)
+    activations, _ = ordinary(clf, x, TARGET, layer_of(clf))
+    batch = Batch(clf, x, TARGET, Context(seed=3))
+    expected = torch.zeros(3, 4, 4, dtype=torch.float64)
+    for n in range(3):
+        sigma = 0.5 * (batch.inputs[n].max() - batch.inputs[n].min())
+        copies = [batch.inputs[n] + sigma * copy_noise(batch, n, i) for i in range(3)]
+        leaf = clf.network.features(torch.stack(copies)).detach().requires_grad_(True)
+        (gradients,) = torch.autograd.grad(tail_of(clf, leaf)[:, TARGET[n]].sum(), leaf)
+        one, two, three = (np.mean(gradients.numpy() ** power, axis=0) for power in (1, 2, 3))
+        below = 2 * two + activations[n].numpy().sum((1, 2), keepdims=True) * three
+        alpha = np.divide(two, below, out=np.zeros_like(two), where=below > 1e-7 * two)
+        weights = torch.from_numpy((alpha * np.maximum(one, 0)).sum((1, 2)))
+        expected[n] = torch.einsum("k,khw->hw", weights, activations[n]).relu()
+    close(cam.build(clf, samples=3, level=0.5).attribute(x, TARGET, seed=3), expected)

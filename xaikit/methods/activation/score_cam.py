@@ -23,6 +23,7 @@ Departs from source: maps are summed on the layer's grid (upsampling is linear);
     channels, is left out of the softmax, where it cancels.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -56,7 +57,8 @@ class ScoreCAM(LayerMethod):
         """Return relu(sum_k w_k A_k), (n, h, w)."""
         activations = batch.activations(self.place)
         varies = activations.amax((2, 3)) > activations.amin((2, 3))
-        weights = self._weights(self._masked_scores(batch, activations, varies), varies)
+        score = batch.scores_of if self.weight == "softmax-logit" else batch.confidences_of
+        weights = self._weights(masked_scores(batch, activations, score), varies)
         return Values(
             torch.einsum("nk,nkhw->nhw", weights, activations).relu(),
             diagnostics={"channels": varies.sum(1)},
@@ -67,22 +69,41 @@ class ScoreCAM(LayerMethod):
         channels = self.classifier.outline().layers[self.place.name][0]
         return Cost(1 + channels, 0)
 
-    def _masked_scores(self, batch: Batch, activations: Tensor, varies: Tensor) -> Tensor:
-        """Return the logit or probability (n, C) of the image masked by each channel that varies over space."""
-        rows, channels = varies.nonzero(as_tuple=True)
-        score = batch.scores_of if self.weight == "softmax-logit" else batch.confidences_of
-
-        def masked(pairs: Tensor) -> Tensor:
-            mask = unit(upsample(activations[rows[pairs], channels[pairs]], batch.size))[0]
-            return score(batch.inputs[rows[pairs]] * mask[:, None], rows[pairs])
-
-        scores = activations.new_zeros(varies.shape)
-        for pairs, part in batch.packed(len(rows), masked, "masked images"):
-            scores[rows[pairs], channels[pairs]] = part.to(scores)
-        return scores
-
     def _weights(self, scores: Tensor, varies: Tensor) -> Tensor:
         if self.weight == "probability":
             return scores
         any_varies = varies.any(1, keepdim=True)
         return torch.where(any_varies, scores.masked_fill(~varies & any_varies, -torch.inf).softmax(1), 0)
+
+
+def masked_scores(
+    batch: Batch,
+    activations: Tensor,
+    score: Callable[[Tensor, Tensor], Tensor],
+    samples: int = 1,
+    change: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Return the mean score (n, C) of the image masked by each channel, and 0 for channels constant over space.
+
+    Args:
+        batch: the images.
+        activations: (n, C, h, w), which become the masks.
+        score: returns the scores (m,) of inputs (m, C, H, W) for the targets of images (m,).
+        samples: number of forwards per channel.
+        change: returns the masks (m, H, W) that are used, from masks (m, H, W) and the indices (m,) of their images,
+            channels and samples.
+    """
+    rows, channels = (activations.amax((2, 3)) > activations.amin((2, 3))).nonzero(as_tuple=True)
+
+    def masked(pairs: Tensor) -> Tensor:
+        places, sample = pairs // samples, pairs % samples
+        row, channel = rows[places], channels[places]
+        mask = unit(upsample(activations[row, channel], batch.size))[0]
+        mask = mask if change is None else change(mask, row, channel, sample)
+        return score(batch.inputs[row] * mask[:, None], row)
+
+    scores = activations.new_zeros(activations.shape[:2]).flatten()
+    index = rows * activations.shape[1] + channels
+    for pairs, part in batch.packed(len(rows) * samples, masked, "masked images"):
+        scores.index_add_(0, index[pairs // samples], part.to(scores))
+    return scores.reshape(activations.shape[:2]) / samples

@@ -84,7 +84,7 @@ class NoisyMethod(InputMethod):
         flags = place_flags(self.inner, batch)
 
         def explain(rows: Tensor, copies: Tensor) -> Tensor:
-            noise = [_noise(batch, row, copy) for row, copy in zip(rows.tolist(), copies.tolist(), strict=True)]
+            noise = [copy_noise(batch, row, copy) for row, copy in zip(rows.tolist(), copies.tolist(), strict=True)]
             noisy = batch.inputs[rows] + sigma[rows] * torch.stack(noise).to(batch.inputs)
             result = self.inner.compute(batch.at(noisy, rows))
             for row, names in zip(rows.tolist(), result.flags, strict=False):  # no names where nothing is flagged
@@ -103,7 +103,7 @@ class NoisyMethod(InputMethod):
         return {"base_layer": str(self.inner.place)} if isinstance(self.inner, LayerMethod) else {}
 
 
-def _noise(batch: Batch, row: int, copy: int) -> Tensor:
+def copy_noise(batch: Batch, row: int, copy: int) -> Tensor:
     """Return the noise (C, H, W) of one copy of one image, on the CPU."""
     stream = generator(batch.context.seed, batch.hashes[row], "noise", str(copy))
     return torch.randn(batch.inputs.shape[1:], generator=stream, dtype=torch.float32, device="cpu")
