@@ -28,6 +28,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "rise": {"samples": 30},
     "lime": {"samples": 30, "segments": 6},
     "kernel-shap": {"segmentation": "grid", "segments": 6},
+    "shapley-sampling": {"segmentation": "grid", "segments": 6, "samples": 4},
     "partition-shap": {"samples": 20},
     "sobol": {"samples": 4, "grid": 4},
     "hsic": {"samples": 30, "grid": 4},

@@ -220,3 +220,22 @@ def _partition_shap_of_a_linear_model() -> None:
     x = images(1)
     found = METHODS.get("partition-shap").build(clf, samples=20_000).attribute(x, 2)
     close(found, shares(clf, x, 2))
+
+
+@replicates("shapley-sampling")
+def _shapley_sampling_nears_the_definition_and_adds_up() -> None:
+    clf, x = bound(DeepNet(), **NORMALISED), images(1)
+    found = METHODS.get("shapley-sampling").build(clf, segments=4, segmentation="grid", samples=600).attribute(x, 2)
+    numbers = (torch.arange(8) * 2 // 8)[:, None] * 2 + torch.arange(8) * 2 // 8
+    expected = shapley(game(clf, x[0], numbers, 2, torch.tensor(NORMALISED["mean"])[:, None, None]))
+    assert torch.allclose(found.values[0], expected[numbers], atol=0.03 * float(expected.abs().max()))
+    assert found.completeness is not None
+    assert float(found.completeness.abs().max()) < 1e-12
+
+
+@replicates("shapley-sampling")
+def _shapley_sampling_of_a_linear_model_is_exact() -> None:
+    clf, x = bound(LinearNet()), images()
+    found = METHODS.get("shapley-sampling").build(clf, segments=36, segmentation="grid", samples=2).attribute(x, 2)
+    numbers = (torch.arange(8) * 6 // 8)[:, None] * 6 + torch.arange(8) * 6 // 8
+    close(found, summed(shares(clf, x, 2), numbers))
