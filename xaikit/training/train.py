@@ -21,6 +21,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,7 @@ class _Run:
         self.recipe = recipe
         self.split = split
         self.device = device
+        self.on_cuda = device.type == "cuda" and torch.cuda.is_available()
         self.output = output
         self._seed_global("weights")
         network, self.head = _network(recipe, len(split.classes), begin)
@@ -230,7 +232,7 @@ class _Run:
         if recipe.masks:
             inputs = masked(inputs, recipe.masks, stream)
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+        with torch.autocast("cuda", torch.bfloat16) if self.on_cuda else nullcontext():
             loss = self._loss(self.network(inputs), labels.to(self.device))
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
