@@ -109,6 +109,15 @@ def test_kernel_shap_from_all_coalitions_is_shaps(case: Case) -> None:
     assert share_of_range(ours.attribute(case.pixels, case.target).values, values[numbers][None]) <= 1e-5
 
 
+def test_shapley_sampling_nears_captums_exact_values(real_data: Path) -> None:
+    """Four squares, whose exact values captum has from all 24 orders; ours draws 300."""
+    small, numbers = case_of("cifar-resnet20", 1), squares((32, 32), 2)
+    ours = METHODS.get("shapley-sampling").build(small.classifier, segmentation=numbers[0, 0], samples=300)
+    theirs = METHODS.get("captum/shapley-values").build(small.classifier, feature_mask=numbers)
+    found, expected = (one.attribute(small.pixels, small.target).values for one in (ours, theirs))
+    assert share_of_range(found, expected) <= 0.05
+
+
 def test_lime_from_captums_samples(case: Case, numbers: Tensor) -> None:
     """captum's is another formula: lasso of the logit, weights by the cosine of the masked inputs, mean colour."""
     from captum.attr import Lime
