@@ -12,7 +12,7 @@ Which channels share a group is their order in the network, which has no meaning
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W), the size of the images.
 Units:  probability.
-Source: Zhang et al., 2021, arXiv:2103.13859, eq. 3-8.
+Source: Zhang et al., 2021, arXiv:2103.13859.
 Departs from source: the blur is that of the fills of perturbation methods.
 """
 

@@ -12,7 +12,7 @@ The window at the border is cut off.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, h, w), the layer's own grid.
 Units:  probability.
-Source: Byun & Lee, CVPR Workshops 2024, arXiv:2209.14074, eq. 2-4.
+Source: Byun & Lee, CVPR Workshops 2024, arXiv:2209.14074.
 Departs from source: the map is not scaled to [0, 1]; the whole network runs for each mask, not its end alone.
 """
 
