@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, get_args
 
+from docs.generator.agreement import agreement
 from docs.generator.entries import cited, details, escaped, own, parameters, table, typeset
 from docs.generator.pictures import PICTURED, picture
 from docs.generator.results import figures
@@ -102,6 +103,8 @@ def _page(entry: type[Method]) -> str:
         lines += ["## Parameters", "", *asked, ""]
     if rest := details(entry):
         lines += ["## In detail", "", *(f"{block}\n" for block in rest)]
+    if compared := agreement(entry.name):
+        lines += ["## Other packages", "", *compared, ""]
     lines += ["## Source", "", cited(labelled(docstring, "Source") or entry.source), ""]
     if departs := labelled(docstring, "Departs from source"):
         lines += [f"**Departs from the source:** {escaped(departs)}", ""]

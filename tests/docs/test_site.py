@@ -45,6 +45,7 @@ def test_every_method_and_measure_has_its_page(site: Path) -> None:
         assert pages == {name for name in names if "/" not in name}
     page = (site / "methods" / "grad-cam.html").read_text(encoding="utf-8")
     assert 'class="formula"' in page
+    assert "torchcam/grad-cam" in page
     assert (site / "methods" / "grad-cam.png").stat().st_size < 200_000
 
 
