@@ -143,7 +143,7 @@ def test_one_bad_picture_is_exit_1_and_all_bad_exit_2(pictures, tmp_path, capsys
     (mixed / "good.png").write_bytes((pictures / CLASSES[0] / "one.png").read_bytes())
     (mixed / "bad.png").write_text("no picture", encoding="utf-8")
     assert benchmark(mixed, tmp_path / "out") == 1
-    assert "bad.png: grad-cam: " in capsys.readouterr().err
+    assert "bad.png: expected a picture" in capsys.readouterr().err
     (mixed / "good.png").write_text("neither", encoding="utf-8")
     assert benchmark(mixed, tmp_path / "none") == 2
     assert "Traceback" not in capsys.readouterr().err

@@ -15,6 +15,7 @@ Defaults for parameters that shap leaves open:
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -102,7 +103,7 @@ class Partition(Guest, InputMethod):
         made = self.given(self.made_with, masker="inpaint_telea")
         shape = (*batch.size, batch.inputs.shape[1])
         if not callable(made["masker"]):
-            made["masker"] = theirs.maskers.Image(made["masker"], shape=shape)
+            made["masker"] = import_module("shap.maskers").Image(made["masker"], shape=shape)
 
         def inputs_of(images: Tensor) -> Tensor:
             return self.classifier.normalize(images.reshape(-1, *shape).permute(0, 3, 1, 2) / 255)

@@ -139,4 +139,6 @@ class _Pixels:
 @lru_cache(maxsize=4)
 def _hierarchy(size: tuple[int, int]) -> NDArray[Any]:
     """Return shap's hierarchy of rectangles over the pixels of an image."""
-    return np.asarray(_shap().maskers.Image(0, shape=(*size, 1)).clustering)
+    _shap()
+    maskers = importlib.import_module("shap.maskers")  # no attribute of shap where its first import failed half way
+    return np.asarray(maskers.Image(0, shape=(*size, 1)).clustering)
