@@ -144,6 +144,7 @@ def test_processes_decode_where_it_is_worth_their_start(monkeypatch):
     assert local.readers(1000, busy=9) == 0
 
 
+@pytest.mark.slow
 def test_shards_together_are_the_whole(whole, tmp_path):
     suite = Suite.of(**ASKED)
     first = run(suite, tmp_path, shard=(0, 2))
@@ -152,6 +153,7 @@ def test_shards_together_are_the_whole(whole, tmp_path):
     assert_same(rows(tmp_path), whole)
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again_and_a_new_method_is_all_that_is_computed(whole, tmp_path):
     fewer = Suite.of(**(ASKED | {"methods": ["grad-cam"]}))
     assert run(fewer, tmp_path).computed == 15
@@ -238,6 +240,7 @@ def test_a_label_does_not_depend_on_its_neighbours(tmp_path):
     assert outcome.computed == 1
 
 
+@pytest.mark.slow
 def test_methods_that_leave_the_report_are_named(tmp_path):
     def told(**changed):
         notices: list[str] = []

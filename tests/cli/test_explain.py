@@ -155,6 +155,7 @@ def test_verbose_shows_flags_and_completeness(explain: Command, photo: Path) -> 
     assert "constant" in done.out
 
 
+@pytest.mark.slow
 def test_a_flag_is_explained_once_on_standard_error(explain: Command, tmp_path: Path) -> None:
     for number in range(2):
         draw(tmp_path / "album" / f"{number}.png", number)

@@ -107,6 +107,7 @@ def test_the_order_holds_on_a_few_images(few: Evidence) -> None:
     assert_order(few.gap)
 
 
+@pytest.mark.slow
 def test_drop_at_zero_alone_rewards_a_map_that_explains_nothing(few: Evidence) -> None:
     """Why curves and controls stand beside it: one zero pixel costs no confidence at t = 0, and shows itself later."""
     soft = few.curves({name: few.maps[name] for name in ("fake", "grad-cam")}, "soft")

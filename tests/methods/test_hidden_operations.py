@@ -161,6 +161,7 @@ class Whole(nn.Module):
         return self.fc(self.body(x).mean((2, 3)))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("way", ["wrapped", "in place", "nested"])
 def test_compiled_submodules_run_as_they_were_written(way: str) -> None:

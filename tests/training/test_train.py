@@ -50,6 +50,7 @@ def recipe(images: Path, **changes: Any) -> Recipe:
     return Recipe.of(**values | changes)
 
 
+@pytest.mark.slow
 def test_a_folder_is_learned_and_written(images: Path, tmp_path: Path) -> None:
     steps = []
     metrics = train(recipe(images), tmp_path / "out", device="cpu", progress=lambda *step: steps.append(step[:2]))

@@ -41,6 +41,7 @@ def test_shipped_networks_load(name: str, layer: str, size: int, channels: int, 
     assert not classifier.network.training
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [20, 32, 44, 56, 110])
 def test_cifar_networks_load_from_a_file(tmp_path: Path, depth: int) -> None:
     name, original = f"cifar-resnet{depth}", drawn(lambda: CifarResNet(depth))

@@ -205,6 +205,7 @@ def googlenet() -> nn.Module:
     return tv.googlenet(aux_logits=True, init_weights=False, transform_input=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "build", "change"),
     [
