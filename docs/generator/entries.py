@@ -56,7 +56,7 @@ _SIGNS = (("->", "→"), ("<=", "≤"), (">=", "≥"), ("!=", "≠"), (" (*) ", 
 def _typeset(line: str) -> str:
     for plain, sign in _SIGNS:
         line = line.replace(plain, sign)
-    line = html.escape(line, quote=False)
+    line = html.escape(line.replace("`", ""), quote=False)
     line = re.sub(r"\bd (?=score|z_c|x\b|A\b|A_k|\(output)", "∂", line)
     line = re.sub(
         r"(?<=[\w)|])_(\{[^}]*\}|[A-Za-z0-9]+[+-]?)", lambda found: f"<sub>{found[1].strip('{}')}</sub>", line
