@@ -11,8 +11,7 @@ little weight.
 
 The result's params report the path that was used:
 "closed-form"  pooling and one linear map follow the layer (verified by head.py): w_k = d y / d z . W_k mean A_k
-"tail"         one image runs up to the layer, where it is expanded to a batch of one row per channel
-"full"         full forwards, if the tail cannot take another batch size than the stem (concatenation across the layer)
+"tail", "full" one run of the part after the layer per active channel, or of the whole network (tail.py)
 
 Channels that are zero everywhere have weight 0 and need no forward.
 
@@ -31,13 +30,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from xaikit.foundation.memory import out_of_memory
 from xaikit.methods.activation.head import linear_head, may_have_linear_head, score_by_logits, stays_linear
+from xaikit.methods.activation.tail import Tail
 from xaikit.methods.base import METHODS, LayerMethod, Values
+from xaikit.model.target import Target
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
-
-_SMALL = 1e-3  # scores below this share of the largest logit are compared on the scale of the logits
 
 
 @METHODS.register
@@ -78,70 +76,14 @@ class AblationCAM(LayerMethod):
         closed = head.weights is not None and target.function is None and not normalised
         if closed and head.weights is not None and stays_linear(batch, self.place, activations, head.weights):
             return (score_by_logits(batch, activations.dtype) @ head.weights) * activations.mean((2, 3)), "closed-form"
-        drops = self._tail(batch, activations)
-        return (drops, "tail") if drops is not None else (self._full(batch, activations), "full")
-
-    def _tail(self, batch: Batch, activations: Tensor) -> Tensor | None:
-        """Return y - y_k from runs of the tail alone, or None if the tail cannot take another batch size."""
-        drops = activations.new_zeros(activations.shape[:2])
-        portion = max(2, batch.context.portion(batch.classifier, batch.size))
-        for image in range(len(batch)):
-            channels = activations[image].flatten(1).any(1).nonzero()[:, 0]
-            for start in range(0, len(channels), portion - 1):
-                ablated = channels[start : start + portion - 1]
-                kept = torch.ones(len(ablated) + 1, activations.shape[1], 1, 1, dtype=torch.bool, device=ablated.device)
-                kept[torch.arange(1, len(ablated) + 1, device="cpu"), ablated] = False
-                scores = self._masked_scores(batch, image, kept)
-                if scores is None or not _close(scores[0], batch.scores[image], batch.logits[image], batch.arithmetic):
-                    return None
-                drops[image, ablated] = (scores[0] - scores[1:]).to(drops.dtype)
-                if batch.context.progress is not None:
-                    last = start + len(ablated) == len(channels)
-                    done = drops.shape[1] if last else int(ablated[-1]) + 1
-                    batch.context.progress(image * drops.shape[1] + done, drops.numel(), "ablated channels")
-        return drops
-
-    def _masked_scores(self, batch: Batch, image: int, kept: Tensor) -> Tensor | None:
-        """Return the scores (m,) of one image, each with the channels in a row of `kept` (m, C, 1, 1)."""
-        place = self.place
-        rows = torch.full((len(kept),), image, device=kept.device)
-        batch.context.counters.forwards += len(kept)
-        with torch.no_grad(), batch.classifier.probe() as probe:
-            probe.replace(place, lambda output: place.changed(output, lambda maps: maps * kept))
-            try:
-                logits = batch.context.run(batch.classifier, batch.inputs[image : image + 1])
-            except RuntimeError as error:
-                if out_of_memory(error):
-                    raise
-                return None
-        return batch.target.take(rows).score(logits) if len(logits) == len(kept) else None
-
-    def _full(self, batch: Batch, activations: Tensor) -> Tensor:
-        """Return y - y_k from one full forward per image and channel."""
-        place = self.place
         rows, channels = activations.flatten(2).any(2).nonzero(as_tuple=True)
 
-        def ablated_scores(pairs: Tensor) -> Tensor:
-            ablated = torch.zeros(len(pairs), activations.shape[1], 1, 1, dtype=torch.bool, device=pairs.device)
-            ablated[torch.arange(len(pairs), device="cpu"), channels[pairs]] = True
-            with batch.classifier.probe() as probe:
-                probe.replace(place, lambda output: place.changed(output, lambda maps: _zeroed(maps, ablated)))
-                return batch.scores_of(batch.inputs[rows[pairs]], rows[pairs])
+        def ablated(part: Tensor) -> Tensor:
+            kept = activations.new_ones(len(part), activations.shape[1], 1, 1)
+            kept[torch.arange(len(part), device="cpu"), channels[part]] = 0
+            return kept
 
+        scores, clean, path = Tail(batch, self.place, rows, ablated, Target.score, "ablated channels").answers()
         drops = activations.new_zeros(activations.shape[:2])
-        for pairs, scores in batch.packed(len(rows), ablated_scores, "ablated images"):
-            drops[rows[pairs], channels[pairs]] = (batch.scores[rows[pairs]] - scores).to(drops.dtype)
-        return drops
-
-
-def _zeroed(maps: Tensor, ablated: Tensor) -> Tensor:
-    """Return the maps with the channels in `ablated` (m, C, 1, 1) set to zero; padding rows are unchanged."""
-    changed = maps.clone()
-    changed[: len(ablated)].masked_fill_(ablated, 0)
-    return changed
-
-
-def _close(score: Tensor, expected: Tensor, logits: Tensor, arithmetic: torch.dtype) -> bool:
-    """Return whether two scores of an image are equal, up to rounding of the score and of the logits (K,)."""
-    tolerance = max(1e-3, 8 * torch.finfo(arithmetic).eps)
-    return bool((score - expected).abs() <= tolerance * torch.maximum(expected.abs(), _SMALL * logits.abs().amax()))
+        drops[rows, channels] = (clean - scores).to(drops)
+        return drops, path

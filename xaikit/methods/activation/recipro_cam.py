@@ -8,12 +8,13 @@ everywhere else; the probability that the network then gives to the class is the
 has no sign, and needs no gradient. It costs one forward per cell, not per channel. Evidence that only counts together
 with that of another place gets little, and zero activations everywhere else are unusual for the network.
 
-The window at the border is cut off.
+The window at the border is cut off. Where the part behind the layer can run alone it does, from one forward of the
+image (tail.py); the result's params say "tail", else "full".
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, h, w), the layer's own grid.
 Units:  probability.
 Source: Byun & Lee, CVPR Workshops 2024, arXiv:2209.14074.
-Departs from source: the map is not scaled to [0, 1]; the whole network runs for each mask, not its end alone.
+Departs from source: the map is not scaled to [0, 1].
 """
 
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ import torch
 from torch import Tensor
 
 from xaikit.foundation.parameters import NotNegative
+from xaikit.methods.activation.tail import Tail
 from xaikit.methods.base import METHODS, LayerMethod, Values
+from xaikit.model.target import Target
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -46,26 +49,21 @@ class ReciproCAM(LayerMethod):
 
     def compute(self, batch: Batch) -> Values:
         """Return the confidence per kept cell, (n, h, w)."""
-        height, width = batch.activations(self.place).shape[2:]
+        count, _, height, width = batch.activations(self.place).shape
         windows = self._windows(height, width).to(batch.activations(self.place))
+        rows = torch.arange(count, device=windows.device).repeat_interleave(len(windows))
 
-        def confidence(rows: Tensor, cells: Tensor) -> Tensor:
-            window = windows[cells, None]
+        def confidence(target: Target, logits: Tensor) -> Tensor:
+            return target.confidence(logits, self.classifier.output)
 
-            def kept(maps: Tensor) -> Tensor:
-                changed = torch.zeros_like(maps)
-                changed[: len(window)] = maps[: len(window)] * window
-                return changed
+        def window(cells: Tensor) -> Tensor:
+            return windows[cells % len(windows), None]
 
-            with batch.classifier.probe() as probe:
-                probe.replace(self.place, lambda output: self.place.changed(output, kept))
-                return batch.confidences_of(batch.inputs[rows], rows)
-
-        parts = [part for _, _, part in batch.pairs(len(windows), confidence, "cells")]
-        return Values(torch.cat(parts).reshape(len(batch), height, width))
+        kept, _, path = Tail(batch, self.place, rows, window, confidence, "cells").answers()
+        return Values(kept.reshape(count, height, width), params={"path": path})
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """One forward of the clean image and one per cell of the layer."""
+        """One forward of the clean image and at most one per cell of the layer."""
         _, height, width = self.classifier.outline().layers[self.place.name]
         return Cost(1 + height * width, 0)
 
