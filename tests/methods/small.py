@@ -19,6 +19,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "smooth-grad": {"samples": 4},
     "smooth-grad-squared": {"samples": 4},
     "var-grad": {"samples": 4},
+    "noise-grad": {"networks": 3},
+    "fusion-grad": {"networks": 2, "samples": 2},
     "meaningful-perturbation": {"steps": 8},
     "extremal-perturbation": {"steps": 15},
     "is-cam": {"steps": 2},

@@ -32,6 +32,10 @@ FLAGS: dict[str, Flag] = {
         "The mask of some area missed that area by more than the tolerance.",
         "Give more steps, or read the map as an approximation.",
     ),
+    "class-lost": Flag(
+        "Most of the networks with noisy weights give the image another class than the network itself.",
+        "Lower weight_level; `class_kept` is the share of those that do not.",
+    ),
     "constant": Flag(
         "The map has one value everywhere, so that it shows nothing.",
         "Try another method, layer or target; a score whose gradient is zero gives such a map.",

@@ -120,18 +120,20 @@ class Batch:
         """Content hash of each image, which seeds its random stream."""
         return image_hashes(self.pixels)
 
-    def at(self, inputs: Tensor, rows: Tensor) -> Batch:
+    def at(self, inputs: Tensor, rows: Tensor, classifier: Classifier | None = None) -> Batch:
         """Return a batch of other inputs, each with the target of one of these images.
 
         Args:
             inputs: (m, C, H, W) in the network's coordinates.
             rows: (m,) index of the image that each input belongs to.
+            classifier: the same classifier with other weights, borrowed; None is this one.
         """
+        classifier = self.classifier if classifier is None else classifier
         mean, std = self.classifier.mean.to(inputs), self.classifier.std.to(inputs)
         user_rows = torch.arange(self._count, device="cpu")[self._rows][rows.cpu()]
-        batch = Batch(self.classifier, inputs * std + mean, None, self.context, user_rows, self._count)
+        batch = Batch(classifier, inputs * std + mean, None, self.context, user_rows, self._count)
         batch.inputs, batch.target = inputs, self.target.take(rows)
-        batch.places = Places(self.classifier, inputs)
+        batch.places = Places(classifier, inputs)
         return batch
 
     def own(self, fill: T) -> T:

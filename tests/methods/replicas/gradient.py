@@ -199,6 +199,46 @@ def _moments_of_gradients_drawn_one_by_one() -> None:
     close(biased.attribute(x, 1), drawn.var(0, correction=0))
 
 
+@replicates("noise-grad")
+@replicates("fusion-grad")
+def _gradients_of_the_network_called_with_other_weights() -> None:
+    clf = bound(DeepNet(), **COLOURS)
+    x, seeds = images(2), (0, 5)
+    sigma = clf.normalize(x).flatten(1).max(1).values - clf.normalize(x).flatten(1).min(1).values
+    for seed in seeds:
+        sums = {"noise-grad": torch.zeros_like(x), "fusion-grad": torch.zeros_like(x)}
+        for number in range(3):
+            weights = {}
+            for name, weight in clf.network.named_parameters():
+                stream = generator(seed, "noisy weights", name, str(number))
+                weights[name] = weight.detach() * torch.normal(1.0, 0.3, weight.shape, generator=stream).to(weight)
+
+            def score(inputs: Tensor, weights: dict[str, Tensor] = weights) -> Tensor:
+                return torch.func.functional_call(clf.network, weights, (inputs,))[:, 1].sum()
+
+            sums["noise-grad"] += torch.func.grad(score)(clf.normalize(x)) / 3
+            for copy in range(2):
+                streams = [generator(seed, content, "noise", str(copy)) for content in image_hashes(x)]
+                noise = torch.stack([torch.randn(3, 8, 8, generator=stream) for stream in streams])
+                moved = clf.normalize(x) + 0.1 * sigma[:, None, None, None] * noise
+                sums["fusion-grad"] += torch.func.grad(score)(moved) / 6
+        options = {"networks": 3, "weight_level": 0.3, "channels": True}
+        close(METHODS.get("noise-grad").build(clf, **options).attribute(x, 1, seed=seed), sums["noise-grad"], 1e-6)
+        both = METHODS.get("fusion-grad").build(clf, **options, samples=2, level=0.1)
+        close(both.attribute(x, 1, seed=seed), sums["fusion-grad"], 1e-6)
+
+
+@replicates("noise-grad")
+def _noisy_weights_of_a_linear_model_have_the_spread_asked_for() -> None:
+    clf = bound(LinearNet())
+    weight = clf.network.fc.weight[2].detach().reshape(3, 8, 8)
+    found = METHODS.get("noise-grad").build(clf, networks=16, weight_level=0.1, channels=True).attribute(images(2), 2)
+    deviations = (found.values / weight - 1) * 4 / 0.1  # of the mean of 16 factors, standard normal
+    assert torch.equal(deviations[0], deviations[1])
+    assert abs(float(deviations[0].mean())) < 4 / 192**0.5
+    assert abs(float(deviations[0].var()) - 1) < 4 * (2 / 192) ** 0.5
+
+
 @replicates("guided-integrated-gradients")
 def _guided_integrated_gradients_one_image_at_a_time() -> None:
     clf = bound(DeepNet(), **COLOURS)

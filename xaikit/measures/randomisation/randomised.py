@@ -11,13 +11,12 @@ Activations thus keep their scale, and the last step is the same network for any
 What stays: a parameter whose entries are all equal, such as a scale of one number, and all buffers, because other
 running statistics of a BatchNorm would change the scale of all later layers. If the logits stay the same although all
 parameters are drawn, the weights are kept elsewhere (in buffers, packed, in a function), and the network is refused; so
-is one that uses weights that are not registered (unregistered.py).
+is one that uses weights that are not registered (model/copies.py).
 
 Source: Adebayo et al., NeurIPS 2018, arXiv:1810.03292.
 Departs from source: drawn with each parameter's own mean and standard deviation instead of its initial distribution.
 """
 
-import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,8 +27,8 @@ from torch.utils._pytree import tree_leaves
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import generator
 from xaikit.measures.base import Explainer
-from xaikit.measures.randomisation.unregistered import forget, refuse_unregistered
 from xaikit.model.classifier import Classifier
+from xaikit.model.copies import copied, forget
 
 
 def randomised(method: Explainer, image: Tensor, stages: int, seed: int) -> Iterator[Explainer]:
@@ -45,17 +44,9 @@ def randomised(method: Explainer, image: Tensor, stages: int, seed: int) -> Iter
         BadInput: the network has no parameters, other logits do not follow from other parameters, or it uses weights
             that are not registered.
     """
-    try:
-        classifier = copy.deepcopy(method.classifier)
-    except (RuntimeError, TypeError) as error:  # such as a tensor with a graph, or a lock, that a module keeps
-        reason = " ".join(str(error).split())
-        raise BadInput(
-            f"randomisation: expected a network that copy.deepcopy can copy, got {type(error).__name__}: {reason}; "
-            "remove what it keeps, or leave this measure out"
-        ) from error
+    classifier = copied(method.classifier, image, "randomisation", "leave this measure out")
     trained = _logits(classifier, image)
     steps = groups(classifier, image, stages)
-    refuse_unregistered(classifier, image)
     owned = _owned(classifier.module)
     for number, group in enumerate(steps, start=1):
         for owner in group:
@@ -76,15 +67,8 @@ def groups(classifier: Classifier, image: Tensor, stages: int) -> list[list[str]
         classifier: the classifier with the modules.
         image: (1, C, H, W) in [0, 1].
         stages: number of groups; with two or more, the first group is the last module alone.
-
-    Raises:
-        BadInput: the network has no parameters.
     """
     owned = _owned(classifier.module)
-    if not owned:
-        raise BadInput(
-            f"randomisation: expected a network with parameters, got {classifier.name} without; leave this measure out"
-        )
     owner_of = {id(parameter): owner for owner, parameters in owned.items() for parameter in parameters.values()}
     used: list[str] = []
 

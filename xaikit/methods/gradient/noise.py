@@ -9,10 +9,8 @@ neither on the batch nor on the portions. Only sums are kept, so memory does not
 Shapes: inputs and e_i (N, C, H, W); v_i (N, C, H, W), or (N, h, w) if the base method reads a layer.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -21,7 +19,8 @@ from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import generator
 from xaikit.foundation.parameters import Count, NotNegative
 from xaikit.images.shapes import per_image
-from xaikit.methods.base import METHODS, InputMethod, LayerMethod, Method, check_output, place_flags
+from xaikit.methods.base import check_output, place_flags
+from xaikit.methods.gradient.wrapping import WrappingMethod
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -29,38 +28,21 @@ Term = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class NoisyMethod(InputMethod):
+class NoisyMethod(WrappingMethod):
     """Base class of methods that average another method's values over noisy copies.
 
     Args:
         samples: number of noisy copies per image.
         level: standard deviation of the noise, as a share of the image's range.
-        base: name of the method that explains the copies; `saliency` means the signed gradient here.
-        base_params: parameters of the base method, including `layer` if it reads a layer.
     """
 
     samples: Count = 50
     level: NotNegative = 0.15
-    base: str = "saliency"
-    base_params: Mapping[str, Any] = field(default_factory=dict)
-
-    family = "gradient"
-    needs = frozenset({"input-gradient"})
 
     def check(self) -> None:
         """Check that the base method exists and adds no noise itself."""
         if isinstance(self.inner, NoisyMethod):
             raise BadInput(f"base: expected a method that adds no noise, got {self.base}; name the method to smooth")
-
-    @cached_property
-    def inner(self) -> Method:
-        """The method that explains the copies.
-
-        Raises:
-            UnknownName: there is no such method.
-            BadInput: `base_params` do not fit the method.
-        """
-        return METHODS.get(self.base).build(self.classifier, **self.base_params)
 
     def cost(self, size: tuple[int, int]) -> Cost:
         """Return the cost of the base method once per sample."""
@@ -97,10 +79,6 @@ class NoisyMethod(InputMethod):
             for total, term in zip(totals, terms, strict=True):
                 total.index_add_(0, rows, term(values, rows))
         return [total / self.samples for total in totals], flags
-
-    def decided(self) -> dict[str, Any]:
-        """Return the layer that the base method reads, as the parameter `base_layer`, if it reads one."""
-        return {"base_layer": str(self.inner.place)} if isinstance(self.inner, LayerMethod) else {}
 
 
 def copy_noise(batch: Batch, row: int, copy: int) -> Tensor:

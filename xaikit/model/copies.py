@@ -1,6 +1,7 @@
-"""Weights that a network uses without registering them, which randomising its parameters leaves as they were trained.
+"""A copy of a classifier whose parameters are then changed; refused where the copy would keep weights as they are.
 
-    two forwards -> tensors used in both with the same values, neither parameters, buffers nor results of the forward
+    copy.deepcopy -> two forwards -> unregistered weights: tensors used in both with the same values, neither
+                                     parameters, buffers nor results of the forward
 
 A backbone in a plain list or in the closure of a function or hook, and weights computed once, are such tensors.
 A tensor that is no `nn.Parameter` counts only as a matrix or kernel: a network may hold the mean of its inputs.
@@ -11,6 +12,7 @@ Networks that keep what they compute from their parameters (attention biases of 
 What it cannot see: weights inside scripted or compiled code, packed weights, and those of another library.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -38,26 +40,40 @@ class _Use:
     function: str
 
 
-def refuse_unregistered(classifier: Classifier, image: Tensor) -> None:
-    """Refuse a network with weights that are neither parameters nor buffers.
+def copied(classifier: Classifier, image: Tensor, purpose: str, remedy: str) -> Classifier:
+    """Return a copy of a classifier whose weights are all parameters or buffers.
 
     Args:
-        classifier: classifier of a copy of the network.
-        image: (1, C, H, W) in [0, 1]; the second forward is of image / 2.
+        classifier: the classifier to copy.
+        image: (1, C, H, W) in [0, 1]; the forwards are of it and of image / 2.
+        purpose: what the copy is for, which begins the message.
+        remedy: what the user can do instead, which ends it.
 
     Raises:
-        BadInput: a tensor of weights is not registered; the message gives its shape and the function that uses it.
+        BadInput: the network cannot be copied, has no parameters, or uses weights that are not registered; the message
+            gives their shape and the function that uses them.
     """
-    first = _uses(classifier, image)
-    forget(classifier.module)
-    again = _uses(classifier, image / 2)
+    try:
+        other = copy.deepcopy(classifier)
+    except (RuntimeError, TypeError) as error:  # such as a tensor with a graph, or a lock, that a module keeps
+        reason = " ".join(str(error).split())
+        raise BadInput(
+            f"{purpose}: expected a network that copy.deepcopy can copy, got {type(error).__name__}: {reason}; "
+            f"remove what it keeps, or {remedy}"
+        ) from error
+    if not any(True for _ in other.module.parameters()):
+        raise BadInput(f"{purpose}: expected a network with parameters, got {classifier.name} without; {remedy}")
+    first = _uses(other, image)
+    forget(other.module)
+    again = _uses(other, image / 2)
     for place, use in first.items():
         if place in again and torch.equal(use.tensor, use.values):
             raise BadInput(
-                f"randomisation: expected the weights of {classifier.name} as parameters, got a tensor "
+                f"{purpose}: expected the weights of {classifier.name} as parameters, got a tensor "
                 f"{tuple(use.tensor.shape)} for {use.function} that is not registered; register it or its module (a "
-                "constant as a buffer), or leave this measure out"
+                f"constant as a buffer), or {remedy}"
             )
+    return other
 
 
 def forget(network: nn.Module) -> None:
