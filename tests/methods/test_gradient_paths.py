@@ -131,6 +131,37 @@ def test_the_axioms(name: str) -> None:
     assert torch.allclose(even.values, even.values.mT, rtol=1e-9, atol=1e-13), "symmetry"
 
 
+@pytest.mark.parametrize("name", PATHS)
+def test_important_directions_add_up_at_any_number_of_steps(name: str) -> None:
+    """For three steps the plain weighting misses percents; the sum of changes of the score misses only rounding."""
+    clf = bound(DeepNet(), **COLOURS)
+    plain = explained(name, clf, images(), steps=3)
+    found = explained(name, clf, images(), steps=3, weighting="idgi")
+    assert float(plain.completeness.abs().min()) > 1e-3
+    assert float(found.completeness.abs().max()) < 1e-12
+    assert torch.allclose(found.values.sum((1, 2)), plain.values.sum((1, 2)) - plain.completeness, rtol=1e-10)
+    assert found.flags == [set()] * 3
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_step_without_a_gradient_gives_out_nothing_and_is_flagged(name: str) -> None:
+    """The score is flat in the first half of the path, but for its jump at the end of it."""
+
+    class Jump(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            size = x.abs().mean((1, 2, 3))
+            return self.weight * torch.stack([torch.where(size > 0.2, 1 + (size - 0.2), 0 * size), 0 * size], 1)
+
+    clf = Classifier(Jump().double(), mean=0, size=8)
+    found = explained(name, clf, torch.full((1, 3, 8, 8), 0.5, dtype=torch.float64), 0, steps=4, weighting="idgi")
+    assert float(found.completeness) < -0.5
+    assert "incomplete" in found.flags[0]
+
+
 def test_integrated_gradients_are_additive_in_models_and_input_x_gradient_without_biases() -> None:
     one, two = bound(DeepNet(), seed=1), bound(GAPNet(), seed=2)
     both = Classifier(Pair(one.network, two.network), size=8)
@@ -279,6 +310,8 @@ def test_memory_does_not_grow_with_the_path(name: str) -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(BadInput, match="expected none with weighting='idgi', got 'gauss-legendre'; omit it"):
+        METHODS.get("integrated-gradients").build(bound(GAPNet()), quadrature="gauss-legendre", weighting="idgi")
     clf = bound(GAPNet())
     for name, params in {
         "integrated-gradients": [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -249,22 +251,23 @@ def _guided_integrated_gradients_one_image_at_a_time() -> None:
         options = {"steps": 12, "reach": reach, "fraction": fraction, "baseline": "black", "channels": True}
         found = METHODS.get("guided-integrated-gradients").build(clf, **options).attribute(x, 3)
         for image in range(2):
-            expected = _guided_path(clf, inputs[image], black[image], 3, 12, fraction, reach)
-            close(found.values[image], expected)
+            path = _guided_path(clf, inputs[image], black[image], 3, 12, fraction, reach)
+            parts = [(end - start) * gradient_at(clf, start, 3) for start, end in pairwise(path)]
+            close(found.values[image], torch.cat(parts).sum(0))
 
 
 def _guided_path(
     clf: Classifier, end: Tensor, start: Tensor, target: int, steps: int, fraction: float, reach: float
-) -> Tensor:
-    """Return the sum along the guided path, coordinates in pixels instead of progress, quantiles by NumPy."""
+) -> list[Tensor]:
+    """Return the points (1, C, H, W) of the guided path, in pixels instead of progress, quantiles by NumPy."""
     end, start = end.numpy(), start.numpy()
-    place, total = start.copy(), np.zeros_like(start)
+    place = start.copy()
+    path = [torch.from_numpy(start)[None]]
     for step in range(1, steps + 1):
         gradient = gradient_at(clf, torch.from_numpy(place)[None], target)[0].numpy()
         low, high = max(step / steps - reach, 0), min(step / steps + reach, 1)
         behind, ahead = start + low * (end - start), start + high * (end - start)
         left = (1 - step / steps) * np.abs(end - start).sum()
-        before = place.copy()
         late = (place - behind) * np.sign(end - start) < 0
         place[late] = behind[late]
         slope = np.where(np.isclose(place, ahead, rtol=0, atol=1e-13), np.inf, np.abs(gradient))
@@ -274,9 +277,38 @@ def _guided_path(
             share = min(1, excess / np.abs(ahead - place)[chosen].sum())
             place[chosen] += share * (ahead - place)[chosen]
             slope[chosen] = np.inf
-        total += (place - before) * gradient
+        path.append(torch.from_numpy(place.copy())[None])
     assert np.allclose(place, end, rtol=0, atol=1e-9)
-    return torch.from_numpy(total)
+    return path
+
+
+def _by_direction(clf: Classifier, path: list[Tensor], target: int) -> Tensor:
+    """Return IDGI's values (N, C, H, W) on a path of images: each step's gain, split by squares of a unit vector."""
+    scores = torch.stack([clf.logits(images)[:, target].detach() for images in path])
+    units = torch.stack([F.normalize(gradient_at(clf, images, target).flatten(1)) for images in path[:-1]])
+    return torch.einsum("tn,tnd->nd", scores.diff(dim=0), units**2).reshape(path[0].shape)
+
+
+@replicates("integrated-gradients")
+@replicates("blur-integrated-gradients")
+@replicates("guided-integrated-gradients")
+def _important_directions_on_explicit_paths() -> None:
+    clf = bound(DeepNet(), **COLOURS)
+    x = images(2)
+    inputs, black = clf.normalize(x), clf.normalize(torch.zeros_like(x))
+    straight = [black + share * (inputs - black) for share in torch.linspace(0, 1, 7, dtype=torch.float64)]
+    sigmas = [(0, 0, 2 - step / 3, 2 - step / 3) for step in range(7)]
+    sharper = [torch.from_numpy(gaussian_filter(inputs.numpy(), sigma, mode="constant")) for sigma in sigmas]
+    guided = [_guided_path(clf, end, start, 3, 6, 0.25, 0.1) for end, start in zip(inputs, black, strict=True)]
+    joined = [torch.cat(points) for points in zip(*guided, strict=True)]
+    options = {"steps": 6, "weighting": "idgi", "channels": True}
+    for name, path, more in (
+        ("integrated-gradients", straight, {"baseline": "black"}),
+        ("blur-integrated-gradients", sharper, {"sigma": 2}),
+        ("guided-integrated-gradients", joined, {"baseline": "black", "reach": 0.1}),
+    ):
+        found = METHODS.get(name).build(clf, **options, **more).attribute(x, 3)
+        close(found, _by_direction(clf, path, 3), 1e-9)
 
 
 @replicates("blur-integrated-gradients")

@@ -12,6 +12,11 @@ L multiplies the image by one matrix per axis. The difference of two blurs is co
 precision, to avoid cancellation. Completeness: sum(values) = score(x) - score(L(x, sigma)), up to the quadrature error;
 the gap is reported per image, which is flagged `incomplete` above 1 %.
 
+With `weighting="idgi"` (Yang et al., CVPR 2023, arXiv:2303.14242) each step gives out the change of the score over it,
+in shares of the squared gradient at its blurred end:
+
+    values = sum_i g_i^2 / sum g_i^2 * (score at sigma_{i-1} - score at sigma_i)        g_i at L(x, sigma_i)
+
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) summed over channels, or (N, C, H, W) with `channels=True`.
 Units:  score; sigma in pixels.
 Source: Xu, Venugopalan & Sundararajan, CVPR 2020, eq. 5-8, arXiv:2004.03383.
@@ -29,6 +34,7 @@ from torch import Tensor
 from xaikit.foundation.parameters import Count
 from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.methods.gradient.completeness import flagged, missed
+from xaikit.methods.gradient.idgi import Weighting, important_direction
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -47,11 +53,14 @@ class BlurIntegratedGradients(InputMethod):
         steps: number of points on the path.
         sigma: standard deviation of the strongest blur, in pixels; 10,000 is more than any image needs.
         padding: how the image continues outside its border: "zero" or "reflect".
+        weighting: "path" multiplies the gradient by the change of the image, "idgi" gives out the change of the score
+            in shares of the squared gradient.
     """
 
     steps: Count = 100
     sigma: Annotated[float, Gt(0), Le(10_000)] = 50.0
     padding: Padding = "zero"
+    weighting: Weighting = "path"
 
     name = "blur-integrated-gradients"
     family = "gradient"
@@ -64,11 +73,17 @@ class BlurIntegratedGradients(InputMethod):
         values = torch.zeros_like(batch.inputs)
 
         def products(rows: Tensor, steps: Tensor) -> Tensor:
+            if self.weighting == "idgi":
+                sharper, here = (
+                    self._blurred(batch.inputs[rows], (steps + more).double() * width)[0] for more in (0, 1)
+                )
+                score, gradient = batch.score_gradients(here, rows)
+                return important_direction(gradient, batch.scores_of(sharper, rows) - score)
             path, change = self._blurred(batch.inputs[rows], steps.double() * width)
-            return change.mul_(batch.score_gradients(path, rows)[1])
+            return change.mul_(batch.score_gradients(path, rows)[1]).mul_(-width)
 
         for rows, _, product in batch.pairs(self.steps, products, "path points"):
-            values.index_add_(0, rows, product, alpha=-width)
+            values.index_add_(0, rows, product)
         all_rows = torch.arange(len(batch), device=values.device)
         end = self._blurred(batch.inputs, torch.full((len(batch),), self.sigma, device="cpu").double())[0]
         others = batch.scores_of(end, all_rows)
@@ -76,8 +91,8 @@ class BlurIntegratedGradients(InputMethod):
         return Values(values, completeness=gap, flags=flagged(missed(gap, batch.scores, others, batch.arithmetic)))
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """Return one forward and one backward per step, plus a forward for each end of the path."""
-        return Cost(self.steps + 2, self.steps)
+        """Return the passes: a forward and a backward per step, another forward with "idgi", and one for each end."""
+        return Cost((self.steps if self.weighting == "path" else 2 * self.steps) + 2, self.steps)
 
     def _blurred(self, images: Tensor, sigmas: Tensor) -> tuple[Tensor, Tensor]:
         """Return images (m, C, H, W) blurred by sigmas (m,), and their derivatives with respect to sigma."""

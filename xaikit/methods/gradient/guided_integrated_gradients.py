@@ -18,6 +18,11 @@ Step t of T, with b = (t + 1) / T:
 Completeness: sum(values) = score(x) - score(x') only approximately, because one gradient covers steps of up to twice
 the reach; the gap is reported per image, which is flagged `incomplete` above 1 %.
 
+With `weighting="idgi"` (Yang et al., CVPR 2023, arXiv:2303.14242) each step gives out the change of the score over it,
+in shares of the squared gradient, and nothing is missed:
+
+    values = sum_t g_t^2 / sum g_t^2 * (score at x_{t+1} - score at x_t)        g_t at x_t
+
 Images run one after another: rounding, which depends on the other rows of a batch, decides which of two almost equal
 gradients is smaller, and one coordinate in another order leads to another path. A different device or precision may
 therefore change the map by some percent of its range.
@@ -42,6 +47,7 @@ from xaikit.images.fills import Fill
 from xaikit.images.shapes import per_image
 from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.methods.gradient.completeness import flagged, missed
+from xaikit.methods.gradient.idgi import Weighting, important_direction
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -58,12 +64,15 @@ class GuidedIntegratedGradients(InputMethod):
         fraction: share of the coordinates that move together; each step moves up to 1 / fraction groups in turn.
         reach: largest lead or lag of a coordinate relative to the straight path, as a share of the path.
         baseline: start of the path: the name of a fill, or pixels that broadcast to the images.
+        weighting: "path" multiplies the gradient by the change of the image, "idgi" gives out the change of the score
+            in shares of the squared gradient.
     """
 
     steps: Count = 200
     fraction: Annotated[float, Ge(0.01), Le(1)] = 0.25
     reach: Share = 0.02
     baseline: Fill | Tensor = "mean"
+    weighting: Weighting = "path"
 
     name = "guided-integrated-gradients"
     family = "gradient"
@@ -89,15 +98,19 @@ class GuidedIntegratedGradients(InputMethod):
             score, gradient = batch.score_gradients(torch.lerp(start, image, progress), rows)
             other = score if step == 1 else other
             advanced = self._advanced(progress, distance, gradient.abs(), step)
-            values += (advanced - progress) * difference * gradient
+            if self.weighting == "idgi":
+                change = batch.scores_of(torch.lerp(start, image, advanced), rows) - score
+                values += important_direction(gradient, change)
+            else:
+                values += (advanced - progress) * difference * gradient
             progress = advanced
             if batch.context.progress is not None:
                 batch.context.progress(row * self.steps + step, len(batch) * self.steps, "path points")
         return values, other
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """Return one forward and one backward per step, plus a forward for the image."""
-        return Cost(self.steps + 1, self.steps)
+        """Return the passes: a forward and a backward per step, another forward with "idgi", and one for the image."""
+        return Cost((self.steps if self.weighting == "path" else 2 * self.steps) + 1, self.steps)
 
     def _advanced(self, progress: Tensor, distance: Tensor, slope: Tensor, step: int) -> Tensor:
         """Return the progress (n, C, H, W) of all coordinates after a step.

@@ -15,6 +15,11 @@ quadrature error; the gap is reported per image. By default an image starts with
 gap exceeds 1 % of the difference; `steps=N` fixes the number. An image whose gap exceeds 1 % in the end is flagged
 `incomplete`.
 
+With `weighting="idgi"` (Yang et al., CVPR 2023, arXiv:2303.14242) only the direction of the gradient counts, and each
+step gives out the change of the score over it, in shares of the squared gradient:
+
+    values = sum_m g_m^2 / sum g_m^2 * (score_{m+1} - score_m)        at a_m = m / steps
+
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) summed over channels, or (N, C, H, W) with `channels=True`.
 Units:  score.
 Source: Sundararajan, Taly & Yan, ICML 2017, eq. 1 and 3, arXiv:1703.01365.
@@ -32,8 +37,10 @@ from torch import Tensor
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.parameters import Count
 from xaikit.images.fills import Fill
+from xaikit.images.shapes import per_image
 from xaikit.methods.base import METHODS, InputMethod, Values
 from xaikit.methods.gradient.completeness import flagged, missed
+from xaikit.methods.gradient.idgi import Weighting, important_direction
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
@@ -53,11 +60,14 @@ class IntegratedGradients(InputMethod):
         baseline: start of the path: the name of a fill, pixels that broadcast to the images, or a tuple of these, whose
             values are averaged; a random fill that is named twice is drawn twice.
         quadrature: rule that sets the points on the path and their weights.
+        weighting: "path" multiplies the gradient by the change of the image, "idgi" gives out the change of the score
+            in shares of the squared gradient.
     """
 
     steps: Count | None = None
     baseline: Fill | Tensor | tuple[Fill | Tensor, ...] = "mean"
     quadrature: Quadrature = "midpoint"
+    weighting: Weighting = "path"
 
     name = "integrated-gradients"
     family = "gradient"
@@ -65,9 +75,11 @@ class IntegratedGradients(InputMethod):
     needs = frozenset({"input-gradient"})
 
     def check(self) -> None:
-        """Check that there is a baseline, and the limit of the quadrature."""
+        """Check that there is a baseline, that the quadrature has a use, and its limit."""
         if not isinstance(self.baseline, Tensor) and not self.baseline:
             raise BadInput("baseline: expected at least one, got none; omit it to use the mean colour")
+        if self.quadrature != "midpoint" and self.weighting == "idgi":
+            raise BadInput(f"quadrature: expected none with weighting='idgi', got {self.quadrature!r}; omit it")
         if self.quadrature == "gauss-legendre" and (self.steps or 0) > _MOST_NODES:
             raise BadInput(f"steps: expected at most {_MOST_NODES} for gauss-legendre, got {self.steps}; use midpoint")
 
@@ -92,9 +104,13 @@ class IntegratedGradients(InputMethod):
         return Values(values, completeness=gaps, flags=flagged(incomplete), params={"steps": steps_used})
 
     def cost(self, size: tuple[int, int]) -> Cost:
-        """Return one forward and one backward per step and baseline, plus a forward for each end of the paths."""
+        """Return the passes: a forward and a backward per step and baseline, and a forward for each end of the paths.
+
+        The weighting "idgi" takes another forward per step.
+        """
         steps, baselines = self.steps or _FIRST, len(self._baselines)
-        return Cost((steps + 1) * baselines + 1, steps * baselines)
+        forwards = steps if self.weighting == "path" else 2 * steps
+        return Cost((forwards + 1) * baselines + 1, steps * baselines)
 
     @property
     def _baselines(self) -> tuple[Fill | Tensor, ...]:
@@ -114,6 +130,12 @@ class IntegratedGradients(InputMethod):
             images, step = rows[indices], items % steps
             start = starts[items // steps, images]
             difference = batch.inputs[images] - start
+            if self.weighting == "idgi":
+                here, there = (
+                    start + per_image((step + more).to(start) / steps, start) * difference for more in (0, 1)
+                )
+                score, gradient = batch.score_gradients(here, images)
+                return important_direction(gradient, batch.scores_of(there, images) - score)
             path = start + points[step].reshape(-1, 1, 1, 1) * difference
             gradient = batch.score_gradients(path, images)[1]
             return gradient.mul_(difference).mul_(weights[step].reshape(-1, 1, 1, 1))
