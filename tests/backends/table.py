@@ -49,6 +49,7 @@ PAIRS = [*WITH_GRADIENTS, *WITHOUT_GRADIENTS, *GRADIENT_METHODS, *DEEP_LIFT, *TO
 WITHOUT_PEER = {
     "group-cam": "no other package has it",
     "libra-cam": "no other package has it",
+    "opti-cam": "no other package for PyTorch has it",
     "recipro-cam": "no other package has it",
     "relevance-cam": "no other package has it",
 }

@@ -200,3 +200,32 @@ def _powers_averaged_over_copies_drawn_by_hand() -> None:
         weights = torch.from_numpy((alpha * np.maximum(one, 0)).sum((1, 2)))
         expected[n] = torch.einsum("k,khw->hw", weights, activations[n]).relu()
     close(cam.build(clf, samples=3, level=0.5).attribute(x, TARGET, seed=3), expected)
+
+
+@replicates("opti-cam")
+def _by_autograd_through_mask_and_network() -> None:
+    clf, x = bound(DeepNet(), mean=[0.4, 0.5, 0.6], std=[0.2, 0.25, 0.3], seed=4), images(3)
+    activations, _ = ordinary(clf, x, TARGET, layer_of(clf))
+    inputs = clf.normalize(x)
+    for steps, rate in ((3, 0.1), (7, 0.5)):
+        free = torch.zeros(3, 5, 1, 1, dtype=torch.float64, requires_grad=True)
+
+        def mask(free: Tensor = free) -> Tensor:
+            odds = free.exp()
+            mixed = ((odds * activations).sum(1) / odds.sum(1))[:, None]
+            large = F.interpolate(mixed, (8, 8), mode="bilinear")
+            low, high = large.amin((2, 3), keepdim=True), large.amax((2, 3), keepdim=True)
+            return (large - low) / (high - low)
+
+        gradients, logits = torch.zeros(0, 3, 5, 1, 1, dtype=torch.float64), []
+        for step in range(1, steps + 1):  # Adam by the weighted means of all gradients so far
+            logits.append(clf.logits(inputs * mask()).gather(1, TARGET[:, None]).sum())
+            gradients = torch.cat([gradients, torch.autograd.grad(logits[-1], free)[0][None]])
+            age = torch.arange(step - 1, -1, -1, dtype=torch.float64)
+            slow, fast = (base**age / (base**age).sum() for base in (0.999, 0.9))
+            mean = torch.einsum("t,t...->...", fast, gradients)
+            with torch.no_grad():
+                free += rate * mean / torch.einsum("t,t...->...", slow, gradients**2).sqrt()
+        assert float((logits[-1] - logits[0]).detach()) > 1e-3
+        found = METHODS.get("opti-cam").build(clf, steps=steps, rate=rate).attribute(x, TARGET)
+        close(found, mask()[:, 0], 1e-5)

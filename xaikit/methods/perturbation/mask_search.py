@@ -23,6 +23,8 @@ from xaikit.images.shapes import per_image
 from xaikit.run.batch import Batch
 from xaikit.run.context import estimate
 
+_FIRST_DECAY, _SECOND_DECAY, _TINY = 0.9, 0.999, 1e-8
+
 SearchScore = Literal["logit", "probability"]
 
 
@@ -64,6 +66,26 @@ class Search(ABC):
     @abstractmethod
     def move(self, gradient: Tensor, step: int) -> None:
         """Update the parameters with the gradient of the objective."""
+
+
+class Adam:
+    """Steps of Adam (decays 0.9 and 0.999) for parameters that are updated by a search.
+
+    Args:
+        parameters: (m, ...) their values before the first step.
+        rate: size of a step.
+    """
+
+    def __init__(self, parameters: Tensor, rate: float) -> None:
+        self._mean, self._square, self._rate = torch.zeros_like(parameters), torch.zeros_like(parameters), rate
+
+    def move(self, gradient: Tensor, step: int) -> Tensor:
+        """Return what step 0, 1, ... subtracts from the parameters."""
+        self._mean = _FIRST_DECAY * self._mean + (1 - _FIRST_DECAY) * gradient
+        self._square = _SECOND_DECAY * self._square + (1 - _SECOND_DECAY) * gradient.square()
+        mean = self._mean / (1 - _FIRST_DECAY ** (step + 1))
+        square = self._square / (1 - _SECOND_DECAY ** (step + 1))
+        return self._rate * mean / (square.sqrt() + _TINY)
 
 
 Begin = Callable[[Tensor, Tensor], Search]

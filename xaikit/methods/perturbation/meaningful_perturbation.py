@@ -33,12 +33,12 @@ from xaikit.foundation.parameters import Count, NotNegative
 from xaikit.images.fills import Fill, blend, blurred
 from xaikit.images.shapes import upsample
 from xaikit.methods.base import METHODS, InputMethod, Values
-from xaikit.methods.perturbation.mask_search import Search, SearchScore, View, search_masks
+from xaikit.methods.perturbation.mask_search import Adam, Search, SearchScore, View, search_masks
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
 _SIDE, _GRID, _SMOOTHING, _SHIFT = 224, 28, 5.0, 4
-_RATE, _FIRST_DECAY, _SECOND_DECAY, _TINY = 0.1, 0.9, 0.999, 1e-8
+_RATE = 0.1
 _ROUNDING_STEPS = 8  # of a mask that keeps everything
 
 
@@ -113,7 +113,7 @@ class _Deletion(Search):
         self.method, self.image, self.filled, self.shifts = method, inputs, filled, shifts.tolist()
         self.down, self.across = spread
         self.parameters = inputs.new_zeros(len(inputs), len(self.down), len(self.across))
-        self.mean, self.square = torch.zeros_like(self.parameters), torch.zeros_like(self.parameters)
+        self.adam = Adam(self.parameters, _RATE)
 
     def masks(self, parameters: Tensor) -> Tensor:
         return torch.einsum("nab,ah,bw->nhw", parameters, self.down, self.across)
@@ -127,11 +127,7 @@ class _Deletion(Search):
         return self.method.sparsity * (1 - parameters).abs().sum((1, 2)) + self.method.smoothness * roughness
 
     def move(self, gradient: Tensor, step: int) -> None:
-        self.mean = _FIRST_DECAY * self.mean + (1 - _FIRST_DECAY) * gradient
-        self.square = _SECOND_DECAY * self.square + (1 - _SECOND_DECAY) * gradient.square()
-        mean = self.mean / (1 - _FIRST_DECAY ** (step + 1))
-        square = self.square / (1 - _SECOND_DECAY ** (step + 1))
-        self.parameters = (self.parameters - _RATE * mean / (square.sqrt() + _TINY)).clamp(0, 1)
+        self.parameters = (self.parameters - self.adam.move(gradient, step)).clamp(0, 1)
 
 
 def _spread(cells: int, side: int, short: int) -> Tensor:
