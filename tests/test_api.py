@@ -58,6 +58,7 @@ def test_names_are_found_or_refused_with_near_ones() -> None:
         lambda network: xaikit.attribute(network, images(1)),
         lambda network: xaikit.keep_curve(network, images(1), images(1)[:, 0]),
         lambda network: xaikit.calibrate(network, images(1), images(1)[:, 0]),
+        lambda network: xaikit.concepts(network, images(1)),
         lambda network: xaikit.build_library(network, [(images(1), torch.zeros(1, dtype=torch.int64))]),
     ],
 )

@@ -267,6 +267,13 @@ def test_calibration(mode: str) -> None:
     same(here[1], there[1])
 
 
+def test_concepts() -> None:
+    here, there = (xaikit.concepts(varied(device), images(3), 2) for device in (CPU, SECOND))
+    assert torch.allclose(there.maps.cpu(), here.maps, atol=1e-5)
+    assert torch.allclose(there.scores.cpu(), here.scores, atol=1e-5)
+    assert there.plot().pixels.shape == here.plot().pixels.shape
+
+
 @pytest.mark.parametrize("data_on", [CPU, SECOND])
 def test_a_library_and_libra_cam_with_it(data_on: torch.device, tmp_path: Path) -> None:
     def explain(device: torch.device) -> tuple[Any, Attribution]:

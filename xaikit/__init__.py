@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         XaikitWarning,
     )
     from xaikit.methods.activation.calibration import calibrate
+    from xaikit.methods.activation.concepts import Concepts, concepts
     from xaikit.methods.activation.reference_library import Library
     from xaikit.model.classifier import Classifier
     from xaikit.model.target import Contrast
@@ -60,6 +61,7 @@ _HOMES = {
     "xaikit.foundation.errors": "BadChecksum BadInput LeftOut MissingExtra NoSuchLayer UnknownName "
     "XaikitError XaikitWarning",
     "xaikit.methods.activation.calibration": "calibrate",
+    "xaikit.methods.activation.concepts": "Concepts concepts",
     "xaikit.methods.activation.reference_library": "Library",
     "xaikit.model.classifier": "Classifier",
     "xaikit.model.target": "Contrast",
@@ -80,6 +82,7 @@ __all__ = [
     "BadChecksum",
     "BadInput",
     "Classifier",
+    "Concepts",
     "Context",
     "Contrast",
     "LeftOut",
@@ -95,6 +98,7 @@ __all__ = [
     "benchmark",
     "build_library",
     "calibrate",
+    "concepts",
     "evaluate",
     "explain_files",
     "get_measure",
