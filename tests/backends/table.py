@@ -50,6 +50,7 @@ WITHOUT_PEER = {
     "group-cam": "no other package has it",
     "libra-cam": "no other package has it",
     "opti-cam": "no other package for PyTorch has it",
+    "poly-cam": "no other package has it",
     "recipro-cam": "no other package has it",
     "relevance-cam": "no other package has it",
 }

@@ -24,6 +24,7 @@ NOT_LINEAR = {
     "smooth-grad-cam-plus-plus",  # its formula adds squares and cubes of gradients
     "recipro-cam",  # its values are probabilities
     "group-cam",  # weighs by probabilities
+    "poly-cam",  # weighs by probabilities
     "shapley-cam",  # its utility has a log probability
     "meaningful-perturbation",  # weighs the probability against the size of the mask
 }

@@ -185,6 +185,11 @@ class LayerMethod(Method):
         return self.classifier.resolve_layer(self.layer)
 
     @property
+    def places(self) -> list[Layer]:
+        """All layers that are read."""
+        return [self.place]
+
+    @property
     def differentiated(self) -> list[Layer | None]:
         """The layer if its gradient is needed, and None if that of the image is."""
         return [*([self.place] if "gradients" in self.needs else []), *super().differentiated]
@@ -415,7 +420,7 @@ def place_flags(method: Method, batch: Batch) -> list[set[str]]:
     if not isinstance(method, LayerMethod):
         return [set() for _ in range(len(batch))]
     collapsed = method.layer is None and method.classifier.outline().collapsed
-    layers = dict.fromkeys([method.place, *(layer for layer in method.differentiated if layer is not None)])
+    layers = dict.fromkeys([*method.places, *(layer for layer in method.differentiated if layer is not None)])
     misplaced = [any(marks) for marks in zip(*(batch.places.misplaced(layer) for layer in layers), strict=True)]
     return [({"earlier-layer"} if collapsed else set()) | ({"misplaced-grid"} if mark else set()) for mark in misplaced]
 

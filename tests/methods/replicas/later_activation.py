@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.methods.replicas import close, ordinary, replicates
 from tests.methods.replicas.more_activation import layer_of
@@ -229,3 +229,52 @@ def _by_autograd_through_mask_and_network() -> None:
         assert float((logits[-1] - logits[0]).detach()) > 1e-3
         found = METHODS.get("opti-cam").build(clf, steps=steps, rate=rate).attribute(x, TARGET)
         close(found, mask()[:, 0], 1e-5)
+
+
+class TwoGrids(nn.Module):
+    """Layers on a grid of 8 x 8 and one of 4 x 4, and a nonlinear head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU())
+        self.coarse = nn.Sequential(nn.Conv2d(4, 5, 3, stride=2, padding=1), nn.ReLU())
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(5 * 16, 6), nn.ReLU(), nn.Linear(6, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.coarse(self.fine(x)))
+
+
+@replicates("poly-cam")
+def _masks_one_by_one_and_mass_that_stays_in_its_cell() -> None:
+    clf, x = bound(TwoGrids(), mean=[0.4, 0.5, 0.6], std=[0.2, 0.25, 0.3], seed=5), images(3)
+    with torch.no_grad():
+        clf.network.head[3].weight *= 4
+    inputs = clf.normalize(x)
+
+    def of_layer(n: int, channels: Tensor, before: Tensor, kind: str) -> Tensor:
+        total = torch.zeros_like(before)
+        for channel in channels:
+            mask = F.interpolate((channel * before)[None, None], (8, 8), mode="bilinear")[0, 0]
+            if mask.max() > mask.min():
+                mask = (mask - mask.min()) / (mask.max() - mask.min())
+                seen = torch.stack([0 * mask, mask, 1 - mask, 1 + 0 * mask])
+                black, kept, left, whole = confidence(clf, seen[:, None] * inputs[n], int(TARGET[n]))
+                gain = {"increase": kept - black, "decrease": whole - left, "both": kept - black + whole - left}
+                total += gain[kind] * channel
+        return total.relu()
+
+    for kind in ("increase", "decrease", "both"):
+        expected, coarse = torch.zeros(3, 8, 8, dtype=torch.float64), torch.zeros(3, 4, 4, dtype=torch.float64)
+        for n in range(3):
+            fine_layer = clf.network.fine(inputs[n : n + 1]).detach()
+            coarse_layer = clf.network.coarse(fine_layer).detach()[0]
+            coarse[n] = of_layer(n, coarse_layer, torch.ones(4, 4, dtype=torch.float64), kind)
+            large = F.interpolate(coarse[n][None, None], (8, 8), mode="bilinear")[0, 0]
+            own = of_layer(n, fine_layer[0], large, kind)
+            means = F.interpolate(own.reshape(4, 2, 4, 2).mean((1, 3))[None, None], (8, 8), mode="bilinear")[0, 0]
+            expected[n] = large * (own / means).nan_to_num(0)
+        found = METHODS.get("poly-cam").build(clf, weight=kind).attribute(x, TARGET)
+        assert (found.layer, found.params["shallower"]) == ("coarse", ("fine",))
+        close(found, expected)
+        single = METHODS.get("poly-cam").build(clf, weight=kind, layer="fine").attribute(x, TARGET)
+        assert (single.values.shape[1:], single.params["shallower"]) == ((8, 8), ())

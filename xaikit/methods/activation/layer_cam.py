@@ -17,16 +17,14 @@ Departs from source: nothing for one layer; the fusion resizes before it takes t
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from xaikit.foundation.errors import BadInput
 from xaikit.foundation.parameters import Positive
 from xaikit.images.shapes import upsample
-from xaikit.methods.base import METHODS, LayerMethod, Values
-from xaikit.model.classifier import Classifier
+from xaikit.methods.activation.several_layers import SeveralLayers
+from xaikit.methods.base import METHODS, Values
 from xaikit.model.hooks import Layer
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
@@ -34,7 +32,7 @@ from xaikit.run.cost import Cost
 
 @METHODS.register
 @dataclass(frozen=True)
-class LayerCAM(LayerMethod):
+class LayerCAM(SeveralLayers):
     """Activations times their positive gradients, for one layer or fused over several.
 
     Args:
@@ -42,7 +40,6 @@ class LayerCAM(LayerMethod):
         gamma: gain of the shallower layers' maps inside tanh.
     """
 
-    shallower: str | tuple[str, ...] = ()
     gamma: Positive = 2.0
 
     name = "layer-cam"
@@ -50,35 +47,6 @@ class LayerCAM(LayerMethod):
     source = "Jiang et al., TIP 2021"
     signed = False
     needs = frozenset({"gradients"})
-
-    @classmethod
-    def several_layers(cls, classifier: Classifier, layers: list[str | torch.nn.Module]) -> dict[str, Any]:
-        """Return the last of the layers, in the order in which they run, as `layer`, the others as `shallower`.
-
-        Raises:
-            BadInput: there are none, one is not a layer with a grid, or one is given twice.
-        """
-        order = list(classifier.layers())
-        places = [classifier.resolve_layer(layer) for layer in layers]
-        unknown = [str(place) for place in places if place.name not in order]
-        if not places or unknown or len(set(places)) < len(places):
-            got = unknown[0] if unknown else ", ".join(map(str, places)) or "none"
-            raise BadInput(f"layer: expected different layers among classifier.layers(), got {got}")
-        *shallower, deepest = map(str, sorted(places, key=lambda place: order.index(place.name)))
-        return {"layer": deepest} | ({"shallower": tuple(shallower)} if shallower else {})
-
-    @classmethod
-    def own_layers(cls, classifier: Classifier, params: dict[str, Any]) -> dict[str, Any]:
-        """Return the parameters, with the classifier's list of layers where none are given."""
-        if len(classifier.fused) < 2 or "layer" in params or "shallower" in params:
-            return params
-        return params | cls.several_layers(classifier, list(map(str, classifier.fused)))
-
-    @property
-    def places(self) -> list[Layer]:
-        """The shallower layers, then the method's own."""
-        names = self.shallower.split(",") if isinstance(self.shallower, str) else self.shallower
-        return [*(self.classifier.resolve_layer(name.strip()) for name in names if name.strip()), self.place]
 
     @property
     def differentiated(self) -> list[Layer | None]:
