@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 
 from docs.generator.entries import own
-from docs.generator.pictures import PICTURED, png, subject, tiles
+from docs.generator.pictures import PICTURED, pictured, png, subject, tiles
 from xaikit.images.drawing import Row, Tile
 from xaikit.images.reading import to_picture
 from xaikit.methods.base import METHODS
@@ -16,7 +16,7 @@ def gallery() -> dict[str, str | bytes]:
     _, scene = subject()
     lines = ["# Gallery", "", f"{PICTURED} Names lead to the method's page.", ""]
     pages: dict[str, str | bytes] = {}
-    entries = sorted(own(METHODS), key=lambda entry: (entry.family, entry.name))
+    entries = sorted(filter(pictured, own(METHODS)), key=lambda entry: (entry.family, entry.name))
     for family, members in groupby(entries, key=lambda entry: entry.family):
         named = list(members)
         shown = [Tile("picture", to_picture(scene.pixels[0]), None)]

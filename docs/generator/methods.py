@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from docs.generator.agreement import agreement
 from docs.generator.entries import cited, details, escaped, own, parameters, table, typeset
-from docs.generator.pictures import PICTURED, picture
+from docs.generator.pictures import PICTURED, picture, pictured
 from docs.generator.results import figures
 from xaikit.foundation.docstrings import file_docstring, formula, in_words, labelled, title
 from xaikit.methods.base import METHODS, Family, LayerMethod, Method
@@ -17,6 +17,7 @@ from xaikit.zoo.load import load
 _SIZE = (224, 224)
 FAMILIES = {
     "activation": "Class activation maps: one layer's channels, weighted and summed. Coarse, and quick.",
+    "attention": "What the tokens of a vision transformer read of each other. Networks without attention are refused.",
     "gradient": "The derivative of the score with respect to the pixels. Fine, and often noisy.",
     "decomposition": "The score passed back layer by layer, so that shares add up.",
     "perturbation": "The score of changed images. They need nothing but outputs, and many forward passes.",
@@ -30,7 +31,8 @@ def method_pages() -> dict[str, str | bytes]:
     pages: dict[str, str | bytes] = {"methods/index.md": _index(entries)}
     for entry in entries:
         pages[f"methods/{entry.name}.md"] = _page(entry)
-        pages[f"methods/{entry.name}.png"] = picture(entry)
+        if pictured(entry):
+            pages[f"methods/{entry.name}.png"] = picture(entry)
     return pages
 
 
@@ -88,12 +90,9 @@ def _page(entry: type[Method]) -> str:
         *[[name.lower(), escaped(text)] for name in ("Shapes", "Units") if (text := labelled(docstring, name))],
     ]
     lines = [f"# {entry.name}", "", f"*{title(entry)}*", "", in_words(docstring), "", typeset(formula(docstring)), ""]
-    lines += [
-        f"![Maps of {entry.name} on three drawn pictures]({entry.name}.png)",
-        "",
-        f"<small>{PICTURED}</small>",
-        "",
-    ]
+    if pictured(entry):
+        drawn = f"![Maps of {entry.name} on three drawn pictures]({entry.name}.png)"
+        lines += [drawn, "", f"<small>{PICTURED}</small>", ""]
     lines += ["```python", f'attribution = xaikit.attribute(clf, "cat.jpg", method="{entry.name}")', "```", ""]
     lines += ["```bash", f"xaikit explain cat.jpg --method {entry.name}", "```", ""]
     lines += ["## Facts", "", *table(("property", "value"), "ll", facts), ""]

@@ -39,6 +39,11 @@ def subject() -> tuple[Classifier, Scene]:
     return load("texture-cnn", device="cpu"), draw(3, seed=3)
 
 
+def pictured(entry: type[Method]) -> bool:
+    """Return whether the shipped network, which has no attention, can show the maps of a method."""
+    return entry.family != "attention"
+
+
 @cache
 def tiles(entry: type[Method]) -> list[np.ndarray[Any, Any]]:
     """Return the overlays of a method on the three pictures, each (H, W, 3) uint8."""

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torchvision.models import VisionTransformer
 
 import xaikit
 from xaikit.extend import MEASURES, METHODS, Subject
@@ -80,11 +81,13 @@ class Network:
         name: for the table.
         load: returns the classifier on a device.
         pixels: (N, C, H, W) in [0, 1], on the CPU.
+        attends: whether it has attention, and serves for the methods of attention alone.
     """
 
     name: str
     load: Callable[[str], xaikit.Classifier]
     pixels: Tensor
+    attends: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,10 +125,24 @@ def networks(data: Path, *, quick: bool) -> list[Network]:
     """
     squeezenet, resnet = (data / "weights" / file for file in ("squeezenet1_0_imagenet.pth", "resnet20_cifar10.pth"))
     if quick or not (squeezenet.is_file() and resnet.is_file()):
-        return [Network("texture-cnn", lambda device: xaikit.load("texture-cnn", device=device), draw(2, 1).pixels)]
+        shipped = Network("texture-cnn", lambda device: xaikit.load("texture-cnn", device=device), draw(2, 1).pixels)
+        return [shipped, _transformer()]
     photographs = sorted((data / "imagenet").glob("*.jpg"))[:2]
     small = sorted((data / "cifar10").glob("*/*.jpg"))[::150]
-    return [_real("squeezenet1_0", squeezenet, photographs), _real("cifar-resnet20", resnet, small)]
+    return [_real("squeezenet1_0", squeezenet, photographs), _real("cifar-resnet20", resnet, small), _transformer()]
+
+
+def _transformer() -> Network:
+    """Return a small vision transformer with random weights, also in its head."""
+
+    def load(device: str) -> xaikit.Classifier:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            network = VisionTransformer(64, 8, 4, 4, 64, 128, num_classes=10)
+            torch.nn.init.normal_(network.heads.head.weight)
+        return xaikit.Classifier(network.to(device), mean=0.5, std=0.25, size=64)
+
+    return Network("transformer", load, draw(2, 1).pixels, attends=True)
 
 
 def _real(name: str, weights: Path, pictures: list[Path]) -> Network:
@@ -141,10 +158,12 @@ def compare(network: Network, device: str) -> Iterator[Comparison]:
     with torch.no_grad():
         target = classifiers[0](network.pixels).argmax(1)
     for name in xaikit.methods():
+        if (METHODS.get(name).family == "attention") != network.attends:
+            continue
         results = [_explained(name, classifier, network, target) for classifier in classifiers]
         yield _compared(network.name, "method", name, results)
-    subjects = _subjects(classifiers, network.pixels, target)
-    for name in xaikit.measures():
+    subjects = [] if network.attends else _subjects(classifiers, network.pixels, target)
+    for name in xaikit.measures() if subjects else ():
         yield _compared(network.name, "measure", name, [_measured(name, subject) for subject in subjects])
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
+from torch import nn
+
+from tests.networks import GAPNet, bound
+from tests.networks.tokens import Tokens
 from xaikit.methods.base import METHODS, Method
 from xaikit.model.classifier import Classifier
 
-__all__ = ["SMALL", "method"]
+__all__ = ["SMALL", "classifier", "method", "network"]
 
 SMALL: dict[str, dict[str, Any]] = {
     "libra-cam": {"references": 4},
@@ -38,6 +43,24 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
-def method(name: str, classifier: Classifier, **params: Any) -> Method:
+def network(name: str) -> nn.Module:
+    """Return a network for pictures of 8 x 8 pixels that a method can explain: one with attention, or else without."""
+    return Tokens((8, 8)) if METHODS.get(name).family == "attention" else GAPNet()
+
+
+@cache
+def _attending() -> Classifier:
+    return bound(Tokens((8, 8)))
+
+
+def classifier(name: str) -> Classifier:
+    """Return a classifier of `network(name)`; that of methods of attention is one for all tests, which leave it as is.
+
+    Finding out where tokens lie on the image takes longer than the methods do.
+    """
+    return _attending() if METHODS.get(name).family == "attention" else bound(network(name))
+
+
+def method(name: str, bound_to: Classifier, **params: Any) -> Method:
     """Return a method with small parameters, and those given."""
-    return METHODS.get(name).build(classifier, **(SMALL.get(name, {}) | params))
+    return METHODS.get(name).build(bound_to, **(SMALL.get(name, {}) | params))

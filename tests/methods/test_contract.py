@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.methods.small import method
+from tests.methods.small import classifier, method, network
 from tests.networks import Failing, GAPNet, GraphlessNet, InPlaceSum, bound, images
 from tests.run.test_batch import NamedDevices
 from xaikit.foundation.errors import BadInput
@@ -27,10 +27,10 @@ NAMES = METHODS.names()
 def test_facts_are_declared(name: str) -> None:
     kind = METHODS.get(name)
     assert kind.name == name
-    assert kind.family in ("activation", "gradient", "decomposition", "perturbation", "control")
+    assert kind.family in ("activation", "attention", "gradient", "decomposition", "perturbation", "control")
     assert kind.source
     assert kind.__module__.rsplit(".", 1)[1] == name.replace("-", "_")
-    cost = method(name, bound(GAPNet())).cost((224, 224))
+    cost = method(name, classifier(name)).cost((224, 224))
     assert cost.forwards >= 1
     assert ("gradient" in " ".join(kind.needs)) == (cost.backwards > 0)
 
@@ -45,7 +45,7 @@ def test_the_module_opens_with_formula_shapes_and_source(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_shapes_and_finite(name: str) -> None:
-    clf = bound(GAPNet())
+    clf = classifier(name)
     x = images(3)
     found = method(name, clf).attribute(x)
     assert found.values.shape[0] == 3
@@ -72,7 +72,7 @@ def test_shapes_and_finite(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_same_seed_same_map_and_batch_equals_singles(name: str) -> None:
-    clf = bound(GAPNet())
+    clf = classifier(name)
     x = images(3)
     one = method(name, clf)
     batch = one.attribute(x)
@@ -88,7 +88,7 @@ def test_same_seed_same_map_and_batch_equals_singles(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_another_target_changes_only_its_image(name: str) -> None:
-    clf = bound(GAPNet())
+    clf = classifier(name)
     x = images(3)
     first = method(name, clf).attribute(x, [0, 1, 0])
     second = method(name, clf).attribute(x, [3, 1, 3])
@@ -98,7 +98,7 @@ def test_another_target_changes_only_its_image(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_empty_batch_gives_an_empty_attribution(name: str) -> None:
-    found = method(name, bound(GAPNet())).attribute(images(3)[:0])
+    found = method(name, classifier(name)).attribute(images(3)[:0])
     assert len(found) == 0
     assert found.heatmap().shape == (0, 8, 8)
 
@@ -108,23 +108,24 @@ def test_an_empty_batch_gives_an_empty_attribution(name: str) -> None:
 def test_nothing_is_left_behind(name: str) -> None:
     """Whether the network runs through or fails in its first, second or fifth forward."""
     for left in (None, 0, 1, 4):
-        body = GAPNet()
-        network = Failing(nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(0.5), body))
-        clf = bound(network)
-        network.train()
-        body.conv1.eval()
-        body.fc.weight.requires_grad_(False)
-        body.conv2.weight.grad = torch.ones_like(body.conv2.weight)
+        body = network(name)
+        whole = Failing(nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(0.5), body))
+        clf = bound(whole)
+        whole.train()
+        first, second, *_, last = (part for part in body.modules() if isinstance(part, nn.Conv2d | nn.Linear))
+        first.eval()
+        last.weight.requires_grad_(False)
+        second.weight.grad = torch.ones_like(second.weight)
         clf.outline()
         passes = 2 * method(name, clf).cost((8, 8)).forwards
-        with unchanged(network):
-            network.left = left
+        with unchanged(whole):
+            whole.left = left
             if left is None or left >= passes:
                 method(name, clf).attribute(images(2))
             else:
                 with pytest.raises(RuntimeError, match="stumbled"):
                     method(name, clf).attribute(images(2), chunk_size=1)
-            network.left = None
+            whole.left = None
 
 
 @contextmanager
@@ -206,7 +207,7 @@ def test_a_network_that_cuts_its_own_graph_is_refused_where_gradients_are_needed
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_tensor_is_made_on_the_default_device(name: str) -> None:
-    one, pixels = method(name, bound(GAPNet())), images(2)
+    one, pixels = method(name, classifier(name)), images(2)
     one.attribute(pixels, 1)
     with NamedDevices():
         one.attribute(pixels, 1)

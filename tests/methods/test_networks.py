@@ -22,7 +22,7 @@ from xaikit.run.context import Context
 
 pytestmark = pytest.mark.usefixtures("kept_regions")
 
-NAMES = [name for name in METHODS.names() if METHODS.get(name).family != "control"]
+NAMES = [name for name in METHODS.names() if METHODS.get(name).family not in ("control", "attention")]
 COSTLY = ("extremal-perturbation", "meaningful-perturbation", "xrai")
 
 

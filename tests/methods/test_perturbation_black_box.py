@@ -91,7 +91,7 @@ def test_it_says_what_it_is() -> None:
 @pytest.mark.parametrize("name", [name for name in METHODS.names() if METHODS.get(name).family != "control"])
 def test_methods_that_need_a_network_refuse_it(name: str) -> None:
     needs = METHODS.get(name).needs
-    if not {"activations", "gradients", "input-gradient", "library"} & needs:
+    if not {"activations", "attention", "gradients", "input-gradient", "library"} & needs:
         found = METHODS.get(name).build(box(), **SMALL.get(name, {})).attribute(images(1))
         assert found.values.shape == (1, 8, 8)
         return

@@ -28,7 +28,7 @@ NOT_LINEAR = {
     "shapley-cam",  # its utility has a log probability
     "meaningful-perturbation",  # weighs the probability against the size of the mask
 }
-NAMES = [name for name in METHODS.names() if name not in NOT_LINEAR]
+NAMES = [name for name in METHODS.names() if name not in NOT_LINEAR and METHODS.get(name).family != "attention"]
 
 
 def scaled(factor: float) -> Classifier:

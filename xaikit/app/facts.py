@@ -49,7 +49,7 @@ def facts(name: str) -> Facts:
 
 def offered_methods() -> list[str]:
     """Return the names of xaikit's own methods, by family as the README lists them."""
-    order = ("activation", "gradient", "decomposition", "perturbation", "control")
+    order = ("activation", "attention", "gradient", "decomposition", "perturbation", "control")
     names = METHODS.names(lambda kind: kind.family in order)
     return sorted(names, key=lambda name: (order.index(METHODS.get(name).family), name))
 

@@ -196,11 +196,11 @@ class SuiteFamily(Part):
     """All native methods of a family, as if each were listed by name.
 
     Attributes:
-        family: name of the family; "all" is every family except the controls.
+        family: name of the family; "all" is every family except the controls, and attention, which few networks have.
         budget: budget of each method.
     """
 
-    family: Literal["activation", "gradient", "decomposition", "perturbation", "all"]
+    family: Literal["activation", "attention", "gradient", "decomposition", "perturbation", "all"]
     budget: Annotated[float, Field(gt=0)] | None = None
 
     def methods(self, named: Container[str]) -> list[dict[str, Any]]:

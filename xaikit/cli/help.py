@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _WIDTH = 80
 _NEEDS = {
     "activations": "the activations of a layer",
+    "attention": "attention of all tokens to each other",
     "gradients": "the activations and gradients of a layer",
     "input-gradient": "the gradient with respect to the image",
     "probabilities": "probabilities, no regression",

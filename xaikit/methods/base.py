@@ -39,8 +39,8 @@ from xaikit.run.cost import Cost
 from xaikit.run.gradient_flags import gradient_flags
 from xaikit.run.progress import reported
 
-Family = Literal["activation", "gradient", "decomposition", "perturbation", "control", "given"]
-Need = Literal["activations", "gradients", "input-gradient", "probabilities", "library"]
+Family = Literal["activation", "attention", "gradient", "decomposition", "perturbation", "control", "given"]
+Need = Literal["activations", "attention", "gradients", "input-gradient", "probabilities", "library"]
 
 
 @dataclass
@@ -239,6 +239,7 @@ _ALIASES = {
     "libra": "libra-cam",
     "partition-explainer": "partition-shap",
     "relevance-propagation": "lrp",
+    "rollout": "attention-rollout",
     "sg": "smooth-grad",
     "sgsq": "smooth-grad-squared",
     "shap": "kernel-shap",

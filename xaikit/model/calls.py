@@ -1,6 +1,7 @@
 """Calls: intercepts every call of a torch function while a network runs, except those nested inside another.
 
 rules       a named function is computed by a rule, any other perhaps by `otherwise`
+opened      a named function is computed by calls that are intercepted in their turn
 awaited     the ReLU of a tensor fills a tap
 graph       operations are recorded that no call shows
 observer    is told of each call
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from xaikit.model.hooks import Tap
 
 Rule = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+Opened = Callable[[tuple[Any, ...], dict[str, Any]], Any]
 OnFunction = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any], Any], None]
 Around = Callable[[Rule, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 
@@ -37,6 +39,7 @@ class Calls(TorchFunctionMode):
         self.entered = False
         self._paused = False
         self.rules: dict[Callable[..., Any], Rule] = {}
+        self.opened: dict[Callable[..., Any], Opened] = {}
         self.graph: Graph | None = None
         self.awaited: list[tuple[Tensor, Tap, int | None]] = []
         self.otherwise: Rule | None = None
@@ -51,6 +54,11 @@ class Calls(TorchFunctionMode):
             return self._backward(*args, **kwargs)
         if func is torch.autograd.grad or self._paused:
             return func(*args, **kwargs)
+        if func in self.opened:
+            with self:
+                result = self.opened[func](args, kwargs)
+            if result is not None:
+                return result
         return self._seen(func, args, kwargs) if self.around is None else self.around(self._seen, func, args, kwargs)
 
     def takes_calls(self) -> bool:

@@ -6,6 +6,8 @@
     watch      keep a layer's output and catch its gradient in the backward, without cutting the graph
     rule       replace a function such as relu by a rule, in modules and functional calls
     otherwise  replace all functions without a rule by another rule
+    open       compute a function by calls that rules act on
+    running    name the modules that are running
     graph      name the operations that no function call shows
     traced     pass every function call of a block through another function
     observe    call back after every module and every function call
@@ -37,7 +39,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from xaikit.foundation.errors import BadInput, NoSuchLayer
-from xaikit.model.calls import Around, Calls, OnFunction, Rule, version
+from xaikit.model.calls import Around, Calls, OnFunction, Opened, Rule, version
 from xaikit.model.graph import Graph, tensors_in
 from xaikit.model.grids import Grid, plain
 
@@ -276,6 +278,30 @@ class Probe:
         self._calls.otherwise = rule
         self._use_calls()
 
+    def open(self, function: Callable[..., Any], by: Opened) -> None:
+        """Compute every call of `function` as `by(args, kwargs)`, whose calls rules act on; None leaves it as it is."""
+        self._calls.opened[function] = by
+        self._use_calls()
+
+    def running(self) -> list[str]:
+        """Return the names of the modules that are running, outermost first, in a list that follows the forward."""
+        names: list[str] = []
+
+        def enter(name: str) -> Callable[..., None]:
+            def note(module: nn.Module, args: Any) -> None:
+                names[:] = [*names, name] if name else [name]  # the network itself begins anew, as after an exception
+
+            return note
+
+        def leave(module: nn.Module, args: Any, output: Any) -> None:
+            names.pop()
+
+        for name, module in self._network.named_modules():
+            if not isinstance(module, torch.jit.ScriptModule):
+                self._handles.append(module.register_forward_pre_hook(self._here(enter(name))))
+                self._handles.append(module.register_forward_hook(self._here(leave), always_call=True))
+        return names
+
     def graph(self) -> Graph:
         """Return the record of the autograd graph of a forward, which names the operations that no call shows."""
         self._calls.graph = Graph()
@@ -402,11 +428,17 @@ class Probe:
 
 
 @contextmanager
-def cut(tensor: Tensor) -> Iterator[None]:
-    """Take the gradient at a tensor as zero in backwards within this block."""
-    handle = tensor.register_hook(torch.zeros_like)  # type: ignore[no-untyped-call]
+def cut(tensor: Tensor) -> Iterator[list[Tensor]]:
+    """Take the gradient at a tensor as zero in backwards within this block; yield a list that gets the true ones."""
+    true: list[Tensor] = []
+
+    def note(gradient: Tensor) -> Tensor:
+        true.append(gradient)
+        return torch.zeros_like(gradient)
+
+    handle = tensor.register_hook(note)  # type: ignore[no-untyped-call]
     try:
-        yield
+        yield true
     finally:
         handle.remove()
 

@@ -70,6 +70,7 @@ class Batch:
         self._activations: dict[Layer, Tensor] = {}
         self._layers: dict[Layer, tuple[Tensor, Tensor]] = {}
         self._traces: dict[Layer | None, Trace] = {}
+        self.attention: tuple[list[Tensor], list[Tensor] | None] | None = None  # see attention.py
         self.places = Places(classifier, self.inputs)
         classifier.outline(pixels.shape[-2:])
 
@@ -208,7 +209,7 @@ class Batch:
         score = self.target.score(logits)
         found: list[Tensor | None] = []
         with suppress(CheckpointError):
-            found = self._gradients(score, activations, trace) if score.requires_grad else []
+            found = self.gradients_of(score, activations, trace) if score.requires_grad else []
         if not found or (any(gradient is None for gradient in found) and has_checkpoint(score)):
             return self._watched(layers)
         if len(layers) == 1:  # several layers have parts of the graph between them
@@ -223,7 +224,7 @@ class Batch:
             inputs = self.inputs.detach().requires_grad_(True)
             with probe.traced(trace.call):
                 logits = self.context.forward(self.classifier, inputs)
-            self._gradients(self.target.score(logits), [inputs], trace, watched=True)
+            self.gradients_of(self.target.score(logits), [inputs], trace, watched=True)
             self._traces |= dict.fromkeys(layers, trace)
             return [(watch.activation, watch.gradient) for watch in watches]
 
@@ -258,7 +259,7 @@ class Batch:
         with torch.enable_grad(), self.classifier.probe() as probe:
             probe.replace(layer, moved_output)
             score = self.target.score(self.context.forward(self.classifier, self.inputs))
-        return score, self._gradients(score, outputs)[0] if score.requires_grad else None
+        return score, self.gradients_of(score, outputs)[0] if score.requires_grad else None
 
     def _trial(self, layer: Layer, step: float, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the scores of images `rows` and their gradients by a layer whose output is moved by `step`."""
@@ -309,7 +310,7 @@ class Batch:
         self._traces[None] = trace
         if between is not None:
             between()
-        gradient = self._gradients(score, [leaf])[0]
+        gradient = self.gradients_of(score, [leaf])[0]
         return torch.zeros_like(self.inputs) if gradient is None else gradient
 
     def score_gradients(self, inputs: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -343,7 +344,7 @@ class Batch:
         if inputs is self.inputs:
             with self.classifier.probe() as probe:
                 total, leaf, self._traces[None] = self._forward(inputs, value, probe)
-            score, gradient = total.detach(), self._gradients(total, [leaf], self._traces[None])[0]
+            score, gradient = total.detach(), self.gradients_of(total, [leaf], self._traces[None])[0]
         else:
             score, gradient = self.differentiated(inputs, value)
 
@@ -356,7 +357,7 @@ class Batch:
     def differentiated(self, inputs: Tensor, read: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor | None]:
         """Return what `read` takes from the logits of inputs, (m,), and its gradient as it comes, (m, C, H, W)."""
         score, leaf, _ = self._forward(inputs, read)
-        return score.detach(), self._gradients(score, [leaf])[0]
+        return score.detach(), self.gradients_of(score, [leaf])[0]
 
     def _forward(
         self, inputs: Tensor, read: Callable[[Tensor], Tensor], probe: Probe | None = None
@@ -419,7 +420,7 @@ class Batch:
         for indices, result in self.packed(total, lambda indices: work(indices // count, indices % count), unit):
             yield indices // count, indices % count, result
 
-    def _gradients(
+    def gradients_of(
         self, score: Tensor, tensors: Sequence[Tensor], trace: Trace | None = None, *, watched: bool = False
     ) -> list[Tensor | None]:
         """Return the gradient of the scores by each tensor, or None, and count the pass.

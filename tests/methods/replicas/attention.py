@@ -1,0 +1,109 @@
+"""Methods of attention, derived a second time: the network is written out again, with every attention as a tensor."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tests.methods.replicas import close, replicates
+from tests.methods.small import classifier
+from tests.networks import images
+from xaikit.methods.base import METHODS
+
+
+def unrolled(network: Any, x: Tensor, blocks: int = 3) -> tuple[list[Tensor], Tensor]:
+    """Return the attention weights of the first blocks of `Tokens`, and the logits if these are all there are."""
+    patches = network.embed(x).flatten(2).transpose(1, 2)[:, network.order]
+    before, after = (part.expand(len(x), -1, -1) for part in (network.before, network.after))
+    tokens = torch.cat([before, patches, after], 1) + network.position
+    weights = []
+    for block in network.blocks[:blocks]:
+        query, key, value = block.attention.qkv(block.norm1(tokens)).chunk(3, 2)
+        heads = []
+        for q, k, v in zip(query.chunk(2, 2), key.chunk(2, 2), value.chunk(2, 2), strict=True):
+            scores = torch.einsum("nti,nsi->nts", q, k) / q.shape[2] ** 0.5
+            heads.append((scores.exp() / scores.exp().sum(2, keepdim=True), v))
+        weights.append(torch.stack([shares for shares, _ in heads], 1))
+        mixed = torch.cat([weights[-1][:, i] @ v for i, (_, v) in enumerate(heads)], 2)
+        tokens = tokens + block.attention.proj(mixed)
+        tokens = tokens + block.mlp(block.norm2(tokens))
+    tokens = network.norm(tokens)
+    first, last = network.before.shape[1], network.before.shape[1] + patches.shape[1]
+    read = {"class": slice(0, 1), "both": slice(0, 2), "mean": slice(first, last)}[network.reads]
+    return weights, network.head(tokens[:, read].mean(1))
+
+
+def on_grid(network: Any, values: Tensor) -> Tensor:
+    """Return values (n, T) of all tokens as maps (n, h, w)."""
+    first, (h, w) = network.before.shape[1], network.grid
+    maps = torch.zeros(len(values), h * w, dtype=values.dtype)
+    maps[:, network.order] = values[:, first : first + h * w]
+    return maps.reshape(-1, h, w)
+
+
+def mean_row(network: Any, flow: Tensor) -> Tensor:
+    """Return the mean row (n, T) of the tokens that the head reads, of matrices (n, T, T)."""
+    first, count = network.before.shape[1], network.grid[0] * network.grid[1]
+    rows = {"class": [0], "both": [0, 1], "mean": range(first, first + count)}[network.reads]
+    return torch.stack([flow[:, row] for row in rows]).mean(0)
+
+
+def rollout(network: Any, x: Tensor, fusion: str = "mean") -> Tensor:
+    """Return the product of whole matrices, from the first layer on."""
+    weights, _ = unrolled(network, x)
+    total = torch.eye(weights[0].shape[-1], dtype=x.dtype).expand(len(x), -1, -1)
+    for layer in weights:
+        fused = {"mean": layer.mean(1), "max": layer.max(1)[0], "min": layer.min(1)[0]}[fusion]
+        share = 0.5 * fused + 0.5 * torch.eye(fused.shape[-1], dtype=x.dtype)
+        total = torch.bmm(share / share.sum(2, keepdim=True), total)
+    return on_grid(network, mean_row(network, total))
+
+
+def generic(network: Any, x: Tensor, index: int) -> Tensor:
+    """Return the sum over all choices of layers of the product of their gains, the identity left out."""
+    weights, logits = unrolled(network, x)
+    gradients = torch.autograd.grad(logits[:, index].sum(), weights)
+    gains = [(g * a).clamp_min(0).mean(1) for g, a in zip(gradients, weights, strict=True)]
+    total = torch.zeros_like(gains[0])
+    for count in (1, 2, 3):
+        for chosen in combinations(gains, count):
+            path = chosen[-1]
+            for gain in chosen[-2::-1]:
+                path = path @ gain
+            total = total + path
+    return on_grid(network, mean_row(network, total))
+
+
+def le_grad(network: Any, x: Tensor, index: int) -> Tensor:
+    """Return the mean over the networks that end after one block, two blocks, and so on."""
+    layers = []
+    for blocks in (1, 2, 3):
+        weights, logits = unrolled(network, x, blocks)
+        (gradient,) = torch.autograd.grad(logits[:, index].sum(), weights[-1])
+        layers.append(gradient.clamp_min(0).sum((1, 2)) / gradient.shape[1] / gradient.shape[2])
+    return on_grid(network, torch.stack(layers).mean(0))
+
+
+@replicates("attention-rollout")
+def _whole_matrices_from_the_first_layer_on() -> None:
+    clf, x = classifier("attention-rollout"), images(3)
+    for fusion in ("mean", "max", "min"):
+        found = METHODS.get("attention-rollout").build(clf, fusion=fusion).attribute(x)
+        close(found, rollout(clf.network, x, fusion))
+
+
+@replicates("generic-attention")
+def _sum_over_the_paths_through_the_layers() -> None:
+    clf, x = classifier("generic-attention"), images(3)
+    for index in (0, 2):
+        close(METHODS.get("generic-attention")(clf).attribute(x, index), generic(clf.network, x, index))
+
+
+@replicates("le-grad")
+def _networks_that_end_after_each_block() -> None:
+    clf, x = classifier("le-grad"), images(3)
+    for index in (0, 2):
+        close(METHODS.get("le-grad")(clf).attribute(x, index), le_grad(clf.network, x, index))

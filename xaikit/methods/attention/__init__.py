@@ -1,0 +1,1 @@
+"""Methods of transformers: what tokens read of each other."""
