@@ -201,6 +201,25 @@ def _moments_of_gradients_drawn_one_by_one() -> None:
     close(biased.attribute(x, 1), drawn.var(0, correction=0))
 
 
+@replicates("for-grad")
+def _filtered_by_matrices_of_waves() -> None:
+    """Projection on all waves of the grid, in complex numbers, without a Fourier transform."""
+    clf = bound(DeepNet(), **COLOURS)
+    x = images(2)
+    steps = torch.arange(8, dtype=torch.float64)
+    waves = torch.exp(2j * torch.pi * steps[:, None] * steps / 8) / 8**0.5
+    cycles = torch.minimum(steps, 8 - steps)
+    for cutoff in (0.0, 1.0, 2.5):
+        kept = (cycles[:, None] ** 2 + cycles**2 <= cutoff**2).to(waves)
+        for base in ("saliency", "input-x-gradient"):
+            maps = METHODS.get(base)(clf).attribute(x, 1).values.to(waves)
+            amplitudes = torch.einsum("ya,nyx,xb->nab", waves.conj(), maps, waves.conj())
+            expected = torch.einsum("ya,ab,nab,xb->nyx", waves, kept, amplitudes, waves)
+            assert float(expected.imag.abs().max()) < 1e-12
+            expected = expected.real.clamp(min=0) if base == "saliency" else expected.real
+            close(METHODS.get("for-grad").build(clf, base=base, cutoff=cutoff).attribute(x, 1), expected)
+
+
 @replicates("noise-grad")
 @replicates("fusion-grad")
 def _gradients_of_the_network_called_with_other_weights() -> None:

@@ -29,7 +29,7 @@ import torch
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.identity import generator
 from xaikit.foundation.parameters import Count, NotNegative
-from xaikit.methods.base import METHODS, Values, check_output, place_flags
+from xaikit.methods.base import METHODS, Values, check_output
 from xaikit.methods.gradient.wrapping import WrappingMethod
 from xaikit.model.classifier import Classifier
 from xaikit.model.copies import copied, forget
@@ -69,8 +69,7 @@ class NoiseGrad(WrappingMethod):
         check_output(self.inner)
         noisy = copied(batch.classifier, batch.pixels[:1], self.name, "use another method")
         inner, rows = self.inner.on(noisy), torch.arange(len(batch), device=batch.pixels.device)
-        flags = place_flags(self.inner, batch)
-        total, networks = batch.inputs.new_zeros(()), []
+        total, networks, flagged = batch.inputs.new_zeros(()), [], []
         for number in range(self.networks):
             self._draw(batch, noisy, number)
             with noisy.borrowed():
@@ -78,8 +77,7 @@ class NoiseGrad(WrappingMethod):
                 result = inner.compute(noised)
                 networks.append(noised.logits)
             total = total + result.values.detach()
-            for names, more in zip(flags, result.flags, strict=False):  # no names where nothing is flagged
-                names |= more
+            flagged.append(result.flags)
             if batch.context.progress is not None:
                 batch.context.progress(number + 1, self.networks, "noisy networks")
         logits = torch.stack(networks)
@@ -88,6 +86,7 @@ class NoiseGrad(WrappingMethod):
                 f"{self.name}: expected other logits of {batch.classifier.name} with noisy parameters, got the same; "
                 "keep its weights as parameters, or use another method"
             )
+        flags = self.joined_flags(batch, *flagged)
         kept = (logits.argmax(2) == batch.logits.argmax(1)).float().mean(0)
         for names, share in zip(flags, kept.tolist(), strict=True):
             names |= {"class-lost"} if share < _LEAST_KEPT else set()

@@ -1,6 +1,6 @@
-"""Methods that apply another method, their base, on other images or networks, or filter its values.
+"""Methods that apply another method, their base: on noisy images, in noisy networks, or to filter its map.
 
-`base` names the other method; `saliency`, the default, means the signed gradient here.
+Averages are of the base method's values before the reduction of the channels: of `saliency`, of the signed gradient.
 """
 
 from collections.abc import Mapping
@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
 
-from xaikit.methods.base import METHODS, InputMethod, LayerMethod, Method
+from xaikit.methods.base import METHODS, InputMethod, LayerMethod, Method, place_flags
 from xaikit.model.classifier import Classifier
+from xaikit.run.batch import Batch
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class WrappingMethod(InputMethod):
     """Base class of methods that apply another method.
 
     Args:
-        base: name of the method that is applied; `saliency` means the signed gradient here.
+        base: name of the method that is applied; of `saliency`, averages take the signed gradient.
         base_params: parameters of the base method, including `layer` if it reads a layer.
     """
 
@@ -46,6 +47,14 @@ class WrappingMethod(InputMethod):
         other = super().on(classifier)
         vars(other)["inner"] = self.inner.on(classifier)
         return other
+
+    def joined_flags(self, batch: Batch, *results: list[set[str]]) -> list[set[str]]:
+        """Return for each image the flags of the base method's layers and of its results, which may be empty."""
+        flags = place_flags(self.inner, batch)
+        for result in results:
+            for names, more in zip(flags, result, strict=False):
+                names |= more
+        return flags
 
     def decided(self) -> dict[str, Any]:
         """Return the layer that the base method reads, as the parameter `base_layer`, if it reads one."""
