@@ -7,6 +7,7 @@ import re
 import xaikit
 from docs.generator.entries import escaped, table
 from docs.generator.messages import listed
+from docs.generator.networks import networks
 from docs.generator.results import figures
 from xaikit.benchmark.suite import Suite
 from xaikit.benchmark.suite_entries import Data, SuiteMeasure, SuiteMethod, SuiteModel
@@ -61,4 +62,11 @@ def _attributes(docstring: str) -> dict[str, str]:
     return found
 
 
-_PARTS = {"flags": _flags, "public": _public, "messages": listed, "results": _results, "suite": _suite}
+_PARTS = {
+    "flags": _flags,
+    "public": _public,
+    "messages": listed,
+    "networks": networks,
+    "results": _results,
+    "suite": _suite,
+}

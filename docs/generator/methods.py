@@ -93,8 +93,8 @@ def _page(entry: type[Method]) -> str:
     if pictured(entry):
         drawn = f"![Maps of {entry.name} on three drawn pictures]({entry.name}.png)"
         lines += [drawn, "", f"<small>{PICTURED}</small>", ""]
-    lines += ["```python", f'attribution = xaikit.attribute(clf, "cat.jpg", method="{entry.name}")', "```", ""]
-    lines += ["```bash", f"xaikit explain cat.jpg --method {entry.name}", "```", ""]
+    python, command = uses(entry.name)
+    lines += ["```python", python, "```", "", "```bash", command, "```", ""]
     lines += ["## Facts", "", *table(("property", "value"), "ll", facts), ""]
     if measured := figures(entry.name):
         lines += ["## Figures", "", *measured, ""]
@@ -109,6 +109,12 @@ def _page(entry: type[Method]) -> str:
         lines += [f"**Departs from the source:** {escaped(departs)}", ""]
     lines += [f"Code: `{entry.__module__.replace('.', '/')}.py`", ""]
     return "\n".join(lines)
+
+
+def uses(method: str) -> tuple[str, str]:
+    """Return how a method is used in Python and on the command line."""
+    python = f'attribution = xaikit.attribute(clf, "cat.jpg", method="{method}")'
+    return python, f"xaikit explain cat.jpg --method {method}"
 
 
 def _passes(entry: type[Method]) -> list[str]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +15,15 @@ import torch
 from PIL import Image
 from typer.main import get_command
 
+import xaikit as library
+from docs.generator.methods import uses
 from docs.generator.readme import README, rewritten
 from tests.docs.pages import PAGES, ROOT, blocks, commands, shell, words
+from tests.methods.small import classifier
+from tests.networks import GAPNet, bound
 from xaikit.cli.app import app
 from xaikit.cli.app import main as xaikit
+from xaikit.methods.base import METHODS
 from xaikit.zoo.architectures.cifar_resnet import CifarResNet
 
 TEXT = README.read_text(encoding="utf-8")
@@ -134,6 +140,22 @@ def test_the_plugin_runs_as_printed(stage: Path) -> None:
     assert given
     for arguments in given:
         subprocess.run([sys.executable, "-m", "xaikit", *arguments], check=True, capture_output=True)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::xaikit.foundation.errors.XaikitWarning")  # of maps of random weights
+def test_the_examples_of_each_method_run_as_printed(stage: Path) -> None:
+    Image.effect_noise((8, 8), 60).convert("RGB").save("cat.jpg")
+    without_attention = bound(GAPNet())
+    for name in METHODS.names():
+        if "/" not in name:
+            python, command = uses(name)
+            clf = classifier(name) if METHODS.get(name).family == "attention" else without_attention
+            made: dict[str, Any] = {"xaikit": library, "clf": clf}
+            exec(python, made)
+            assert made["attribution"].method == name
+            assert words(command) == ["explain", "cat.jpg", "--method", name]
+    assert xaikit([*words(uses("grad-cam")[1]), "--model", "texture-cnn"]) == 0
 
 
 def test_the_example_of_a_method_is_short() -> None:

@@ -195,7 +195,7 @@ def test_the_real_squeezenet_is_right_more_often_with_its_transform(real_data: P
     weights = real_data / "weights" / "squeezenet1_0_imagenet.pth"
     network.load_state_dict(torch.load(weights, weights_only=True))
     with (real_data / "imagenet" / "labels.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
+        rows = list(csv.DictReader(stream))[::3]
     paths = [real_data / "imagenet" / row["file"] for row in rows]
     classes = torch.tensor([int(row["class_index"]) for row in rows])
     transform = SqueezeNet1_0_Weights.IMAGENET1K_V1.transforms()
@@ -204,4 +204,4 @@ def test_the_real_squeezenet_is_right_more_often_with_its_transform(real_data: P
         without = int((bare(bare.read(paths)).argmax(1) == classes).sum())
     clf = Classifier(network, transform=transform)
     found = int((clf(clf.read(paths)).argmax(1) == classes).sum())
-    assert (len(classes), found, without) == (100, 58, 36)
+    assert (len(classes), found, without) == (34, 22, 13)

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 import xaikit
+from tests.zoo.networks import METHODS, SWIN, TIMM, VIT
 from xaikit.foundation.errors import BadInput
 from xaikit.model.classifier import Classifier
 from xaikit.model.hooks import Layer
@@ -21,101 +22,7 @@ from xaikit.model.hooks import Layer
 timm = pytest.importorskip("timm", reason="needs timm: pip install 'xaikit[timm]'")
 pytestmark = pytest.mark.slow
 
-NONE: dict[str, Any] = {}
-SQUARE: dict[str, Any] = {"img_size": 64}
-VIT: dict[str, Any] = {"img_size": 64, "depth": 3}
-SWIN: dict[str, Any] = {"img_size": 64, "window_size": 2, "embed_dim": 24, "num_heads": (1, 2, 4, 8)}
-NARROW: dict[str, Any] = {"embed_dim": 96, "depth": 3, "num_heads": 3}
-TABLE: dict[str, tuple[int, dict[str, Any], str | None, tuple[int, int, int] | None]] = {
-    "test_vit": (64, SQUARE, "blocks.5.norm1", (64, 4, 4)),
-    "vit_tiny_patch16_224": (64, VIT, "blocks.2.norm1", (192, 4, 4)),
-    "vit_tiny_patch16_224+avg": (64, {"img_size": 64, "depth": 3, "global_pool": "avg"}, "blocks", (192, 4, 4)),
-    "vit_tiny_patch16_224+map": (64, {"img_size": 64, "depth": 3, "global_pool": "map"}, "norm", (192, 4, 4)),
-    "vit_medium_patch16_reg4_gap_256": (64, VIT, "blocks", (512, 4, 4)),
-    "vit_small_patch14_reg4_dinov2": (56, {"img_size": 56, "depth": 3}, "blocks.2.norm1", (384, 4, 4)),
-    "deit_tiny_patch16_224": (64, VIT, "blocks.2.norm1", (192, 4, 4)),
-    "deit_tiny_distilled_patch16_224": (64, VIT, "blocks.2.norm1", (192, 4, 4)),
-    "deit3_small_patch16_224": (64, VIT, "blocks.2.norm1", (384, 4, 4)),
-    "vit_relpos_small_patch16_224": (64, VIT, "norm", (384, 4, 4)),
-    "beit_base_patch16_224": (64, SQUARE | NARROW, "norm", (96, 4, 4)),
-    "eva02_tiny_patch14_224": (56, {"img_size": 56, "depth": 3}, "norm", (192, 4, 4)),
-    "vit_small_patch16_dinov3": (64, VIT, "norm", (384, 4, 4)),
-    "cait_xxs24_224": (64, VIT, "blocks", (192, 4, 4)),
-    "convit_tiny": (64, {"img_size": 64, "depth": 3, "local_up_to_layer": 2}, "blocks.2.norm1", (192, 4, 4)),
-    "crossvit_tiny_240": (240, NONE, None, None),
-    "coat_lite_tiny": (64, SQUARE, "serial_blocks4.1.norm1", (320, 2, 2)),
-    "xcit_nano_12_p16_224": (64, VIT, "cls_attn_blocks.1.norm1", (128, 4, 4)),
-    "pit_ti_distilled_224": (224, NONE, "transformers.2.blocks.3.norm1", (256, 7, 7)),
-    "tnt_s_patch16_224": (64, VIT, "blocks.2.norm_out", (384, 4, 4)),
-    "levit_128s": (224, NONE, "stages", (384, 4, 4)),
-    "volo_d1_224": (64, SQUARE, "post_network.0", (384, 4, 4)),
-    "mixer_s16_224": (64, SQUARE, "norm", (512, 4, 4)),
-    "twins_svt_small": (64, NONE, "norm", (512, 2, 2)),
-    "pvt_v2_b0": (64, NONE, "stages", (256, 2, 2)),
-    "mvitv2_tiny": (64, SQUARE, "norm", (768, 2, 2)),
-    "mvitv2_small_cls": (64, SQUARE, "stages.3.blocks.1.norm1", (768, 2, 2)),
-    "hiera_tiny_224": (224, NONE, "blocks.11", (768, 7, 7)),
-    "naflexvit_base_patch16_gap": (64, NARROW, "norm", (96, 4, 4)),
-    "samvit_base_patch16": (64, SQUARE | NARROW | {"global_attn_indexes": (1,)}, "neck", (256, 4, 4)),
-    "vit_tiny_r_s16_p8_224": (64, SQUARE, "blocks.11.norm1", (192, 2, 2)),
-    "aimv2_large_patch14_224": (56, {"img_size": 56, "depth": 2, "embed_dim": 96, "num_heads": 3}, "norm", (96, 4, 4)),
-    "swin_tiny_patch4_window7_224": (64, SWIN, "norm", (192, 2, 2)),
-    "swinv2_tiny_window8_256": (64, SWIN, "norm", (192, 2, 2)),
-    "swinv2_cr_tiny_224": (64, SWIN, "stages", (192, 2, 2)),
-    "mambaout_femto": (64, NONE, "stages", (288, 2, 2)),
-    "sequencer2d_s": (64, SQUARE, "norm", (384, 4, 4)),
-    "focalnet_tiny_srf": (64, NONE, "norm", (768, 2, 2)),
-    "gcvit_xxtiny": (224, NONE, "stages", (512, 7, 7)),
-    "davit_tiny": (64, NONE, "stages", (768, 2, 2)),
-    "nest_tiny": (64, SQUARE, "norm", (384, 4, 4)),
-    "convnext_atto": (64, NONE, "stages", (320, 2, 2)),
-    "convmixer_768_32": (64, NONE, "blocks", (768, 9, 9)),
-    "maxvit_rmlp_pico_rw_256": (64, SQUARE, "norm", (256, 2, 2)),
-    "coatnet_0_rw_224": (64, SQUARE, "norm", (768, 2, 2)),
-    "efficientformer_l1": (224, NONE, "norm", (448, 7, 7)),
-    "efficientvit_b0": (64, NONE, "head.in_conv", (1024, 2, 2)),
-    "efficientvit_m0": (224, NONE, "stages", (192, 4, 4)),
-    "efficientvim_m1": (224, NONE, None, None),
-    "edgenext_xx_small": (64, NONE, "stages", (168, 2, 2)),
-    "fasternet_t0": (64, NONE, "stages", (320, 2, 2)),
-    "fastvit_t8": (64, NONE, "final_conv", (768, 2, 2)),
-    "inception_next_atto": (64, NONE, "stages", (320, 2, 2)),
-    "poolformer_s12": (64, NONE, "stages", (512, 2, 2)),
-    "caformer_s18": (64, NONE, "stages", (512, 2, 2)),
-    "mobilevit_xxs": (64, NONE, "final_conv", (320, 2, 2)),
-    "nextvit_small": (64, NONE, "norm", (1024, 2, 2)),
-    "repvit_m0_9": (64, NONE, "stages", (384, 2, 2)),
-    "shvit_s1": (128, NONE, "stages", (320, 2, 2)),
-    "starnet_s050": (64, NONE, "norm", (128, 2, 2)),
-    "visformer_tiny": (224, NONE, "norm", (384, 7, 7)),
-    "vitamin_small_224": (64, SQUARE, "blocks", (384, 4, 4)),
-    "botnet26t_256": (256, NONE, "stages", (2048, 8, 8)),
-    "tresnet_m": (64, NONE, "body.layer4", (2048, 2, 2)),
-    "resnet18": (64, NONE, "layer4", (512, 2, 2)),
-    "regnetx_002": (64, NONE, "s4", (368, 2, 2)),
-    "ghostnet_050": (64, NONE, "blocks", (480, 2, 2)),
-    "hrnet_w18_small": (64, NONE, "final_layer", (2048, 2, 2)),
-    "dla46x_c": (64, NONE, "level5", (256, 2, 2)),
-    "rdnet_tiny": (64, NONE, "dense_stages", (1040, 2, 2)),
-    "iformer_t": (64, NONE, "stages", (256, 2, 2)),
-    "lcnetv2_small": (64, NONE, "stages", (768, 2, 2)),
-    "mobilenetv4_hybrid_medium": (64, NONE, "blocks", (960, 2, 2)),
-    "efficientnet_b0": (64, NONE, "bn2", (1280, 2, 2)),
-    "nf_resnet26": (64, NONE, "final_act", (2048, 2, 2)),
-    "skresnet18": (64, NONE, "layer4", (512, 2, 2)),
-    "resnest14d": (64, NONE, "layer4", (2048, 2, 2)),
-    "densenet121": (64, NONE, "features.norm5", (1024, 2, 2)),
-    "mobilenetv3_small_050": (64, NONE, "blocks", (288, 2, 2)),
-}
-"""Size of the pictures, options, default layer and its (C, h, w), by the name of the network (+ pooling)."""
 GLOBAL = {"levit_128s"}  # attention without a residual before the layer: no position shows where it reads
-METHODS: dict[str, dict[str, Any]] = {
-    "grad-cam": {},
-    "layer-cam": {},
-    "integrated-gradients": {"steps": 2},
-    "occlusion": {},
-    "rise": {"samples": 4},
-}
 
 
 def network(name: str) -> nn.Module:
@@ -123,7 +30,7 @@ def network(name: str) -> nn.Module:
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        made = timm.create_model(name.split("+")[0], num_classes=7, **TABLE[name][1]).eval()
+        made = timm.create_model(name.split("+")[0], num_classes=7, **TIMM[name][1]).eval()
     with torch.no_grad():
         for module in made.modules():
             if isinstance(module, nn.Linear | nn.Conv2d) and len(module.weight) == 7:
@@ -157,9 +64,9 @@ def changes(classifier: Classifier, layer: Layer, size: int) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", TIMM)
 def test_the_default_layer_and_five_methods(name: str) -> None:
-    size, _, layer, shape = TABLE[name]
+    size, _, layer, shape = TIMM[name]
     classifier = Classifier(network(name), size=size, mean=0.5, std=0.25, channels=3)
     if layer is None:
         with pytest.raises(BadInput, match=r"found no default target layer in .*; give one of: "):
@@ -180,7 +87,7 @@ def test_the_default_layer_and_five_methods(name: str) -> None:
 
 
 def test_the_table_has_sixty_architectures() -> None:
-    assert len({name.split("+")[0] for name in TABLE}) >= 60
+    assert len({name.split("+")[0] for name in TIMM}) >= 60
 
 
 def by_hand(made: nn.Module, layer: str, pixels: torch.Tensor, to_maps: Any) -> torch.Tensor:
@@ -209,7 +116,7 @@ def by_hand(made: nn.Module, layer: str, pixels: torch.Tensor, to_maps: Any) -> 
     ],
 )
 def test_grad_cam_agrees_with_one_by_hand(name: str, layer: str, to_maps: Any) -> None:
-    made, size = network(name), TABLE[name][0]
+    made, size = network(name), TIMM[name][0]
     pixels = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(1))
     expected = by_hand(made, layer, pixels, to_maps)
     found = xaikit.attribute(Classifier(made, size=size, mean=0.5, std=0.25), pixels, 1, "grad-cam", layer=layer)

@@ -2,60 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor, nn
 
 import xaikit
+from tests.zoo.networks import SIZE, TRANSFORMERS
 from xaikit.model.classifier import Classifier
 
 transformers = pytest.importorskip("transformers", reason="needs transformers: pip install 'xaikit[transformers]'")
 pytestmark = pytest.mark.slow
 
-SIZE = 64
-VIT: dict[str, Any] = {
-    "hidden_size": 32,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "intermediate_size": 48,
-    "image_size": SIZE,
-    "patch_size": 8,
-}
-SWIN: dict[str, Any] = {
-    "image_size": SIZE,
-    "patch_size": 4,
-    "embed_dim": 16,
-    "depths": [2, 2],
-    "num_heads": [2, 2],
-    "window_size": 4,
-}
-STAGES: dict[str, Any] = {"hidden_sizes": [8, 12, 16, 20], "depths": [1, 1, 1, 1]}
-TABLE: dict[str, tuple[str, dict[str, Any], str, tuple[int, int, int], int]] = {
-    "ViT": ("", VIT, "vit.layers.2.layernorm_before", (32, 8, 8), 1),
-    "DeiT": ("WithTeacher", VIT, "deit.layers.2.layernorm_before", (32, 8, 8), 2),
-    "Dinov2WithRegisters": ("", VIT, "dinov2_with_registers.layernorm", (32, 8, 8), 5),
-    "Swin": ("", SWIN, "swin.layernorm", (32, 8, 8), 0),
-    "Swinv2": ("", SWIN, "swinv2.layernorm", (32, 8, 8), 0),
-    "ConvNext": ("", STAGES, "convnext.encoder.stages.3", (20, 2, 2), 0),
-    "ResNet": ("", STAGES | {"embedding_size": 8}, "resnet.encoder.stages.3", (20, 2, 2), 0),
-    "MobileNetV2": ("", {"depth_multiplier": 0.25}, "mobilenet_v2.conv_1x1", (1280, 2, 2), 0),
-}
-"""Suffix of the class, configuration, default layer, its (C, h, w), and the number of tokens before the patches."""
-
 
 def network(name: str) -> nn.Module:
     torch.manual_seed(0)
-    suffix, options, *_ = TABLE[name]
+    suffix, options, *_ = TRANSFORMERS[name]
     config = getattr(transformers, f"{name}Config")(**options, num_labels=5)
     made: nn.Module = getattr(transformers, f"{name}ForImageClassification{suffix}")(config).eval()
     return made
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", TRANSFORMERS)
 def test_the_default_layer_gives_the_grad_cam_of_one_by_hand(name: str) -> None:
-    _, _, layer, shape, before = TABLE[name]
+    _, _, layer, shape, before = TRANSFORMERS[name]
     made = network(name)
     classifier = Classifier(made, size=SIZE, mean=0.5, std=0.5, channels=3)
     assert (classifier.layer, classifier.layers()[layer]) == (layer, shape)

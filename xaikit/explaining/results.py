@@ -62,7 +62,7 @@ class ResultsFolder:
         self._notice = notice
         self._unfinished = path / "unfinished"
         self._begun = False
-        self._parts: list[Path] = []
+        self._parts: list[str] = []  # paths, which are smaller so
         self._sweep()
         self._complete()
         self.kept = self._same_request()
@@ -113,7 +113,7 @@ class ResultsFolder:
             for record in complete:
                 archive.writestr(_entry(record), _bytes(values[record["method"]]))
             archive.writestr(ZipInfo(_RECORDS), json_line(complete))
-        self._parts.append(part)
+        self._parts.append(str(part))
         return complete
 
     def _draw(self, name: str, panel: Array, overlays: Mapping[str, Array], records: Sequence[Record]) -> None:
@@ -192,7 +192,7 @@ class ResultsFolder:
             self._remove_unfinished()  # it was joined
             return
         parts = {part: records for part in sorted(self._unfinished.rglob("*.npz")) if (records := _records(part))}
-        self._parts = list(parts)
+        self._parts = list(map(str, parts))
         new = Records.of_lines(line for records in parts.values() for line in records.lines)
         if found is not None and not self._has_values(found[1]):
             self._move_away(_RESULTS[1:])
@@ -205,13 +205,13 @@ class ResultsFolder:
 
     def _join(self, run: Mapping[str, Any], records: Records) -> None:
         """Write the values of the records, from the files that have them, and the records."""
-        places = {_entry(record): part for part in self._parts for record in _records(part)}
+        places = {_entry(record): part for part in self._parts for record in _records(Path(part))}
         earlier = self.path / "attributions.npz"
         with atomic(earlier) as temporary, ZipFile(temporary, "w") as archive:
             source: ZipFile | None = None
             for entry in filter(None, map(_entry, records)):
-                place = places.get(entry, earlier)
-                if source is None or source.filename != str(place):
+                place = places.get(entry, str(earlier))
+                if source is None or source.filename != place:
                     if source is not None:
                         source.close()
                     source = ZipFile(place)
