@@ -47,7 +47,7 @@ SINGLES = (
 """Names of the scalars, without those of measures."""
 
 _EVIDENCE = ("oracle", "anti-oracle")
-_AT_ONCE = 8_000_000  # largest number of values whose interval is computed together
+_AT_ONCE = 16_000_000  # largest number of values whose interval is computed together
 _UNKNOWN = float("nan")
 
 

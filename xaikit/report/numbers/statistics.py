@@ -19,7 +19,6 @@ import numpy as np
 
 _FEW = 12  # maximal number of images whose flips are enumerated
 _AT_ONCE = 4_000_000  # number of weights or signs in memory
-_KEPT = 256_000_000  # number of weights that are kept for the next columns, a byte each
 _LEAST = 64  # draws of a portion at least: fewer read the values from memory too often
 
 
@@ -87,8 +86,7 @@ def _resampled_means(values: np.ndarray, known: np.ndarray, seed: int, draws: in
 
 def weights(count: int, seed: int, draws: int) -> Iterable[np.ndarray]:
     """Return portions (draws, N) of the number of times each of N images is drawn."""
-    drawn = _cached_weights(count, seed, draws) if draws * count <= _KEPT else _weights(count, seed, draws)
-    return (portion.astype(np.float64) for portion in drawn)
+    return _cached_weights(count, seed, draws) if draws * count <= _AT_ONCE else _weights(count, seed, draws)
 
 
 def signs(count: int, seed: int, draws: int) -> tuple[Iterable[np.ndarray], bool]:
@@ -104,7 +102,7 @@ def ratio(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return quotient
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _cached_weights(count: int, seed: int, draws: int) -> tuple[np.ndarray, ...]:
     return tuple(_weights(count, seed, draws))
 
@@ -112,7 +110,7 @@ def _cached_weights(count: int, seed: int, draws: int) -> tuple[np.ndarray, ...]
 def _weights(count: int, seed: int, draws: int) -> Iterator[np.ndarray]:
     rng = np.random.default_rng(seed)
     for size in _portions(draws, count, _AT_ONCE // 4):
-        portion = np.empty((size, count), np.uint8)  # nothing is drawn 256 times
+        portion = np.empty((size, count))
         for row, drawn in zip(portion, rng.integers(0, count, (size, count)), strict=True):
             row[:] = np.bincount(drawn, minlength=count)
         yield portion
