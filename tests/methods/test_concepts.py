@@ -70,6 +70,7 @@ def test_a_figure_shows_every_concept_of_every_image() -> None:
     figure = found.plot()
     assert len(figure.axes) >= 2 * 3
     assert figure.pixels.std() > 0
+    assert found.plot(limit=1).pixels.shape[0] < figure.pixels.shape[0]
     assert [title.split(":")[0] for title in found.titles()] == ["1", "2"]
     assert repr(found).startswith("Concepts(2 at relu in 2 images; ")
 

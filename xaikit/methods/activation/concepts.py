@@ -39,6 +39,7 @@ from xaikit.run.batch import Batch
 from xaikit.run.context import Context
 
 _STEPS, _CHANGE = 500, 1e-6  # most rounds of the search, and the change of the rest that ends it
+_COLUMNS = 6  # pictures side by side in a figure
 _SAME = 1e-3  # difference of logits with two images beside the layer, as a share of their size
 
 
@@ -79,15 +80,22 @@ class Concepts:
         """Return the maps at the size of the images, (N, K, H, W)."""
         return upsample(self.maps, (self.images.shape[-2], self.images.shape[-1]))
 
-    def plot(self) -> Sheet:
-        """Return a figure with one row for each image: the image, and over it each concept, dark where it is not."""
+    def plot(self, limit: int = 8) -> Sheet:
+        """Return a figure with one row for each image: the image, and over it each concept, dark where it is not.
+
+        Args:
+            limit: largest number of images; a note says how many are left out.
+        """
         titles, bar = self.titles(), Bar(low="0", high="1, strongest")
         rows = []
-        for image, maps in zip(self.images, self.heatmaps().cpu().numpy(), strict=True):
+        for image, maps in zip(self.images[:limit], self.heatmaps()[:limit].cpu().numpy(), strict=True):
             picture = to_picture(image)
             tiles = [Tile(title, overlay(picture, part), bar) for title, part in zip(titles, maps, strict=True)]
             rows.append(Row("", [Tile("input", picture, None), *tiles]))
-        return sheet(rows, [f"{100 * self.rest:.2g} % of the squared activations at {self.layer} are in no concept"], 6)
+        more = len(self.images) - len(rows)
+        notes = [f"and {more} more images, which limit= leaves out"] if more else []
+        notes.append(f"{100 * self.rest:.2g} % of the squared activations at {self.layer} are in no concept")
+        return sheet(rows, notes, _COLUMNS)
 
 
 def concepts(
