@@ -81,10 +81,11 @@ def _page(entry: type[Method]) -> str:
     docstring = file_docstring(entry)
     needs = "a layer" if issubclass(entry, LayerMethod) else "the input alone"
     forwards, backwards = _passes(entry)
+    network = "resnet50" if pictured(entry) else "any transformer"
     facts = [
         ["family", f"[{entry.family}](index.md#{entry.family})"],
         ["reads", needs + (f"; needs {', '.join(sorted(entry.needs))}" if entry.needs else "")],
-        ["cost of one image", f"{forwards} forward and {backwards} backward passes (resnet50, 224 px, defaults)"],
+        ["cost of one image", f"{forwards} forward and {backwards} backward passes ({network}, 224 px, defaults)"],
         ["signed", "yes: values can be negative" if entry.signed else "no"],
         ["class-specific", "yes" if entry.class_specific else "no: the map is the same whatever class is explained"],
         *[[name.lower(), escaped(text)] for name in ("Shapes", "Units") if (text := labelled(docstring, name))],
