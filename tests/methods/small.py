@@ -29,7 +29,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "meaningful-perturbation": {"steps": 8},
     "extremal-perturbation": {"steps": 15},
     "is-cam": {"steps": 2},
-    "opti-cam": {"steps": 3},
+    "opti-cam": {"steps": 2},
     "ss-cam": {"samples": 2},
     "smooth-grad-cam-plus-plus": {"samples": 3},
     "xrai": {"steps": 4},

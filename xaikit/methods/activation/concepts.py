@@ -23,20 +23,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from xaikit.foundation.errors import BadInput
-from xaikit.images.drawing import Bar, Row, Sheet, Tile, sheet
-from xaikit.images.overlays import overlay
 from xaikit.images.reading import Inputs, to_picture
 from xaikit.images.shapes import upsample
 from xaikit.model.classifier import Classifier, check_classifier
 from xaikit.model.hooks import Layer
 from xaikit.run.batch import Batch
 from xaikit.run.context import Context
+
+if TYPE_CHECKING:
+    from xaikit.images.drawing import Sheet
 
 _STEPS, _CHANGE = 500, 1e-6  # most rounds of the search, and the change of the rest that ends it
 _COLUMNS = 6  # pictures side by side in a figure
@@ -86,6 +87,9 @@ class Concepts:
         Args:
             limit: largest number of images; a note says how many are left out.
         """
+        from xaikit.images.drawing import Bar, Row, Tile, sheet
+        from xaikit.images.overlays import overlay
+
         titles, bar = self.titles(), Bar(low="0", high="1, strongest")
         rows = []
         for image, maps in zip(self.images[:limit], self.heatmaps()[:limit].cpu().numpy(), strict=True):
