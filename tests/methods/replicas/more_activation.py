@@ -347,3 +347,50 @@ def _without_biases_only_the_input_speaks() -> None:
     product = (x * clf.network.fc.weight[3].reshape(1, 3, 8, 8)).abs().detach()
     scaled = (product - product.min()) / (product.max() - product.min())
     close(METHODS.get("full-grad")(clf).attribute(x, 3), scaled.sum(1))
+
+
+@replicates("full-grad")
+def _biases_of_layer_norm_and_gelu_by_hand() -> None:
+    """The normalisation hands on eps / (var + eps) of its input, GELU z phi(z) + Phi(z) per unit of it."""
+
+    class Smooth(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 6, 3, stride=2, padding=1), nn.LayerNorm(6, eps=0.1)
+            self.mix, self.fc = nn.Linear(6, 5), nn.Linear(5, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(F.gelu(self.mix(self.norm(self.conv(x).permute(0, 2, 3, 1)))).mean((1, 2)))
+
+    clf, x = bound(Smooth(), seed=3), images(2)
+    network = clf.network
+    with torch.no_grad():
+        network.norm.weight.uniform_(0.5, 2, generator=torch.Generator().manual_seed(0))
+        network.norm.bias.copy_(torch.linspace(-1, 1, 6))
+    inputs = x.clone().requires_grad_(True)
+    convolved = network.conv(inputs)
+    normed = network.norm(convolved.permute(0, 2, 3, 1))
+    mixed = network.mix(normed)
+    active = mixed * torch.special.ndtr(mixed)
+    score = network.fc(active.mean((1, 2)))[:, 1]
+    by_input, *others = torch.autograd.grad(score.sum(), [inputs, convolved, normed, mixed, active])
+    variance = convolved.var(1, correction=0)[..., None].detach()
+    standard = (normed.detach() - network.norm.bias) / network.norm.weight
+    biases = [
+        network.conv.bias[:, None, None].expand_as(convolved),
+        network.norm.bias + network.norm.weight * standard * variance / (variance + 0.1),
+        network.mix.bias.expand_as(mixed),
+        -(mixed**2) * torch.exp(-(mixed**2) / 2) / (2 * torch.pi) ** 0.5,
+    ]
+    products = [x * by_input, *(bias * gradient for bias, gradient in zip(biases, others, strict=True))]
+    total = sum(product.flatten(1).sum(1) for product in products) + network.fc.bias[1]
+    close(total, score)
+    expected = torch.zeros(2, 8, 8, dtype=torch.float64)
+    for place, product in enumerate(products):
+        size = (product if place < 2 else product.movedim(3, 1)).detach().abs()
+        low, high = size.amin((1, 2, 3), keepdim=True), size.amax((1, 2, 3), keepdim=True)
+        scaled = (size - low) / (high - low)
+        expected += F.interpolate(scaled, size=(8, 8), mode="bilinear", align_corners=True).sum(1)
+    found = METHODS.get("full-grad")(clf).attribute(x, 1)
+    close(found, expected)
+    assert float(found.completeness.abs().max()) < 1e-12

@@ -1,28 +1,29 @@
 """FullGrad: a complete decomposition of the score into input gradient and bias gradients.
 
-    score = sum x (*) G_x + sum_l sum b_l (*) G_l           G_l = d score / d (output of layer l)
+    score = sum x (*) G_x + sum_l sum b_l (*) G_l           G_l = d score / d (output of call l)
     map   = psi(x (*) G_x) + sum_l sum_k psi(b_l (*) G_l)
     psi   = |.|, min-max per image and layer over all channels together, bilinear to the image
 
 In words: In a network of linear layers and ReLUs, the score is the sum of what the pixels and all biases contribute
 through their gradients. The map adds the absolute contributions of all layers, each scaled to [0, 1], and so joins fine
 detail of early layers with coarse regions of late ones. It has no sign: support and opposition look alike, and often
-maps of different classes too. After the scaling the values do not add up to the score. Other operations, such as
-LayerNorm, contribute without appearing in it.
+maps of different classes too. After the scaling the values do not add up to the score. Tokens of transformers are not
+in the map.
 
-b_l is the bias of a convolution, or beta - mean * gamma / sqrt(var + eps) for a BatchNorm. A linear layer on a grid
-with its channels last, (N, h, w, C), is a 1x1 convolution. Biases at a single position and those of other linear layers
-(on tokens, too) have no position in the image: they count in the completeness, not in the map. The gap is the
-contribution of other operations (LayerNorm, SiLU, sigmoid gates, the ceiling of ReLU6); an image whose gap exceeds 1 %
-of the score gets the flag `incomplete`.
+b_l is the bias of a convolution, or beta - mean * gamma / sqrt(var + eps) for a BatchNorm. Any other call that is not
+linear has an implicit bias f(x) - J x (implicit_bias.py): SiLU, GELU, LayerNorm, sigmoid gates, attention. A linear
+layer on a grid with its channels last, (N, h, w, C), is a 1x1 convolution. Biases at a single position, and those of
+outputs without a known grid, such as tokens, count in the completeness and not in the map. The gap is rounding, but for
+calls without a second derivative; an image whose gap exceeds 1 % of the score gets the flag `incomplete`.
 
 scaling "layer"    as above, the authors' code
 scaling "channel"  min-max per channel, as pytorch-grad-cam does, so that all channels have equal weight
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) >= 0.
-Source: Srinivas & Fleuret, NeurIPS 2019, eq. 2-5, arXiv:1905.00780, and the authors' code for psi.
+Source: Srinivas & Fleuret, NeurIPS 2019, eq. 2-5 and section 3.1, arXiv:1905.00780, and the authors' code for psi.
 Departs from source: min-max without the constant 1e-6 in its denominator, so that the unit of the score has no effect;
-    channels are summed before resizing, which is linear and, as in the authors' code, uses align_corners=True.
+    channels are summed before resizing, which is linear and, as in the authors' code, uses align_corners=True; the
+    authors' code leaves out implicit biases, which are zero in their networks.
 """
 
 from collections.abc import Callable
@@ -32,16 +33,31 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from xaikit.foundation.errors import BadInput
+from xaikit.methods.activation.implicit_bias import implicit_bias
 from xaikit.methods.base import METHODS, Method, Values
 from xaikit.model.hooks import Layer
 from xaikit.model.layers import Outline
-from xaikit.model.torch_functions import BATCH_NORMS, LINEARS, named
+from xaikit.model.torch_functions import (
+    ACTIVATIONS,
+    BATCH_NORMS,
+    DROPOUTS,
+    GATES,
+    LINEARS,
+    MOVES,
+    named,
+    overwrites,
+    writes,
+)
 from xaikit.run.batch import Batch
 from xaikit.run.cost import Cost
 
+Callback = Callable[[Tensor, Tensor, int | None], None]
+
 _LARGEST_GAP = 0.01  # largest gap without the flag `incomplete`, as a share of the score
+_AXIS = "axis of the channels"  # in the metadata of the graph
 _ROUNDING = 1e-5  # the same as a share of all contributions, where they cancel
 
 
@@ -74,6 +90,7 @@ class FullGrad(Method):
             if layer is not None:
                 batch.places.watch(probe, [probe.record(layer)])
             probe.rule(_BIASED, lambda function, args, kwargs: _observed(function, args, kwargs, sums.add_bias))
+            probe.otherwise(lambda function, args, kwargs: _otherwise(function, args, kwargs, sums.add_bias))
             gradient = batch.input_gradients_anew(probe, graph)
             graph.refuse_hidden(None, self.name, "use saliency, which needs no biases")
         if not bool(gradient.any()):
@@ -124,10 +141,13 @@ class _Sums:
     total: Tensor | float = 0.0
     size: Tensor | float = 0.0
 
-    def add_bias(self, bias: Tensor, gradient: Tensor) -> None:
-        """Add one layer's bias, shaped to broadcast, times the gradient of its output (m, ...).
+    def add_bias(self, bias: Tensor, gradient: Tensor, channels: int | None) -> None:
+        """Add one call's bias, shaped to broadcast, times the gradient of its output (m, ...).
 
-        The output of a linear layer has its channels last, and so has its bias.
+        Args:
+            bias: the bias.
+            gradient: gradient of the score by the output.
+            channels: the axis of the channels, 1 or -1; None where the output has no grid.
 
         Raises:
             BadInput: the layer does not have one row per image.
@@ -138,8 +158,8 @@ class _Sums:
                 f"full-grad: expected {self.images} rows at every layer with a bias, got {len(product)}: the network "
                 "cuts images into parts; use another method"
             )
-        product = product.movedim(-1, 1) if bias.ndim == 1 else product
-        if product.ndim == 4 and product[0, 0].numel() > 1:
+        product = product if channels is None else product.movedim(channels, 1)
+        if channels is not None and product.ndim == 4 and product[0, 0].numel() > 1:
             self.add(product)
         else:
             self._add_total(product)
@@ -175,27 +195,90 @@ class _Observe(torch.autograd.Function):
 
 _CONVOLUTIONS = named("conv2d")
 _BIASED = _CONVOLUTIONS | LINEARS | BATCH_NORMS
+_CHANNELS_FIRST = _CONVOLUTIONS | BATCH_NORMS | named("group_norm instance_norm")
+_NORMALISED_SHAPE = named("layer_norm rms_norm")
+_MIXED = named("matmul mm bmm einsum") | MOVES - named("contiguous clone to float double half bfloat16") - DROPOUTS
+"""Calls whose output may have other axes than their arguments."""
 
 
 def _observed(
-    function: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    callback: Callable[[Tensor, Tensor], None],
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], callback: Callback
 ) -> Tensor:
-    """Return the function's output; the backward calls `callback(bias, gradient)` if the function has a bias."""
+    """Return the output of a convolution, a BatchNorm or a linear layer, whose bias is known.
+
+    The backward calls `callback(bias, gradient, axis of the channels)` if there is one.
+    """
     output: Tensor = function(*args, **kwargs)
     bias = _normalisation_bias(function, args, kwargs) if function in BATCH_NORMS else _bias(args, kwargs)
-    if bias is None:
-        return output
     channels_last = function in LINEARS
-    axes = 2 if function in _CONVOLUTIONS else output.ndim - 2
-    shaped = bias.detach() if channels_last else bias.detach().reshape(1, -1, *[1] * axes)
     unbatched = output.ndim == (1 if channels_last else 3) and function not in BATCH_NORMS
-    observed: Tensor = _Observe.apply(
-        output, lambda gradient: callback(shaped, gradient[None] if unbatched else gradient)
+    if bias is not None:
+        axes = 2 if function in _CONVOLUTIONS else output.ndim - 2
+        shaped = bias.detach() if channels_last else bias.detach().reshape(1, -1, *[1] * axes)
+        channels = -1 if channels_last else 1
+        output = _Observe.apply(
+            output, lambda gradient: callback(shaped, gradient[None] if unbatched else gradient, channels)
+        )
+    _note_channels(_channels(function, args, kwargs, output), output)
+    return output
+
+
+def _otherwise(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], callback: Callback) -> Any:
+    """Return the result of any other call; the backward calls `callback` as above if it has an implicit bias."""
+    bias = implicit_bias(function, args, kwargs)
+    if bias is None:
+        result = function(*args, **kwargs)
+        if isinstance(result, Tensor):
+            _note_channels(_channels(function, args, kwargs, result), result)
+        return result
+    written = args[0] if args and _writes(function, args, kwargs) else None
+    given = args if written is None else (written.clone(), *args[1:])
+    result = function(*given, **kwargs)
+    output = given[0] if result is None else result[0] if isinstance(result, tuple) else result
+    channels = _channels(function, args, kwargs, output)
+    images = 1 if function is F.multi_head_attention_forward and bias.ndim == 3 else 0  # the axis of the images
+    output = _Observe.apply(
+        output, lambda gradient: callback(bias.movedim(images, 0), gradient.movedim(images, 0), channels)
     )
-    return observed
+    if written is not None:
+        output = written.copy_(output)
+    _note_channels(channels, output)
+    return (output, *result[1:]) if isinstance(result, tuple) else output
+
+
+def _writes(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Return whether a call writes into its first argument."""
+    operator = function.__name__.startswith("__i") or function.__name__ == "__setitem__"
+    activation = function in ACTIVATIONS | GATES and overwrites(function, args, kwargs)
+    return writes(function) or operator or activation or kwargs.get("inplace") is True
+
+
+def _note_channels(channels: int | None, output: Tensor) -> None:
+    """Note on the graph which axis of an output is that of the channels, if it is known."""
+    if channels is not None and output.grad_fn is not None:
+        _metadata(output)[_AXIS] = channels
+
+
+def _channels(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
+) -> int | None:
+    """Return the axis of the channels, 1 or -1, of an output (n, ...) of four axes; None where it is not known."""
+    if output.ndim != 4 or function in _MIXED:
+        return None
+    if function in _CHANNELS_FIRST or function in LINEARS:
+        return -1 if function in LINEARS else 1
+    if function in _NORMALISED_SHAPE:
+        return {1: -1, 3: 1}.get(len(kwargs.get("normalized_shape", args[1:2] and args[1])))
+    leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and leaf.ndim == 4]
+    known = {_metadata(leaf).get(_AXIS) for leaf in leaves if leaf.grad_fn is not None}
+    return known.pop() if len(known) == 1 else None
+
+
+def _metadata(tensor: Tensor) -> dict[str, int]:
+    """Return what is noted on the node of the graph that made a tensor."""
+    node: Any = tensor.grad_fn
+    noted: dict[str, int] = node.metadata
+    return noted
 
 
 def _bias(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
