@@ -39,7 +39,7 @@ from xaikit.run.context import Context
 if TYPE_CHECKING:
     from xaikit.images.drawing import Sheet
 
-_STEPS, _CHANGE = 500, 1e-6  # most rounds of the search, and the change of the rest that ends it
+_STEPS, _CHANGE = 500, 1e-5  # most rounds of the search, and the change of the rest that ends it
 _COLUMNS = 6  # pictures side by side in a figure
 _SAME = 1e-3  # difference of logits with two images beside the layer, as a share of their size
 
@@ -160,8 +160,9 @@ def factorised(matrix: Tensor, count: int) -> tuple[Tensor, Tensor, float]:
     total, rest = float(matrix.square().sum()), 1.0
     for _ in range(_STEPS):
         _fit(left, right, matrix)
-        _fit(right.T, left.T, matrix.T)
-        before, rest = rest, float((matrix - left @ right).square().sum()) / total
+        cross, gram = _fit(right.T, left.T, matrix.T)
+        explained = 2 * (cross * right.T).sum() - (gram * (right @ right.T)).sum()
+        before, rest = rest, 1 - float(explained) / total
         if before - rest <= _CHANGE * before:
             break
     order = (left.norm(dim=0) * right.norm(dim=1)).argsort(descending=True, stable=True)
@@ -185,12 +186,13 @@ def _leading(matrix: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return (left * sign).clamp_min(small), (right * sign[:, None]).clamp_min(small)
 
 
-def _fit(left: Tensor, right: Tensor, matrix: Tensor) -> None:
-    """Change each column of W (P, K) in turn to the best one >= 0 for W H = A, the others as they are."""
+def _fit(left: Tensor, right: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Change each column of W (P, K) in turn to the best one >= 0 for W H = A; return A H' (P, K) and H H' (K, K)."""
     cross, gram = matrix @ right.T, right @ right.T
     for k, own in enumerate(gram.diagonal().clone()):
         if own > 0:
             left[:, k] = (left[:, k] + (cross[:, k] - left @ gram[:, k]) / own).clamp_min(0)
+    return cross, gram
 
 
 def _check(rows: Tensor, count: Any, place: Layer) -> None:
