@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.methods.replicas import close, ordinary, replicates
-from tests.methods.replicas.more_activation import layer_of
+from tests.methods.replicas.more_activation import Joined, layer_of
 from tests.networks import DeepNet, GAPNet, bound, images
 from xaikit.images.fills import blurred
 from xaikit.methods.base import METHODS
@@ -115,6 +115,19 @@ def _cell_by_cell_through_the_tail() -> None:
             share = tail_of(clf, activations * cell).softmax(1)
             expected[:, row, column] = share.gather(1, TARGET[:, None])[:, 0].detach()
         close(METHODS.get("recipro-cam").build(clf, spread=spread).attribute(x, TARGET), expected)
+
+
+@replicates("recipro-cam")
+def _full_forwards_where_the_tail_concatenates_the_stem() -> None:
+    clf, x = bound(Joined(), seed=4), images(2)
+    found = METHODS.get("recipro-cam").build(clf, layer="left", spread=0.0).attribute(x, 1)
+    assert found.params["path"] == "full"
+    expected = torch.zeros(2, 64, dtype=torch.float64)
+    for cell in range(64):
+        kept = clf.network.left(x).relu().flatten(2)[:, :, cell] / 64  # its mean, all else being zero
+        pooled = torch.cat([kept, clf.network.right(x).relu().mean((2, 3))], 1)
+        expected[:, cell] = clf.network.head(pooled).softmax(1)[:, 1].detach()
+    close(found, expected.reshape(2, 8, 8))
 
 
 @replicates("group-cam")

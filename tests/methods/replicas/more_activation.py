@@ -232,17 +232,20 @@ def _drops_by_setting_channels_to_zero() -> None:
             assert found.params["path"] == path
 
 
+class Joined(nn.Module):
+    """Two convolutions of the image, joined before the pooling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 2, 3, padding=1)
+        self.head = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.cat([self.left(x).relu(), self.right(x).relu()], 1).mean((2, 3)))
+
+
 @replicates("ablation-cam")
 def _full_forwards_where_the_tail_concatenates_the_stem() -> None:
-    class Joined(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.left, self.right = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 2, 3, padding=1)
-            self.head = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.head(torch.cat([self.left(x).relu(), self.right(x).relu()], 1).mean((2, 3)))
-
     clf = bound(Joined(), seed=4)
     x = images(2)
     found = METHODS.get("ablation-cam")(clf, layer="left").attribute(x, 1)

@@ -210,7 +210,7 @@ def _check(rows: Tensor, count: Any, place: Layer) -> None:
         got = f"{low:.3g}" if low < 0 else "zeros only"
         raise BadInput(
             f"layer {str(place)!r}: expected activations of zero or more, some above, got {got}; "
-            "name a layer that ends in a ReLU"
+            "name a layer that ends in a ReLU; where none does (GELU, SiLU), eigen-cam takes signed ones"
         )
 
 
