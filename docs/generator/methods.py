@@ -17,7 +17,7 @@ from xaikit.zoo.load import load
 _SIZE = (224, 224)
 FAMILIES = {
     "activation": "Class activation maps: one layer's channels, weighted and summed. Coarse, and quick.",
-    "attention": "What the tokens of a vision transformer read of each other. Networks without attention are refused.",
+    "attention": "For vision transformers: what tokens read of each other. Networks without attention are refused.",
     "gradient": "The derivative of the score with respect to the pixels. Fine, and often noisy.",
     "decomposition": "The score passed back layer by layer, so that shares add up.",
     "perturbation": "The score of changed images. They need nothing but outputs, and many forward passes.",

@@ -26,6 +26,7 @@ from xaikit.model.attention import opened, weights_of
 from xaikit.model.classifier import Classifier
 
 NAMES = METHODS.names(lambda kind: kind.family == "attention")
+OF_TOKENS = [name for name in NAMES if name != "attn-lrp"]  # which goes to the pixels, through whatever there is
 SIZE = (16, 24)
 
 
@@ -37,10 +38,10 @@ def pixels() -> Tensor:
     return torch.rand(2, 3, *SIZE, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
-def explained(network: nn.Module, x: Tensor | None = None, target: Any = 1) -> dict[str, Tensor]:
-    """Return the maps of all methods of attention by name."""
+def explained(network: nn.Module, x: Tensor | None = None, names: list[str] = OF_TOKENS) -> dict[str, Tensor]:
+    """Return the maps of methods of attention by name, for class 1."""
     x = pixels() if x is None else x
-    found = xaikit.attribute_many(Classifier(network, mean=0, size=tuple(x.shape[2:])), x, target, methods=NAMES)
+    found = xaikit.attribute_many(Classifier(network, mean=0, size=tuple(x.shape[2:])), x, 1, methods=names)
     return {name: each.values for name, each in found.items()}
 
 
@@ -65,7 +66,7 @@ def test_weights_of_grouped_heads_and_of_tokens_that_read_none() -> None:
     weights, values = weights_of(query, key, key, enable_gqa=True)
     close(weights @ values, F.scaled_dot_product_attention(query, key, key, enable_gqa=True))
     weights, _ = weights_of(query, key[:, :1], key[:, :1], torch.zeros(5, 7, dtype=torch.bool))
-    assert not bool(weights.any())
+    assert bool(weights.isnan().all())
 
 
 @pytest.mark.parametrize("options", [{}, {"bias": False}, {"kdim": 6, "vdim": 10}])
@@ -74,6 +75,8 @@ def test_opened_multi_head_attention_is_the_module_s_own(options: dict[str, Any]
     module = nn.MultiheadAttention(8, 2, dtype=torch.float64, **options).eval()
     query = drawn(5, 3, 8)
     key, value = drawn(7, 3, options.get("kdim", 8)), drawn(7, 3, options.get("vdim", 8))
+    if "kdim" not in options and "need_weights" in asked:
+        key = value = query
     expected = module(query, key, value, **asked)
     names = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
     separate = {name: getattr(module, name) for name in names} | {"use_separate_proj_weight": True}
@@ -84,7 +87,7 @@ def test_opened_multi_head_attention_is_the_module_s_own(options: dict[str, Any]
         assert (ours is None) == (theirs is None)
         if theirs is not None:
             close(ours, theirs)
-    assert opened(given, {"training": False, "attn_mask": drawn(5, 7)}) is None
+    assert opened(given, {"training": False, "attn_mask": drawn(5, len(key))}) is None
 
 
 FORMS: dict[str, dict[str, Any]] = {
@@ -153,7 +156,7 @@ WAYS: dict[str, Callable[[Attention], nn.Module]] = {
 
 @cache
 def explained_plainly() -> dict[str, Tensor]:
-    return explained(seeded(lambda: Tokens((8, 8))), images())
+    return explained(seeded(lambda: Tokens((8, 8))), images(), NAMES)
 
 
 def changed(way: Callable[[Attention], nn.Module]) -> nn.Module:
@@ -167,7 +170,7 @@ def changed(way: Callable[[Attention], nn.Module]) -> nn.Module:
 @pytest.mark.slow
 def test_attention_is_the_same_in_whatever_way_it_is_written(way: str) -> None:
     expected = explained_plainly()
-    for name, values in explained(changed(WAYS[way]), images()).items():
+    for name, values in explained(changed(WAYS[way]), images(), NAMES).items():
         close(values, expected[name], 1e-9)
 
 
@@ -254,7 +257,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
 def test_what_is_no_attention_of_all_to_all_is_refused_in_one_line(case: str) -> None:
     build, line = REFUSED[case]
     refused = Classifier(build().double() if case == "none" else build(), mean=0, size=8)
-    for name in NAMES:
+    for name in OF_TOKENS:
         with pytest.raises(BadInput, match=re.escape(f"expected {line}")) as caught:
             METHODS.get(name)(refused).attribute(images(1))
         assert "\n" not in str(caught.value)
@@ -324,3 +327,17 @@ def test_a_small_score_has_a_small_map_of_le_grad_and_the_same_picture() -> None
         for unit in (1.0, 1e-8)
     ]
     close(found[1], 1e-8 * found[0])
+
+
+def test_attn_lrp_refuses_a_network_without_attention() -> None:
+    with pytest.raises(BadInput, match="attn-lrp: expected a network with attention, got one in which none is seen"):
+        xaikit.attribute(Classifier(GAPNet().double(), mean=0, size=8), images(1), 1, "attn-lrp")
+
+
+@pytest.mark.parametrize("case", ["windows", "pooled", "heads in the batch", "convolved in the first layer"])
+@pytest.mark.slow
+def test_attn_lrp_goes_through_any_attention_and_accounts_for_the_score(case: str) -> None:
+    found = xaikit.attribute(Classifier(REFUSED[case][0](), mean=0, size=8), images(2), 1, "attn-lrp")
+    absorbed = torch.stack([amount for name, amount in found.diagnostics.items() if name.startswith("absorbed_")])
+    close(found.values.sum((1, 2)) + absorbed.sum(0), found.scores)
+    assert not any("unbalanced" in flags for flags in found.flags)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,13 +73,14 @@ class Attentions:
         probe.rule(named("softmax"), self._softmax)
         probe.rule(_KEEPS, self._kept)
         probe.rule(_PRODUCTS, self._product)
-        probe.rule(named("einsum"), self._einsum)
+        probe.open(torch.einsum, einsum_opened)
+        probe.rule([torch.einsum], self._einsum)
 
     def _fused(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         output: Tensor = function(*args, **kwargs)
         with torch.no_grad():
             weights, values = weights_of(*args, **kwargs)
-        return self._seen(weights, values, output)
+        return self._seen(weights.nan_to_num(0), values, output)  # a token that may read none reads none
 
     def _softmax(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         output = function(*args, **kwargs)
@@ -105,9 +107,6 @@ class Attentions:
 
     def _einsum(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if len(args) == 3 and any(id(factor) in self._softmaxes for factor in args[1:]):
-            form = re.fullmatch(r"(\w*)(\w)(\w),\1\3(\w)->\1\2\4", args[0].replace(" ", ""))
-            if form and id(args[1]) in self._softmaxes:
-                return self._product(torch.matmul, args[1:], kwargs)
             self.missed |= {tuple(factor.shape[-2:]) for factor in args[1:]}
         return function(*args, **kwargs)
 
@@ -137,7 +136,25 @@ def weights_of(
         scores = scores.masked_fill(~attn_mask, -torch.inf)
     elif attn_mask is not None:
         scores = scores + attn_mask
-    return scores.softmax(-1).nan_to_num(0), value  # a token that may read none reads none
+    return scores.softmax(-1), value
+
+
+def written_out(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """Compute the fused attention as its products and its softmax."""
+    weights, value = weights_of(*args, **kwargs)
+    return weights @ value
+
+
+def einsum_opened(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+    """Compute an einsum that is the product of two matrices, the second perhaps transposed, as such; else None."""
+    if len(args) != 3:
+        return None
+    form = args[0].replace(" ", "")
+    if re.fullmatch(r"(\w*)(\w)(\w),\1\3(\w)->\1\2\4", form):
+        return torch.matmul(args[1], args[2])
+    if re.fullmatch(r"(\w*)(\w)(\w),\1(\w)\3->\1\2\4", form):
+        return torch.matmul(args[1], args[2].transpose(-2, -1))
+    return None
 
 
 def opened(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -152,14 +169,8 @@ def opened(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     given = call.arguments
     if given["query"].ndim != 3 or any(given[name] is not None and given[name] is not False for name in _NOT_OPENED):
         return None
-    names = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
-    separate, biases = given["use_separate_proj_weight"], given["in_proj_bias"]
-    weights = [given[name] for name in names] if separate else given["in_proj_weight"].chunk(3)
     query, key, value = (
-        torch.unflatten(F.linear(given[name], weight, bias), -1, (given["num_heads"], -1)).permute(1, 2, 0, 3)
-        for name, weight, bias in zip(
-            ("query", "key", "value"), weights, [None] * 3 if biases is None else biases.chunk(3), strict=True
-        )
+        torch.unflatten(projected, -1, (given["num_heads"], -1)).permute(1, 2, 0, 3) for projected in _projected(given)
     )
     shares = None
     if given["need_weights"]:
@@ -170,3 +181,16 @@ def opened(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         mixed = _FUSED(query, key, value)
     joined = mixed.permute(2, 0, 1, 3).flatten(2)
     return F.linear(joined, given["out_proj_weight"], given["out_proj_bias"]), shares
+
+
+def _projected(given: dict[str, Any]) -> Sequence[Tensor]:
+    """Return the projected queries, keys and values of a multi-head attention; those of one tensor by one map."""
+    inputs, biases = [given[name] for name in ("query", "key", "value")], given["in_proj_bias"]
+    if given["use_separate_proj_weight"]:
+        weights = [given[name] for name in ("q_proj_weight", "k_proj_weight", "v_proj_weight")]
+    elif inputs[0] is inputs[1] is inputs[2]:
+        return F.linear(inputs[0], given["in_proj_weight"], biases).chunk(3, -1)
+    else:
+        weights = given["in_proj_weight"].chunk(3)
+    each = [None] * 3 if biases is None else biases.chunk(3)
+    return [F.linear(x, weight, bias) for x, weight, bias in zip(inputs, weights, each, strict=True)]

@@ -87,6 +87,46 @@ def le_grad(network: Any, x: Tensor, index: int) -> Tensor:
     return on_grid(network, torch.stack(layers).mean(0))
 
 
+def held(inputs: Tensor, outputs: Tensor) -> Tensor:
+    """Return the outputs as a multiple of the inputs, whose factor is a constant."""
+    return inputs * (outputs / inputs).detach()
+
+
+def halved(factor: Tensor) -> Tensor:
+    """Return a factor of a product whose gradient is half."""
+    return (factor + factor.detach()) / 2
+
+
+def with_constants(network: Any, x: Tensor) -> Tensor:
+    """Return the logits of a forward in which the gradient times the input is AttnLRP with rule epsilon."""
+    patches = network.embed(x).flatten(2).transpose(1, 2)[:, network.order]
+    tokens = torch.cat([network.before.expand(len(x), -1, -1), patches], 1) + network.position
+    for block in network.blocks:
+        heads = []
+        query, key, value = block.attention.qkv(held(tokens, block.norm1(tokens))).chunk(3, 2)
+        for q, k, v in zip(query.chunk(2, 2), key.chunk(2, 2), value.chunk(2, 2), strict=True):
+            scores = halved(q) @ halved(k).transpose(1, 2) / q.shape[2] ** 0.5
+            heads.append(halved(scores.softmax(2)) @ halved(v))
+        tokens = tokens + block.attention.proj(torch.cat(heads, 2))
+        hidden = block.mlp[0](held(tokens, block.norm2(tokens)))
+        tokens = tokens + block.mlp[2](held(hidden, block.mlp[1](hidden)))
+    return network.head(held(tokens, network.norm(tokens))[:, 0])
+
+
+@replicates("attn-lrp")
+def _input_times_gradient_with_factors_held() -> None:
+    clf, x = classifier("attn-lrp"), images(3)
+    inputs = x.clone().requires_grad_(True)
+    for index in (0, 2):
+        score = with_constants(clf.network, inputs)[:, index]
+        (gradient,) = torch.autograd.grad(score.sum(), inputs)
+        found = METHODS.get("attn-lrp")(clf, gamma=0, epsilon=0).attribute(x, index)
+        close(found, (x * gradient).sum(1))
+        parts = ("bias", "stabiliser", "dead", "bypass")
+        absorbed = torch.stack([found.diagnostics[f"absorbed_{part}"] for part in parts]).sum(0)
+        close(found.values.sum((1, 2)) + absorbed, score)
+
+
 @replicates("attention-rollout")
 def _whole_matrices_from_the_first_layer_on() -> None:
     clf, x = classifier("attention-rollout"), images(3)

@@ -110,7 +110,7 @@ class Composite:
         dense: rule of linear layers with flat inputs.
         first: rule of the first maps, in place of `convolution` or `dense`.
         last: rule of the last maps, in place of all the above.
-        mean: rule of sums (also with constants) and poolings.
+        mean: rule of sums (also with constants), poolings and products of two signals.
         bias: "absorb" gives biases their share of the relevance; "zero" excludes them.
         max_pool: "winner" gives a window's relevance to its largest value; "mean" shares it as mean pooling does.
         boxed: whether `first` is z-box, which needs the range of the normalised image.
@@ -127,7 +127,7 @@ class Composite:
 
     def rule(self, kind: Kind, *, first: bool, last: bool) -> Rule:
         """Return the rule of a map of this kind and position."""
-        if kind in ("sum", "pool", "shift"):
+        if kind in ("sum", "pool", "shift", "product"):
             return self.mean
         if kind in ("normalisation", "scale"):
             return self.convolution

@@ -25,24 +25,28 @@ from xaikit.run.batch import Batch
 from xaikit.run.gradients import has_checkpoint
 
 
-def relevance(batch: Batch, composite: Composite, starts: Callable[[], Sequence[Tensor]]) -> list[Relevance]:
+def relevance(
+    batch: Batch, composite: Composite, starts: Callable[[], Sequence[Tensor]], rules: type[Engine] = Engine
+) -> list[Relevance]:
     """Return the relevance at the image for each start vector at the logits.
 
     Args:
         batch: images to explain.
         composite: rule of each map.
         starts: called once the logits are known; returns one or several start vectors (n, K).
+        rules: engine with the rules of operations that have no weights.
 
     Raises:
         BadInput: an operation has no rule, the network ends in a softmax, or part of it runs without a graph.
     """
     _check_end(batch)
     try:
-        return _relevance(batch, composite, starts)
+        return _relevance(batch, composite, starts, rules)
     except MixedRows:
         vectors = list(starts())
     parts = [
-        _relevance(_alone(batch, image), composite, partial(_rows_of, vectors, image)) for image in range(len(batch))
+        _relevance(_alone(batch, image), composite, partial(_rows_of, vectors, image), rules)
+        for image in range(len(batch))
     ]
     return [joined(results) for results in zip(*parts, strict=True)]
 
@@ -56,8 +60,10 @@ def _rows_of(vectors: Sequence[Tensor], image: int) -> list[Tensor]:
     return [vector[image : image + 1] for vector in vectors]
 
 
-def _relevance(batch: Batch, composite: Composite, starts: Callable[[], Sequence[Tensor]]) -> list[Relevance]:
-    engine = Engine(composite, len(batch), batch.classifier.outline(batch.size).hides)
+def _relevance(
+    batch: Batch, composite: Composite, starts: Callable[[], Sequence[Tensor]], rules: type[Engine]
+) -> list[Relevance]:
+    engine = rules(composite, len(batch), batch.classifier.outline(batch.size).hides)
     inputs = batch.inputs.detach().requires_grad_(True)
     with torch.enable_grad():
         signal = inputs.clone()

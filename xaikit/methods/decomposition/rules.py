@@ -38,7 +38,7 @@ from xaikit.methods.decomposition.ledger import Ledger
 EPSILON = 1e-6
 ONE_SIGN = 1e-9  # parts of one sign cannot cancel, so a smaller stabiliser is enough
 
-Kind = Literal["convolution", "dense", "normalisation", "scale", "shift", "pool", "sum"]
+Kind = Literal["convolution", "dense", "normalisation", "scale", "shift", "pool", "sum", "product"]
 
 
 @dataclass(frozen=True)
