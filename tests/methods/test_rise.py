@@ -9,8 +9,9 @@ from torch import Tensor
 
 from tests.methods.replicas.perturbation import smooth_masks
 from tests.networks import DeepNet, bound, images
+from xaikit.foundation.errors import BadInput
 from xaikit.methods.base import METHODS
-from xaikit.methods.perturbation.rise import SmoothMasks
+from xaikit.methods.perturbation.rise import GridMasks
 from xaikit.model.classifier import Classifier
 
 SLOPE = torch.rand(8, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64) / 64
@@ -76,7 +77,7 @@ def test_masks_of_ones_give_the_probability_everywhere() -> None:
 
 @pytest.mark.parametrize("size", [(8, 8), (224, 224), (30, 50)])
 def test_masks_are_smooth_and_keep_their_share(size: tuple[int, int]) -> None:
-    masks = SmoothMasks(400, 7, 0.5, size, 0, torch.zeros(1))(torch.arange(400))
+    masks = GridMasks(400, 7, 0.5, size, 0, torch.zeros(1))(torch.arange(400))
     assert masks.shape == (400, *size)
     assert 0 <= float(masks.min()) <= float(masks.max()) <= 1 + 1e-6
     assert abs(float(masks.mean()) - 0.5) < 0.02
@@ -87,7 +88,7 @@ def test_masks_are_smooth_and_keep_their_share(size: tuple[int, int]) -> None:
 
 def test_masks_belong_to_the_seed_and_the_size() -> None:
     def drawn(seed: int, size: tuple[int, int], count: int = 20) -> Tensor:
-        return SmoothMasks(count, 4, 0.5, size, seed, torch.zeros(1))(torch.arange(4))
+        return GridMasks(count, 4, 0.5, size, seed, torch.zeros(1))(torch.arange(4))
 
     assert torch.equal(drawn(1, (16, 16)), drawn(1, (16, 16)))
     assert not torch.equal(drawn(1, (16, 16)), drawn(2, (16, 16)))
@@ -125,3 +126,30 @@ def test_a_heatmap_of_a_callable_shows_its_whole_range() -> None:
     spread = as_logit.values - as_logit.values.min()
     assert torch.allclose(heatmap, spread / spread.max(), atol=1e-6)
     assert METHODS.get("rise").build(linear_box(), samples=5, grid=4).attribute(x, 0).scale == "unit"
+
+
+def test_patches_are_kept_and_removed_as_a_whole() -> None:
+    masks = GridMasks(300, 4, 0.3, (8, 12), 0, torch.zeros(1), "patches")(torch.arange(300))
+    blocks = masks.reshape(300, 4, 2, 4, 3)
+    assert torch.equal(blocks, blocks[:, :, :1, :, :1].expand_as(blocks))
+    assert masks.unique().tolist() == [0, 1]
+    assert abs(float(masks.mean()) - 0.3) < 4 * (0.3 * 0.7 / 4800) ** 0.5
+
+
+def test_patches_do_not_matter_beyond_their_tokens_to_a_transformer() -> None:
+    """A network that reads the mean of each patch: the map of whole patches tells it what each patch adds."""
+    weight = torch.rand(4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64) / 16
+
+    def tokens(pixels: Tensor) -> Tensor:
+        p = (torch.nn.functional.avg_pool2d(pixels.double().mean(1), 2) * weight).sum((1, 2))
+        return torch.stack([p, 1 - p], 1)
+
+    clf = Classifier.from_function(tokens, size=8, mean=0.0, takes="torch")
+    x = images(1).float()
+    found = explain(x, clf, samples=4000, grid=4, masks="patches", variant="centred")
+    added = torch.nn.functional.avg_pool2d(x.double().mean(1), 2) * weight
+    error = (found[0, ::2, ::2] - added[0]).abs().max()
+    assert torch.equal(found[0, ::2, ::2].repeat_interleave(2, 0).repeat_interleave(2, 1), found[0])
+    assert float(error) < 0.15 * float(added.max())
+    with pytest.raises(BadInput, match="grid: expected a divisor of the image's 8x8 pixels for patches, got 3"):
+        explain(x, clf, samples=10, grid=3, masks="patches")

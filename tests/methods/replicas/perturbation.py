@@ -134,6 +134,20 @@ def _rise_by_a_loop_over_masks() -> None:
 
 
 @replicates("rise")
+def _rise_of_patches_by_a_loop_over_kronecker_products() -> None:
+    clf, x = bound(DeepNet(), **NORMALISED), images(2)
+    stream = generator(5, "rise", "8x8")
+    grids = (torch.rand(40, 4, 4, generator=stream) < 0.3).double()
+    expected = torch.zeros(2, 8, 8, dtype=torch.float64)
+    for grid in grids:
+        mask = torch.kron(grid, torch.ones(2, 2, dtype=torch.float64))
+        probability = clf.to_probabilities(clf.logits(clf.normalize(x) * mask))[:, 3].detach()
+        expected += probability[:, None, None] * mask / (40 * 0.3)
+    found = METHODS.get("rise").build(clf, samples=40, grid=4, keep=0.3, masks="patches").attribute(x, 3, seed=5)
+    close(found, expected, 1e-6)
+
+
+@replicates("rise")
 def _centred_rise_is_a_regression_on_the_mask_at_each_pixel() -> None:
     clf = bound(DeepNet())
     x = images(2)

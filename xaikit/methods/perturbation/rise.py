@@ -15,13 +15,17 @@ mask, is signed, and varies far less between draws. The masks depend only on the
 by all images. Equal probabilities give a constant map, without the noise of the masks. Only grids and offsets are
 stored; each portion builds its masks as U_y G_i U_x^T.
 
+masks "smooth"   as above
+masks "patches"  M_i = the grid itself, each bit a block of pixels at a fixed place: with `grid` the number of patches
+                 per side of a vision transformer (14 for patches of 16 in 224 pixels), its tokens as wholes
+
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W).
 Units:  "plain": mean probability given that the pixel is kept, in [0, 1] up to sampling noise, which the diagnostic
     `standard_error` measures (mean over pixels), or the mean value of a callable or a regression; "centred":
     probability per unit of mask.
 Source: Petsiuk et al., BMVC 2018, eq. 6, arXiv:1806.07421.
 Departs from source: upsampling uses half-pixel centres and extends to the border (source: reflects there); adds the
-    variant "centred"; a constant probability gives a constant map.
+    variant "centred" and the masks "patches"; a constant probability gives a constant map.
 """
 
 import math
@@ -44,11 +48,13 @@ from xaikit.run.cost import Cost
 
 _LEAST_VARIANCE = 1e-9  # variance of the masks at a pixel below which its slope is 0
 _LEAST_KEPT = 1e-6
+
+Masks = Literal["smooth", "patches"]
 _CHUNK = 16  # masks per step of a sum; independent of the portions, so that sums are bitwise reproducible
 
 
-class SmoothMasks:
-    """Random smooth masks, stored as coarse grids and built on demand.
+class GridMasks:
+    """Random masks, stored as coarse grids and built on demand.
 
     Args:
         count: number of masks.
@@ -57,17 +63,28 @@ class SmoothMasks:
         size: (H, W) of the masks.
         seed: seed of the random draw, together with the size.
         like: tensor that sets device and dtype.
+        masks: "smooth" at a random offset, or the cells themselves as "patches".
     """
 
-    def __init__(self, count: int, grid: int, keep: float, size: tuple[int, int], seed: int, like: Tensor) -> None:
+    def __init__(
+        self,
+        count: int,
+        grid: int,
+        keep: float,
+        size: tuple[int, int],
+        seed: int,
+        like: Tensor,
+        masks: Masks = "smooth",
+    ) -> None:
         self.size = size
         stream = generator(seed, "rise", f"{size[0]}x{size[1]}")
-        cells = [math.ceil(side / grid) for side in size]
+        cells = [math.ceil(side / grid) if masks == "smooth" else 1 for side in size]
         self.grids = (torch.rand(count, grid, grid, generator=stream, dtype=torch.float32, device="cpu") < keep).to(
             like
         )
         self.offsets = [torch.randint(cell, (count,), generator=stream, device="cpu").to(like.device) for cell in cells]
-        self._upsampling = [_upsampling(grid, cell, side).to(like) for cell, side in zip(cells, size, strict=True)]
+        upsampling = _upsampling if masks == "smooth" else _repetition
+        self._upsampling = [upsampling(grid, cell, side).to(like) for cell, side in zip(cells, size, strict=True)]
 
     def __call__(self, items: Tensor) -> Tensor:
         """Return the masks (m, H, W) with numbers `items` (m,)."""
@@ -86,6 +103,7 @@ class RISE(InputMethod):
         keep: probability that a cell is kept.
         fill: content of removed pixels: the name of a fill, or pixels that broadcast to the images.
         variant: "plain" is the paper's, "centred" is the regression slope of the probability on the mask.
+        masks: "smooth" masks are the paper's, "patches" keep and remove whole cells, for vision transformers.
     """
 
     samples: Count = 4000
@@ -93,6 +111,7 @@ class RISE(InputMethod):
     keep: Annotated[float, Gt(0), Le(1)] = 0.5
     fill: Fill | Tensor = "mean"
     variant: Literal["plain", "centred"] = "plain"
+    masks: Masks = "smooth"
 
     name = "rise"
     family = "perturbation"
@@ -112,8 +131,14 @@ class RISE(InputMethod):
         """Return the weighted mean of the masks, (n, H, W)."""
         if self.grid > min(batch.size):
             raise BadInput(f"grid: expected at most the image's {min(batch.size)} pixels a side, got {self.grid}")
-        scorer = Scorer(batch, self.fill, "probability")
-        masks = SmoothMasks(self.samples, self.grid, self.keep, batch.size, batch.context.seed, scorer.clean)
+        if self.masks == "patches" and any(side % self.grid for side in batch.size):
+            height, width = batch.size
+            raise BadInput(
+                f"grid: expected a divisor of the image's {height}x{width} pixels for patches, got {self.grid}; take "
+                "the network's number of patches per side"
+            )
+        scorer, seed = Scorer(batch, self.fill, "probability"), batch.context.seed
+        masks = GridMasks(self.samples, self.grid, self.keep, batch.size, seed, scorer.clean, self.masks)
         probabilities = torch.stack(scorer.of_masks(self.samples, lambda _, items: masks(items)))
         if self.variant == "centred":
             return Values(self._slope(masks, probabilities))
@@ -131,7 +156,7 @@ class RISE(InputMethod):
         """Return a forward for the clean image and one per mask."""
         return Cost(1 + self.samples, 0)
 
-    def _slope(self, masks: SmoothMasks, probabilities: Tensor) -> Tensor:
+    def _slope(self, masks: GridMasks, probabilities: Tensor) -> Tensor:
         ones = torch.ones_like(probabilities[:1])
         mean, square = (_weighted_sum(masks, ones, power)[0] / self.samples for power in (1, 2))
         variance = square - mean.square()
@@ -145,7 +170,7 @@ def _constant(probabilities: Tensor) -> Tensor:
     return (probabilities == probabilities[:, :1]).all(1, keepdim=True)
 
 
-def _weighted_sum(masks: SmoothMasks, weights: Tensor, power: int = 1) -> Tensor:
+def _weighted_sum(masks: GridMasks, weights: Tensor, power: int = 1) -> Tensor:
     """Return sum_i (w_i M_i)^power (n, H, W) for weights (n, count)."""
     total = weights.new_zeros(len(weights), *masks.size)
     for items in torch.split(torch.arange(weights.shape[1], device=weights.device), _CHUNK):
@@ -160,3 +185,8 @@ def _upsampling(grid: int, cell: int, side: int) -> Tensor:
     cells = torch.eye(grid, device="cpu")[None]
     upsampled = F.interpolate(cells, size=(grid + 1) * cell, mode="linear", align_corners=False)[0].T
     return upsampled.unfold(0, side, 1)[:cell].mT.contiguous()
+
+
+def _repetition(grid: int, cell: int, side: int) -> Tensor:
+    """Return the matrix that repeats a row of cells as blocks of pixels, for one offset, (1, side, grid)."""
+    return torch.eye(grid, device="cpu").repeat_interleave(side // grid, 0)[None]
