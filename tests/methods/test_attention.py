@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from torchvision.models import VisionTransformer
 
 import xaikit
 from tests.methods.replicas import close
@@ -341,3 +342,40 @@ def test_attn_lrp_goes_through_any_attention_and_accounts_for_the_score(case: st
     absorbed = torch.stack([amount for name, amount in found.diagnostics.items() if name.startswith("absorbed_")])
     close(found.values.sum((1, 2)) + absorbed.sum(0), found.scores)
     assert not any("unbalanced" in flags for flags in found.flags)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.slow
+def test_rollout_is_that_of_the_attentions_that_transformers_returns(attention: str) -> None:
+    transformers = pytest.importorskip("transformers", reason="needs transformers: pip install 'xaikit[transformers]'")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    config = transformers.DeiTConfig(**sizes, image_size=16, patch_size=4, num_labels=3)
+    config._attn_implementation = "eager"
+    torch.manual_seed(0)
+    network = transformers.DeiTForImageClassificationWithTeacher(config).double().eval()
+    x = torch.rand(2, 3, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        first, second = (layer.mean(1) for layer in network(x, output_attentions=True).attentions)
+    network.set_attn_implementation(attention)
+    both = (second + torch.eye(18)) / 2 @ ((first + torch.eye(18)) / 2)
+    found = xaikit.attribute(Classifier(network, mean=0, size=16, channels=3), x, 1, "attention-rollout")
+    close(found, both[:, :2].mean(1)[:, 2:].reshape(2, 4, 4), 1e-6)  # its eager softmax rounds to float32
+
+
+@pytest.mark.slow
+def test_timm_and_torchvision_have_the_maps_of_their_written_out_attention() -> None:
+    timm = pytest.importorskip("timm", reason="needs timm: pip install 'xaikit[timm]'")
+    options = {"img_size": 16, "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2, "num_classes": 3}
+    torch.manual_seed(0)
+    x = torch.rand(2, 3, 16, 16, dtype=torch.float64)
+    network = timm.create_model("vit_tiny_patch16_224", pretrained=False, **options).double()
+    fused = explained(network, x, NAMES)
+    for block in network.blocks:
+        block.attn.fused_attn = False
+    for name, values in explained(network, x, NAMES).items():
+        close(values, fused[name], 1e-9)
+    other = VisionTransformer(16, 4, 2, 2, 16, 24, num_classes=3).double()
+    nn.init.normal_(other.heads.head.weight)
+    for name, values in explained(other, x, NAMES).items():
+        assert values.shape == ((2, 16, 16) if name == "attn-lrp" else (2, 4, 4))
+        assert float(values.abs().max()) > 0
