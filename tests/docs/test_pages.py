@@ -55,7 +55,7 @@ def give_photographs(stage: Path) -> None:
     stream = np.random.default_rng(0)
     for label, colour in COLOURS.items():
         (stage / "photos" / label).mkdir(parents=True)
-        for place in range(5):
+        for place in range(3):
             pixels = np.clip(stream.normal(colour, 20.0, (32, 32, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(stage / "photos" / label / f"{place}.jpg")
     Image.fromarray(pixels).save(stage / "cat.jpg")
@@ -123,7 +123,7 @@ def test_commands_run_as_printed(stage: Path, capsys: pytest.CaptureFixture[str]
 def as_tested(given: list[str]) -> list[str]:
     """Return a command without its download, with little training, and without a server."""
     if given[0] == "train":
-        return [*given, "--epochs", "8", "--from-scratch"]
+        return [*given, "--epochs", "3", "--from-scratch"]
     if given[0] == "app":  # one picture on a small network, written instead of served
         small = {"photos": "demos/pictures/dots.png", "out/trained": "texture-cnn"}
         shown = [small.get(word, word) for word in given]

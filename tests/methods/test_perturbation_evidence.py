@@ -21,10 +21,10 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "occlusion": ("occlusion", {"score": "probability"}),
     "feature-ablation": ("feature-ablation", {"score": "probability"}),
     "rise": ("rise", {"samples": 1500}),
-    "rise, centred": ("rise", {"samples": 500, "variant": "centred"}),
-    "lime": ("lime", {"samples": 400}),
-    "kernel-shap": ("kernel-shap", {"samples": 600, "score": "probability"}),
-    "partition-shap": ("partition-shap", {"samples": 300, "score": "probability"}),
+    "rise, centred": ("rise", {"samples": 300, "variant": "centred"}),
+    "lime": ("lime", {"samples": 200}),
+    "kernel-shap": ("kernel-shap", {"samples": 300, "score": "probability"}),
+    "partition-shap": ("partition-shap", {"samples": 150, "score": "probability"}),
 }
 
 

@@ -146,9 +146,9 @@ def test_they_point_at_the_object_and_their_energy_lies_inside(capsys: pytest.Ca
     near = torch.nn.functional.max_pool2d(scene.objects[:, None].float(), 9, 1, 4)[:, 0].flatten(1)
     rows = {}
     for name, params in {
-        "extremal-perturbation": {"steps": 100},
-        "meaningful-perturbation": {},
-        "xrai": {"steps": 20},
+        "extremal-perturbation": {"steps": 50},
+        "meaningful-perturbation": {"steps": 100},
+        "xrai": {"steps": 8},
         "sobol": {"samples": 16},
         "hsic": {},
     }.items():
