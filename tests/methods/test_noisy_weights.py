@@ -48,10 +48,10 @@ def test_a_layer_given_as_a_module_is_that_of_each_copy(name: str) -> None:
 
 def test_an_image_whose_class_most_networks_lose_is_flagged() -> None:
     clf, x = bound(GAPNet()), images()
-    calm = METHODS.get("noise-grad").build(clf, weight_level=1e-6).attribute(x, 1)
+    calm = METHODS.get("noise-grad").build(clf, networks=4, weight_level=1e-6).attribute(x, 1)
     assert calm.diagnostics["class_kept"].tolist() == [1, 1, 1]
     assert calm.flags == [set()] * 3
-    wild = METHODS.get("noise-grad").build(clf, weight_level=50).attribute(x, 1)
+    wild = METHODS.get("noise-grad").build(clf, networks=9, weight_level=50).attribute(x, 1)
     lost = [share < 0.5 for share in wild.diagnostics["class_kept"].tolist()]
     assert ["class-lost" in names for names in wild.flags] == lost
     assert any(lost)

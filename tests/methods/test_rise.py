@@ -136,8 +136,9 @@ def test_patches_are_kept_and_removed_as_a_whole() -> None:
     assert abs(float(masks.mean()) - 0.3) < 4 * (0.3 * 0.7 / 4800) ** 0.5
 
 
-def test_patches_do_not_matter_beyond_their_tokens_to_a_transformer() -> None:
-    """A network that reads the mean of each patch: the map of whole patches tells it what each patch adds."""
+@pytest.mark.slow
+def test_whole_patches_tell_what_each_adds_to_a_network_of_tokens() -> None:
+    """The score is a sum over the means of patches, so that the slope of each is what it adds."""
     weight = torch.rand(4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64) / 16
 
     def tokens(pixels: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -220,33 +221,42 @@ def _filtered_by_matrices_of_waves() -> None:
             close(METHODS.get("for-grad").build(clf, base=base, cutoff=cutoff).attribute(x, 1), expected)
 
 
+def _gradients_by_noisy_weights(clf: Classifier, inputs: Tensor, seed: int) -> list[Tensor]:
+    """Return the gradients of the logit of class 1 for two networks of noisy weights."""
+    place, found = inputs.requires_grad_(True), []
+    for number in range(2):
+        weights = {}
+        for name, weight in clf.network.named_parameters():
+            stream = generator(seed, "noisy weights", name, str(number))
+            weights[name] = weight.detach() * torch.normal(1.0, 0.3, weight.shape, generator=stream).to(weight)
+        score = torch.func.functional_call(clf.network, weights, (place,))[:, 1].sum()
+        found += torch.autograd.grad(score, place)
+    return found
+
+
+NOISY = {"networks": 2, "weight_level": 0.3, "channels": True}
+
+
 @replicates("noise-grad")
-@replicates("fusion-grad")
 def _gradients_of_the_network_called_with_other_weights() -> None:
-    clf = bound(DeepNet(), **COLOURS)
-    x, seeds = images(2), (0, 5)
+    clf, x = bound(DeepNet(), **COLOURS), images(2)
+    expected = _gradients_by_noisy_weights(clf, clf.normalize(x), 5)
+    found = METHODS.get("noise-grad").build(clf, **NOISY).attribute(x, 1, seed=5)
+    close(found, torch.stack(expected).mean(0), 1e-6)
+
+
+@replicates("fusion-grad")
+def _gradients_at_noisy_images_of_the_network_called_with_other_weights() -> None:
+    clf, x = bound(DeepNet(), **COLOURS), images(2)
     sigma = clf.normalize(x).flatten(1).max(1).values - clf.normalize(x).flatten(1).min(1).values
-    for seed in seeds:
-        sums = {"noise-grad": torch.zeros_like(x), "fusion-grad": torch.zeros_like(x)}
-        for number in range(3):
-            weights = {}
-            for name, weight in clf.network.named_parameters():
-                stream = generator(seed, "noisy weights", name, str(number))
-                weights[name] = weight.detach() * torch.normal(1.0, 0.3, weight.shape, generator=stream).to(weight)
-
-            def score(inputs: Tensor, weights: dict[str, Tensor] = weights) -> Tensor:
-                return torch.func.functional_call(clf.network, weights, (inputs,))[:, 1].sum()
-
-            sums["noise-grad"] += torch.func.grad(score)(clf.normalize(x)) / 3
-            for copy in range(2):
-                streams = [generator(seed, content, "noise", str(copy)) for content in image_hashes(x)]
-                noise = torch.stack([torch.randn(3, 8, 8, generator=stream) for stream in streams])
-                moved = clf.normalize(x) + 0.1 * sigma[:, None, None, None] * noise
-                sums["fusion-grad"] += torch.func.grad(score)(moved) / 6
-        options = {"networks": 3, "weight_level": 0.3, "channels": True}
-        close(METHODS.get("noise-grad").build(clf, **options).attribute(x, 1, seed=seed), sums["noise-grad"], 1e-6)
-        both = METHODS.get("fusion-grad").build(clf, **options, samples=2, level=0.1)
-        close(both.attribute(x, 1, seed=seed), sums["fusion-grad"], 1e-6)
+    expected = []
+    for copy in range(2):
+        streams = [generator(5, content, "noise", str(copy)) for content in image_hashes(x)]
+        noise = torch.stack([torch.randn(3, 8, 8, generator=stream) for stream in streams])
+        moved = clf.normalize(x) + 0.1 * sigma[:, None, None, None] * noise
+        expected += _gradients_by_noisy_weights(clf, moved, 5)
+    found = METHODS.get("fusion-grad").build(clf, **NOISY, samples=2, level=0.1).attribute(x, 1, seed=5)
+    close(found, torch.stack(expected).mean(0), 1e-6)
 
 
 @replicates("noise-grad")
@@ -308,26 +318,34 @@ def _by_direction(clf: Classifier, path: list[Tensor], target: int) -> Tensor:
     return torch.einsum("tn,tnd->nd", scores.diff(dim=0), units**2).reshape(path[0].shape)
 
 
+def _agrees_by_direction(name: str, clf: Classifier, x: Tensor, path: list[Tensor], **params: Any) -> None:
+    options = {"steps": len(path) - 1, "weighting": "idgi", "channels": True}
+    found = METHODS.get(name).build(clf, **options, **params).attribute(x, 3)
+    close(found, _by_direction(clf, path, 3), 1e-9)
+
+
 @replicates("integrated-gradients")
-@replicates("blur-integrated-gradients")
-@replicates("guided-integrated-gradients")
-def _important_directions_on_explicit_paths() -> None:
-    clf = bound(DeepNet(), **COLOURS)
-    x = images(2)
+def _important_directions_on_a_straight_path() -> None:
+    clf, x = bound(DeepNet(), **COLOURS), images(2)
     inputs, black = clf.normalize(x), clf.normalize(torch.zeros_like(x))
-    straight = [black + share * (inputs - black) for share in torch.linspace(0, 1, 7, dtype=torch.float64)]
+    path = [black + share * (inputs - black) for share in torch.linspace(0, 1, 7, dtype=torch.float64)]
+    _agrees_by_direction("integrated-gradients", clf, x, path, baseline="black")
+
+
+@replicates("blur-integrated-gradients")
+def _important_directions_on_a_path_of_blurs() -> None:
+    clf, x = bound(DeepNet(), **COLOURS), images(2)
     sigmas = [(0, 0, 2 - step / 3, 2 - step / 3) for step in range(7)]
-    sharper = [torch.from_numpy(gaussian_filter(inputs.numpy(), sigma, mode="constant")) for sigma in sigmas]
-    guided = [_guided_path(clf, end, start, 3, 6, 0.25, 0.1) for end, start in zip(inputs, black, strict=True)]
-    joined = [torch.cat(points) for points in zip(*guided, strict=True)]
-    options = {"steps": 6, "weighting": "idgi", "channels": True}
-    for name, path, more in (
-        ("integrated-gradients", straight, {"baseline": "black"}),
-        ("blur-integrated-gradients", sharper, {"sigma": 2}),
-        ("guided-integrated-gradients", joined, {"baseline": "black", "reach": 0.1}),
-    ):
-        found = METHODS.get(name).build(clf, **options, **more).attribute(x, 3)
-        close(found, _by_direction(clf, path, 3), 1e-9)
+    inputs = clf.normalize(x).numpy()
+    path = [torch.from_numpy(gaussian_filter(inputs, sigma, mode="constant")) for sigma in sigmas]
+    _agrees_by_direction("blur-integrated-gradients", clf, x, path, sigma=2)
+
+
+@replicates("guided-integrated-gradients")
+def _important_directions_on_a_guided_path() -> None:
+    clf, x = bound(DeepNet(), **COLOURS), images(1)
+    path = _guided_path(clf, clf.normalize(x)[0], clf.normalize(torch.zeros_like(x))[0], 3, 6, 0.25, 0.1)
+    _agrees_by_direction("guided-integrated-gradients", clf, x, path, baseline="black", reach=0.1)
 
 
 @replicates("blur-integrated-gradients")
