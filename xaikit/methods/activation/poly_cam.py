@@ -94,12 +94,14 @@ class PolyCAM(SeveralLayers):
 
     def _finer(self) -> list[Layer]:
         """Return for each finer grid before the method's own layer the last of its layers with the fewest parents."""
-        seen, own = self.classifier.outline(), self.place
-        layers = list(seen.layers.items())
-        names = [name for name, _ in layers]
+        seen, names = self.classifier.outline(), list(self.classifier.outline().layers)
+        modules = dict(self.classifier.module.named_modules(remove_duplicate=False))
+        own = modules[self.place.name]  # which may have another name in the outline
+        last = next((index for index, name in enumerate(names) if modules.get(name) is own), 0)
         chosen: dict[tuple[int, int], str] = {}
-        for name, (_, height, width) in layers[: names.index(own.name)]:
-            finer = height * width > seen.layers[own.name][1] * seen.layers[own.name][2]
+        for name in names[:last]:
+            _, height, width = seen.layers[name]
+            finer = height * width > seen.layers[names[last]][1] * seen.layers[names[last]][2]
             if not finer or seen.calls.get(name, 1) > 1 or name in seen.without_grid | seen.apart:
                 continue
             if name.count(".") <= chosen.get((height, width), name).count("."):
