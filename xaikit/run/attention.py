@@ -29,6 +29,7 @@ from xaikit.model.function import BlackBox, Scripted
 from xaikit.model.grids import Grid
 from xaikit.model.hooks import Layer, cut
 from xaikit.model.layers import Outline
+from xaikit.run.cuts import Trace
 from xaikit.run.gradients import check_graph
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def attention_weights(batch: Batch) -> list[Tensor]:
         tokens = tokens_of(batch)
         with torch.no_grad(), batch.classifier.probe() as probe:
             seen = Attentions(probe)
+            batch.places.watch(probe, [probe.record(tokens.layer)])
             batch.keep_logits(batch.context.forward(batch.classifier, batch.inputs))
         batch.attention = _checked(seen.calls, len(batch), tokens), None
     return batch.attention[0]
@@ -93,15 +95,18 @@ def attention_weights(batch: Batch) -> list[Tensor]:
 def attention_gradients(batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
     """Return A (n, heads, T, T) of each layer, and the gradient of the score by it, at least float32."""
     if batch.attention is None or batch.attention[1] is None:
-        tokens = tokens_of(batch)
+        tokens, trace = tokens_of(batch), Trace(batch.classifier.outline(batch.size).hides)
         with torch.enable_grad(), batch.classifier.probe() as probe:
             seen = Attentions(probe)
+            batch.places.watch(probe, [probe.record(tokens.layer)])
             inputs = batch.inputs.detach().requires_grad_(True)
-            logits = batch.context.forward(batch.classifier, inputs)
+            with probe.traced(trace.call):
+                logits = batch.context.forward(batch.classifier, inputs)
             calls = list(seen.calls)  # a checkpoint calls them again in the backward
         batch.keep_logits(logits.detach())
         weights = _checked(calls, len(batch), tokens)
-        found = batch.gradients_of(batch.target.score(logits), [call.output for call in calls])
+        found = batch.gradients_of(batch.target.score(logits), [call.output for call in calls], trace)
+        batch.traces[None] = trace
         batch.attention = (
             weights,
             [
@@ -180,7 +185,7 @@ def _layer(outline: Outline, count: int, name: str) -> tuple[Layer, Grid]:
     """
     found = {
         f"{grid.size} {grid.order.tolist()}": (Layer(*place, grid=grid), grid)
-        for place, grid in outline.grids.items()
+        for place, grid in reversed(outline.grids.items())  # the first layer is taken
         if grid.channels == (2,) and grid.shape[0] == count
     }
     if len(found) != 1:

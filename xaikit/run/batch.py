@@ -69,7 +69,7 @@ class Batch:
         self._logits: Tensor | None = None
         self._activations: dict[Layer, Tensor] = {}
         self._layers: dict[Layer, tuple[Tensor, Tensor]] = {}
-        self._traces: dict[Layer | None, Trace] = {}
+        self.traces: dict[Layer | None, Trace] = {}
         self.attention: tuple[list[Tensor], list[Tensor] | None] | None = None  # see attention.py
         self.places = Places(classifier, self.inputs)
         classifier.outline(pixels.shape[-2:])
@@ -213,7 +213,7 @@ class Batch:
         if not found or (any(gradient is None for gradient in found) and has_checkpoint(score)):
             return self._watched(layers)
         if len(layers) == 1:  # several layers have parts of the graph between them
-            self._traces.setdefault(layers[0], trace)
+            self.traces.setdefault(layers[0], trace)
         return list(zip(activations, found, strict=True))
 
     def _watched(self, layers: Sequence[Layer]) -> list[tuple[Tensor, Tensor | None]]:
@@ -225,7 +225,7 @@ class Batch:
             with probe.traced(trace.call):
                 logits = self.context.forward(self.classifier, inputs)
             self.gradients_of(self.target.score(logits), [inputs], trace, watched=True)
-            self._traces |= dict.fromkeys(layers, trace)
+            self.traces |= dict.fromkeys(layers, trace)
             return [(watch.activation, watch.gradient) for watch in watches]
 
     def trace(self, layer: Layer | None) -> Trace:
@@ -233,7 +233,7 @@ class Batch:
 
         It is the forward that gave the gradient; for methods that differentiate in another way, one of the first image.
         """
-        if layer not in self._traces:
+        if layer not in self.traces:
             trace = Trace(self.classifier.outline(self.size).hides)
             with torch.enable_grad(), self.classifier.probe() as probe, suppress(RuntimeError):  # as through NumPy
                 inputs = self.inputs[:1].detach()
@@ -244,8 +244,8 @@ class Batch:
                 with probe.traced(trace.call):
                     logits = self.context.run(self.classifier, inputs)
                 trace.end(nodes(logits, {None}))
-            self._traces[layer] = trace
-        return self._traces[layer]
+            self.traces[layer] = trace
+        return self.traces[layer]
 
     def moved_layer(self, layer: Layer, move: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor | None]:
         """Return the scores and their gradients by a layer whose output is moved."""
@@ -307,7 +307,7 @@ class Batch:
         """
         score, leaf, trace = self._forward(self.inputs, lambda logits: self.target.score(logits), probe)
         trace.end((), hidden=bool(graph.hidden()))
-        self._traces[None] = trace
+        self.traces[None] = trace
         if between is not None:
             between()
         gradient = self.gradients_of(score, [leaf])[0]
@@ -343,8 +343,8 @@ class Batch:
 
         if inputs is self.inputs:
             with self.classifier.probe() as probe:
-                total, leaf, self._traces[None] = self._forward(inputs, value, probe)
-            score, gradient = total.detach(), self.gradients_of(total, [leaf], self._traces[None])[0]
+                total, leaf, self.traces[None] = self._forward(inputs, value, probe)
+            score, gradient = total.detach(), self.gradients_of(total, [leaf], self.traces[None])[0]
         else:
             score, gradient = self.differentiated(inputs, value)
 

@@ -147,3 +147,78 @@ def _networks_that_end_after_each_block() -> None:
     clf, x = classifier("le-grad"), images(3)
     for index in (0, 2):
         close(METHODS.get("le-grad")(clf).attribute(x, index), le_grad(clf.network, x, index))
+
+
+def z_plus(layer: torch.nn.Linear, x: Tensor, relevance: Tensor) -> Tensor:
+    """Share the relevance of a linear layer's outputs by positive contributions, without the bias."""
+    up, down = x.clamp_min(0), x.clamp_max(0)
+    plus, minus = layer.weight.clamp_min(0), layer.weight.clamp_max(0)
+    ratio = relevance / (up @ plus.T + down @ minus.T)
+    return up * (ratio @ plus) + down * (ratio @ minus)
+
+
+def summed(first: Tensor, second: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
+    """Share the relevance of a sum as the paper says; of constants, which are zero here, the other has it all."""
+    shares = [part / (first + second) * relevance for part in (first, second)]
+    total = relevance.sum((1, 2), keepdim=True)
+    sums = [share.sum((1, 2), keepdim=True) for share in shares]
+    weight = sums[0].abs() + sums[1].abs()
+    return tuple(share * (own.abs() / weight) * (total / own) for share, own in zip(shares, sums, strict=True))
+
+
+def backwards(network: Any, x: Tensor, index: int) -> list[Tensor]:
+    """Return the relevance of the attention weights of `Tokens`, by a forward that keeps all values and a walk back."""
+    patches = network.embed(x).flatten(2).transpose(1, 2)[:, network.order]
+    before = network.before.expand(len(x), -1, -1)
+    tokens, kept = torch.cat([before, patches], 1) + network.position, []
+    for number, block in enumerate(network.blocks):
+        normed = block.norm1(tokens)
+        query, key, value = (
+            part.unflatten(2, (2, -1)).transpose(1, 2) for part in block.attention.qkv(normed).chunk(3, 2)
+        )
+        scores = query @ key.transpose(2, 3) / query.shape[3] ** 0.5
+        mixed = scores.softmax(3) @ value
+        joined = mixed.transpose(1, 2).flatten(2)
+        out = block.attention.proj(joined)
+        skip = tokens.clone()
+        if number == 0:
+            skip[:, : before.shape[1]] = 0  # constants
+        middle = tokens + out
+        acted = block.mlp[:2](block.norm2(middle))
+        after = block.mlp[2](acted)
+        kept.append((block, normed, query, key, value, scores, mixed, joined, skip, out, middle, acted, after))
+        tokens = middle + after
+    normed = network.norm(tokens)
+    relevance = torch.zeros_like(tokens)
+    start = torch.zeros(len(x), network.head.out_features, dtype=x.dtype)
+    start[:, index] = 1
+    relevance[:, 0] = z_plus(network.head, normed[:, 0], start)
+    found = []
+    for block, normed, query, key, value, scores, mixed, joined, skip, out, middle, acted, after in kept[::-1]:
+        kept_by_middle, of_mlp = summed(middle, after, relevance)
+        of_mlp = z_plus(block.mlp[0], block.norm2(middle), z_plus(block.mlp[2], acted, of_mlp))
+        relevance, of_attention = summed(skip, out, kept_by_middle + of_mlp)
+        of_mixed = z_plus(block.attention.proj, joined, of_attention).unflatten(2, (2, -1)).transpose(1, 2)
+        weights = scores.softmax(3)
+        of_weights = weights * (of_mixed / (2 * mixed) @ value.transpose(2, 3))
+        of_value = value * (weights.transpose(2, 3) @ (of_mixed / (2 * mixed)))
+        found.append(of_weights)
+        of_query = query * (of_weights / (2 * scores) @ key) / query.shape[3] ** 0.5
+        of_key = key * ((of_weights / (2 * scores)).transpose(2, 3) @ query) / query.shape[3] ** 0.5
+        joint = torch.cat([part.transpose(1, 2).flatten(2) for part in (of_query, of_key, of_value)], 2)
+        relevance = relevance + z_plus(block.attention.qkv, normed, joint)
+    return found[::-1]
+
+
+@replicates("transformer-attribution")
+def _relevance_by_a_walk_back_with_all_values_kept() -> None:
+    clf, x = classifier("transformer-attribution"), images(3)
+    for index in (0, 2):
+        weights, logits = unrolled(clf.network, x)
+        gradients = torch.autograd.grad(logits[:, index].sum(), weights)
+        total = torch.eye(weights[0].shape[-1], dtype=x.dtype).expand(len(x), -1, -1)
+        for gradient, relevance in zip(gradients, backwards(clf.network, x, index), strict=True):
+            gain = (gradient * relevance).clamp_min(0).mean(1)
+            total = total + gain @ total
+        found = METHODS.get("transformer-attribution")(clf).attribute(x, index)
+        close(found, on_grid(clf.network, mean_row(clf.network, total)), 1e-6)

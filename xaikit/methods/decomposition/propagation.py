@@ -26,7 +26,7 @@ from xaikit.run.gradients import has_checkpoint
 
 
 def relevance(
-    batch: Batch, composite: Composite, starts: Callable[[], Sequence[Tensor]], rules: type[Engine] = Engine
+    batch: Batch, composite: Composite, starts: Callable[[], Sequence[Tensor]], rules: Callable[..., Engine] = Engine
 ) -> list[Relevance]:
     """Return the relevance at the image for each start vector at the logits.
 
@@ -34,7 +34,7 @@ def relevance(
         batch: images to explain.
         composite: rule of each map.
         starts: called once the logits are known; returns one or several start vectors (n, K).
-        rules: engine with the rules of operations that have no weights.
+        rules: returns the engine, from the arguments of `Engine`.
 
     Raises:
         BadInput: an operation has no rule, the network ends in a softmax, or part of it runs without a graph.
@@ -61,7 +61,7 @@ def _rows_of(vectors: Sequence[Tensor], image: int) -> list[Tensor]:
 
 
 def _relevance(
-    batch: Batch, composite: Composite, starts: Callable[[], Sequence[Tensor]], rules: type[Engine]
+    batch: Batch, composite: Composite, starts: Callable[[], Sequence[Tensor]], rules: Callable[..., Engine]
 ) -> list[Relevance]:
     engine = rules(composite, len(batch), batch.classifier.outline(batch.size).hides)
     inputs = batch.inputs.detach().requires_grad_(True)
