@@ -185,7 +185,7 @@ def _layer(outline: Outline, count: int, name: str) -> tuple[Layer, Grid]:
     """
     found = {
         f"{grid.size} {grid.order.tolist()}": (Layer(*place, grid=grid), grid)
-        for place, grid in reversed(outline.grids.items())  # the first layer is taken
+        for place, grid in outline.grids.items()  # the last layer is taken, as the first may be attention alone
         if grid.channels == (2,) and grid.shape[0] == count
     }
     if len(found) != 1:

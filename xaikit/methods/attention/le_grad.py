@@ -80,7 +80,6 @@ class LeGrad(Method):
 
         with torch.enable_grad(), batch.classifier.probe() as probe:
             seen = Attentions(probe)
-            batch.places.watch(probe, [probe.record(tokens.layer)])
             for name in tokens.blocks:
                 probe.replace(Layer(name), given)
             inputs = batch.inputs.detach().requires_grad_(True)
