@@ -100,7 +100,7 @@ def test_measures_of_masks_are_named_where_the_data_have_none(tmp_path):
     assert not any("masks" in line for line in notices)
 
 
-@pytest.mark.parametrize("size", [1, pytest.param(3, marks=pytest.mark.slow), 100])
+@pytest.mark.parametrize("size", [1, *(pytest.param(size, marks=pytest.mark.slow) for size in (3, 100))])
 def test_any_chunk_size_gives_the_same_rows(whole, tmp_path, size):
     run(Suite.of(**ASKED), tmp_path, chunk=size)
     assert_same(rows(tmp_path), whole)

@@ -238,7 +238,10 @@ def test_results_of_another_form_are_moved_and_not_believed(tmp_path: Path, text
     assert (tmp_path / "earlier" / "1" / "results.json").read_text(encoding="utf-8") == text
 
 
-@pytest.mark.parametrize("name", ["results.json", "attributions.npz", "panels/cat.png", "overlays/cat.m.png"])
+@pytest.mark.parametrize(
+    "name",
+    ["results.json", "attributions.npz", "panels/cat.png", pytest.param("overlays/cat.m.png", marks=pytest.mark.slow)],
+)
 def test_no_flipped_bit_is_believed_and_every_one_heals(tmp_path: Path, name: str) -> None:
     finished(tmp_path, RUN, ("cat", 1.0), ("dog", 2.0))
     file, stream = tmp_path / name, np.random.default_rng(0)

@@ -303,7 +303,8 @@ def test_switches_that_do_not_go_together_are_refused(switches: dict[str, Any], 
 # ---- images whose evidence is known ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["srg", pytest.param("road", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["srg", "road"])
 def test_the_order_holds_where_the_evidence_is_known(name: str) -> None:
     classifier, scene = load("texture-cnn"), draw(12, 5)
     methods = [METHODS.get(one)(classifier) for one in ("grad-cam", "center", "random", "ones")]

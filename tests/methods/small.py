@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+import pytest
 from torch import nn
 
 from tests.networks import GAPNet, bound
@@ -64,3 +65,11 @@ def classifier(name: str) -> Classifier:
 def method(name: str, bound_to: Classifier, **params: Any) -> Method:
     """Return a method with small parameters, and those given."""
     return METHODS.get(name).build(bound_to, **(SMALL.get(name, {}) | params))
+
+
+COSTLY = ("extremal-perturbation", "meaningful-perturbation", "xrai")
+
+
+def marked(names: list[str]) -> list[Any]:
+    """Return names for a parametrisation in which costly methods are slow."""
+    return [pytest.param(name, marks=[pytest.mark.slow] if name in COSTLY else []) for name in names]

@@ -9,12 +9,18 @@ import pytest
 
 import tests.methods.replicas as replicas
 from tests.methods.replicas import REPLICAS, Replica
+from tests.methods.small import COSTLY
 from xaikit.methods.base import METHODS
 
 for module in pkgutil.iter_modules(replicas.__path__, "tests.methods.replicas."):
     importlib.import_module(module.name)
 
-CASES = [pytest.param(one, id=f"{name}-{one.__name__.strip('_')}") for name, all_ in REPLICAS.items() for one in all_]
+SLOW = (*COSTLY, "le-grad", "partition-shap")
+CASES = [
+    pytest.param(one, id=f"{name}-{one.__name__.strip('_')}", marks=[pytest.mark.slow] if name in SLOW else [])
+    for name, derivations in REPLICAS.items()
+    for one in derivations
+]
 
 
 @pytest.mark.parametrize("replica", CASES)

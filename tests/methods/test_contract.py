@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.methods.small import classifier, method, network
+from tests.methods.small import classifier, marked, method, network
 from tests.networks import Failing, GAPNet, GraphlessNet, InPlaceSum, bound, images
 from tests.run.test_batch import NamedDevices
 from xaikit.foundation.errors import BadInput
@@ -43,7 +43,7 @@ def test_the_module_opens_with_formula_shapes_and_source(name: str) -> None:
         assert word in text
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", marked(NAMES))
 def test_shapes_and_finite(name: str) -> None:
     clf = classifier(name)
     x = images(3)
@@ -70,7 +70,7 @@ def test_shapes_and_finite(name: str) -> None:
         assert method(name, clf, channels=True).attribute(x).values.ndim in (3, 4)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", marked(NAMES))
 def test_same_seed_same_map_and_batch_equals_singles(name: str) -> None:
     clf = classifier(name)
     x = images(3)

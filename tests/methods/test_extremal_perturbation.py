@@ -131,6 +131,7 @@ def test_several_areas_are_averaged() -> None:
     assert torch.allclose(both, (single[0] + single[1]) / 2, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_batches_equal_singles_over_many_steps() -> None:
     clf, x = bound(GAPNet()), images(3)
     method = extremal(clf, steps=20, areas=(0.1, 0.3))

@@ -338,7 +338,7 @@ class OverItsMaximum(nn.Module):
         return self.fc(self.conv(x / x.amax((1, 2, 3), keepdim=True)).relu().mean((2, 3)))
 
 
-@pytest.mark.parametrize("name", ["integrated-gradients", "xrai"])
+@pytest.mark.parametrize("name", ["integrated-gradients", pytest.param("xrai", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_baseline_without_a_score_is_flagged(name: str, count: int) -> None:
     """The points of the path give finite values, but there is nothing that they could add up to."""

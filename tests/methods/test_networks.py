@@ -6,7 +6,6 @@ import copy
 import warnings
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import pytest
 import torch
@@ -14,7 +13,7 @@ import torchvision
 from torch import Tensor, nn
 
 from tests import networks
-from tests.methods.small import method
+from tests.methods.small import marked, method
 from tests.networks import GAPNet, bound, images
 from xaikit.methods.base import METHODS, attribute_all
 from xaikit.model.classifier import Classifier
@@ -23,14 +22,6 @@ from xaikit.run.context import Context
 pytestmark = pytest.mark.usefixtures("kept_regions")
 
 NAMES = [name for name in METHODS.names() if METHODS.get(name).family not in ("control", "attention")]
-COSTLY = ("extremal-perturbation", "meaningful-perturbation", "xrai")
-
-
-def marked(names: list[str]) -> list[Any]:
-    """Names for a parametrisation in which costly methods are slow."""
-    return [pytest.param(name, marks=[pytest.mark.slow] if name in COSTLY else []) for name in names]
-
-
 VARIANTS: dict[str, Callable[[], nn.Module]] = {
     "in place": networks.InPlace,
     "reused": networks.Reused,

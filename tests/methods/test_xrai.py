@@ -176,7 +176,8 @@ class Steep(torch.nn.Module):
         return torch.cat([mean, mean + (self.slope * (mean - 0.31)).tanh()], 1)
 
 
-@pytest.mark.parametrize("across", ["sum", pytest.param("max", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("across", ["sum", "max"])
 def test_integrals_that_miss_the_score_are_flagged(across: str) -> None:
     x = images(2)
     for slope, missed in ((400.0, True), (0.1, False)):

@@ -231,7 +231,9 @@ def compiled(network: nn.Module) -> nn.Module:
     return wrapper
 
 
-@pytest.mark.parametrize("wrap", [Scaled, Called, hooked, hooked_before, patched, compiled])
+@pytest.mark.parametrize(
+    "wrap", [Scaled, Called, hooked, hooked_before, patched, pytest.param(compiled, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("count", [1, 3])
 def test_what_a_wrapper_does_itself_is_explained(wrap, count):
     network, pixels = networks.seeded(networks.Net).eval(), networks.images(count)
