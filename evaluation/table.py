@@ -35,7 +35,7 @@ def figures(folders: list[Path], columns: dict[str, str]) -> pd.DataFrame:
     for name in ("soft", "binary"):
         kept = np.stack(rows[f"o_{name}"].to_list())
         rows[name] = (kept[:, 1:] + kept[:, :-1]).mean(1) / 2
-    means = rows.rename(columns=columns).groupby("method")[["soft", "binary", *columns.values()]].mean()
+    means = rows.groupby("method")[["soft", "binary", *columns]].mean().rename(columns=columns)
     control = rows.groupby("method").family.first() == "control"
     return means.assign(control=control).sort_values(["control", "binary"], ascending=[True, False])
 
