@@ -72,8 +72,10 @@ def cited(source: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return text whose characters mean themselves in a Markdown table."""
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").replace("_", "\\_")
+    """Return text whose characters mean themselves in a Markdown table, but for those of its code spans."""
+    parts = text.replace("|", "\\|").split("`")
+    parts[::2] = [part.replace("<", "&lt;").replace("*", "\\*").replace("_", "\\_") for part in parts[::2]]
+    return "`".join(parts)
 
 
 def interval(low: float, high: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 
 from docs.generator.entries import own
-from docs.generator.pictures import PICTURED, pictured, png, subject, tiles
+from docs.generator.pictures import pictured, png, subject, tiles
 from xaikit.images.drawing import Row, Tile
 from xaikit.images.reading import to_picture
 from xaikit.methods.base import METHODS
@@ -14,7 +14,14 @@ from xaikit.methods.base import METHODS
 def gallery() -> dict[str, str | bytes]:
     """Return the page and its pictures by path."""
     _, scene = subject()
-    lines = ["# Gallery", "", f"{PICTURED} Names lead to the method's page.", ""]
+    lines = [
+        "# Gallery",
+        "",
+        "All methods on one drawn picture, whose class is the texture of the shape; all else is a distraction. The",
+        "network is the shipped texture-cnn, which has no attention, so that the methods of attention are not here.",
+        "Names lead to the method's page, which shows three pictures.",
+        "",
+    ]
     pages: dict[str, str | bytes] = {}
     entries = sorted(filter(pictured, own(METHODS)), key=lambda entry: (entry.family, entry.name))
     for family, members in groupby(entries, key=lambda entry: entry.family):

@@ -51,7 +51,7 @@ def _index(entries: Sequence[type[Method]]) -> str:
         "",
         "What a method costs is given in passes of resnet50 for one image with default parameters; a backward pass",
         "that ends at the target layer counts as a fraction. *Signed* maps also show evidence against the class. The",
-        "[gallery](../gallery.md) shows all of them on the same pictures.",
+        "[gallery](../gallery.md) shows them on the same picture, but for those of attention.",
     ]
     for family in _families():
         members = [entry for entry in entries if entry.family == family]
@@ -96,9 +96,14 @@ def _page(entry: type[Method]) -> str:
         lines += [drawn, "", f"<small>{PICTURED}</small>", ""]
     python, command = uses(entry.name)
     lines += ["```python", python, "```", "", "```bash", command, "```", ""]
+    lines += [
+        "`clf` is [your network](../network.md); on the command line it is resnet50, or the one of `--model`.",
+        "",
+    ]
     lines += ["## Facts", "", *table(("property", "value"), "ll", facts), ""]
     if measured := figures(entry.name):
-        lines += ["## Figures", "", *measured, ""]
+        of = "Means over 12 drawn pictures and 16 photographs, [explained with all others](../choosing.md#figures)."
+        lines += ["## Figures", "", *measured, "", of, ""]
     if asked := parameters(entry):
         lines += ["## Parameters", "", *asked, ""]
     if rest := details(entry):

@@ -22,7 +22,10 @@ class Block(NamedTuple):
 def blocks(page: Path) -> list[Block]:
     """Return the blocks of a page."""
     text = page.read_text(encoding="utf-8")
-    return [Block(*found) for found in re.findall(r"^```(\w+) ?(\S*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)]
+    return [
+        Block(*found)
+        for found in re.findall(r'^```(\w+)(?: title="(\S+)")?\n(.*?)^```$', text, re.MULTILINE | re.DOTALL)
+    ]
 
 
 def shell(page: Path) -> list[str]:

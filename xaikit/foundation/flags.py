@@ -47,7 +47,7 @@ FLAGS: dict[str, Flag] = {
     ),
     "default-library": Flag(
         "No library was given, so that the references are drawn pictures, not photographs of other classes.",
-        "Nothing needs to be done; library= takes a folder of labelled photographs or a file in their place.",
+        "Nothing needs to be done; for photographs, library= with a folder of labelled photographs does better.",
     ),
     "default-references": Flag(
         "No references were given, so that the image is compared with drawn pictures.",

@@ -8,8 +8,8 @@ better: the map depends on what was learned. It needs the method, for one more m
 histograms, not two maps, and so tells nothing about whether the original map is right.
 
 The test needs one further map, of a network that is random from the logits to the stem. It does not compare two maps
-pixel by pixel, because a noisy method would pass such a test by chance. A map that depends on the learned parameters
-becomes more complex.
+pixel by pixel, because a noisy method passes such a test whatever the network. A map that depends on the learned
+parameters becomes more complex.
 
 Shapes: values on the method's own grid; value (N,) in [-1, inf); NaN where the map is constant.
 Source: Hedström et al. (eMPRT), NeurIPS Workshop XAI in Action 2023, arXiv:2401.06465.

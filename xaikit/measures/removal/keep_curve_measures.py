@@ -153,7 +153,7 @@ class AverageGain(AtLevel):
 @MEASURES.register
 @dataclass(frozen=True)
 class KeepAUC(KeptConfidence):
-    """Area under the confidence over the threshold; with binary masks and the mean fill it equals insertion."""
+    """Area under the confidence over the threshold; with binary masks and the mean fill it is coarse insertion."""
 
     name = "keep-auc"
     direction = "higher"
