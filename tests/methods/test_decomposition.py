@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ DECOMPOSITION = [name for name in METHODS.names() if METHODS.get(name).family ==
 TO_THE_IMAGE = [name for name in DECOMPOSITION if issubclass(METHODS.get(name), InputMethod)]
 
 
-@cache
+@lru_cache(maxsize=1)  # tests of one network follow each other
 def trained_on_noise(name: str, dtype: torch.dtype = torch.float32) -> Classifier:
     """Return a torchvision network with seeded weights and the BatchNorm statistics of two batches of noise."""
     options = {"init_weights": True, "aux_logits": False} if name == "googlenet" else {}
