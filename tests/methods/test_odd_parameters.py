@@ -25,7 +25,7 @@ NEVER = (-1, -(10**30), 1e9, 10**9, 10**12, 1e30, 10**30, 10**400, 10**5000, mat
 """Values that no number of a method or measure may take."""
 RARELY = (0, 1e-300, 1e-30, 1e-6, 0.999999, 10**6)
 """Values that some numbers may take; the result is then right, and there in short time."""
-COUNTS = {"samples", "steps", "subsets", "patches", "draws", "references"}
+COUNTS = {"samples", "steps", "subsets", "patches", "draws", "references", "networks"}
 """Numbers of passes: a million is a long time, as asked."""
 LONGEST = 5.0  # seconds, for what takes milliseconds
 
