@@ -12,7 +12,7 @@ from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 from torchvision.models.vision_transformer import VisionTransformer
 
 from tests.networks import bound, images
-from xaikit.methods.activation.implicit_bias import _attention, implicit_bias
+from xaikit.methods.activation.implicit_bias import implicit_bias
 from xaikit.methods.base import METHODS
 from xaikit.model.classifier import Classifier
 
@@ -44,26 +44,6 @@ def test_the_constant_term_of_calls(call: Callable[[Tensor], Tensor], expected: 
 def test_calls_without_a_constant_have_none(call: Callable[[Tensor], Tensor]) -> None:
     assert implicit_bias(call, (torch.randn(2, 3, 4).double().requires_grad_(True),), {}) is None
     assert implicit_bias(torch.sigmoid, (torch.randn(2, 3),), {}) is None
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"scale": 0.3},
-        {"is_causal": True},
-        {"attn_mask": torch.arange(25).reshape(5, 5) % 3 > 0},
-        {"attn_mask": torch.arange(25.0).reshape(5, 5).double() / 9},
-        {"enable_gqa": True},
-    ],
-    ids=str,
-)
-def test_attention_is_torchs(options: dict[str, object]) -> None:
-    stream = torch.Generator().manual_seed(0)
-    heads = 2 if "enable_gqa" in options else 4
-    query, key, value = (torch.randn(2, h, 5, 6, generator=stream).double() for h in (4, heads, heads))
-    expected = F.scaled_dot_product_attention(query, key, value, **options)
-    assert torch.allclose(_attention(query, key, value, **options), expected, atol=1e-12)
 
 
 def _vit() -> nn.Module:

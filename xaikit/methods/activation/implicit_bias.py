@@ -13,7 +13,6 @@ without a constant have no bias.
 Source: Srinivas & Fleuret, NeurIPS 2019, section 3.1, arXiv:1905.00780, for functions that are not piecewise linear.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +22,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._pytree import tree_leaves, tree_map
 
+from xaikit.model.attention import written_out
 from xaikit.model.torch_functions import JOINS, MAX_POOLS, MEAN_POOLS, MEANS, MOVES, RELUS, named
 
 Call = Callable[..., Any]
@@ -85,29 +85,7 @@ def _itself(tensor: Tensor) -> Tensor:
 def _differentiable(function: Call) -> Call:
     """Return a function with the same output that has a second derivative; fused attention has none."""
     if function is F.scaled_dot_product_attention:
-        return _attention
+        return lambda *args, **kwargs: written_out(args, kwargs)
     if function is F.multi_head_attention_forward:
         return lambda *args, **kwargs: function(*args, **(kwargs | {"need_weights": True}))
     return function
-
-
-def _attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Tensor:
-    """Return softmax(q k^T * scale + mask) v (..., L, E), as `scaled_dot_product_attention` without dropout."""
-    if enable_gqa:
-        repeats = query.shape[-3] // key.shape[-3]
-        key, value = (tensor.repeat_interleave(repeats, -3) for tensor in (key, value))
-    scores = query @ key.mT * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
-    if is_causal:
-        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-    if attn_mask is not None:
-        scores = scores.masked_fill(~attn_mask, -math.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
-    return scores.softmax(-1) @ value
