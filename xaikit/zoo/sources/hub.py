@@ -77,7 +77,7 @@ def kept_names() -> list[str]:
     """Return the names of the models that this machine keeps, OWNER/NAME."""
     hub = package("huggingface_hub")
     try:
-        kept = hub.scan_cache_dir()
+        kept = hub.scan_cache_dir(hub.constants.HF_HUB_CACHE)
     except hub.errors.CacheNotFound:
         return []
     return sorted(found.repo_id for found in kept.repos if found.repo_type == "model")
