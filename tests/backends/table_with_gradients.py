@@ -77,12 +77,14 @@ GRADIENT_WEIGHTED = [
         differs="adds 1e-6 to squared gradients",
     ),
     Pair(
-        "grad-cam-plus-plus",
+        "refine-cam",
         "pytorch-grad-cam/refine-cam",
-        CIFAR,
+        (
+            "cifar-resnet20:layer1",
+        ),  # the finest grid, so that it is the one layer; of several in test_product_of_layers
         formula=then_post_processed(squares_with_added_constant(1e-6)),
-        own=squares_with_added_constant(0),
-        differs="Grad-CAM++ of one layer, with 1e-6 added to squared gradients",
+        own=then_post_processed(squares_with_added_constant(0)),
+        differs="Grad-CAM++ with 1e-6 added to squared gradients",
     ),
     Pair(
         "grad-cam-plus-plus",

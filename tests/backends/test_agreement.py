@@ -94,6 +94,26 @@ def test_fusion_of_layers(network: str, shallow: str, real_data: Any) -> None:
     assert share_of_range(ours, theirs) > 1e-4
 
 
+@pytest.mark.real
+@pytest.mark.parametrize("base", ["grad-cam", "layer-cam"])
+@pytest.mark.parametrize(("network", "finer"), [("cifar-resnet20", "layer2"), ("squeezenet1_0", "features.7")])
+def test_product_of_layers(network: str, finer: str, base: str, real_data: Any) -> None:
+    package("pytorch-grad-cam/refine-cam")
+    from pytorch_grad_cam import GradCAM, LayerCAM, RefineCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    case = case_of(network)
+    theirs = RefineCAM(
+        case.classifier.network,
+        [case.classifier.network.get_submodule(layer) for layer in (finer, case.layer)],
+        base_method={"grad-cam": GradCAM, "layer-cam": LayerCAM}[base],
+    )
+    classes = [ClassifierOutputTarget(int(index)) for index in case.target]
+    expected = torch.from_numpy(theirs(case.classifier.normalize(case.pixels), classes))
+    ours = METHODS.get("refine-cam").build(case.classifier, case.layer, shallower=finer, base=base)
+    assert share_of_range(ours.attribute(case.pixels, case.target).heatmap(), expected) <= 1e-4
+
+
 def test_no_activation_method_is_left_out() -> None:
     """Each of ours and of theirs stands in the table or has a reason why not; equal names always stand in it."""
     for theirs in ("captum/", "pytorch-grad-cam/", "torchcam/"):

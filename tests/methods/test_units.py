@@ -22,6 +22,7 @@ NOT_LINEAR = {
     "is-cam",  # weighs by probabilities
     "ss-cam",  # weighs by probabilities
     "smooth-grad-cam-plus-plus",  # its formula adds squares and cubes of gradients
+    "refine-cam",  # Grad-CAM++ of several layers
     "recipro-cam",  # its values are probabilities
     "group-cam",  # weighs by probabilities
     "poly-cam",  # weighs by probabilities

@@ -264,30 +264,57 @@ def _masks_one_by_one_and_mass_that_stays_in_its_cell() -> None:
         clf.network.head[3].weight *= 4
     inputs = clf.normalize(x)
 
-    def of_layer(n: int, channels: Tensor, before: Tensor, kind: str) -> Tensor:
-        total = torch.zeros_like(before)
+    def of_layer(n: int, channels: Tensor, kind: str) -> Tensor:
+        total = torch.zeros_like(channels[0])
         for channel in channels:
-            mask = F.interpolate((channel * before)[None, None], (8, 8), mode="bilinear")[0, 0]
+            mask = F.interpolate(channel[None, None], (8, 8), mode="bilinear")[0, 0]
             if mask.max() > mask.min():
                 mask = (mask - mask.min()) / (mask.max() - mask.min())
-                seen = torch.stack([0 * mask, mask, 1 - mask, 1 + 0 * mask])
-                black, kept, left, whole = confidence(clf, seen[:, None] * inputs[n], int(TARGET[n]))
-                gain = {"increase": kept - black, "decrease": whole - left, "both": kept - black + whole - left}
-                total += gain[kind] * channel
-        return total.relu()
+                kept, left, whole = confidence(
+                    clf, torch.stack([mask, 1 - mask, 1 + 0 * mask])[:, None] * inputs[n], int(TARGET[n])
+                )
+                gain = {"increase": kept, "decrease": whole - left, "both": kept + whole - left}
+                total += max(float(gain[kind]), 0) * channel
+        return total.clamp(min=0)
 
     for kind in ("increase", "decrease", "both"):
-        expected, coarse = torch.zeros(2, 8, 8, dtype=torch.float64), torch.zeros(2, 4, 4, dtype=torch.float64)
+        expected = torch.zeros(2, 8, 8, dtype=torch.float64)
         for n in range(2):
             fine_layer = clf.network.fine(inputs[n : n + 1]).detach()
             coarse_layer = clf.network.coarse(fine_layer).detach()[0]
-            coarse[n] = of_layer(n, coarse_layer, torch.ones(4, 4, dtype=torch.float64), kind)
-            large = F.interpolate(coarse[n][None, None], (8, 8), mode="bilinear")[0, 0]
-            own = of_layer(n, fine_layer[0], large, kind)
-            means = F.interpolate(own.reshape(4, 2, 4, 2).mean((1, 3))[None, None], (8, 8), mode="bilinear")[0, 0]
-            expected[n] = large * (own / means).nan_to_num(0)
+            own = of_layer(n, fine_layer[0], kind)
+            means = own.reshape(4, 2, 4, 2).mean((1, 3))  # what linear resampling to half the size gives
+            large, around = (
+                F.interpolate(m[None, None], (8, 8), mode="bilinear")[0, 0]
+                for m in (of_layer(n, coarse_layer, kind), means)
+            )
+            expected[n] = large * (own / around).nan_to_num(0)
         found = METHODS.get("poly-cam").build(clf, weight=kind).attribute(x, TARGET[:2])
         assert (found.layer, found.params["shallower"]) == ("coarse", ("fine",))
         close(found, expected)
         single = METHODS.get("poly-cam").build(clf, weight=kind, layer="fine").attribute(x, TARGET[:2])
         assert (single.values.shape[1:], single.params["shallower"]) == ((8, 8), ())
+
+
+@replicates("refine-cam")
+def _derivatives_of_the_exponential_layer_by_layer() -> None:
+    clf, x = bound(TwoGrids(), mean=[0.4, 0.5, 0.6], std=[0.2, 0.25, 0.3], seed=5), images(2)
+    fine = clf.network.fine(clf.normalize(x)).detach().requires_grad_(True)
+    coarse = clf.network.coarse(fine)
+    score = clf.network.head(coarse).gather(1, TARGET[:2, None]).sum()
+    product = np.ones((2, 8, 8))
+    for layer, gradient in zip((fine, coarse), torch.autograd.grad(score, (fine, coarse)), strict=True):
+        g, a = gradient.numpy(), layer.detach().numpy()
+        for n in range(2):
+            total = np.zeros(a.shape[2:])
+            for k, y, z in zip(*np.nonzero(g[n] > 0), strict=True):
+                share = g[n, k, y, z] ** 2 / (2 * g[n, k, y, z] ** 2 + a[n, k].sum() * g[n, k, y, z] ** 3)
+                total += share * g[n, k, y, z] * a[n, k]
+            large = F.interpolate(torch.from_numpy(total)[None, None], (8, 8), mode="bilinear")[0, 0].numpy()
+            product[n] *= (large - large.min()) / np.ptp(large)
+    found = METHODS.get("refine-cam").build(clf).attribute(x, TARGET[:2])
+    assert (found.layer, found.params["shallower"]) == ("coarse", ("fine",))
+    close(found, torch.from_numpy(product))
+    for base in ("grad-cam", "layer-cam", "score-cam"):
+        single = METHODS.get("refine-cam").build(clf, layer="fine", base=base).attribute(x, TARGET[:2])
+        close(single, METHODS.get(base).build(clf, layer="fine").attribute(x, TARGET[:2]).heatmap())

@@ -49,3 +49,33 @@ class SeveralLayers(LayerMethod):
         """The shallower layers, then the method's own."""
         names = self.shallower.split(",") if isinstance(self.shallower, str) else self.shallower
         return [*(self.classifier.resolve_layer(name.strip()) for name in names if name.strip()), self.place]
+
+
+@dataclass(frozen=True)
+class FinerGrids(SeveralLayers):
+    """A method that refines the map of its layer by those of finer grids.
+
+    Args:
+        shallower: names of the layers before `layer`, a comma-separated string or a sequence; none are chosen by grid.
+    """
+
+    @property
+    def places(self) -> list[Layer]:
+        """The named shallower layers, or one for each finer grid, then the method's own."""
+        return super().places if self.shallower else [*self._finer(), self.place]
+
+    def _finer(self) -> list[Layer]:
+        """Return for each finer grid before the method's own layer the last of its layers with the fewest parents."""
+        seen, names = self.classifier.outline(), list(self.classifier.outline().layers)
+        modules = dict(self.classifier.module.named_modules(remove_duplicate=False))
+        own = modules[self.place.name]  # which may have another name in the outline
+        last = next((index for index, name in enumerate(names) if modules.get(name) is own), 0)
+        chosen: dict[tuple[int, int], str] = {}
+        for name in names[:last]:
+            _, height, width = seen.layers[name]
+            finer = height * width > seen.layers[names[last]][1] * seen.layers[names[last]][2]
+            if not finer or seen.calls.get(name, 1) > 1 or name in seen.without_grid | seen.apart:
+                continue
+            if name.count(".") <= chosen.get((height, width), name).count("."):
+                chosen[height, width] = name
+        return [self.classifier.resolve_layer(name) for name in sorted(chosen.values(), key=names.index)]
