@@ -39,7 +39,7 @@ _NEAREST = 12  # common tensors among which the one before an output is sought
 _PLAIN = Grid((1, 1, 1), (1,), torch.zeros(1, dtype=torch.int64, device="cpu"), (1, 1))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Outline:
     """The structure of a network as observed in one forward.
 

@@ -35,7 +35,7 @@ from xaikit.run.gradients import check_graph
 if TYPE_CHECKING:
     from xaikit.run.batch import Batch
 
-_SEEN: WeakKeyDictionary[Classifier, dict[tuple[int, int], tuple[Outline, Tokens]]] = WeakKeyDictionary()
+_SEEN: WeakKeyDictionary[Outline, Tokens] = WeakKeyDictionary()
 _OTHER = "use a method that reads a layer or the input, such as grad-cam or integrated-gradients"
 
 
@@ -74,10 +74,10 @@ def tokens_of(batch: Batch) -> Tokens:
     Raises:
         BadInput: there is no attention, or it is not one of all tokens of the image to each other in every layer.
     """
-    known, seen = _SEEN.setdefault(batch.classifier, {}), batch.classifier.outline(batch.size)
-    if batch.size not in known or known[batch.size][0] is not seen:
-        known[batch.size] = seen, _found(batch.classifier, batch, seen)
-    return known[batch.size][1]
+    outline = batch.classifier.outline(batch.size)
+    if outline not in _SEEN:
+        _SEEN[outline] = _found(batch.classifier, batch, outline)
+    return _SEEN[outline]
 
 
 def attention_weights(batch: Batch) -> list[Tensor]:

@@ -27,6 +27,7 @@ from xaikit.foundation.identity import generator
 from xaikit.model.addresses import Addresses, Entries, same
 from xaikit.model.classifier import Classifier
 from xaikit.model.hooks import Layer, Probe, Tap
+from xaikit.model.layers import Outline
 from xaikit.model.paths import WithGraph
 
 _UNREAD = 0.1  # largest share of the image's height or width that no cell reads
@@ -42,8 +43,7 @@ _RESPONDS = 1e-3  # least response of a cell to the picture, as a share of the l
 _DRAWS = 3  # of noise, as few channels may tell little
 _STEP = 0.01  # of the finite differences, in standard deviations of the image
 
-_Key = tuple[Layer, tuple[int, int]]
-_SEEN: WeakKeyDictionary[Classifier, dict[_Key, tuple[Entries, bool]]] = WeakKeyDictionary()
+_SEEN: WeakKeyDictionary[Outline, dict[Layer, tuple[Entries, bool]]] = WeakKeyDictionary()
 
 
 class Places:
@@ -83,16 +83,15 @@ class Places:
         entries = addresses(classifier, layer, inputs) if watched is None else watched.of(layer)
         if not entries:
             return [False] * len(inputs)
-        key = layer, (inputs.shape[2], inputs.shape[3])
-        seen = _SEEN.setdefault(classifier, {})
-        if key not in seen:
+        seen = _SEEN.setdefault(classifier.outline(inputs.shape[2:]), {})
+        if layer not in seen:
             noise = torch.rand(
                 1, *inputs.shape[1:], generator=generator(0, "placement"), dtype=torch.float32, device="cpu"
             )
             image = classifier.normalize(noise.to(inputs))
             followed = layer.grid is not None  # its positions were followed to where they lie
-            seen[key] = addresses(classifier, layer, image), not followed and _judged(classifier, layer, image)[0]
-        of_noise, verdict = seen[key]
+            seen[layer] = addresses(classifier, layer, image), not followed and _judged(classifier, layer, image)[0]
+        of_noise, verdict = seen[layer]
         return [verdict] * len(inputs) if same(entries, of_noise, len(inputs)) else _judged(classifier, layer, inputs)
 
     def _is_straight(self, layer: Layer) -> bool:
