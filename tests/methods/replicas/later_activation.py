@@ -144,8 +144,9 @@ def _group_by_group() -> None:
         for n in range(3):
             weighted = gradients[n].mean((1, 2))[:, None, None] * activations[n]
             for group in weighted.split(sizes):
-                mask = F.interpolate(group.sum(0).relu()[None, None], (8, 8), mode="bilinear")[0, 0]
-                kept = torch.where(mask > np.quantile(mask, removed, method="nearest"), mask, 0) if removed else mask
+                total = group.sum(0).relu().numpy()
+                strong = total * (total > np.percentile(total, 100 * removed)) if removed else total
+                kept = F.interpolate(torch.from_numpy(strong)[None, None], (8, 8), mode="bilinear")[0, 0]
                 if kept.max() > kept.min():
                     kept = (kept - kept.min()) / (kept.max() - kept.min())
                     expected[n] += (share(dull[n] + kept * (inputs[n] - dull[n]), n) - share(dull[n], n)) * kept

@@ -1,7 +1,7 @@
 """Group-CAM: groups of weighted activation maps, weighted by the confidence that each of them restores.
 
     S_l = relu(sum_{k in group l} mean_xy(G_k) A_k)         G = d score / d A, groups of neighbouring channels
-    M_l = upsample(S_l), zero below its `removed` share of lowest values, scaled to [0, 1]
+    M_l = rho(upsample(S_l where it is above its quantile `removed`, else 0))        rho scales to [0, 1]
     w_l = p_c(M_l (*) x + (1 - M_l) (*) blur(x)) - p_c(blur(x))
     map = relu(sum_l w_l M_l)
 
@@ -14,7 +14,8 @@ Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W), the size of the images.
 Units:  probability.
 Source: Zhang et al., 2021, arXiv:2103.13859.
 Departs from source: the blur is that of the fills of perturbation methods, a Gaussian of 10 pixels on a side of 224;
-    the authors' is one of 50 pixels, cut off to 51 x 51.
+    the authors' is one of 50 pixels, cut off to 51 x 51. Where the channels are no multiple of the groups, there are as
+    many groups as asked, whose sizes differ by one.
 """
 
 from dataclasses import dataclass
@@ -74,8 +75,5 @@ class GroupCAM(LayerMethod):
 
     def _masks(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
         """Return the masks (m, H, W) in [0, 1] of group sums (m, h, w)."""
-        enlarged = upsample(maps, size)
-        flat = enlarged.flatten(1)
-        count = round(self.removed * (flat.shape[1] - 1)) + 1
-        threshold = flat.kthvalue(count, dim=1).values[:, None, None]
-        return unit(torch.where(enlarged > threshold, enlarged, 0) if self.removed else enlarged)[0]
+        threshold = torch.quantile(maps.flatten(1), self.removed, dim=1)[:, None, None]
+        return unit(upsample(torch.where(maps > threshold, maps, 0) if self.removed else maps, size))[0]

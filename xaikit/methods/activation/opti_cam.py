@@ -13,8 +13,9 @@ mask is not the most necessary region: it may darken what disturbs the class and
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W) in [0, 1], the size of the images.
 Units:  share of the image that is kept.
 Source: Zhang et al., Computer Vision and Image Understanding 2024, arXiv:2301.07002.
-Departs from source: all steps are done, without an early stop where the logit no longer changes; gradients
-    are in units of the first one, so that Adam's small constant does not depend on the unit of the score.
+Departs from source: all steps are done, where the authors' code stops early once the logit falls; activations are
+    taken as they are, which that code rectifies first; gradients are in units of the first one, so that Adam's small
+    constant does not depend on the unit of the score.
 """
 
 from dataclasses import dataclass
