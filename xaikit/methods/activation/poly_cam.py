@@ -13,7 +13,8 @@ is lost without what it shows (decrease). The map of a shallower layer, relative
 then moves the mass of the map so far. The map is fine and shows support only. It needs no gradient, but one or two
 forwards per channel of every layer.
 
-Without names, the shallower layers are one for each finer grid: the last of those that lie least deep in other modules.
+Without names, the shallower layers are one for each finer grid, the last of those that lie least deep in other modules;
+where no layer before it has a finer grid, as in most transformers, the map is that of one layer.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, h, w), the grid of the shallowest layer.
 Source: Englebert, Cornu & De Vleeschouwer, ICPR 2022, arXiv:2204.13359, PCAM+, PCAM- and PCAM+-; formulas as in the

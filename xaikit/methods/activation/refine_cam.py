@@ -10,7 +10,8 @@ are shares of shares, for ranking pixels: they are small where one layer sees li
 Like Grad-CAM++, it depends little on the class: the rank correlation with the map of another class is .84, that of
 Grad-CAM++ .86 (texture-cnn, 12 drawn pictures).
 
-Without names, the shallower layers are one for each finer grid: the last of those that lie least deep in other modules.
+Without names, the shallower layers are one for each finer grid, the last of those that lie least deep in other modules;
+where no layer before it has a finer grid, as in most transformers, the map is that of one layer.
 One forward and one backward serve all layers, except with score-cam, which needs one forward per channel of each.
 
 Shapes: inputs (N, C, H, W) in [0, 1]; values (N, H, W).
