@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import xaikit
+from tests.networks.tokens import Tokens, seeded
 
 
 def canvas(x, side):
@@ -222,14 +223,16 @@ def test_each_layer_that_is_read_is_judged():
         assert found.flags == [{"misplaced-grid"} if wrong else set()] * 2
 
 
-def test_a_layer_is_judged_once_where_its_pictures_do_not_matter():
-    torch.manual_seed(0)
-    network = Body(same, lambda x: x.unflatten(1, (2, 4)).transpose(1, 2).flatten(1, 2))
-    classifier = xaikit.Classifier(network, size=32)
-    xaikit.attribute(classifier, torch.rand(1, 3, 32, 32), 0, "grad-cam")
+@pytest.mark.parametrize(
+    "build", [lambda: Body(same, lambda x: x.unflatten(1, (2, 4)).transpose(1, 2).flatten(1, 2)), Tokens]
+)
+def test_a_layer_is_judged_once_where_its_pictures_do_not_matter(build):
+    network, size = seeded(build).float(), (32, 32) if build is not Tokens else (16, 24)
+    classifier = xaikit.Classifier(network, size=size)
+    xaikit.attribute(classifier, torch.rand(1, 3, *size), 0, "grad-cam")
     seen: list[int] = []
     network.register_forward_hook(lambda module, args, output: seen.append(len(output)))
     for count in (1, 3):
-        xaikit.attribute(classifier, torch.rand(count, 3, 32, 32), 0, "grad-cam")
-        xaikit.attribute(classifier, torch.rand(count, 3, 32, 32), 0, "eigen-cam")
+        xaikit.attribute(classifier, torch.rand(count, 3, *size), 0, "grad-cam")
+        xaikit.attribute(classifier, torch.rand(count, 3, *size), 0, "eigen-cam")
     assert seen == [1, 1, 3, 3]

@@ -236,8 +236,13 @@ class Probe:
             tap.check()
 
     def record(self, layer: Layer) -> Tap:
-        """Return a tap that keeps a detached copy of the layer's output."""
-        return self._tap(layer, lambda output: (layer.to_grid(output.detach().clone()), None))
+        """Return a tap that keeps a detached copy of the layer's output; its own calls are no part of the forward."""
+
+        def keep(output: Tensor) -> tuple[Tensor, None]:
+            with self._calls.paused():
+                return layer.to_grid(output.detach().clone()), None
+
+        return self._tap(layer, keep)
 
     def attach(self, layer: Layer) -> Tap:
         """Return a tap on the layer's output, at which backpropagation ends.
