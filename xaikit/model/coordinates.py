@@ -108,18 +108,17 @@ def _followed(network: nn.Module, inputs: Tensor) -> dict[tuple[str, int], Grid]
         coordinates.start(image)
         probe.observe(coordinates.on_module, coordinates.on_function)
         network(image)
-    return coordinates.grids
+    return coordinates.grids()  # after the forward, in which every call would be observed
 
 
 class _Coordinates:
     """The places of the tensors of one forward, kept as long as the tensor lives."""
 
     def __init__(self, size: tuple[int, int]) -> None:
-        self.grids: dict[tuple[str, int], Grid] = {}
         self._size = size
         self._calls: dict[str, int] = {}
         self._places: dict[int, tuple[weakref.ref[Tensor], Places]] = {}
-        self._last: tuple[Places, Grid | None] | None = None
+        self._returned: dict[tuple[str, int], Places] = {}
 
     def start(self, image: Tensor) -> None:
         rows, columns = (torch.arange(length, dtype=torch.float32, device="cpu") for length in self._size)
@@ -129,12 +128,17 @@ class _Coordinates:
         call = self._calls.get(name, 0)
         self._calls[name] = call + 1
         places = self._of(output)
-        if places is None or not name or not output.is_floating_point():
-            return
-        if self._last is None or self._last[0] is not places:
-            self._last = places, grid_of(places, self._size)
-        if self._last[1] is not None:
-            self.grids[name, call] = self._last[1]
+        if places is not None and name and output.is_floating_point():
+            self._returned[name, call] = places
+
+    def grids(self) -> dict[tuple[str, int], Grid]:
+        """Return the layout by module and call; modules that return the same places share it."""
+        known: dict[int, Grid | None] = {}
+        for places in self._returned.values():
+            if id(places) not in known:
+                known[id(places)] = grid_of(places, self._size)
+        found = {place: known[id(places)] for place, places in self._returned.items()}
+        return {place: grid for place, grid in found.items() if grid is not None}
 
     def on_function(self, function: Call, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         given = [self._of(value) for value in tree_iter((args, kwargs)) if isinstance(value, Tensor)]
@@ -463,14 +467,19 @@ def _read(place: Tensor, axis: int, where: Tensor) -> Tensor:
 
 def _agreed(first: Tensor, second: Tensor) -> Tensor:
     """Return the mean of two places, or the one there is; NaN where they differ by a step of the grid."""
+    shape = first.shape
+    for axis in range(first.ndim):
+        if not first.stride(axis) and not second.stride(axis):
+            first, second = first.narrow(axis, 0, 1), second.narrow(axis, 0, 1)
     both = (first + second) / 2
     only = torch.where(first.isnan(), second, first)
     difference = (first - second).abs()
     if not bool((difference > _ROUNDING).any()):
-        return only
+        return only.expand(shape)
     known = torch.unique(first[~first.isnan()])
     step = float(known.diff().clamp_min(_ROUNDING).median()) if len(known) > 1 else 0.0
-    return torch.where(both.isnan(), only, both.masked_fill(difference > max(_STEPS * step, _ROUNDING), torch.nan))
+    agreed = torch.where(both.isnan(), only, both.masked_fill(difference > max(_STEPS * step, _ROUNDING), torch.nan))
+    return agreed.expand(shape)
 
 
 def _blank_zeros(shifted: Tensor) -> Tensor:
