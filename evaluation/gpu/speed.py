@@ -49,6 +49,7 @@ class Scale:
         steps: of integrated gradients.
         masks: of RISE.
         pictures: of the benchmark.
+        levels: of its curves.
         rounds: of each contest.
         seconds: after which no further round of a contest starts.
         most_with_peers: largest batch with which other packages take part in Score-CAM.
@@ -63,6 +64,7 @@ class Scale:
     steps: int
     masks: int
     pictures: int
+    levels: int
     rounds: int
     seconds: float
     most_with_peers: int
@@ -78,6 +80,7 @@ FULL = Scale(
     steps=20,
     masks=200,
     pictures=128,
+    levels=10,
     rounds=7,
     seconds=5.0,
     most_with_peers=8,
@@ -92,6 +95,7 @@ QUICK = Scale(
     steps=2,
     masks=4,
     pictures=2,
+    levels=2,
     rounds=1,
     seconds=0.0,
     most_with_peers=1,
@@ -124,7 +128,7 @@ def _cases(scale: Scale, device: str, pictures: Path) -> Iterator[Case]:
         "score-cam": (scale.light, partial(_score_cam, scale)),
         "rise": (scale.light, partial(rise, samples=scale.masks)),
         "keep curves": (scale.light, keep_curves),
-        "benchmark": (scale.light, partial(_benchmark, pictures)),
+        "benchmark": (scale.light, partial(_benchmark, pictures, scale.levels)),
     }
     for precision in scale.precisions:
         for name, (network, make) in makers.items():
@@ -232,7 +236,7 @@ def _pictures(folder: Path, count: int) -> Path:
     return folder
 
 
-def _benchmark(pictures: Path, subject: Subject) -> Contest:
+def _benchmark(pictures: Path, levels: int, subject: Subject) -> Contest:
     """Return the contest of a whole benchmark, from pictures on disk to rows, in batches of the subject's size.
 
     It also loads the network and reads the pictures, so it claims nothing; its bare passes are as many forwards.
@@ -243,6 +247,7 @@ def _benchmark(pictures: Path, subject: Subject) -> Contest:
         methods=["grad-cam", "layer-cam", "eigen-cam"],
         controls=[],
         measures=["api", "apd", "ir", "dr"],
+        levels=levels,
         batch=len(subject.pixels),
     )
 

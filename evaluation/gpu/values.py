@@ -51,6 +51,9 @@ OWN = ("peak-memory",)
 
 PARAMETERS: dict[str, dict[str, Any]] = {
     "libra-cam": {"references": 4},
+    "is-cam": {"steps": 3},
+    "opti-cam": {"steps": 20},
+    "ss-cam": {"samples": 3},
     "integrated-gradients": {"steps": 8},
     "guided-integrated-gradients": {"steps": 2},
     "blur-integrated-gradients": {"steps": 8},
@@ -66,6 +69,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "lime": {"samples": 100, "segments": 16},
     "kernel-shap": {"segments": 6},
     "partition-shap": {"samples": 60},
+    "shapley-sampling": {"samples": 3},
     "sobol": {"samples": 4, "grid": 4},
     "hsic": {"samples": 60, "grid": 4},
     "sensitivity-n": {"sizes": (1, 10, 80)},
