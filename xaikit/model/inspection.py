@@ -27,7 +27,7 @@ from xaikit.model.build import Build, Facts
 from xaikit.model.ends import End
 from xaikit.model.function import BlackBox, Scripted
 from xaikit.model.layers import Outline, outline
-from xaikit.model.rows import Dependence, dependence, remembers
+from xaikit.model.rows import Dependence, dependence, one_after_another
 from xaikit.model.selection import Selection
 
 _OF_DTYPES = ("scalar type", "Input type", "dtype")  # in torch's messages
@@ -157,8 +157,8 @@ def _dependence(network: nn.Module, inputs: Tensor, seen: Outline, select: Selec
 
     memory = False
     try:
-        memory = remembers(network, inputs, seen.outputs, unwrap)
-        rows = dependence(network, inputs, unwrap, branches=not isinstance(network, BlackBox))
+        alone, memory = one_after_another(network, inputs, seen.outputs, unwrap)
+        rows = dependence(network, inputs, alone, unwrap, branches=not isinstance(network, BlackBox))
     except _FAILURES as error:
         if out_of_memory(error):
             raise

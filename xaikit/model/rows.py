@@ -74,7 +74,7 @@ class Dependence:
 
 
 @dataclass
-class _Rows:
+class Rows:
     """Some values of each row that modules returned, by name and call, and the outputs."""
 
     of: dict[tuple[str, int], Tensor] = field(default_factory=dict)
@@ -83,6 +83,7 @@ class _Rows:
     decides: bool = False
 
     def on_module(self, name: str, module: nn.Module, output: Any) -> None:
+        """Keep some values of each row that a module returned."""
         call = self.calls.get(name, 0)
         self.calls[name] = call + 1
         if isinstance(output, Tensor) and output.is_floating_point() and output.ndim > 1 and output.numel():
@@ -115,19 +116,39 @@ class _Decisions(TorchFunctionMode):
         return output
 
 
+def one_after_another(
+    network: nn.Module, image: Tensor, outputs: Tensor, unwrap: Callable[[Any], Tensor]
+) -> tuple[list[Rows], bool]:
+    """Return the rows of two images alone, and whether one has other outputs after the other than after itself.
+
+    Args:
+        network: the network, borrowed, in eval mode and not random; the image ran last.
+        image: (1, C, H, W) in the network's coordinates.
+        outputs: (1, K) outputs of that image, as the first one or after itself.
+        unwrap: converts the network's output to (N, K).
+    """
+    another = _another_image(image)
+    first = _rows(network, [another], unwrap)
+    with torch.no_grad():
+        second = unwrap(network(another.clone())).clone()
+    last = _rows(network, [image], unwrap)
+    pairs = (first.outputs, second), (last.outputs, outputs)
+    return [last, first], any(_is_another(row, expected, _tolerance(expected)) for row, expected in pairs)
+
+
 def dependence(
-    network: nn.Module, image: Tensor, unwrap: Callable[[Any], Tensor], *, branches: bool = True
+    network: nn.Module, image: Tensor, alone: list[Rows], unwrap: Callable[[Any], Tensor], *, branches: bool = True
 ) -> Dependence:
     """Return what depends on the other images of a batch, from forwards of two images together and alone.
 
     Args:
-        network: the network, borrowed, in eval mode and not random.
+        network: the network, as in `one_after_another`.
         image: (1, C, H, W) in the network's coordinates.
+        alone: rows of that image and the other one.
         unwrap: converts the network's output to (N, K).
         branches: whether numbers that leave torch may be branched on.
     """
     images = [image, _another_image(image)]
-    alone = [_rows(network, [each], unwrap) for each in images]
     if branches and any(rows.decides for rows in alone):
         return Dependence(decides=True)
     pairs = [(_rows(network, [images[i] for i in order], unwrap), order) for order in ([1, 0], [0, 1])]
@@ -153,21 +174,6 @@ def dependence(
         if _is_another(rows.of[name, call][row], values[0], _ANOTHER_ROW)
     }
     return Dependence(reordered=frozenset(moved - {""}), loops=loops)
-
-
-def remembers(network: nn.Module, image: Tensor, outputs: Tensor, unwrap: Callable[[Any], Tensor]) -> bool:
-    """Return whether one of two images has other outputs after the other one than after itself.
-
-    Args:
-        network: the network, as in `dependence`; the image ran last.
-        image: (1, C, H, W) in the network's coordinates.
-        outputs: (1, K) outputs of that image, as the first one or after itself.
-        unwrap: converts the network's output to (N, K).
-    """
-    another = _another_image(image)
-    with torch.no_grad():
-        first, second, last = (unwrap(network(each.clone())).clone() for each in (another, another, image))
-    return _is_another(first, second, _tolerance(second)) or _is_another(last, outputs, _tolerance(outputs))
 
 
 def _another_image(image: Tensor) -> Tensor:
@@ -200,8 +206,8 @@ def are_mixed(run: Callable[[Tensor], Tensor], inputs: Tensor, logits: Tensor, a
     return False
 
 
-def _rows(network: nn.Module, images: list[Tensor], unwrap: Callable[[Any], Tensor]) -> _Rows:
-    rows = _Rows()
+def _rows(network: nn.Module, images: list[Tensor], unwrap: Callable[[Any], Tensor]) -> Rows:
+    rows = Rows()
     with torch.no_grad(), Probe(network) as probe:
         probe.observe(rows.on_module, None)
         given = torch.cat(images)
