@@ -26,7 +26,8 @@ def test_wheel_and_source_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (about,) = (name for name in names if name.endswith("METADATA"))
         assert f"Version: {xaikit.__version__}" in archive.read(about).decode()
     assert {"xaikit/py.typed", "xaikit/package_data/suites/demo.toml"} <= names
-    assert any(name.startswith("xaikit/package_data/models/texture-cnn/") for name in names)
+    models = {"lenet5-digits", "texture-cnn", "texture-vit"}
+    assert {f"xaikit/package_data/models/{name}/weights.safetensors" for name in models} <= names
     assert not [name for name in names if name.startswith(("tests", "docs", "evaluation"))]
     with tarfile.open(source) as archive:
         held = {name.partition("/")[2] for name in archive.getnames()}

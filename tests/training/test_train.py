@@ -444,7 +444,7 @@ def test_flips_mirror_left_and_right() -> None:
     assert torch.equal(flipped(inputs, 0.0, stream), inputs)
 
 
-@pytest.mark.parametrize(("name", "least"), [("texture-cnn", 0.98), ("lenet5-digits", 0.97)])
+@pytest.mark.parametrize(("name", "least"), [("texture-cnn", 0.98), ("texture-vit", 0.98), ("lenet5-digits", 0.97)])
 def test_shipped_networks_are_whole(name: str, least: float) -> None:
     folder = package_data(f"models/{name}")
     plan = Recipe.read(folder / "recipe.toml")

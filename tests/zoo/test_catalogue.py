@@ -17,8 +17,8 @@ def test_what_is_known_of_torchvision_is_what_torchvision_says() -> None:
 
 
 def test_shipped_networks_and_those_with_weights_from_a_file_are_known() -> None:
-    assert shipped_names() == ["lenet5-digits", "texture-cnn"]
-    assert {name: models()[name].size for name in shipped_names()} == {"lenet5-digits": 32, "texture-cnn": 64}
+    assert shipped_names() == ["lenet5-digits", "texture-cnn", "texture-vit"]
+    assert [models()[name].size for name in shipped_names()] == [32, 64, 64]
     from_files = [name for name, model in models().items() if model.source == "file"]
     assert from_files == [
         "cifar-resnet20",

@@ -28,7 +28,11 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("name", "layer", "size", "channels", "classes"),
-    [("texture-cnn", "features.11", 64, 3, 6), ("lenet5-digits", "features.5", 32, 1, 10)],
+    [
+        ("texture-cnn", "features.11", 64, 3, 6),
+        pytest.param("texture-vit", "encoder.layers.encoder_layer_3.ln_1", 64, 3, 6, marks=pytest.mark.slow),
+        ("lenet5-digits", "features.5", 32, 1, 10),
+    ],
 )
 def test_shipped_networks_load(name: str, layer: str, size: int, channels: int, classes: int) -> None:
     classifier = load(name)
@@ -67,7 +71,7 @@ def test_a_cifar_network_without_weights_says_what_to_give() -> None:
         load("cifar-resnet20")
     assert str(caught.value) == (
         "cifar-resnet20: expected weights from a file, got none; "
-        "give --weights FILE, or use a shipped model: lenet5-digits, texture-cnn"
+        "give --weights FILE, or use a shipped model: lenet5-digits, texture-cnn, texture-vit"
     )
 
 

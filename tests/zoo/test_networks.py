@@ -30,7 +30,18 @@ def test_lenet_has_the_shapes_of_1998() -> None:
         LeNet5(size=15)
 
 
-@pytest.mark.parametrize("name", ["lenet5", "texture-cnn", "squeezenet1_1", "mobilenet_v3_small", "googlenet"])
+def test_texture_vit_has_a_token_for_each_8_pixels_and_one_for_the_class() -> None:
+    network = architecture("texture-vit").build(6, 3, 64).eval()
+    assert parameters(network) == 166_486
+    assert network.conv_proj(torch.zeros(1, 3, 64, 64)).shape == (1, 64, 8, 8)
+    assert network.encoder.pos_embedding.shape == (1, 65, 64)
+    with pytest.raises(BadInput, match="expected a size that is a multiple of 8, got 60"):
+        architecture("texture-vit").build(6, 3, 60)
+
+
+@pytest.mark.parametrize(
+    "name", ["lenet5", "texture-cnn", "texture-vit", "squeezenet1_1", "mobilenet_v3_small", "googlenet"]
+)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_names_build_for_any_classes_and_channels(name: str, channels: int) -> None:
     network = architecture(name).build(4, channels, 64).eval()

@@ -93,7 +93,7 @@ def test_without_network_one_line_names_the_ways_out(
         load("squeezenet1_0")
     assert str(caught.value) == (
         "squeezenet1_0: could not download the weights IMAGENET1K_V1 ([Errno -2] Name or service not known); "
-        "give --weights FILE, or use a shipped model: lenet5-digits, texture-cnn"
+        "give --weights FILE, or use a shipped model: lenet5-digits, texture-cnn, texture-vit"
     )
     assert len(offline) == 1
     assert capsys.readouterr() == ("", "")

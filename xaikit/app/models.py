@@ -134,13 +134,13 @@ def known_offline(device: str, *, photographs: bool) -> list[Offer]:
 
     Args:
         device: device of the networks.
-        photographs: whether the networks of photographs come first, or the one of the pictures that are drawn.
+        photographs: whether the networks of photographs come first, or those of the pictures that are drawn.
     """
     timm_names = []
     with suppress(MissingExtra):
         timm_names = [f"{TIMM}{name.partition('/')[2]}" for name in kept_names() if name.startswith("timm/")]
     cached = [name for name, known in models().items() if known.source == "torchvision" and _is_cached(name)]
-    shipped = sorted(shipped_names(), key=lambda name: name != "texture-cnn")
+    shipped = sorted(shipped_names(), key=lambda name: not name.startswith("texture-"))
     names = [*cached, *timm_names, *shipped] if photographs else [*shipped, *cached, *timm_names]
     return [_named(name, None, device) for name in names]
 

@@ -2,7 +2,7 @@
 
     "resnet50"               torchvision's networks: weights="DEFAULT", another enum name, or a FILE
     "cifar-resnet20"         needs weights=FILE
-    "texture-cnn"            shipped with the package, works offline
+    "texture-cnn"            shipped with the package, as texture-vit and lenet5-digits are; works offline
     "path/to/trained"        a folder written by `xaikit train`
     "timm/NAME"              timm's networks, with a tag as weights or in the name (sources/timm.py)
     "transformers/NAME"      image classifiers of transformers, by name or folder (sources/transformers.py)

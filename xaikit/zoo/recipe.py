@@ -47,7 +47,7 @@ class Recipe(BaseModel):
     """The settings of one training run.
 
     Attributes:
-        arch: name of the architecture: lenet5, texture-cnn, a torchvision network, or timm/NAME.
+        arch: name of the architecture: lenet5, texture-cnn, texture-vit, a torchvision network, or timm/NAME.
         data: "synthetic", "digits", or the folder of the images.
         weights: weights to begin with (beginning.py): "random", a name of torchvision's or timm's, a file, or a folder
             that `xaikit train` wrote; None is the default of torchvision's and timm's networks; "random" for others.

@@ -95,7 +95,10 @@ def architecture(name: str) -> Architecture:
     known = architectures()
     if name not in known:
         raise UnknownName(
-            "architecture", name, known, "use lenet5, texture-cnn, cifar-resnet20, a torchvision name or timm/NAME"
+            "architecture",
+            name,
+            known,
+            "use lenet5, texture-cnn, texture-vit, cifar-resnet20, a torchvision name or timm/NAME",
         )
     return known[name]
 

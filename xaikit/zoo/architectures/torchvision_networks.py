@@ -34,11 +34,15 @@ def build(name: str, classes: int, channels: int, size: int) -> nn.Module:
     if name.startswith("vit_"):
         options = {"image_size": size}
     network: nn.Module = tv.get_model(name, weights=None, num_classes=classes, **options)
-    return network if channels == 3 else _with_input_channels(network, channels)
+    return network if channels == 3 else with_input_channels(network, channels)
 
 
-def _with_input_channels(network: nn.Module, channels: int) -> nn.Module:
-    """Replace the first convolution by one for `channels` input channels."""
+def with_input_channels(network: nn.Module, channels: int) -> nn.Module:
+    """Return the network with its first convolution replaced by one for `channels` input channels.
+
+    Raises:
+        BadInput: the first convolution is grouped.
+    """
     path, first = next((path, module) for path, module in network.named_modules() if isinstance(module, nn.Conv2d))
     if first.groups != 1:
         raise BadInput(f"channels: expected a first convolution without groups, got {first}; use 3 channels")
