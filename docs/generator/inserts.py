@@ -30,8 +30,8 @@ def _public(_: str) -> str:
     return "\n\n".join(f"::: xaikit.{name}" for name in xaikit.__all__)
 
 
-def _results(_: str) -> str:
-    return "\n".join(figures())
+def _results(name: str) -> str:
+    return "\n".join(figures(name))
 
 
 def _suite(_: str) -> str:

@@ -8,8 +8,8 @@ from typing import Any, get_args
 
 from docs.generator.agreement import agreement
 from docs.generator.entries import cited, details, escaped, own, parameters, table, typeset
-from docs.generator.pictures import PICTURED, picture, pictured
-from docs.generator.results import figures
+from docs.generator.pictures import caption, picture
+from docs.generator.results import figures_of
 from xaikit.foundation.docstrings import file_docstring, formula, in_words, labelled, title
 from xaikit.methods.base import METHODS, Family, LayerMethod, Method
 from xaikit.zoo.load import load
@@ -31,8 +31,7 @@ def method_pages() -> dict[str, str | bytes]:
     pages: dict[str, str | bytes] = {"methods/index.md": _index(entries)}
     for entry in entries:
         pages[f"methods/{entry.name}.md"] = _page(entry)
-        if pictured(entry):
-            pages[f"methods/{entry.name}.png"] = picture(entry)
+        pages[f"methods/{entry.name}.png"] = picture(entry)
     return pages
 
 
@@ -51,7 +50,7 @@ def _index(entries: Sequence[type[Method]]) -> str:
         "",
         "What a method costs is given in passes of resnet50 for one image with default parameters; a backward pass",
         "that ends at the target layer counts as a fraction. *Signed* maps also show evidence against the class. The",
-        "[gallery](../gallery.md) shows them on the same picture, but for those of attention.",
+        "[gallery](../gallery.md) shows them on the same picture.",
     ]
     for family in _families():
         members = [entry for entry in entries if entry.family == family]
@@ -81,7 +80,7 @@ def _page(entry: type[Method]) -> str:
     docstring = file_docstring(entry)
     needs = "a layer" if issubclass(entry, LayerMethod) else "the input alone"
     forwards, backwards = _passes(entry)
-    network = "resnet50" if pictured(entry) else "any transformer"
+    network = "any transformer" if entry.family == "attention" else "resnet50"
     facts = [
         ["family", f"[{entry.family}](index.md#{entry.family})"],
         ["reads", needs + (f"; needs {', '.join(sorted(entry.needs))}" if entry.needs else "")],
@@ -91,9 +90,8 @@ def _page(entry: type[Method]) -> str:
         *[[name.lower(), escaped(text)] for name in ("Shapes", "Units") if (text := labelled(docstring, name))],
     ]
     lines = [f"# {entry.name}", "", f"*{title(entry)}*", "", in_words(docstring), "", typeset(formula(docstring)), ""]
-    if pictured(entry):
-        drawn = f"![Maps of {entry.name} on three drawn pictures]({entry.name}.png)"
-        lines += [drawn, "", f"<small>{PICTURED}</small>", ""]
+    drawn = f"![Maps of {entry.name} on three drawn pictures]({entry.name}.png)"
+    lines += [drawn, "", f"<small>{caption(entry)}</small>", ""]
     python, command = uses(entry.name)
     lines += ["```python", python, "```", "", "```bash", command, "```", ""]
     lines += [
@@ -101,8 +99,11 @@ def _page(entry: type[Method]) -> str:
         "",
     ]
     lines += ["## Facts", "", *table(("property", "value"), "ll", facts), ""]
-    if measured := figures(entry.name):
-        of = "Means over 12 drawn pictures and 16 photographs, [explained with all others](../choosing.md#figures)."
+    if measured := figures_of(entry.name):
+        of = (
+            "Means over 12 drawn pictures on the shipped network of each row and over 16 photographs on SqueezeNet, "
+            "[explained with those of all other methods](../choosing.md#figures)."
+        )
         lines += ["## Figures", "", *measured, "", of, ""]
     if asked := parameters(entry):
         lines += ["## Parameters", "", *asked, ""]

@@ -1,4 +1,4 @@
-"""Pictures of the methods, made by the tool itself on its shipped network, and kept until code or parameters change."""
+"""Pictures of the methods, made by the tool on its shipped networks, and kept until code or parameters change."""
 
 from __future__ import annotations
 
@@ -15,15 +15,11 @@ from xaikit.foundation.identity import fingerprint
 from xaikit.images.drawing import Map, Row, Tile, map_tile, sheet
 from xaikit.images.reading import to_picture
 from xaikit.images.synthetic import CLASSES, Scene, draw
-from xaikit.methods.base import Method
+from xaikit.methods.base import Family, Method
 from xaikit.model.classifier import Classifier
 from xaikit.zoo.load import load
 
 CACHE = Path("out") / "docs-pictures"
-PICTURED = (
-    "Three drawn pictures whose class is the texture of one shape, all else being a distraction; left the picture, "
-    "right the map over it. The network is the shipped texture-cnn."
-)
 _PARAMETERS: dict[str, dict[str, Any]] = {
     "extremal-perturbation": {"steps": 60},
     "rise": {"samples": 1000},
@@ -34,30 +30,39 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
 
 
 @cache
-def subject() -> tuple[Classifier, Scene]:
-    """Return the network and the three pictures."""
-    return load("texture-cnn", device="cpu"), draw(3, seed=3)
+def scene() -> Scene:
+    """Return the three pictures."""
+    return draw(3, seed=3)
 
 
-def pictured(entry: type[Method]) -> bool:
-    """Return whether the shipped network, which has no attention, can show the maps of a method."""
-    return entry.family != "attention"
+@cache
+def classifier(family: Family) -> Classifier:
+    """Return the shipped network that shows the methods of a family."""
+    return load("texture-vit" if family == "attention" else "texture-cnn", device="cpu")
+
+
+def caption(entry: type[Method]) -> str:
+    """Return what the picture of a method shows, and of which network."""
+    return (
+        "Three drawn pictures whose class is the texture of one shape; everything else is a distraction. Each picture "
+        f"stands left of its map. The network is the shipped {classifier(entry.family).name}."
+    )
 
 
 @cache
 def tiles(entry: type[Method]) -> list[np.ndarray[Any, Any]]:
     """Return the overlays of a method on the three pictures, each (H, W, 3) uint8."""
-    classifier, scene = subject()
-    key = fingerprint([own_code(), code(entry), _PARAMETERS.get(entry.name), classifier.fingerprint])
+    subject = classifier(entry.family)
+    key = fingerprint([own_code(), code(entry), _PARAMETERS.get(entry.name), subject.fingerprint])
     file = CACHE / f"{entry.name}-{key}.npy"
     if file.is_file():
         return list(np.load(file))
-    method = entry(classifier, **_PARAMETERS.get(entry.name, {}))
-    attribution = method.attribute(scene.pixels, scene.labels)
+    method = entry(subject, **_PARAMETERS.get(entry.name, {}))
+    attribution = method.attribute(scene().pixels, scene().labels)
     drawn = np.stack(
         [
             map_tile(to_picture(pixels), Map(*attribution[index : index + 1].drawable(signed=entry.signed))).picture
-            for index, pixels in enumerate(scene.pixels)
+            for index, pixels in enumerate(scene().pixels)
         ]
     )
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -68,10 +73,9 @@ def tiles(entry: type[Method]) -> list[np.ndarray[Any, Any]]:
 
 def picture(entry: type[Method]) -> bytes:
     """Return the three pictures beside their maps as PNG."""
-    _, scene = subject()
     shown = [
         tile
-        for pixels, label, overlay in zip(scene.pixels, scene.labels.tolist(), tiles(entry), strict=True)
+        for pixels, label, overlay in zip(scene().pixels, scene().labels.tolist(), tiles(entry), strict=True)
         for tile in (Tile(CLASSES[label], to_picture(pixels), None), Tile(entry.name, overlay, None))
     ]
     return png([Row("", shown)], columns=6)

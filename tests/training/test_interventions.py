@@ -35,7 +35,11 @@ class Subject:
             return self.network((pixels - self.mean) / self.std).softmax(1)
 
 
-@pytest.fixture(scope="module", params=[("texture-cnn", 0.05), ("texture-vit", 0.1)], ids=lambda given: given[0])
+@pytest.fixture(
+    scope="module",
+    params=[("texture-cnn", 0.05), pytest.param(("texture-vit", 0.1), marks=pytest.mark.slow)],
+    ids=lambda given: given[0],
+)
 def subject(request: pytest.FixtureRequest) -> Subject:
     name, nothing = request.param
     folder = package_data(f"models/{name}")
