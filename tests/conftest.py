@@ -11,9 +11,8 @@ REAL_DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Run shap's loops uncompiled in the fast suite: compiling takes 5 s a process and saves none on small images."""
-    if "not slow" in config.getoption("markexpr"):
-        os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
+    """Run shap's loops uncompiled: compiling takes 5 s a process and saves none; test_gpu_script compiles them."""
+    os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 
 
 @pytest.fixture(scope="session")
