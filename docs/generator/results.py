@@ -9,7 +9,7 @@ from pathlib import Path
 from docs.generator.entries import table
 
 _FOLDER = Path("evaluation") / "results"
-_NETWORKS = {"methods": "texture-cnn"}
+_NETWORKS = {"methods": "texture-cnn", "transformer": "texture-vit"}
 """The network of the drawn pictures in each file."""
 
 
