@@ -135,8 +135,8 @@ def inspect(
         BadInput: the network cannot run on such an image.
     """
     before = _random_states(inputs.device)
-    with _Draws() as first:
-        seen = look(network, inputs.clone(), name, select)
+    first = _Draws()
+    seen = look(network, inputs.clone(), name, select, [first])
     _warn_of_training(network)
     drawn = _random_states(inputs.device) != before or _goes_on(network, inputs, first)
     seen = replace(seen, end=replace(seen.end, bounded=_is_bounded(network, inputs, seen, select)))
@@ -248,7 +248,9 @@ def warn_of_randomness(name: str) -> None:
     )
 
 
-def look(network: nn.Module, inputs: Tensor, name: str, select: Selection) -> Outline:
+def look(
+    network: nn.Module, inputs: Tensor, name: str, select: Selection, modes: Sequence[TorchFunctionMode] = ()
+) -> Outline:
     """Return the outline of a borrowed network.
 
     Args:
@@ -256,12 +258,13 @@ def look(network: nn.Module, inputs: Tensor, name: str, select: Selection) -> Ou
         inputs: one image (1, C, H, W) in the network's coordinates.
         name: name of the network, for the message.
         select: converts the network's output to (N, K).
+        modes: modes that the first forward runs in.
 
     Raises:
         BadInput: the network cannot run on such an image.
     """
     try:
-        seen = outline(network, inputs, select)
+        seen = outline(network, inputs, select, modes)
         none = End("logits", "logits", seen.classes)
         return replace(seen, end=none) if isinstance(network, BlackBox) else seen
     except _FAILURES as error:

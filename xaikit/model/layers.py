@@ -17,12 +17,13 @@ How the default target layer is found (paths.py reads the autograd graph, so nam
    positions reach the outputs: `norm` before mean pooling, the input of the last attention before a class token.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from xaikit.foundation.errors import BadInput, NoSuchLayer
 from xaikit.model.coordinates import layouts
@@ -111,20 +112,23 @@ class Outline:
         return self.end.kind
 
 
-def outline(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor]) -> Outline:
+def outline(
+    network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor], modes: Sequence[TorchFunctionMode] = ()
+) -> Outline:
     """Return the outline of a network, from one forward.
 
     Args:
         network: the network, borrowed and in eval mode.
         inputs: one image (1, C, H, W) in the network's coordinates.
         unwrap: converts the network's output to (1, K).
+        modes: modes that the forward runs in.
     """
     try:
-        with torch.enable_grad(), WithGraph():
-            trace, start, outputs = observed(network, inputs, unwrap)
+        with torch.enable_grad():
+            trace, start, outputs = observed(network, inputs, unwrap, (*modes, WithGraph()))
     except (RuntimeError, TypeError, ValueError):  # such as `.numpy()` of a tensor with a graph
         with torch.no_grad():
-            trace, start, outputs = observed(network, inputs, unwrap)
+            trace, start, outputs = observed(network, inputs, unwrap, modes)
     if len(outputs) != 1 or not outputs.shape[1]:
         raise BadInput(
             f"model: expected logits (1, K) for one image, got {tuple(outputs.shape)}; return one row per image"

@@ -1,10 +1,12 @@
 """The trace: what one forward of one image shows, by edge of the autograd graph (paths.py)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from xaikit.model.addresses import moves
 from xaikit.model.ends import Forward
@@ -141,8 +143,13 @@ class Trace:
             names += [(name, call)] if (name, call) not in names else []
 
 
-def observed(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor]) -> tuple[Trace, Edge | None, Tensor]:
-    """Return what a forward showed, the edge of the image and the outputs (1, K)."""
+def observed(
+    network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor], modes: Sequence[TorchFunctionMode] = ()
+) -> tuple[Trace, Edge | None, Tensor]:
+    """Return what a forward inside some modes showed, the edge of the image and the outputs (1, K).
+
+    Modes that are entered after the probe do not see the calls of its observers, which are many.
+    """
     trace = Trace()
     image = inputs.detach().clone().requires_grad_(True)
     given = image.clone()  # not a leaf: a network may write into its input
@@ -154,7 +161,9 @@ def observed(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor]
 
     with Probe(network) as probe:
         probe.observe(trace.on_module, on_function)
-        with trace.forward:
+        with ExitStack() as stack:
+            for mode in (*modes, trace.forward):
+                stack.enter_context(mode)
             outputs = unwrap(network(given))
         origins.use(outputs)
     if origins.unknown:
@@ -162,7 +171,10 @@ def observed(network: nn.Module, inputs: Tensor, unwrap: Callable[[Any], Tensor]
         others = Origins(network, other)
         with Probe(network) as probe:
             probe.observe(None, others.on_function)
-            others.use(unwrap(network(other)))
+            with ExitStack() as stack:
+                for mode in modes:
+                    stack.enter_context(mode)
+                others.use(unwrap(network(other)))
         trace.hides = origins.differ(others)
     trace.settle()
     return trace, start, outputs
