@@ -1,7 +1,7 @@
 """Figures of all methods from folders of the benchmark, as a file of evaluation/results, which the pages show.
 
     xaikit benchmark evaluation/suites/methods.toml -o out/methods
-    xaikit benchmark evaluation/suites/squeezenet-real.toml --limit 16 -o out/photographs
+    xaikit benchmark evaluation/suites/squeezenet-real.toml -o out/photographs
     python -m evaluation.table methods --drawn out/methods --photographs out/photographs
 
     xaikit benchmark evaluation/suites/transformer.toml -o out/transformer

@@ -101,7 +101,7 @@ def _page(entry: type[Method]) -> str:
     lines += ["## Facts", "", *table(("property", "value"), "ll", facts), ""]
     if measured := figures_of(entry.name):
         of = (
-            "Means over 12 drawn pictures on the shipped network of each row and over 16 photographs on SqueezeNet, "
+            "Means over 12 drawn pictures on the shipped network of each row and over 49 photographs on SqueezeNet, "
             "[explained with those of all other methods](../choosing.md#figures)."
         )
         lines += ["## Figures", "", *measured, "", of, ""]
