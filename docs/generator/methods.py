@@ -95,7 +95,7 @@ def _page(entry: type[Method]) -> str:
     python, command = uses(entry.name)
     lines += ["```python", python, "```", "", "```bash", command, "```", ""]
     lines += [
-        "`clf` is [your network](../network.md); on the command line it is resnet50, or the one of `--model`.",
+        "`clf` is [your network](../network.md); on the command line it is that of `--model`, by default resnet50.",
         "",
     ]
     lines += ["## Facts", "", *table(("property", "value"), "ll", facts), ""]
@@ -121,7 +121,8 @@ def _page(entry: type[Method]) -> str:
 def uses(method: str) -> tuple[str, str]:
     """Return how a method is used in Python and on the command line."""
     python = f'attribution = xaikit.attribute(clf, "cat.jpg", method="{method}")'
-    return python, f"xaikit explain cat.jpg --method {method}"
+    model = " --model vit_b_16" if METHODS.get(method).family == "attention" else ""
+    return python, f"xaikit explain cat.jpg{model} --method {method}"
 
 
 def _passes(entry: type[Method]) -> list[str]:

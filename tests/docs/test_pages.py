@@ -157,7 +157,8 @@ def test_the_examples_of_each_method_run_as_printed(stage: Path) -> None:
             made: dict[str, Any] = {"xaikit": library, "clf": clf}
             exec(python, made)
             assert made["attribution"].method == name
-            assert words(command) == ["explain", "cat.jpg", "--method", name]
+            assert words(command)[:2] == ["explain", "cat.jpg"]
+            assert words(command)[-2:] == ["--method", name]
     assert xaikit([*words(uses("grad-cam")[1]), "--model", "texture-cnn"]) == 0
 
 

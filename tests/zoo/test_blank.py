@@ -7,7 +7,8 @@ import torch
 import torchvision.models as tv
 from torch import nn
 
-from xaikit.zoo.empty_networks import blank, classes_of, drawn
+from xaikit.zoo.empty_networks import blank, classes_of, drawn, untrained
+from xaikit.zoo.registry import architecture
 
 
 def test_a_blank_network_has_names_and_shapes_but_no_memory() -> None:
@@ -29,6 +30,19 @@ def test_drawing_repeats_and_leaves_the_global_generator() -> None:
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(one.get_parameter("weight"), other.get_parameter("weight"))
     assert not one.training
+
+
+def test_an_untrained_network_has_logits_that_depend_on_the_image() -> None:
+    """torchvision's vision transformers begin with a head of zeros."""
+
+    def build() -> nn.Module:
+        return architecture("texture-vit").build(6, 3, 16)
+
+    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert not drawn(build)(images).any()
+    one, other = untrained(build)(images), untrained(build)(images)
+    assert torch.equal(one, other)
+    assert not torch.equal(one[0], one[1])
 
 
 @pytest.mark.parametrize("classes", [1, 2, 3, 1000])

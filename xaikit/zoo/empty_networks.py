@@ -2,6 +2,7 @@
 
 blank(build)       shapes only: weights on the meta device, no random draws
 drawn(build)       random weights of seed 0; the state of torch's global generator is restored
+untrained(build)   the same, with logits that depend on the image
 classes_of(...)    number of classes of a state dict's head, found by building the network for 2 and for 3 classes
 """
 
@@ -38,6 +39,22 @@ def drawn(build: Callable[[], nn.Module]) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         return build().eval()
+
+
+def untrained(build: Callable[[], nn.Module]) -> nn.Module:
+    """Return the network with the random weights of seed 0, in eval mode, and no linear layer of zeros.
+
+    torchvision's vision transformers begin with a head of zeros, so that no logit would depend on the image.
+    """
+
+    def without_zeros() -> nn.Module:
+        network = build()
+        for module in network.modules():
+            if isinstance(module, nn.Linear) and not module.weight.any():
+                module.reset_parameters()
+        return network
+
+    return drawn(without_zeros)
 
 
 def classes_of(state: Mapping[str, Tensor], build: Callable[[int], nn.Module]) -> int | None:

@@ -25,7 +25,7 @@ from xaikit.images.reading import Resize
 from xaikit.model.classifier import Classifier
 from xaikit.model.outputs import Output
 from xaikit.zoo.catalogue import TIMM, TRANSFORMERS, is_of_file, models, shipped_names, title
-from xaikit.zoo.empty_networks import blank, classes_of, drawn
+from xaikit.zoo.empty_networks import blank, classes_of, untrained
 from xaikit.zoo.registry import Architecture, architecture, architectures
 from xaikit.zoo.sources.python_file import as_it_is, built, from_python
 from xaikit.zoo.sources.timm import from_timm
@@ -154,7 +154,7 @@ def _from_file(kind: Architecture, weights: str | Path | None) -> Loaded:
             f"give --weights FILE, or use a shipped model: {', '.join(shipped_names())}"
         )
     if file == RANDOM:
-        network, classes, weights_name = drawn(lambda: build(default)), default, RANDOM
+        network, classes, weights_name = untrained(lambda: build(default)), default, RANDOM
     else:
         state = read_state(file)
         classes, weights_name = classes_of(state, build) or default, Path(file).name

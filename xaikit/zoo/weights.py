@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from xaikit.foundation.errors import BadInput
 from xaikit.foundation.files import kind_of
 from xaikit.images.reading import Resize
-from xaikit.zoo.empty_networks import blank, drawn
+from xaikit.zoo.empty_networks import blank, untrained
 from xaikit.zoo.recipe import Recipe
 
 RANDOM = "random"
@@ -246,7 +246,7 @@ def trained(folder: str | Path, weights: str | Path | None = None) -> Loaded:
             f"{folder}/recipe.toml: expected labels, channels, size, mean and std; use the recipe next to the weights"
         )
     if weights == RANDOM:
-        network, weights_name = drawn(recipe.build), RANDOM
+        network, weights_name = untrained(recipe.build), RANDOM
     else:
         file = folder / "weights.safetensors" if weights is None else Path(weights)
         if weights is None and not file.is_file():

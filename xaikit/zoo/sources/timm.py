@@ -17,7 +17,7 @@ from torch import nn
 from xaikit.foundation.errors import BadInput, UnknownName
 from xaikit.model.facts import Facts, facts_of
 from xaikit.zoo.catalogue import TIMM
-from xaikit.zoo.empty_networks import classes_of, drawn
+from xaikit.zoo.empty_networks import classes_of, drawn, untrained
 from xaikit.zoo.sources.hub import downloaded, package
 from xaikit.zoo.weights import DEFAULT, RANDOM, Loaded, fill, is_file, read_state
 
@@ -54,7 +54,7 @@ def from_timm(name: str, weights: str | Path | None, size: int | None = None) ->
         return network
 
     if file == RANDOM:
-        network, used = drawn(build), RANDOM
+        network, used = untrained(build), RANDOM
     elif file is not None:
         state = read_state(file)
         classes, used = classes_of(state, build) or known.num_classes, Path(file).name

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from xaikit.foundation.errors import BadInput, UnknownName
 from xaikit.images.reading import Interpolation, Resize
 from xaikit.zoo.catalogue import shipped_names
-from xaikit.zoo.empty_networks import blank, classes_of, drawn
+from xaikit.zoo.empty_networks import blank, classes_of, untrained
 from xaikit.zoo.weights import DEFAULT, RANDOM, Loaded, fill, read_state
 
 _LOG = logging.getLogger("xaikit")
@@ -116,7 +116,7 @@ def from_file(name: str, weights: str | Path, size: int | None = None) -> Loaded
         return _build(name, classes, side)
 
     if weights == RANDOM:
-        network, classes, weights_name = drawn(lambda: build(len(categories))), len(categories), RANDOM
+        network, classes, weights_name = untrained(lambda: build(len(categories))), len(categories), RANDOM
     else:
         state = _adapted(name, read_state(weights))
         classes, weights_name = classes_of(state, build) or len(categories), Path(weights).name
