@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 import xaikit
 from tests.conftest import REAL_DATA
+from tests.networks import of_torchvision
 from xaikit.images.shapes import upsample
 from xaikit.model.classifier import Classifier
 
@@ -100,7 +100,7 @@ def _random(network: str, dtype: torch.dtype) -> tuple[Classifier, Tensor]:
     options = {"init_weights": True, "aux_logits": False} if network == "googlenet" else {}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        module: nn.Module = torchvision.models.get_model(network, weights=None, **options)
+        module = of_torchvision(network, **options)
         pixels = torch.rand(2, 3, 96, 96)
         for norm in (one for one in module.modules() if isinstance(one, nn.BatchNorm2d)):
             norm.momentum = 1.0

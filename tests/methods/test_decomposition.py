@@ -38,7 +38,7 @@ def trained_on_noise(name: str, dtype: torch.dtype = torch.float32) -> Classifie
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         torch.manual_seed(0)
-        network = torchvision.models.get_model(name, weights=None, **options).train()
+        network = networks.of_torchvision(name, **options).train()
         for norm in (one for one in network.modules() if isinstance(one, nn.BatchNorm2d)):
             norm.momentum = None
         with torch.no_grad():

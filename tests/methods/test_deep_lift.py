@@ -8,7 +8,6 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor, nn
 
 from tests import networks
@@ -252,7 +251,7 @@ def with_statistics(network: str) -> nn.Module:
     options = {"init_weights": True, "aux_logits": False} if network == "googlenet" else {}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        built: nn.Module = torchvision.models.get_model(network, weights=None, **options)
+        built = networks.of_torchvision(network, **options)
         norms = [one for one in built.modules() if isinstance(one, nn.BatchNorm2d)]
         for norm in norms:
             norm.momentum = None

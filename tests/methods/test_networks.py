@@ -9,7 +9,6 @@ from functools import cache
 
 import pytest
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from tests import networks
@@ -124,8 +123,7 @@ def torchvision_network(name: str) -> torch.nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         options = {"init_weights": False} if name == "googlenet" else {}
-        built: torch.nn.Module = torchvision.models.get_model(name, weights=None, num_classes=10, **options)
-    return built
+        return networks.of_torchvision(name, num_classes=10, **options)
 
 
 @pytest.mark.slow

@@ -1,11 +1,13 @@
 """One small network, in the ways in which users write theirs."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor, nn
 
 CLASSES = 4
@@ -240,3 +242,29 @@ def seeded(build: Callable[[], nn.Module], dtype: torch.dtype = torch.float64, s
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(seed)
         return build().to(dtype)
+
+
+def narrowed(network: nn.Module) -> nn.Module:
+    """Give the hidden linear maps of VGG and AlexNet 64 outputs: they have a hundred million weights otherwise."""
+    head = network.classifier
+    places = [place for place, module in enumerate(head) if isinstance(module, nn.Linear)]
+    widths = [head[places[0]].in_features, *[64] * (len(places) - 1), head[places[-1]].out_features]
+    for place, (inputs, outputs) in zip(places, pairwise(widths), strict=True):
+        head[place] = nn.Linear(inputs, outputs)
+    return network
+
+
+def of_torchvision(name: str, **options: Any) -> nn.Module:
+    """Return a network of torchvision with random weights, VGG and AlexNet narrowed before any is drawn."""
+    if not name.startswith(("alexnet", "vgg")):
+        built: nn.Module = torchvision.models.get_model(name, weights=None, **options)
+        return built
+    with torch.device("meta"):
+        network = narrowed(torchvision.models.get_model(name, weights=None, **options))
+    for module in network.to_empty(device="cpu").modules():
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.Linear):
+            module.reset_parameters()
+        if isinstance(module, nn.Conv2d):  # as torchvision draws them
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.zeros_(module.bias)
+    return network

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
-from itertools import pairwise
 
 import pytest
 import torch
 import torchvision.models as tv
 from torch import Tensor, nn
 
+from tests.networks import narrowed
 from tests.zoo.networks import TORCHVISION
 from xaikit.model.classifier import Classifier
 from xaikit.zoo.empty_networks import blank
@@ -32,18 +32,11 @@ def random_weight(shape: torch.Size) -> Tensor:
     return values * max(1, values[:1].numel()) ** -0.5
 
 
-def narrow(head: nn.Sequential) -> None:
-    """Give the hidden linear maps of VGG and AlexNet 8 outputs: they have a hundred million weights otherwise."""
-    places = [place for place, module in enumerate(head) if isinstance(module, nn.Linear)]
-    widths = [head[places[0]].in_features, *[8] * (len(places) - 1), head[places[-1]].out_features]
-    for place, (inputs, outputs) in zip(places, pairwise(widths), strict=True):
-        head[place] = nn.Linear(inputs, outputs, device="meta")
-
-
 def random_network(name: str, size: int) -> nn.Module:
     network = blank(lambda: _build(name, 10, size))
     if name.startswith(("alexnet", "vgg")):
-        narrow(network.classifier)
+        with torch.device("meta"):
+            narrowed(network)
     state = network.state_dict()
     for key, tensor in state.items():
         if tensor.is_meta:
