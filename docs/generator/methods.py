@@ -100,11 +100,9 @@ def _page(entry: type[Method]) -> str:
     ]
     lines += ["## Facts", "", *table(("property", "value"), "ll", facts), ""]
     if measured := figures_of(entry.name):
-        of = (
-            "Means over 12 drawn pictures on the shipped network of each row and over 49 photographs on SqueezeNet, "
-            "[explained with those of all other methods](../choosing.md#figures)."
-        )
-        lines += ["## Figures", "", *measured, "", of, ""]
+        photographs = " and over 49 photographs on SqueezeNet" if "photographs" in measured[0] else ""
+        of = f"Means over 12 drawn pictures on the shipped network of each row{photographs}"
+        lines += ["## Figures", "", *measured, "", f"{of}, [explained with all others](../choosing.md#figures).", ""]
     if asked := parameters(entry):
         lines += ["## Parameters", "", *asked, ""]
     if rest := details(entry):
