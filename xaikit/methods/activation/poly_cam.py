@@ -10,7 +10,7 @@
 In words: The deepest layer knows where the class is, coarsely; shallower layers know edges, not classes. Each channel
 of a layer masks the image, and its weight is the probability that the mask keeps (increase, as in Score-CAM), or that
 is lost without what it shows (decrease). The map of a shallower layer, relative to what it is around each position,
-then moves the mass of the map so far. The map is fine and shows support only. It needs no gradient, but one or two
+then moves the mass of the map so far. The map is fine, shows support only and needs no gradient, but one or two
 forwards per channel of every layer.
 
 Without names, the shallower layers are one for each finer grid, the last of those that lie least deep in other modules;

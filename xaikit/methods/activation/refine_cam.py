@@ -3,11 +3,10 @@
     map = prod_l rho(upsample(M_l))               M_l: the map of the base method at layer l
     rho(m) = (m - min m) / (max m - min m)
 
-In words: A class activation map, Grad-CAM++ by default, is computed at the last layer and at layers of finer grids.
-Each is enlarged to the image and scaled to [0, 1], and they are multiplied. The deepest says where the class is, and
-the shallower ones, which are fine but noisy, say where within it. The map is fine and shows support only. Its values
-are shares of shares, for ranking pixels: they are small where one layer sees little, and 0 where one sees nothing.
-Like Grad-CAM++, it depends little on the class: the rank correlation with the map of another class is .84, that of
+In words: A class activation map, Grad-CAM++ by default, is computed at the last layer and at layers of finer grids,
+enlarged and scaled to [0, 1], and all are multiplied. The deepest says where the class is, the shallower ones, fine but
+noisy, where within it. The values show support only and rank pixels: they are small where one layer sees little, and 0
+where one sees nothing. They depend little on the class: the rank correlation with another class is .84, that of
 Grad-CAM++ .86 (texture-cnn, 12 drawn pictures).
 
 Without names, the shallower layers are one for each finer grid, the last of those that lie least deep in other modules;
