@@ -94,3 +94,17 @@ def test_a_library_belongs_to_the_layer_with_or_without_its_relu() -> None:
         METHODS.get("libra-cam").build(classifier, library=library, layer=layer).attribute(x[:1], 1)
         with pytest.raises(xaikit.XaikitError, match="expected one of layer"):
             METHODS.get("libra-cam").build(classifier, library=other, layer=layer).attribute(x[:1], 1)
+
+
+@pytest.mark.parametrize("name", ["refine-cam", "poly-cam"])
+def test_layers_are_chosen_for_the_pictures_at_hand(name: str) -> None:
+    """At 8 pixels the third convolution has one position left, so that the second is the default layer."""
+    torch.manual_seed(0)
+    steps = [nn.Sequential(nn.Conv2d(width, 6, 3, stride=2, padding=1), nn.ReLU()) for width in (3, 6, 6)]
+    clf = Classifier(nn.Sequential(*steps, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)).eval(), size=32)
+    one, small = METHODS.get(name).build(clf), torch.rand(2, 3, 8, 8)
+    layers = [one.attribute(torch.rand(1, 3, 32, 32)).layer, one.attribute(small).layer]
+    assert len(set(layers)) == 2
+    fresh = METHODS.get(name).build(clf).attribute(small)
+    assert torch.equal(one.attribute(small).values, fresh.values)
+    assert one.attribute(small).params["shallower"] == fresh.params["shallower"]

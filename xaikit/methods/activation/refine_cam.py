@@ -21,7 +21,6 @@ Departs from source: of the ways to join maps that the authors' experiments comp
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import torch
@@ -51,9 +50,9 @@ class RefineCAM(FinerGrids):
     signed = False
     needs = frozenset({"gradients"})
 
-    @cached_property
+    @property
     def maps(self) -> list[Method]:
-        """The base method at each layer, the deepest last."""
+        """The base method at each layer of the pictures at hand, the deepest last."""
         return [METHODS.get(self.base).build(self.classifier, str(place)) for place in self.places]
 
     @property
